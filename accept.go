@@ -1,0 +1,250 @@
+package webtrigger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/webtrigger-go/webtrigger/internal/egress"
+	"github.com/webtrigger-go/webtrigger/internal/strictjson"
+)
+
+// TriggerRequest is what starts a run: the body of the trigger endpoint, and
+// the argument of the Go call.
+type TriggerRequest struct {
+	Message          string          // 1 to 50,000 characters, not blank
+	Subject          string          // at most 255 characters; blank: a default
+	Context          json.RawMessage // a JSON object, appended to what the assistant sees; nil: none
+	TaskDefinitionID int64           // an active task definition of the assistant; 0: none
+	CallbackURL      string          // where the run's end is POSTed; "": nowhere
+	Metadata         json.RawMessage // any JSON value, kept with the conversation; nil: none
+
+	// ConversationID continues a conversation of the same assistant with a new
+	// run; subject and metadata are then the conversation's. 0 starts one, as
+	// HTTP always does.
+	ConversationID int64
+
+	// TraceParent is a W3C traceparent that the run continues. "": none.
+	TraceParent string
+}
+
+// The limits of a trigger's texts, in Unicode code points.
+const (
+	MaxMessage = 50_000
+	MaxSubject = 255
+)
+
+// Trigger accepts a trigger for a caller that the host has authenticated
+// itself. It is the HTTP endpoint without HTTP: the same rules, the same
+// transaction, and the run may be taken by this process at once. It needs
+// [Options.BaseURL].
+//
+// The error is a [RequestError], ErrChannelDisabled, ErrNotFound (the
+// conversation to continue) or the store's. When ctx ends meanwhile, the
+// trigger may have been stored.
+func (s *Service) Trigger(ctx context.Context, assistantID string, req TriggerRequest) (Run, error) {
+	caller, err := s.hostCaller(ctx, s.store, assistantID)
+	if err != nil {
+		return Run{}, err
+	}
+	t, err := s.prepare(ctx, s.store, caller, req, checkValues(req))
+	if err != nil {
+		return Run{}, err
+	}
+	accepted, err := s.accept(ctx, t)
+	return accepted.Run, err
+}
+
+// TriggerVia is Trigger through another TriggerStore, such as one that lives
+// inside a transaction of the host: the run exists when the host commits, and
+// is queued, never taken. The host calls [Service.Wake] after the commit where
+// the store does not wake workers by itself.
+func (s *Service) TriggerVia(ctx context.Context, store TriggerStore, assistantID string, req TriggerRequest) (Run, error) {
+	caller, err := s.hostCaller(ctx, store, assistantID)
+	if err != nil {
+		return Run{}, err
+	}
+	t, err := s.prepare(ctx, store, caller, req, checkValues(req))
+	if err != nil {
+		return Run{}, err
+	}
+	accepted, err := store.CreateTrigger(ctx, t)
+	if err != nil {
+		return Run{}, fmt.Errorf("create trigger: %w", err)
+	}
+	return accepted.Run, nil
+}
+
+// caller is who triggers, and on what base the answer's URLs stand.
+type caller struct {
+	channel ChannelSettings
+	keyID   int64
+	keyName string // "": a Go call
+	base    string
+}
+
+func (s *Service) hostCaller(ctx context.Context, store TriggerStore, assistantID string) (caller, error) {
+	if s.opts.BaseURL == "" {
+		return caller{}, errors.New("webtrigger: a trigger from Go needs Options.BaseURL")
+	}
+	if !validAssistantID(assistantID) {
+		return caller{}, &RequestError{Faults: []Fault{{"/assistant_id", assistantIDRule}}}
+	}
+	channel, err := store.Channel(ctx, assistantID)
+	if err != nil {
+		return caller{}, fmt.Errorf("read channel: %w", err)
+	}
+	if !channel.Enabled {
+		return caller{}, ErrChannelDisabled
+	}
+	return caller{channel: channel, base: s.opts.BaseURL}, nil
+}
+
+// prepare holds a request to its rules and makes of it what the store stores.
+// found are the faults that decoding has found already; everything wrong is
+// reported at once.
+func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req TriggerRequest, found faults) (NewTrigger, error) {
+	f := found
+	checkMessage(req.Message, &f)
+	subject := checkSubject(req.Subject, c.keyName, &f)
+	if req.Context != nil && !f.on("/context") && !strictjson.IsObject(req.Context) {
+		f.add("/context", "must be a JSON object")
+	}
+	task, err := checkTaskID(ctx, store, c.channel.AssistantID, req.TaskDefinitionID, &f)
+	if err != nil {
+		return NewTrigger{}, err
+	}
+	s.checkCallbackURL(ctx, c.channel, req.CallbackURL, &f)
+	if err := f.err(); err != nil {
+		return NewTrigger{}, err
+	}
+	return NewTrigger{
+		RunKey:         uuid.NewString(),
+		AssistantID:    c.channel.AssistantID,
+		ConversationID: req.ConversationID,
+		KeyID:          c.keyID,
+		Input:          RunInput{Subject: subject, Message: req.Message, Context: req.Context, Metadata: req.Metadata},
+		Task:           task,
+		BaseURL:        c.base,
+		CallbackURL:    req.CallbackURL,
+		TraceParent:    req.TraceParent,
+	}, nil
+}
+
+// accept stores the trigger and, where a worker of this process is free, takes
+// the run in the same transaction and starts it.
+func (s *Service) accept(ctx context.Context, t NewTrigger) (Accepted, error) {
+	// Once begun, the write is not given up with its caller: a client that hangs
+	// up must not leave a taken run without a worker.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
+	defer cancel()
+
+	reserved := s.worker.reserveIdle()
+	if reserved {
+		t.Take = &Take{Worker: s.id, Lease: s.opts.Lease}
+	}
+	claimedAt := time.Now()
+	accepted, err := s.store.CreateTrigger(ctx, t)
+	if err != nil {
+		if reserved {
+			s.worker.release(1)
+		}
+		return Accepted{}, fmt.Errorf("create trigger: %w", err)
+	}
+	switch {
+	case accepted.Lease != nil:
+		s.start(ClaimedRun{Run: accepted.Run, Input: t.Input, Lease: *accepted.Lease}, claimedAt)
+	case reserved:
+		s.worker.release(1)
+	}
+	return accepted, nil
+}
+
+func checkMessage(message string, f *faults) {
+	const at = "/message"
+	switch {
+	case f.on(at):
+	case !cleanText(message):
+		f.add(at, "must be valid UTF-8 without NUL characters")
+	case blank(message):
+		f.add(at, "must not be blank")
+	case utf8.RuneCountInString(message) > MaxMessage:
+		f.add(at, "must have at most 50,000 characters")
+	}
+}
+
+// checkSubject returns the subject to store, which is never blank.
+func checkSubject(subject, keyName string, f *faults) string {
+	const at = "/subject"
+	switch {
+	case f.on(at):
+	case !cleanText(subject):
+		f.add(at, "must be valid UTF-8 without NUL characters")
+	case utf8.RuneCountInString(subject) > MaxSubject:
+		f.add(at, "must have at most 255 characters")
+	case !blank(subject):
+		return subject
+	case keyName != "":
+		return "Web trigger (" + keyName + ")"
+	}
+	return "Web trigger"
+}
+
+// checkValues holds JSON that came from Go to the rules that HTTP bodies meet
+// as a whole.
+func checkValues(req TriggerRequest) (f faults) {
+	if req.Context != nil {
+		checkJSON("/context", req.Context, &f)
+	}
+	if req.Metadata != nil {
+		checkJSON("/metadata", req.Metadata, &f)
+	}
+	if req.TaskDefinitionID < 0 {
+		f.add("/task_definition_id", "must be positive")
+	}
+	return f
+}
+
+// checkTaskID returns the definition that a run is to keep. Whether an unusable
+// one is unknown, another assistant's or inactive is not told.
+func checkTaskID(ctx context.Context, store TriggerStore, assistantID string, id int64, f *faults) (*TaskDefinition, error) {
+	const at = "/task_definition_id"
+	if id == 0 || f.on(at) {
+		return nil, nil
+	}
+	task, err := store.Task(ctx, id)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, fmt.Errorf("read task definition: %w", err)
+	}
+	if err != nil || task.AssistantID != assistantID || !task.Active {
+		f.add(at, "is not an active task definition of this assistant")
+		return nil, nil
+	}
+	return &task, nil
+}
+
+// checkCallbackURL is the early check of a callback URL, for the caller's sake;
+// the guard at connect time is the decisive one.
+func (s *Service) checkCallbackURL(ctx context.Context, channel ChannelSettings, raw string, f *faults) {
+	const at = "/callback_url"
+	if raw == "" || f.on(at) {
+		return
+	}
+	if !channel.AllowCallbackURLs {
+		f.add(at, "is not allowed: this assistant does not accept callback URLs")
+		return
+	}
+	target, err := s.guard.ParseURL(raw)
+	if err == nil {
+		err = s.guard.CheckTarget(ctx, target)
+	}
+	var refusal *egress.Refusal
+	if errors.As(err, &refusal) {
+		f.add(at, refusal.Detail)
+	}
+}

@@ -1,0 +1,43 @@
+package webtrigger
+
+import "net/http"
+
+// Authorizer is the host's word on whether the request's session may do
+// something: the same function serves the event stream and the admin handler.
+// It answers nil, or [ErrUnauthenticated] when nobody is signed in (shown as
+// 401), or any other error (shown as the 404 of an absent thing). It writes
+// nothing to the client. During a long stream it is asked again.
+type Authorizer func(r *http.Request, access Access) error
+
+// Access is what an Authorizer judges.
+type Access struct {
+	Action Action
+
+	// AssistantID is whose data it is about. Empty: all assistants, for a list
+	// that names none, or a thing that does not exist: refusing those to
+	// everyone but administrators gives nothing away.
+	AssistantID string
+
+	// ConversationID is set where one conversation is concerned, else 0.
+	ConversationID int64
+}
+
+// Action is what a request wants to do.
+type Action string
+
+// The actions that an Authorizer is asked about. ActionReadEvents is the event
+// stream's; the others are the admin handler's.
+const (
+	ActionReadEvents     Action = "events.read"
+	ActionReadChannel    Action = "channel.read"
+	ActionWriteChannel   Action = "channel.write"
+	ActionReadKeys       Action = "keys.read"
+	ActionWriteKeys      Action = "keys.write"
+	ActionReadTasks      Action = "tasks.read"
+	ActionWriteTasks     Action = "tasks.write"
+	ActionReadRuns       Action = "runs.read"
+	ActionWriteRuns      Action = "runs.write" // cancel, test triggers
+	ActionReadDelivery   Action = "deliveries.read"
+	ActionWriteDelivery  Action = "deliveries.write" // redeliver
+	ActionReadAssistants Action = "assistants.read"
+)

@@ -1,0 +1,172 @@
+package webtrigger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+// emitter gathers the events of one execution and stores them in batches
+// without a timer: a batch is what came while the one before was being stored.
+type emitter struct {
+	ctx   context.Context
+	store func(EventBatch) error
+
+	mu      sync.Mutex // guards what follows
+	pending []NewEvent
+	size    int   // of the pending payloads, in bytes
+	number  int64 // of the last batch handed to store
+	failed  error // what store said; nothing is stored after it
+	closed  bool
+	storing chan struct{} // closed when the batch under way is stored; nil: none
+}
+
+// What may wait to be stored before Emit blocks.
+const (
+	maxPendingEvents = 512
+	maxPendingBytes  = 4 * MaxEventPayload
+)
+
+var errEmitClosed = errors.New("webtrigger: emit after the run ended")
+
+func newEmitter(ctx context.Context, store func(EventBatch) error) *emitter {
+	return &emitter{ctx: ctx, store: store}
+}
+
+// emit is the Runner's Emit.
+func (e *emitter) emit(typ EventType, payload any) error {
+	event, err := newEvent(typ, payload)
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for {
+		switch {
+		case e.closed:
+			return errEmitClosed
+		case e.failed != nil:
+			return e.failed
+		case e.ctx.Err() != nil:
+			return context.Cause(e.ctx)
+		}
+		if e.storing == nil || (len(e.pending) < maxPendingEvents && e.size+len(event.Payload) <= maxPendingBytes) {
+			break
+		}
+		storing := e.storing
+		e.mu.Unlock()
+		select {
+		case <-storing:
+		case <-e.ctx.Done():
+		}
+		e.mu.Lock()
+	}
+	e.pending = append(e.pending, event)
+	e.size += len(event.Payload)
+	if e.storing == nil {
+		e.storing = make(chan struct{})
+		go e.flush()
+	}
+	return nil
+}
+
+// flush stores batch after batch until nothing is pending.
+func (e *emitter) flush() {
+	for {
+		e.mu.Lock()
+		if e.closed || e.failed != nil || len(e.pending) == 0 {
+			close(e.storing)
+			e.storing = nil
+			e.mu.Unlock()
+			return
+		}
+		batch := e.take()
+		e.mu.Unlock()
+
+		err := e.store(batch)
+
+		e.mu.Lock()
+		e.failed = err
+		close(e.storing)
+		e.storing = make(chan struct{})
+		e.mu.Unlock()
+	}
+}
+
+// take makes a batch of what is pending; mu is held.
+func (e *emitter) take() EventBatch {
+	if len(e.pending) == 0 {
+		return EventBatch{}
+	}
+	e.number++
+	batch := EventBatch{Number: e.number, Events: e.pending}
+	e.pending, e.size = nil, 0
+	return batch
+}
+
+// close refuses further events and returns those that are still to be stored,
+// once the batch under way is.
+func (e *emitter) close() EventBatch {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	for e.storing != nil {
+		storing := e.storing
+		e.mu.Unlock()
+		<-storing
+		e.mu.Lock()
+	}
+	return e.take()
+}
+
+// newEvent holds what a Runner emits to the rules of events.
+func newEvent(typ EventType, payload any) (NewEvent, error) {
+	switch typ {
+	case EventMessageDelta, EventMessageCompleted, EventToolStarted, EventToolCompleted, EventToolFailed, EventModelCompleted:
+	default:
+		if !strings.HasPrefix(string(typ), "x_") || len(typ) > 64 || !cleanText(string(typ)) {
+			return NewEvent{}, fmt.Errorf("webtrigger: emit: a Runner has no event type %q", typ)
+		}
+	}
+	raw, err := wire.Marshal(payload)
+	if err != nil {
+		return NewEvent{}, fmt.Errorf("webtrigger: emit %s: %w", typ, err)
+	}
+	raw = replaceNUL(bytes.ToValidUTF8(raw, []byte("\uFFFD")))
+	if len(raw) == 0 || raw[0] != '{' {
+		return NewEvent{}, fmt.Errorf("webtrigger: emit %s: the payload is not a JSON object", typ)
+	}
+	if len(raw) > MaxEventPayload {
+		return NewEvent{}, fmt.Errorf("webtrigger: emit %s: the payload has %d bytes, more than %d", typ, len(raw), MaxEventPayload)
+	}
+	return NewEvent{Type: typ, Payload: json.RawMessage(raw)}, nil
+}
+
+// replaceNUL makes U+FFFD of every \u0000 in marshalled JSON. A backslash that
+// is itself escaped begins no escape.
+func replaceNUL(raw []byte) []byte {
+	nul := []byte(`\u0000`)
+	if !bytes.Contains(raw, nul) {
+		return raw
+	}
+	out := make([]byte, 0, len(raw))
+	for i := 0; i < len(raw); i++ {
+		switch {
+		case raw[i] != '\\':
+			out = append(out, raw[i])
+		case bytes.HasPrefix(raw[i:], nul):
+			out = append(out, "\uFFFD"...)
+			i += len(nul) - 1
+		default: // an escape is a backslash and at least one more byte
+			out = append(out, raw[i], raw[i+1])
+			i++
+		}
+	}
+	return out
+}

@@ -1,0 +1,285 @@
+package webtrigger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// execution is one attempt of a run under way in this process.
+//
+// Its context ends with the cause that decides the outcome; its lease is lost
+// when lost is closed, and then it writes nothing more.
+type execution struct {
+	s     *Service
+	task  *Task
+	lease Lease
+	slot  bool // it holds a slot of Work
+	log   *slog.Logger
+	out   *emitter
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	end    context.CancelCauseFunc
+
+	expiry *time.Timer // runs lose when the lease was not renewed in time
+	lost   chan struct{}
+	lose   func()
+}
+
+func (s *Service) newExecution(claimed ClaimedRun, claimedAt time.Time) *execution {
+	x := &execution{
+		s: s, lease: claimed.Lease, lost: make(chan struct{}),
+		log: s.log.With("run_id", claimed.Run.ID, "run_key", claimed.Run.Key),
+		task: &Task{
+			Run: claimed.Run, Input: claimed.Input, Definition: claimed.Run.Task,
+			Prompt: prompt(claimed.Input.Message, claimed.Input.Context),
+		},
+	}
+	var base context.Context
+	base, x.end = context.WithCancelCause(context.Background())
+	x.ctx, x.cancel = context.WithDeadlineCause(base, claimedAt.Add(s.opts.RunTimeout), ErrDeadline)
+	x.lose = sync.OnceFunc(func() {
+		close(x.lost)
+		x.end(ErrLeaseLost)
+	})
+	// The lease is counted from before it was asked for: the store's own count
+	// starts later.
+	x.expiry = time.AfterFunc(s.opts.Lease-time.Since(claimedAt), x.lose)
+	x.out = newEmitter(x.ctx, x.append)
+	return x
+}
+
+// execute runs the Runner and stores how it ended. It returns when the run is
+// no longer this process's; an abandoned Runner may still be going.
+func (x *execution) execute() {
+	x.log.Info("run started", "assistant_id", x.task.Run.AssistantID, "attempt", x.task.Run.Attempts)
+	returned := make(chan answer, 1)
+	go x.call(returned)
+	a, abandoned := x.wait(returned)
+	cause := context.Cause(x.ctx)
+	x.cancel()
+	batch := x.out.close()
+
+	switch {
+	case cause == nil:
+		x.finish(x.outcome(a), batch, transcript(a.result))
+	case errors.Is(cause, ErrShutdown) && x.s.opts.MaxAttempts > 1:
+		x.requeue(batch)
+	case errors.Is(cause, ErrLeaseLost):
+		x.log.Warn("lease lost, the run is left alone")
+	default:
+		x.finish(interrupted(cause), batch, nil)
+	}
+	x.expiry.Stop()
+	x.s.worker.remove(x)
+	if !x.slot {
+		return
+	}
+	if abandoned {
+		x.log.Error("runner abandoned: it did not return after its context ended; its slot stays taken", "cause", cause)
+		go func() {
+			<-returned
+			x.log.Info("abandoned runner returned")
+			x.s.worker.release(1)
+		}()
+		return
+	}
+	x.s.worker.release(1)
+}
+
+// answer is what a Runner returned.
+type answer struct {
+	result *Result
+	err    error
+}
+
+// wait returns when the Runner has returned, or is to be given up: its context
+// ended and the grace is over.
+func (x *execution) wait(returned <-chan answer) (a answer, abandoned bool) {
+	select {
+	case a = <-returned:
+		return a, false
+	case <-x.ctx.Done():
+	}
+	grace := time.NewTimer(x.s.opts.CancelGrace)
+	defer grace.Stop()
+	if errors.Is(context.Cause(x.ctx), ErrDeadline) {
+		x.recordDeadline()
+	}
+	select {
+	case a = <-returned:
+		return a, false
+	case <-grace.C:
+		return answer{}, true
+	}
+}
+
+// recordDeadline makes the deadline decide, even against a cancellation that
+// comes while the Runner winds up.
+func (x *execution) recordDeadline() {
+	ctx, cancel := context.WithTimeout(context.Background(), min(statementTimeout, x.s.opts.CancelGrace))
+	defer cancel()
+	if _, err := x.s.store.RequestStop(ctx, x.lease.RunID, DeadlineStop(), &x.lease); err != nil {
+		x.log.Warn("record deadline", "error", err)
+	}
+}
+
+// call calls the Runner and always has an answer: a panic becomes an error, the
+// stack of which goes to the log only.
+func (x *execution) call(returned chan<- answer) {
+	a := answer{err: failure("The assistant stopped without an answer.")} // runtime.Goexit
+	defer func() {
+		if v := recover(); v != nil {
+			x.log.Error("runner panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			a = answer{err: failure("The assistant crashed.")}
+		}
+		returned <- a
+	}()
+	result, err := x.s.runner.Run(x.ctx, x.task, x.out.emit)
+	a = answer{result, err}
+}
+
+// failure is a reason in a sentence of our own for a run's error_message.
+type failure string
+
+func (f failure) Error() string { return string(f) }
+
+// outcome is how a run ends whose Runner returned by itself.
+func (x *execution) outcome(a answer) Outcome {
+	result := a.result
+	if result == nil {
+		result = &Result{}
+	}
+	o := Outcome{Status: RunFailed, Usage: result.Usage}
+	text := validText(result.Text)
+	err := a.err
+	if err == nil && len(text) > MaxResult {
+		err = failure("The result is larger than 1 MiB.")
+	}
+	if err == nil {
+		err = x.checkOutput(text)
+	}
+	if err != nil {
+		o.ErrorMessage = truncateText(validText(err.Error()), maxErrorMessage)
+		if blank(o.ErrorMessage) {
+			o.ErrorMessage = "The assistant failed without saying why."
+		}
+		return o
+	}
+	o.Status, o.Result = RunCompleted, text
+	return o
+}
+
+// maxErrorMessage bounds an error_message, in bytes.
+const maxErrorMessage = 8 << 10
+
+// checkOutput holds a result to the task definition's output type and schema.
+func (x *execution) checkOutput(text string) error {
+	def := x.task.Run.Task
+	if def == nil || def.OutputType != OutputJSON {
+		return nil
+	}
+	if !json.Valid([]byte(text)) {
+		return failure("The result is not valid JSON, which the task definition asks for.")
+	}
+	if def.OutputSchema == nil {
+		return nil
+	}
+	if x.s.opts.CompileSchema == nil {
+		return failure("The result cannot be checked: this server has no schema compiler.")
+	}
+	check, err := x.s.opts.CompileSchema(def.OutputSchema)
+	if err == nil {
+		err = check(json.RawMessage(text))
+	}
+	if err != nil {
+		return failure("The result does not meet the task definition's schema: " + err.Error())
+	}
+	return nil
+}
+
+// interrupted is how a run ends whose context ended first.
+func interrupted(cause error) Outcome {
+	switch {
+	case errors.Is(cause, ErrCancelled):
+		return Outcome{}.Under(&Stop{Status: RunCancelled})
+	case errors.Is(cause, ErrDeadline):
+		stop := DeadlineStop()
+		return Outcome{}.Under(&stop)
+	}
+	return Outcome{Status: RunFailed, StatusDetail: "interrupted by shutdown",
+		ErrorMessage: "The run was interrupted because the server shut down."}
+}
+
+func transcript(result *Result) []NewMessage {
+	if result == nil {
+		return nil
+	}
+	messages := make([]NewMessage, len(result.Messages))
+	for i, m := range result.Messages {
+		messages[i] = NewMessage{Role: m.Role, Content: validText(m.Content)}
+	}
+	return messages
+}
+
+func (x *execution) finish(o Outcome, batch EventBatch, messages []NewMessage) {
+	x.persist("finish run", func(ctx context.Context) error {
+		run, err := x.s.store.FinishRun(ctx, x.lease, Finish{Outcome: o, Events: batch, Messages: messages})
+		if err == nil {
+			x.log.Info("run ended", "status", run.Status, "status_detail", run.StatusDetail)
+		}
+		return err
+	})
+}
+
+func (x *execution) requeue(batch EventBatch) {
+	x.persist("requeue run", func(ctx context.Context) error {
+		run, err := x.s.store.RequeueRun(ctx, x.lease, batch)
+		if err == nil {
+			x.log.Info("run requeued", "status", run.Status)
+		}
+		return err
+	})
+}
+
+func (x *execution) append(batch EventBatch) error {
+	return x.persist("append events", func(ctx context.Context) error {
+		return x.s.store.AppendEvents(ctx, x.lease, batch)
+	})
+}
+
+// persist repeats a write of this execution until it is stored or the lease is
+// lost. Every such write may be repeated: a batch has its number, and an end is
+// an end once. An error that is not the store's absence gets a few tries; what
+// cannot be stored then is left to the sweep.
+func (x *execution) persist(what string, write func(context.Context) error) error {
+	const tries = 5
+	pause := 20 * time.Millisecond
+	for try := 1; ; try++ {
+		ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+		err := write(ctx)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		away := errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+		if errors.Is(err, ErrLeaseLost) || (!away && try == tries) {
+			x.log.Warn(what, "error", err)
+			x.lose()
+			return err
+		}
+		x.log.Warn(what+", trying again", "error", err)
+		select {
+		case <-x.lost:
+			return ErrLeaseLost
+		case <-time.After(pause):
+			pause = min(2*pause, time.Second)
+		}
+	}
+}

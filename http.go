@@ -1,0 +1,103 @@
+package webtrigger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+// ServeHTTP serves the Bearer API:
+//
+//	POST …/assistants/{assistant_id}/web-trigger
+//	GET  …/web-triggers/{trigger_id}/status
+//
+// It reads the end of the path itself, so that it works under any router, below
+// any prefix and behind [http.StripPrefix]. What is wrong with a request is
+// judged in one order: 404 for the route, 405, 401, 403, 415, 413, the
+// idempotent replay, 400, 422.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	wire.SetRequestID(w, r)
+	var err error
+	switch collection, id, leaf := splitRoute(r.URL.Path); {
+	case collection == "assistants" && leaf == "web-trigger":
+		err = s.serveTrigger(w, r, id)
+	case collection == "web-triggers" && leaf == "status":
+		err = s.serveStatus(w, r, id)
+	default:
+		err = wire.NotFound()
+	}
+	if err != nil {
+		s.WriteError(w, r, err)
+	}
+}
+
+// splitRoute reads the last three segments of a path.
+func splitRoute(path string) (collection, id, leaf string) {
+	path, leaf = cutLast(path)
+	path, id = cutLast(path)
+	_, collection = cutLast(path)
+	return collection, id, leaf
+}
+
+func cutLast(path string) (before, segment string) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return "", path
+	}
+	return path[:i], path[i+1:]
+}
+
+// parseID reads a positive 64-bit decimal as ids are written: digits without a
+// leading zero.
+func parseID(s string) (int64, bool) {
+	if s == "" || s[0] < '1' || s[0] > '9' {
+		return 0, false
+	}
+	id, err := strconv.ParseInt(s, 10, 64)
+	return id, err == nil
+}
+
+func allowMethods(r *http.Request, methods ...string) error {
+	for _, m := range methods {
+		if r.Method == m {
+			return nil
+		}
+	}
+	return wire.MethodNotAllowed(strings.Join(methods, ", "))
+}
+
+// authenticate resolves the request's API key, and with triggerID the run that
+// it may read, in one read of the store.
+func (s *Service) authenticate(r *http.Request, triggerID int64) (Grant, error) {
+	hash, sent, ok := bearerKey(r.Header["Authorization"])
+	if !ok {
+		return Grant{}, unauthorized(sent)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), statementTimeout)
+	defer cancel()
+	grant, err := s.store.Authenticate(ctx, hash, triggerID)
+	if errors.Is(err, ErrNotFound) {
+		return Grant{}, unauthorized(true)
+	}
+	if err != nil {
+		return Grant{}, fmt.Errorf("authenticate: %w", err)
+	}
+	return grant, nil
+}
+
+// unauthorized is the 401 of the Bearer API (RFC 6750 §3).
+func unauthorized(tokenSent bool) *wire.Problem {
+	p := &wire.Problem{Status: http.StatusUnauthorized, Code: "unauthorized",
+		Detail: "An API key is needed: Authorization: Bearer <key>.", Challenge: "Bearer"}
+	if tokenSent {
+		p.Code = "invalid_token"
+		p.Detail = "The API key is malformed, unknown, revoked or expired."
+		p.Challenge = `Bearer error="invalid_token"`
+	}
+	return p
+}

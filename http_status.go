@@ -1,0 +1,88 @@
+package webtrigger
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment string) error {
+	if err := allowMethods(r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	triggerID, ok := parseID(segment)
+	grant, err := s.authenticate(r, triggerID)
+	if err != nil {
+		return err
+	}
+	if !ok || grant.Run == nil {
+		return wire.NotFound()
+	}
+	return writeStatus(w, r, grant.Run)
+}
+
+func writeStatus(w http.ResponseWriter, r *http.Request, run *Run) error {
+	var result *string
+	if run.Status == RunCompleted {
+		result = &run.Result
+	}
+	body, err := wire.Marshal(struct {
+		TriggerID    int64     `json:"trigger_id"`
+		Status       string    `json:"status"`
+		Result       *string   `json:"result"`
+		CreatedAt    string    `json:"created_at"`
+		CompletedAt  *string   `json:"completed_at"`
+		RunID        int64     `json:"run_id"`
+		RunKey       string    `json:"run_key"`
+		RunStatus    RunStatus `json:"run_status"`
+		StatusDetail *string   `json:"status_detail"`
+		ErrorMessage *string   `json:"error_message"`
+		Usage        *Usage    `json:"usage"`
+		EventsURL    string    `json:"events_url"`
+	}{
+		run.ConversationID, run.Status.polled(), result, wire.FormatTime(run.CreatedAt), wire.NullableTime(run.CompletedAt),
+		run.ID, run.Key, run.Status, wire.NullableString(run.StatusDetail), wire.NullableString(run.ErrorMessage),
+		run.Usage, run.EventsURL(),
+	})
+	if err != nil {
+		return fmt.Errorf("marshal status: %w", err)
+	}
+	sum := sha256.Sum256(body)
+	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+	h := w.Header()
+	h.Set("Cache-Control", "private, no-cache")
+	h.Set("ETag", etag)
+	if !run.Status.Terminal() {
+		h.Set("Retry-After", strconv.Itoa(pollAfter(run)))
+	}
+	if matchesETag(r.Header.Values("If-None-Match"), etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	wire.WriteBody(w, http.StatusOK, "application/json", body)
+	return nil
+}
+
+// pollAfter suggests when to poll again, in seconds: soon for a young run, every
+// 10 s for an old one.
+func pollAfter(run *Run) int {
+	return int(min(max(time.Since(run.CreatedAt)/(10*time.Second), 1), 10))
+}
+
+// matchesETag evaluates If-None-Match by weak comparison (RFC 9110 §13.1.2).
+func matchesETag(values []string, etag string) bool {
+	for _, v := range values {
+		for tag := range strings.SplitSeq(v, ",") {
+			if tag = strings.TrimSpace(tag); tag == "*" || strings.TrimPrefix(tag, "W/") == etag {
+				return true
+			}
+		}
+	}
+	return false
+}

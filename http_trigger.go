@@ -1,0 +1,182 @@
+package webtrigger
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger/internal/strictjson"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistantID string) error {
+	if err := allowMethods(r, http.MethodPost); err != nil {
+		return err
+	}
+	grant, err := s.authenticate(r, 0)
+	if err != nil {
+		return err
+	}
+	if grant.Key.AssistantID != assistantID {
+		return &wire.Problem{Status: http.StatusForbidden, Code: "forbidden",
+			Detail: "This key does not belong to that assistant."}
+	}
+	if !grant.Channel.Enabled {
+		return ErrChannelDisabled
+	}
+	body, err := wire.ReadJSON(w, r, s.opts.MaxBodyBytes)
+	if err != nil {
+		return err
+	}
+	use, err := idempotency(r.Header, body)
+	if err != nil {
+		return err
+	}
+	if use != nil {
+		run, err := s.store.Replay(r.Context(), assistantID, *use)
+		if err == nil {
+			return writeAccepted(w, Accepted{Run: run, Replayed: true})
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("look up idempotency key: %w", err)
+		}
+	}
+	req, found, err := decodeTrigger(body)
+	if err != nil {
+		return err
+	}
+	base, err := s.requestBase(r)
+	if err != nil {
+		return err
+	}
+	c := caller{channel: grant.Channel, keyID: grant.Key.ID, keyName: grant.Key.Name, base: base}
+	t, err := s.prepare(r.Context(), s.store, c, req, found)
+	if err != nil {
+		return err
+	}
+	t.Idempotency = use
+	accepted, err := s.accept(r.Context(), t)
+	if err != nil {
+		return err
+	}
+	s.log.InfoContext(r.Context(), "trigger accepted", "request_id", wire.RequestID(w), "assistant_id", assistantID,
+		"key_id", grant.Key.ID, "run_id", accepted.Run.ID, "run_key", accepted.Run.Key, "replayed", accepted.Replayed)
+	return writeAccepted(w, accepted)
+}
+
+// decodeTrigger reads the body of a trigger. The error is a *strictjson.SyntaxError.
+func decodeTrigger(body []byte) (req TriggerRequest, found faults, err error) {
+	members, parsed, err := strictjson.Parse(body)
+	if err != nil {
+		return req, nil, err
+	}
+	for _, f := range append(parsed, strictjson.Unknown(members,
+		"message", "subject", "context", "task_definition_id", "callback_url", "metadata")...) {
+		found.add(f.Pointer, f.Detail)
+	}
+	if members == nil {
+		if len(found) == 0 {
+			found.add("/message", "is required")
+		}
+		return req, found, nil
+	}
+	text := func(m strictjson.Member, into *string) {
+		var ok bool
+		if *into, ok = strictjson.String(m.Raw); !ok {
+			found.add("/"+m.Key, "must be a string")
+		}
+	}
+	hasMessage := false
+	for _, m := range members {
+		if strictjson.IsNull(m.Raw) && m.Key != "message" && m.Key != "metadata" {
+			continue
+		}
+		switch m.Key {
+		case "message":
+			hasMessage = true
+			text(m, &req.Message)
+		case "subject":
+			text(m, &req.Subject)
+		case "context":
+			req.Context = m.Raw
+		case "task_definition_id":
+			id, ok := strictjson.PositiveInt64(m.Raw)
+			if !ok {
+				found.add("/"+m.Key, "must be a positive integer")
+			}
+			req.TaskDefinitionID = id
+		case "callback_url":
+			if text(m, &req.CallbackURL); req.CallbackURL == "" && !found.on("/callback_url") {
+				found.add("/callback_url", "must not be empty")
+			}
+		case "metadata":
+			if !strictjson.IsNull(m.Raw) {
+				req.Metadata = m.Raw
+			}
+		}
+	}
+	if !hasMessage {
+		found.add("/message", "is required")
+	}
+	return req, found, nil
+}
+
+// idempotencyTTL is how long a trigger is found by its Idempotency-Key.
+const idempotencyTTL = 24 * time.Hour
+
+// idempotency reads the Idempotency-Key header: 1 to 255 visible characters,
+// bare or as the quoted string of the IETF draft; nil without one.
+func idempotency(h http.Header, body []byte) (*Idempotency, error) {
+	values := h.Values("Idempotency-Key")
+	if len(values) == 0 {
+		return nil, nil
+	}
+	key := values[0]
+	if n := len(key); n >= 2 && key[0] == '"' && key[n-1] == '"' {
+		key = strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(key[1 : n-1])
+	}
+	ok := len(values) == 1 && len(key) >= 1 && len(key) <= 255
+	for i := range len(key) {
+		ok = ok && key[i] > ' ' && key[i] < 0x7f
+	}
+	if !ok {
+		return nil, wire.BadRequest("invalid_idempotency_key", "Idempotency-Key must be one value of 1 to 255 visible ASCII characters.")
+	}
+	return &Idempotency{Key: key, BodyHash: sha256.Sum256(body), TTL: idempotencyTTL}, nil
+}
+
+// requestBase is what the URLs of this trigger's answers stand on.
+func (s *Service) requestBase(r *http.Request) (string, error) {
+	if s.opts.BaseURL != "" {
+		return s.opts.BaseURL, nil
+	}
+	if r.Host == "" {
+		return "", wire.BadRequest("missing_host", "The request needs a Host header.")
+	}
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + r.Host, nil
+}
+
+func writeAccepted(w http.ResponseWriter, accepted Accepted) error {
+	run := accepted.Run
+	h := w.Header()
+	h.Set("Location", run.StatusURL())
+	h.Set("Retry-After", "1")
+	if accepted.Replayed {
+		h.Set("Idempotent-Replayed", "true")
+	}
+	return wire.WriteJSON(w, http.StatusAccepted, struct {
+		TriggerID int64  `json:"trigger_id"`
+		Status    string `json:"status"`
+		StatusURL string `json:"status_url"`
+		RunID     int64  `json:"run_id"`
+		RunKey    string `json:"run_key"`
+		EventsURL string `json:"events_url"`
+	}{run.ConversationID, "accepted", run.StatusURL(), run.ID, run.Key, run.EventsURL()})
+}

@@ -1,0 +1,83 @@
+package wire
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// problemBase is where each problem code is described.
+const problemBase = "https://github.com/webtrigger-go/webtrigger/blob/main/docs/errors.md#"
+
+// Problem is an error as clients see it: application/problem+json (RFC 9457)
+// with a stable code. Nothing in it is internal.
+type Problem struct {
+	Status     int
+	Code       string
+	Detail     string
+	Errors     []FieldError  // what is wrong with a body; nil: no such list
+	Allow      string        // the Allow header; "": none
+	Challenge  string        // the WWW-Authenticate header; "": none
+	RetryAfter time.Duration // the Retry-After header, in whole seconds; 0: none
+}
+
+// FieldError is one fault of a body, at an RFC 6901 JSON Pointer.
+type FieldError struct {
+	Pointer string `json:"pointer"`
+	Detail  string `json:"detail"`
+}
+
+func (p *Problem) Error() string { return p.Code + ": " + p.Detail }
+
+// Write answers with the problem.
+func (p *Problem) Write(w http.ResponseWriter) {
+	h := w.Header()
+	if p.Allow != "" {
+		h.Set("Allow", p.Allow)
+	}
+	if p.Challenge != "" {
+		h.Set("WWW-Authenticate", p.Challenge)
+	}
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(p.RetryAfter/time.Second)))
+	}
+	h.Set("Cache-Control", "no-store")
+	body, err := Marshal(struct {
+		Type   string       `json:"type"`
+		Title  string       `json:"title"`
+		Status int          `json:"status"`
+		Detail string       `json:"detail"`
+		Code   string       `json:"code"`
+		Errors []FieldError `json:"errors,omitempty"`
+	}{problemBase + p.Code, http.StatusText(p.Status), p.Status, p.Detail, p.Code, p.Errors})
+	if err != nil { // strings and integers always marshal
+		panic(err)
+	}
+	WriteBody(w, p.Status, "application/problem+json", body)
+}
+
+// The problems that do not depend on what a request is about. Each call makes a
+// new one.
+
+// NotFound is the 404 of everything that is absent or not the caller's: one
+// body, whatever was asked for.
+func NotFound() *Problem {
+	return &Problem{Status: http.StatusNotFound, Code: "not_found", Detail: "There is nothing here."}
+}
+
+// MethodNotAllowed is the 405 of a path that exists; allow lists its methods.
+func MethodNotAllowed(allow string) *Problem {
+	return &Problem{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
+		Detail: "This path does not take that method.", Allow: allow}
+}
+
+// BadRequest is a 400.
+func BadRequest(code, detail string) *Problem {
+	return &Problem{Status: http.StatusBadRequest, Code: code, Detail: detail}
+}
+
+// Unprocessable is the 422 of a body with faults.
+func Unprocessable(errs []FieldError) *Problem {
+	return &Problem{Status: http.StatusUnprocessableEntity, Code: "invalid_request",
+		Detail: "The request is well-formed, but not valid.", Errors: errs}
+}

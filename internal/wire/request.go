@@ -1,0 +1,82 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+const requestIDHeader = "X-Request-Id"
+
+// SetRequestID puts the request's id on the answer, and returns it: the
+// client's own when it is sane (1 to 128 of A-Z a-z 0-9 - . _ ~ : + / =), else
+// a fresh one.
+func SetRequestID(w http.ResponseWriter, r *http.Request) string {
+	id := r.Header.Get(requestIDHeader)
+	if !saneID(id) {
+		id = uuid.NewString()
+	}
+	w.Header().Set(requestIDHeader, id)
+	return id
+}
+
+// RequestID returns the id that SetRequestID put on the answer.
+func RequestID(w http.ResponseWriter) string { return w.Header().Get(requestIDHeader) }
+
+func saneID(id string) bool {
+	if len(id) < 1 || len(id) > 128 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("-._~:+/=", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// ReadJSON reads a body that must be application/json, of at most limit bytes.
+// Its errors are Problems (415, then 413) or the connection's.
+func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	if !isJSON(r.Header) {
+		return nil, &Problem{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type",
+			Detail: "The body must be application/json in UTF-8, without a content coding."}
+	}
+	tooLarge := &Problem{Status: http.StatusRequestEntityTooLarge, Code: "body_too_large",
+		Detail: fmt.Sprintf("The body must have at most %d bytes.", limit)}
+	if r.ContentLength > limit {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var over *http.MaxBytesError
+	if errors.As(err, &over) {
+		return nil, tooLarge
+	}
+	if err != nil {
+		return nil, BadRequest("incomplete_body", "The body could not be read to its end.")
+	}
+	return body, nil
+}
+
+func isJSON(h http.Header) bool {
+	if len(h.Values("Content-Type")) != 1 {
+		return false
+	}
+	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return false
+	}
+	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil || media != "application/json" {
+		return false
+	}
+	charset, ok := params["charset"]
+	return !ok || strings.EqualFold(charset, "utf-8")
+}

@@ -1,0 +1,192 @@
+package webtrigger
+
+import (
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+// Run is one execution of an assistant over a conversation. Its states and what
+// moves it between them are drawn in docs/state-machine.md.
+type Run struct {
+	ID             int64
+	Key            string // run_key: a UUID, also the id under which receivers deduplicate callbacks
+	ConversationID int64  // the trigger_id, when the run started the conversation
+	AssistantID    string
+	KeyID          int64 // the API key that triggered it; 0: a Go call
+	Status         RunStatus
+	StatusDetail   string // "" is null
+	ErrorMessage   string // "" is null
+	Result         string // meaningful when completed
+	Usage          *Usage // nil: not reported
+	Task           *TaskDefinition
+	BaseURL        string
+	CallbackURL    string // "": none
+	TraceParent    string // "": none
+	Attempts       int    // attempts used, the current one included
+	CreatedAt      time.Time
+	StartedAt      time.Time // of the latest attempt; zero: never taken
+	CompletedAt    time.Time // zero: not ended
+}
+
+// StatusURL is where the trigger of this run is polled.
+func (r *Run) StatusURL() string {
+	return r.BaseURL + "/api/v1/web-triggers/" + strconv.FormatInt(r.ConversationID, 10) + "/status"
+}
+
+// EventsURL is where the run's events are streamed.
+func (r *Run) EventsURL() string {
+	return r.BaseURL + "/conversations/" + strconv.FormatInt(r.ConversationID, 10) +
+		"/agent-events?run_id=" + strconv.FormatInt(r.ID, 10)
+}
+
+// RunStatus is where a run stands.
+type RunStatus string
+
+// The states of a run. The last four are terminal.
+const (
+	RunQueued    RunStatus = "queued"
+	RunRunning   RunStatus = "running"
+	RunCompleted RunStatus = "completed"
+	RunFailed    RunStatus = "failed"
+	RunCancelled RunStatus = "cancelled"
+	RunTimedOut  RunStatus = "timed_out"
+)
+
+// transitions is the run's state machine: every step a store may make. A
+// terminal state has none.
+func transitions() map[RunStatus][]RunStatus {
+	return map[RunStatus][]RunStatus{
+		RunQueued:  {RunRunning, RunCancelled, RunTimedOut},
+		RunRunning: {RunQueued, RunCompleted, RunFailed, RunCancelled, RunTimedOut},
+	}
+}
+
+// Terminal reports whether a run in this state has ended. Its state is final.
+func (s RunStatus) Terminal() bool {
+	switch s {
+	case RunCompleted, RunFailed, RunCancelled, RunTimedOut:
+		return true
+	}
+	return false
+}
+
+// polled is the one of three words that a polling client sees.
+func (s RunStatus) polled() string {
+	switch {
+	case !s.Terminal():
+		return "processing"
+	case s == RunCompleted:
+		return "completed"
+	}
+	return "failed"
+}
+
+// Usage counts what the models of a run consumed, in tokens.
+type Usage struct {
+	InputTokens  int64 `json:"input_tokens"`
+	OutputTokens int64 `json:"output_tokens"`
+}
+
+// Add adds u2 to u.
+func (u *Usage) Add(u2 Usage) {
+	u.InputTokens += u2.InputTokens
+	u.OutputTokens += u2.OutputTokens
+}
+
+// Outcome is how a run ends.
+type Outcome struct {
+	Status       RunStatus // terminal
+	StatusDetail string
+	ErrorMessage string
+	Result       string // completed only
+	Usage        *Usage // kept whatever the status
+}
+
+// HeartbeatTimeout is the outcome of a run whose worker stopped renewing its
+// lease.
+func HeartbeatTimeout() Outcome {
+	return Outcome{Status: RunTimedOut, StatusDetail: "heartbeat timeout",
+		ErrorMessage: "The run was given up because its worker stopped sending heartbeats."}
+}
+
+// QueueTimeout is the outcome of a run that waited for longer than
+// [Options.MaxQueueTime].
+func QueueTimeout() Outcome {
+	return Outcome{Status: RunTimedOut, StatusDetail: "queue timeout",
+		ErrorMessage: "The run was given up because it waited in the queue for too long."}
+}
+
+// Under is the outcome that a store stores: o, or what the recorded stop says
+// when there is one. Usage is kept.
+func (o Outcome) Under(stop *Stop) Outcome {
+	if stop == nil {
+		return o
+	}
+	return Outcome{Status: stop.Status, StatusDetail: stop.StatusDetail, ErrorMessage: stop.ErrorMessage, Usage: o.Usage}
+}
+
+// Event is the terminal event of a run that ended so.
+func (o Outcome) Event() NewEvent {
+	return NewEvent{Type: EventType("run_" + string(o.Status)), Payload: mustJSON(struct {
+		Status       RunStatus `json:"status"`
+		StatusDetail *string   `json:"status_detail"`
+		ErrorMessage *string   `json:"error_message"`
+	}{o.Status, wire.NullableString(o.StatusDetail), wire.NullableString(o.ErrorMessage)})}
+}
+
+// Stop is a recorded wish that a run end before its Runner has finished. From
+// then on it decides the outcome.
+type Stop struct {
+	Status       RunStatus // RunCancelled or RunTimedOut
+	StatusDetail string
+	ErrorMessage string
+}
+
+// CancelStop is the stop of a cancellation; the reason may be empty.
+func CancelStop(reason string) Stop {
+	return Stop{Status: RunCancelled, StatusDetail: reason}
+}
+
+// DeadlineStop is the stop of a run that took longer than [Options.RunTimeout].
+func DeadlineStop() Stop {
+	return Stop{Status: RunTimedOut, StatusDetail: "deadline exceeded",
+		ErrorMessage: "The run was stopped because it took longer than allowed."}
+}
+
+// Conversation is what a trigger starts. Its id is the trigger_id.
+type Conversation struct {
+	ID          int64
+	AssistantID string
+	Subject     string
+	Metadata    json.RawMessage // as sent; nil: none
+	CreatedAt   time.Time
+}
+
+// Role says who speaks in a message.
+type Role string
+
+// The roles of a message.
+const (
+	RoleUser      Role = "user"
+	RoleAssistant Role = "assistant"
+	RoleTool      Role = "tool"
+)
+
+// Message is one entry of a conversation.
+type Message struct {
+	ID             int64 // rises within the conversation
+	ConversationID int64
+	RunID          int64 // the run that it started or that wrote it
+	Role           Role
+	Content        string
+	CreatedAt      time.Time
+}
+
+// NewMessage is a message to be stored.
+type NewMessage struct {
+	Role    Role
+	Content string
+}

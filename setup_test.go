@@ -1,0 +1,133 @@
+package webtrigger_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+// bundle is a service over a fresh memory store with the channel of assistant 1
+// open.
+type bundle struct {
+	t     *testing.T
+	ctx   context.Context
+	store webtrigger.Store
+	svc   *webtrigger.Service
+}
+
+// setup makes a bundle; the options may be nil. Without a BaseURL in them it is
+// https://app.example.com.
+func setup(t *testing.T, runner webtrigger.Runner, opts *webtrigger.Options) *bundle {
+	t.Helper()
+	return setupOn(t, memstore.New(nil), runner, opts)
+}
+
+func setupOn(t *testing.T, store webtrigger.Store, runner webtrigger.Runner, opts *webtrigger.Options) *bundle {
+	t.Helper()
+	if opts == nil {
+		opts = &webtrigger.Options{BaseURL: "https://app.example.com"}
+	}
+	if runner == nil {
+		runner = webtrigger.RunnerFunc(obey)
+	}
+	svc, err := webtrigger.New(store, runner, opts)
+	require.NoError(t, err)
+	b := &bundle{t: t, ctx: t.Context(), store: store, svc: svc}
+	b.setChannel(webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true})
+	return b
+}
+
+func (b *bundle) setChannel(c webtrigger.ChannelSettings) {
+	b.t.Helper()
+	require.NoError(b.t, b.svc.SetChannel(b.ctx, c))
+}
+
+// trigger triggers assistant 1 from Go.
+func (b *bundle) trigger(message string) webtrigger.Run {
+	b.t.Helper()
+	run, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: message})
+	require.NoError(b.t, err)
+	return run
+}
+
+func (b *bundle) run(id int64) webtrigger.Run {
+	b.t.Helper()
+	run, err := b.store.Run(b.ctx, id)
+	require.NoError(b.t, err)
+	return run
+}
+
+// events returns the types of a run's events in order, after checking that the
+// sequences have no hole.
+func (b *bundle) events(run webtrigger.Run) []string {
+	b.t.Helper()
+	page, err := b.store.Events(b.ctx, webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 10_000})
+	require.NoError(b.t, err)
+	types := make([]string, len(page.Events))
+	for i, e := range page.Events {
+		require.EqualValues(b.t, i+1, e.Sequence)
+		types[i] = string(e.Type)
+	}
+	return types
+}
+
+// work runs Work until the returned function is called, which waits for its end.
+func (b *bundle) work() (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(b.ctx))
+	done := make(chan error, 1)
+	go func() { done <- b.svc.Work(ctx) }()
+	stop = func() {
+		b.t.Helper()
+		cancel()
+		require.NoError(b.t, <-done)
+	}
+	return stop
+}
+
+// ended waits until the run has ended.
+func (b *bundle) ended(id int64) webtrigger.Run {
+	b.t.Helper()
+	require.Eventually(b.t, func() bool { return b.run(id).Status.Terminal() }, 10*time.Second, 2*time.Millisecond)
+	return b.run(id)
+}
+
+// obey is a Runner that does what the message says: "fail TEXT", "panic",
+// "exit", "hang" (until its context ends), "ignore" (hangs, and ignores its
+// context for a minute), "say TEXT", "emit N"; anything else is echoed.
+func obey(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+	word, rest, _ := strings.Cut(task.Input.Message, " ")
+	switch word {
+	case "fail":
+		return nil, errors.New(rest)
+	case "panic":
+		panic(rest)
+	case "exit":
+		runtime.Goexit()
+	case "hang":
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	case "shrug": // hangs, then claims success
+		<-ctx.Done()
+		return &webtrigger.Result{Text: "done after all"}, nil
+	case "ignore":
+		time.Sleep(time.Minute)
+		return &webtrigger.Result{Text: "too late"}, nil
+	case "say":
+		return &webtrigger.Result{Text: rest}, nil
+	case "emit":
+		for range len(rest) {
+			if err := emit("x_step", map[string]string{"of": rest}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return &webtrigger.Result{Text: "echo: " + task.Prompt}, nil
+}

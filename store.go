@@ -1,0 +1,462 @@
+package webtrigger
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Store is the driver behind a [Service]: where keys, triggers, runs, events
+// and deliveries live. store/memstore is the reference; store/storetest is the
+// suite that every store passes whole.
+//
+// # What a store may rely on
+//
+// Service validates before it calls: ids are well-formed, texts are valid UTF-8
+// without NUL, JSON is valid and is to be kept byte for byte, limits are
+// positive. A store therefore carries no defensive code and no wording: every
+// text that a reader sees comes from the caller or from [Outcome] and the
+// functions beside it.
+//
+// # What a Service relies on
+//
+//   - One method is one atomic transition: all of it is stored, or none. No
+//     transaction appears in a signature. A store may gather calls that arrive
+//     together into one commit (group commit) as long as each caller waits for
+//     its own result.
+//   - All methods are safe for concurrent use. Arguments are not kept, results
+//     are copies: neither side sees the other's later changes.
+//   - Times are the store's: one clock for leases, expiry and every stamp,
+//     whatever the callers' clocks say. Results carry UTC, cut to microseconds;
+//     the zero time means "not yet" or "never".
+//   - Ids are positive and rise with creation.
+//   - An absent thing is [ErrNotFound]. A store that cannot answer now returns
+//     an error that wraps [ErrUnavailable]; the caller then does not know
+//     whether a write took place.
+//   - A call whose context has ended before it started writes nothing and
+//     returns an error that wraps the context's.
+//
+// # Lock order
+//
+// A transition that touches several rows takes them in the order lease, run,
+// conversation, each by ascending id.
+type Store interface {
+	ChannelStore
+	KeyStore
+	TaskStore
+	TriggerStore
+	RunStore
+	WorkStore
+	EventStore
+	DeliveryStore
+
+	// Ping reports whether the store answers.
+	Ping(ctx context.Context) error
+}
+
+// ChannelStore holds the channel settings of each assistant.
+type ChannelStore interface {
+	// Channel returns the settings of the assistant; one that nobody has set is
+	// the zero settings under its id, not ErrNotFound.
+	Channel(ctx context.Context, assistantID string) (ChannelSettings, error)
+
+	// SetChannel stores the settings, which act from the next accept on.
+	SetChannel(ctx context.Context, settings ChannelSettings) error
+
+	// Assistants lists the ids that have settings or keys, in ascending byte
+	// order, those after the given id ("" starts).
+	Assistants(ctx context.Context, after string, limit int) ([]string, error)
+}
+
+// KeyStore holds API keys. It sees their hashes only, and never returns one.
+type KeyStore interface {
+	// CreateKey stores a key and returns it with its id and creation time.
+	// ErrConflict when the hash is taken.
+	CreateKey(ctx context.Context, key NewKey) (APIKey, error)
+
+	// Key returns one key, also a revoked or expired one.
+	Key(ctx context.Context, keyID int64) (APIKey, error)
+
+	// Keys lists the keys of an assistant, newest first.
+	Keys(ctx context.Context, assistantID string, page Page) ([]APIKey, error)
+
+	// RevokeKey revokes the key from now on and returns it. A key that is
+	// revoked already keeps its time.
+	RevokeKey(ctx context.Context, keyID int64) (APIKey, error)
+
+	// Authenticate reads, at one instant, what a request with this key may see:
+	// the key, its assistant's settings and, when triggerID is not 0, the first
+	// run of that conversation (nil when there is none or it is another
+	// assistant's). An unknown, revoked or expired key is ErrNotFound. It sees
+	// every revocation that had returned, in any process, before it was called.
+	Authenticate(ctx context.Context, hash KeyHash, triggerID int64) (Grant, error)
+}
+
+// TaskStore holds task definitions.
+type TaskStore interface {
+	// CreateTask stores a definition and returns it with id and times.
+	CreateTask(ctx context.Context, task TaskDefinition) (TaskDefinition, error)
+
+	// Task returns one definition, also an inactive one.
+	Task(ctx context.Context, taskID int64) (TaskDefinition, error)
+
+	// Tasks lists the definitions of an assistant, newest first.
+	Tasks(ctx context.Context, assistantID string, page Page) ([]TaskDefinition, error)
+
+	// UpdateTask replaces what a definition says, by its id. Assistant and
+	// creation time stay. Runs that were accepted keep their copy.
+	UpdateTask(ctx context.Context, task TaskDefinition) (TaskDefinition, error)
+
+	// DeleteTask removes a definition. Runs that were accepted keep their copy.
+	DeleteTask(ctx context.Context, taskID int64) error
+}
+
+// TriggerStore is what accepting a trigger needs. A store on a database may
+// offer one that lives inside a transaction of the host (see
+// [Service.TriggerVia]): its CreateTrigger never takes, and what it wrote
+// exists when the host commits.
+type TriggerStore interface {
+	// Channel and Task are those of ChannelStore and TaskStore.
+	Channel(ctx context.Context, assistantID string) (ChannelSettings, error)
+	Task(ctx context.Context, taskID int64) (TaskDefinition, error)
+
+	// CreateTrigger stores the conversation, its message, the run and the run's
+	// first event (QueuedEvent, sequence 1).
+	//
+	// With t.Take it also takes the run in the same transition, as ClaimRuns
+	// would, and returns the lease; a store may decline, the run is then queued.
+	//
+	// With t.ConversationID the run joins that conversation, which keeps its
+	// subject and metadata; ErrNotFound when it is not the assistant's.
+	//
+	// With t.Idempotency, a live record of the same assistant and key decides:
+	// the same body hash returns the first trigger with Replayed set and stores
+	// nothing, another is ErrIdempotencyKeyReused. Of any number of simultaneous
+	// calls one stores.
+	CreateTrigger(ctx context.Context, t NewTrigger) (Accepted, error)
+
+	// Replay looks up what CreateTrigger would replay: the run that the live
+	// record of this assistant and key belongs to, as it is now.
+	// ErrIdempotencyKeyReused when the body hash differs, ErrNotFound when there
+	// is no live record.
+	Replay(ctx context.Context, assistantID string, use Idempotency) (Run, error)
+}
+
+// RunStore reads runs and records the wish to stop one.
+type RunStore interface {
+	Run(ctx context.Context, runID int64) (Run, error)
+
+	// RunByKey finds a run by its run_key.
+	RunByKey(ctx context.Context, runKey string) (Run, error)
+
+	// Runs lists runs, newest first.
+	Runs(ctx context.Context, query RunQuery) ([]Run, error)
+
+	// RunInput returns what the caller sent, byte for byte.
+	RunInput(ctx context.Context, runID int64) (RunInput, error)
+
+	Conversation(ctx context.Context, conversationID int64) (Conversation, error)
+
+	// Messages lists the messages of a conversation in the order they were
+	// stored, those after the given id (0 starts). An absent conversation has
+	// none.
+	Messages(ctx context.Context, conversationID, after int64, limit int) ([]Message, error)
+
+	// RequestStop records that a run is to end as stop says and returns the run
+	// as it is then.
+	//
+	//   - An ended run is returned unchanged.
+	//   - A queued run ends at once: CancelRequestedEvent when stop cancels, then
+	//     the terminal transition (see WorkStore.FinishRun).
+	//   - A running run gets stop recorded, with a CancelRequestedEvent when stop
+	//     cancels; from then on stop decides how it ends, whatever its worker
+	//     reports. The first stop recorded stays; a later one changes nothing and
+	//     is no error.
+	//
+	// With lease, the stop is its worker's own word (a deadline): ErrLeaseLost
+	// unless the run is running under that lease.
+	RequestStop(ctx context.Context, runID int64, stop Stop, lease *Lease) (Run, error)
+}
+
+// WorkStore is the queue: runs are taken under a lease, kept by heartbeat and
+// left by exactly one of FinishRun, RequeueRun and SweepRuns.
+//
+// A lease is held while the run is running, its token is the one given by the
+// last taking, and less than the lease's duration has passed on the store's
+// clock since it was taken or renewed. Anything else is lost, swept or not:
+// every write under a lost lease is ErrLeaseLost and stores nothing.
+type WorkStore interface {
+	// ClaimRuns takes up to claim.Limit queued runs, oldest first (a requeued run
+	// keeps its place by id), each exactly once among all callers. Taking makes
+	// the run running, counts an attempt, stamps its start, draws a new token
+	// and stores StartedEvent. With claim.RunID it takes that run or none.
+	ClaimRuns(ctx context.Context, claim Claim) ([]ClaimedRun, error)
+
+	// RenewLeases extends every lease still held by d from now and tells, in the
+	// order of the leases, which are held and what stop is recorded.
+	RenewLeases(ctx context.Context, leases []Lease, d time.Duration) ([]Renewal, error)
+
+	// AppendEvents appends a batch to the run's conversation, in order. Sequences
+	// follow the run's last one by 1; ids rise within the conversation and become
+	// visible in their order: a reader that saw one will never see a lower one
+	// appear. A batch whose number is not above the last one stored under this
+	// lease stands already and is not stored again, so that a worker may repeat a
+	// call whose answer it did not get.
+	AppendEvents(ctx context.Context, lease Lease, batch EventBatch) error
+
+	// FinishRun is the terminal transition, exactly one per run: the outcome (or
+	// the recorded stop in its place, see Outcome.Under), the trailing events (as
+	// AppendEvents), the messages, Outcome.Event as the run's last event, the completion time
+	// and, when the run has a callback URL, a pending delivery. A completed run's
+	// result also becomes an assistant message after the given ones.
+	FinishRun(ctx context.Context, lease Lease, end Finish) (Run, error)
+
+	// RequeueRun gives a run back untouched by its attempt: the trailing events
+	// and RequeuedEvent(RequeueShutdown) are stored, the attempt is not counted,
+	// the run is queued. With a stop recorded the run ends by it instead.
+	RequeueRun(ctx context.Context, lease Lease, batch EventBatch) (Run, error)
+
+	// SweepRuns ends or requeues, up to sweep.Limit runs, oldest expiry first:
+	// runs whose lease has expired (by the recorded stop; else requeued with
+	// RequeuedEvent(RequeueHeartbeat) while attempts remain; else HeartbeatTimeout)
+	// and queued runs that wait longer than sweep.MaxQueueTime since they were
+	// last queued (QueueTimeout). With sweep.Audit it also looks for unfinished
+	// runs that the quick look cannot find. It returns the runs it changed.
+	SweepRuns(ctx context.Context, sweep Sweep) ([]Run, error)
+}
+
+// EventStore reads events and tells when there are more.
+type EventStore interface {
+	// Events returns one page in the order of ids. ErrNotFound when the
+	// conversation does not exist, or query.RunID is not one of its runs.
+	Events(ctx context.Context, query EventQuery) (EventPage, error)
+
+	// LastEventIDs returns the id of the last event of each conversation that
+	// exists; the rest are absent from the map.
+	LastEventIDs(ctx context.Context, conversationIDs []int64) (map[int64]int64, error)
+
+	// Watch calls notify after transitions, of this and as far as the store can
+	// tell of other processes, until ctx ends; it then returns nil. Hints may be
+	// merged, repeated or lost: callers look for themselves and poll slowly
+	// besides. notify returns quickly and may call no store method. When Watch
+	// calls notify, the transition is visible to readers.
+	Watch(ctx context.Context, notify func(Hint)) error
+}
+
+// DeliveryStore is the outbox of callbacks. A delivery moves
+//
+//	pending ──► sending ──► delivered | failed
+//	   │           └──────► unknown ──► delivered | failed
+//	   └──────────────────► failed | blocked
+//
+// A pending one is prepared under a short lease; BeginDelivery is the claim
+// that makes the POST happen at most once.
+type DeliveryStore interface {
+	// LeaseDeliveries hands out up to claim.Limit pending deliveries that nobody
+	// holds, oldest first, each under a new token for claim.Lease.
+	LeaseDeliveries(ctx context.Context, claim DeliveryClaim) ([]OwedDelivery, error)
+
+	// BeginDelivery moves a pending delivery to sending and stamps its attempt.
+	// ErrLeaseLost unless the lease is the delivery's last and has not expired.
+	// After any other error the caller does not know, and does not send.
+	BeginDelivery(ctx context.Context, lease DeliveryLease) error
+
+	// FinishDelivery records how a delivery ended: from sending or unknown
+	// (delivered, failed), or from pending before it began (failed, blocked; the
+	// lease must not have expired). ErrLeaseLost when the token is not the
+	// delivery's last or the delivery has ended otherwise.
+	FinishDelivery(ctx context.Context, lease DeliveryLease, end DeliveryOutcome) error
+
+	// SweepDeliveries marks up to limit deliveries unknown that have been sending
+	// for longer than after, and returns them.
+	SweepDeliveries(ctx context.Context, after time.Duration, limit int) ([]Delivery, error)
+
+	// Delivery returns one delivery.
+	Delivery(ctx context.Context, deliveryID int64) (Delivery, error)
+
+	// Deliveries lists the deliveries of a run, oldest first.
+	Deliveries(ctx context.Context, runID int64) ([]Delivery, error)
+
+	// Redeliver owes the run's callback once more: a new pending delivery to the
+	// same URL. ErrConflict while the run has one pending or sending.
+	Redeliver(ctx context.Context, deliveryID int64) (Delivery, error)
+}
+
+// Page is a piece of a list that is ordered by falling id.
+type Page struct {
+	Before int64 // only items with a lower id; 0 starts at the newest
+	Limit  int   // how many at most; Service makes 0 a DefaultPageSize and caps at MaxPageSize
+}
+
+// NewKey is an API key to be stored.
+type NewKey struct {
+	AssistantID string
+	Name        string
+	Prefix      string
+	Hash        KeyHash
+	ExpiresAt   time.Time // zero: never
+}
+
+// Grant is what a valid key gives a request.
+type Grant struct {
+	Key     APIKey
+	Channel ChannelSettings
+	Run     *Run
+}
+
+// NewTrigger is a trigger to be stored.
+type NewTrigger struct {
+	RunKey         string // a fresh UUID
+	AssistantID    string
+	ConversationID int64 // 0: a new conversation
+	KeyID          int64 // the API key that triggered; 0: a Go call
+	Input          RunInput
+	Task           *TaskDefinition // the run's own copy; nil: none
+	BaseURL        string
+	CallbackURL    string // "": none
+	TraceParent    string // W3C traceparent; "": none
+	Idempotency    *Idempotency
+	Take           *Take
+}
+
+// Idempotency names a trigger so that a repeated request finds it.
+type Idempotency struct {
+	Key      string        // 1 to 255 visible ASCII characters; scope is the assistant
+	BodyHash [32]byte      // SHA-256 of the request body
+	TTL      time.Duration // how long the record lives from its creation
+}
+
+// Take asks to take the run for a worker while it is accepted.
+type Take struct {
+	Worker string
+	Lease  time.Duration
+}
+
+// Accepted is a stored trigger.
+type Accepted struct {
+	Run      Run
+	Lease    *Lease // nil unless the run was taken
+	Replayed bool   // the trigger stood already; Run is as it is now
+}
+
+// Lease is the hold of one attempt on a run. Token is the fencing token: it
+// differs for every taking of the run and rises.
+type Lease struct {
+	RunID int64
+	Token int64
+}
+
+// Claim asks for queued runs.
+type Claim struct {
+	Worker string        // who takes, for operators' eyes
+	Lease  time.Duration // how long the hold lasts without renewal
+	Limit  int
+	RunID  int64 // 0: any run that the native queue may hand out
+}
+
+// ClaimedRun is a run that the caller now holds.
+type ClaimedRun struct {
+	Run   Run
+	Input RunInput
+	Lease Lease
+}
+
+// Renewal is what RenewLeases says of one lease.
+type Renewal struct {
+	Held bool
+	Stop *Stop // recorded for the run while it is held; nil: none
+}
+
+// EventBatch is events that are stored together, at most once.
+type EventBatch struct {
+	Number int64 // counts from 1 under one lease; 0 only when there are no events
+	Events []NewEvent
+}
+
+// Finish is what a worker reports at the end of a run.
+type Finish struct {
+	Outcome  Outcome
+	Events   EventBatch   // emitted and not known to be stored
+	Messages []NewMessage // the transcript, without the result
+}
+
+// Sweep says what to look for.
+type Sweep struct {
+	MaxAttempts  int           // attempts a run may use in all; at least 1
+	MaxQueueTime time.Duration // 0: no limit
+	Limit        int
+	Audit        bool
+}
+
+// RunQuery selects runs, newest first; zero fields do not limit.
+type RunQuery struct {
+	AssistantID string
+	Status      RunStatus
+	KeyID       int64
+	From        time.Time // created at this instant or later
+	To          time.Time // created before this instant
+	Page        Page
+}
+
+// EventQuery selects events of one conversation. An event is returned when it
+// passes every cursor.
+type EventQuery struct {
+	ConversationID int64
+	RunID          int64 // 0: all runs
+	AfterID        int64 // only higher ids
+	AfterSequence  int64 // only higher sequences; with RunID
+	Limit          int
+}
+
+// EventPage is one read of the event log, at one instant.
+type EventPage struct {
+	Events []Event
+	LastID int64 // the conversation's last event id, of any run; 0: none
+	Ended  bool  // every run that the query covers has ended; a run adds nothing after that
+}
+
+// Hint is a store's word that something moved. It is never the whole truth; a
+// zero Hint says that anything may have happened.
+type Hint struct {
+	Queued        bool    // runs wait to be taken
+	Owed          bool    // deliveries wait to be sent
+	Conversations []int64 // have new events
+	Stopped       []int64 // runs for which a stop was recorded
+}
+
+// DeliveryClaim asks for owed deliveries.
+type DeliveryClaim struct {
+	Lease time.Duration // how long the preparation may take
+	Limit int
+}
+
+// DeliveryLease is the hold on one delivery.
+type DeliveryLease struct {
+	DeliveryID int64
+	Token      int64
+}
+
+// OwedDelivery is a delivery to be made, with the ended run that it tells of.
+type OwedDelivery struct {
+	Delivery Delivery
+	Run      Run
+	Lease    DeliveryLease
+}
+
+// DeliveryOutcome is how a delivery ended.
+type DeliveryOutcome struct {
+	State      DeliveryState // delivered, failed or blocked
+	HTTPStatus int           // 0: no answer
+	Latency    time.Duration // of the exchange after the connection stood
+	Error      string        // "": none
+	Response   string        // the start of the answer's body, valid UTF-8 without NUL
+}
+
+// RunInput is what a caller sent: message and context belong to the run,
+// subject and metadata to the conversation that it started.
+type RunInput struct {
+	Subject  string
+	Message  string
+	Context  json.RawMessage // a JSON object; nil: none
+	Metadata json.RawMessage // any JSON value; nil: none
+}

@@ -1,0 +1,227 @@
+package memstore
+
+import (
+	"context"
+	"slices"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+type key struct{ webtrigger.APIKey }
+
+func (k *key) id() int64 { return k.ID }
+
+type task struct{ webtrigger.TaskDefinition }
+
+func (t *task) id() int64 { return t.ID }
+
+// Channel implements [webtrigger.ChannelStore].
+func (s *Store) Channel(ctx context.Context, assistantID string) (webtrigger.ChannelSettings, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.ChannelSettings{}, err
+	}
+	defer s.unlock()
+	return s.channel(assistantID), nil
+}
+
+// channel returns the settings of an assistant, the zero ones when nobody has
+// set any.
+func (s *Store) channel(assistantID string) webtrigger.ChannelSettings {
+	settings := s.channels[assistantID]
+	settings.AssistantID = assistantID
+	return settings
+}
+
+// SetChannel implements [webtrigger.ChannelStore].
+func (s *Store) SetChannel(ctx context.Context, settings webtrigger.ChannelSettings) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	s.channels[settings.AssistantID] = settings
+	s.know(settings.AssistantID)
+	return nil
+}
+
+// Assistants implements [webtrigger.ChannelStore].
+func (s *Store) Assistants(ctx context.Context, after string, limit int) ([]string, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	i, found := slices.BinarySearch(s.sorted, after)
+	if found {
+		i++
+	}
+	return slices.Clone(s.sorted[i:min(i+limit, len(s.sorted))]), nil
+}
+
+// know adds an assistant to those that are listed.
+func (s *Store) know(assistantID string) {
+	if i, found := slices.BinarySearch(s.sorted, assistantID); !found {
+		s.sorted = slices.Insert(s.sorted, i, assistantID)
+	}
+}
+
+// CreateKey implements [webtrigger.KeyStore].
+func (s *Store) CreateKey(ctx context.Context, newKey webtrigger.NewKey) (webtrigger.APIKey, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.APIKey{}, err
+	}
+	defer s.unlock()
+	if s.keyOf[newKey.Hash] != nil {
+		return webtrigger.APIKey{}, webtrigger.ErrConflict
+	}
+	k := &key{webtrigger.APIKey{
+		ID:          s.keys.nextID(),
+		AssistantID: newKey.AssistantID,
+		Name:        newKey.Name,
+		Prefix:      newKey.Prefix,
+		CreatedAt:   s.now(),
+		ExpiresAt:   stored(newKey.ExpiresAt),
+	}}
+	s.keys = append(s.keys, k)
+	s.keyOf[newKey.Hash] = k
+	s.keysOf[k.AssistantID] = append(s.keysOf[k.AssistantID], k)
+	s.know(k.AssistantID)
+	return k.APIKey, nil
+}
+
+// Key implements [webtrigger.KeyStore].
+func (s *Store) Key(ctx context.Context, keyID int64) (webtrigger.APIKey, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.APIKey{}, err
+	}
+	defer s.unlock()
+	k := s.keys.get(keyID)
+	if k == nil {
+		return webtrigger.APIKey{}, webtrigger.ErrNotFound
+	}
+	return k.APIKey, nil
+}
+
+// Keys implements [webtrigger.KeyStore].
+func (s *Store) Keys(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.APIKey, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	var keys []webtrigger.APIKey
+	for k := range newestBefore(s.keysOf[assistantID], page.Before) {
+		if len(keys) == page.Limit {
+			break
+		}
+		keys = append(keys, k.APIKey)
+	}
+	return keys, nil
+}
+
+// RevokeKey implements [webtrigger.KeyStore].
+func (s *Store) RevokeKey(ctx context.Context, keyID int64) (webtrigger.APIKey, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.APIKey{}, err
+	}
+	defer s.unlock()
+	k := s.keys.get(keyID)
+	if k == nil {
+		return webtrigger.APIKey{}, webtrigger.ErrNotFound
+	}
+	if k.RevokedAt.IsZero() {
+		k.RevokedAt = s.now()
+	}
+	return k.APIKey, nil
+}
+
+// Authenticate implements [webtrigger.KeyStore].
+func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.Grant{}, err
+	}
+	defer s.unlock()
+	k := s.keyOf[hash]
+	if k == nil || !k.RevokedAt.IsZero() || !k.ExpiresAt.IsZero() && !s.now().Before(k.ExpiresAt) {
+		return webtrigger.Grant{}, webtrigger.ErrNotFound
+	}
+	grant := webtrigger.Grant{Key: k.APIKey, Channel: s.channel(k.AssistantID)}
+	if conv := s.conversations.get(triggerID); conv != nil && conv.AssistantID == k.AssistantID {
+		first := conv.runs[0].copy()
+		grant.Run = &first
+	}
+	return grant, nil
+}
+
+// CreateTask implements [webtrigger.TaskStore].
+func (s *Store) CreateTask(ctx context.Context, definition webtrigger.TaskDefinition) (webtrigger.TaskDefinition, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.TaskDefinition{}, err
+	}
+	defer s.unlock()
+	t := &task{cloneTask(definition)}
+	s.lastTask++
+	t.ID = s.lastTask
+	t.CreatedAt = s.now()
+	t.UpdatedAt = t.CreatedAt
+	s.tasks[t.ID] = t
+	s.tasksOf[t.AssistantID] = append(s.tasksOf[t.AssistantID], t)
+	return cloneTask(t.TaskDefinition), nil
+}
+
+// Task implements [webtrigger.TaskStore].
+func (s *Store) Task(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.TaskDefinition{}, err
+	}
+	defer s.unlock()
+	t := s.tasks[taskID]
+	if t == nil {
+		return webtrigger.TaskDefinition{}, webtrigger.ErrNotFound
+	}
+	return cloneTask(t.TaskDefinition), nil
+}
+
+// Tasks implements [webtrigger.TaskStore].
+func (s *Store) Tasks(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	var tasks []webtrigger.TaskDefinition
+	for t := range newestBefore(s.tasksOf[assistantID], page.Before) {
+		if len(tasks) == page.Limit {
+			break
+		}
+		tasks = append(tasks, cloneTask(t.TaskDefinition))
+	}
+	return tasks, nil
+}
+
+// UpdateTask implements [webtrigger.TaskStore].
+func (s *Store) UpdateTask(ctx context.Context, definition webtrigger.TaskDefinition) (webtrigger.TaskDefinition, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.TaskDefinition{}, err
+	}
+	defer s.unlock()
+	t := s.tasks[definition.ID]
+	if t == nil {
+		return webtrigger.TaskDefinition{}, webtrigger.ErrNotFound
+	}
+	definition.AssistantID, definition.CreatedAt = t.AssistantID, t.CreatedAt
+	definition.UpdatedAt = s.now()
+	t.TaskDefinition = cloneTask(definition)
+	return cloneTask(t.TaskDefinition), nil
+}
+
+// DeleteTask implements [webtrigger.TaskStore].
+func (s *Store) DeleteTask(ctx context.Context, taskID int64) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	t := s.tasks[taskID]
+	if t == nil {
+		return webtrigger.ErrNotFound
+	}
+	delete(s.tasks, taskID)
+	s.tasksOf[t.AssistantID] = slices.DeleteFunc(s.tasksOf[t.AssistantID], func(x *task) bool { return x == t })
+	return nil
+}

@@ -1,0 +1,96 @@
+package memstore
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// log appends events to the run and its conversation.
+func (s *Store) log(r *run, now time.Time, events ...webtrigger.NewEvent) {
+	for _, e := range events {
+		id := int64(len(r.conv.events)) + 1
+		r.events = append(r.events, id)
+		r.conv.events = append(r.conv.events, webtrigger.Event{
+			ID:             id,
+			Sequence:       int64(len(r.events)),
+			RunID:          r.ID,
+			RunKey:         r.Key,
+			ConversationID: r.conv.ID,
+			Type:           e.Type,
+			Payload:        bytes.Clone(e.Payload),
+			CreatedAt:      now,
+		})
+	}
+	// A transition mostly logs several times in one conversation.
+	if moved := s.hint.Conversations; len(events) > 0 && (len(moved) == 0 || moved[len(moved)-1] != r.conv.ID) {
+		s.hint.Conversations = append(moved, r.conv.ID)
+	}
+}
+
+// logBatch appends a worker's events unless they stand already.
+func (s *Store) logBatch(r *run, now time.Time, batch webtrigger.EventBatch) {
+	if batch.Number > r.batch {
+		r.batch = batch.Number
+		s.log(r, now, batch.Events...)
+	}
+}
+
+// Events implements [webtrigger.EventStore].
+func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtrigger.EventPage, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.EventPage{}, err
+	}
+	defer s.unlock()
+	conv := s.conversations.get(query.ConversationID)
+	if conv == nil {
+		return webtrigger.EventPage{}, webtrigger.ErrNotFound
+	}
+	page := webtrigger.EventPage{LastID: int64(len(conv.events))}
+	if query.RunID == 0 {
+		page.Ended = conv.open == 0
+		rest := conv.events[min(query.AfterID, page.LastID):]
+		for _, e := range rest[:min(query.Limit, len(rest))] {
+			page.Events = append(page.Events, cloneEvent(e))
+		}
+		return page, nil
+	}
+	r := s.runs.get(query.RunID)
+	if r == nil || r.conv != conv {
+		return webtrigger.EventPage{}, webtrigger.ErrNotFound
+	}
+	page.Ended = r.Status.Terminal()
+	for _, id := range r.eventsAfter(query.AfterID, query.AfterSequence, query.Limit) {
+		page.Events = append(page.Events, cloneEvent(conv.events[id-1]))
+	}
+	return page, nil
+}
+
+// eventsAfter returns the ids of the run's next events after both cursors.
+func (r *run) eventsAfter(id, sequence int64, limit int) []int64 {
+	rest := r.events[min(sequence, int64(len(r.events))):]
+	i, found := slices.BinarySearch(rest, id)
+	if found {
+		i++
+	}
+	rest = rest[i:]
+	return rest[:min(limit, len(rest))]
+}
+
+// LastEventIDs implements [webtrigger.EventStore].
+func (s *Store) LastEventIDs(ctx context.Context, conversationIDs []int64) (map[int64]int64, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	last := make(map[int64]int64, len(conversationIDs))
+	for _, id := range conversationIDs {
+		if conv := s.conversations.get(id); conv != nil {
+			last[id] = int64(len(conv.events))
+		}
+	}
+	return last, nil
+}

@@ -1,0 +1,135 @@
+// Package memstore is a [webtrigger.Store] in the memory of one process. It is
+// the reference for what a store does, and good for tests and for services whose
+// triggers need not outlive the process. Nothing is ever forgotten but expired
+// idempotency records: memory grows with the number of triggers.
+//
+// One mutex guards everything, so that each method is one transition simply by
+// holding it. No path that a trigger takes looks at all runs: see order for the
+// queue.
+package memstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// Options is what a Store lets its host choose.
+type Options struct {
+	// Clock is the time that leases, expiry and every stamp go by. nil: the wall
+	// clock. It is asked while the store is locked and may call no store method.
+	Clock webtrigger.Clock
+}
+
+// Store is the in-memory store. Its methods are safe for concurrent use; it has
+// no goroutines and needs no closing.
+type Store struct {
+	clock func() time.Time
+
+	mu       sync.Mutex // guards all that follows
+	channels map[string]webtrigger.ChannelSettings
+	keys     byID[key]
+	keyOf    map[webtrigger.KeyHash]*key
+	keysOf   map[string][]*key // of an assistant, by rising id
+	tasks    map[int64]*task
+	tasksOf  map[string][]*task // of an assistant, by rising id
+	lastTask int64
+	sorted   []string // the assistants with settings or keys
+
+	conversations byID[conversation]
+	runs          byID[run]
+	runOf         map[string]*run // by run_key
+	queued        order[run]      // queued runs by id
+	waiting       order[run]      // queued runs by the time since which they wait
+	leased        order[run]      // running runs by the expiry of their lease
+	lastToken     int64
+
+	deliveries byID[delivery]
+	pending    deliveryList // by rising id
+	sending    deliveryList // in the order in which they were begun
+
+	requests map[request]*record // idempotency records, live ones and some expired
+	expiring order[record]       // the same by expiry
+
+	hint     webtrigger.Hint // of the transition under way
+	watchers []*watcher      // replaced, never changed: read without the lock
+}
+
+var _ webtrigger.Store = (*Store)(nil)
+
+// New returns an empty store. The options may be nil.
+func New(opts *Options) *Store {
+	s := &Store{
+		clock:    time.Now,
+		channels: make(map[string]webtrigger.ChannelSettings),
+		keyOf:    make(map[webtrigger.KeyHash]*key),
+		keysOf:   make(map[string][]*key),
+		tasks:    make(map[int64]*task),
+		tasksOf:  make(map[string][]*task),
+		runOf:    make(map[string]*run),
+		requests: make(map[request]*record),
+	}
+	if opts != nil && opts.Clock != nil {
+		s.clock = opts.Clock.Now
+	}
+	s.queued = order[run]{
+		before: func(a, b *run) bool { return a.ID < b.ID },
+		place:  func(r *run) *int { return &r.queuedAt },
+	}
+	s.waiting = order[run]{
+		before: func(a, b *run) bool { return earlier(a.waitsSince, b.waitsSince, a, b) },
+		place:  func(r *run) *int { return &r.waitingAt },
+	}
+	s.leased = order[run]{
+		before: func(a, b *run) bool { return earlier(a.expires, b.expires, a, b) },
+		place:  func(r *run) *int { return &r.leasedAt },
+	}
+	s.expiring = order[record]{
+		before: func(a, b *record) bool { return a.expires.Before(b.expires) },
+		place:  func(r *record) *int { return &r.expiringAt },
+	}
+	return s
+}
+
+// earlier orders runs by a time of theirs, those of one instant by id.
+func earlier(timeA, timeB time.Time, a, b *run) bool {
+	return cmp.Or(timeA.Compare(timeB), cmp.Compare(a.ID, b.ID)) < 0
+}
+
+// Ping reports whether the store answers: it does while ctx lasts.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	return nil
+}
+
+// lock begins a method: a call whose context has ended does not start.
+func (s *Store) lock(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("memstore: %w", err)
+	}
+	s.mu.Lock()
+	return nil
+}
+
+// unlock ends a method: what it did becomes visible, and only then the watchers
+// of what it hinted at wake up.
+func (s *Store) unlock() {
+	woken := s.shareHint()
+	s.mu.Unlock()
+	for _, w := range woken {
+		w.wakeUp()
+	}
+}
+
+// now is the time of the transition under way. Each asks once.
+func (s *Store) now() time.Time { return stored(s.clock()) }
+
+// stored is how a time is kept.
+func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }

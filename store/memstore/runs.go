@@ -1,0 +1,166 @@
+package memstore
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// run is a run with what only the store knows of it.
+type run struct {
+	webtrigger.Run
+	input      webtrigger.RunInput
+	conv       *conversation
+	events     []int64 // ids: the event with sequence n lies at n-1
+	deliveries []*delivery
+	stop       *webtrigger.Stop // recorded while it was running
+
+	waitsSince time.Time // queued: when it was last queued
+	expires    time.Time // running: when its lease ends
+	token      int64     // of the last taking
+	batch      int64     // number of the last event batch stored under it
+
+	queuedAt, waitingAt, leasedAt int // places in the store's orders
+}
+
+func (r *run) id() int64 { return r.ID }
+
+func (r *run) copy() webtrigger.Run { return cloneRun(r.Run) }
+
+// say appends messages to the run's conversation.
+func (r *run) say(now time.Time, messages ...webtrigger.NewMessage) {
+	for _, m := range messages {
+		r.conv.messages = append(r.conv.messages, webtrigger.Message{
+			ID:             int64(len(r.conv.messages)) + 1,
+			ConversationID: r.conv.ID,
+			RunID:          r.ID,
+			Role:           m.Role,
+			Content:        m.Content,
+			CreatedAt:      now,
+		})
+	}
+}
+
+// Run implements [webtrigger.RunStore].
+func (s *Store) Run(ctx context.Context, runID int64) (webtrigger.Run, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.Run{}, err
+	}
+	defer s.unlock()
+	r := s.runs.get(runID)
+	if r == nil {
+		return webtrigger.Run{}, webtrigger.ErrNotFound
+	}
+	return r.copy(), nil
+}
+
+// RunByKey implements [webtrigger.RunStore].
+func (s *Store) RunByKey(ctx context.Context, runKey string) (webtrigger.Run, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.Run{}, err
+	}
+	defer s.unlock()
+	r := s.runOf[runKey]
+	if r == nil {
+		return webtrigger.Run{}, webtrigger.ErrNotFound
+	}
+	return r.copy(), nil
+}
+
+// Runs implements [webtrigger.RunStore]. A filter is tried on one run after the
+// other, newest first: a rare match among many runs takes long.
+func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigger.Run, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	var runs []webtrigger.Run
+	for r := range newestBefore(s.runs, query.Page.Before) {
+		if len(runs) == query.Page.Limit {
+			break
+		}
+		if matches(&r.Run, &query) {
+			runs = append(runs, r.copy())
+		}
+	}
+	return runs, nil
+}
+
+func matches(r *webtrigger.Run, query *webtrigger.RunQuery) bool {
+	return (query.AssistantID == "" || query.AssistantID == r.AssistantID) &&
+		(query.Status == "" || query.Status == r.Status) &&
+		(query.KeyID == 0 || query.KeyID == r.KeyID) &&
+		(query.From.IsZero() || !r.CreatedAt.Before(query.From)) &&
+		(query.To.IsZero() || r.CreatedAt.Before(query.To))
+}
+
+// RunInput implements [webtrigger.RunStore].
+func (s *Store) RunInput(ctx context.Context, runID int64) (webtrigger.RunInput, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.RunInput{}, err
+	}
+	defer s.unlock()
+	r := s.runs.get(runID)
+	if r == nil {
+		return webtrigger.RunInput{}, webtrigger.ErrNotFound
+	}
+	return cloneInput(r.input), nil
+}
+
+// Conversation implements [webtrigger.RunStore].
+func (s *Store) Conversation(ctx context.Context, conversationID int64) (webtrigger.Conversation, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.Conversation{}, err
+	}
+	defer s.unlock()
+	conv := s.conversations.get(conversationID)
+	if conv == nil {
+		return webtrigger.Conversation{}, webtrigger.ErrNotFound
+	}
+	return cloneConversation(conv.Conversation), nil
+}
+
+// Messages implements [webtrigger.RunStore].
+func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit int) ([]webtrigger.Message, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	conv := s.conversations.get(conversationID)
+	if conv == nil {
+		return nil, nil
+	}
+	rest := conv.messages[min(after, int64(len(conv.messages))):]
+	return slices.Clone(rest[:min(limit, len(rest))]), nil
+}
+
+// RequestStop implements [webtrigger.RunStore].
+func (s *Store) RequestStop(ctx context.Context, runID int64, stop webtrigger.Stop, lease *webtrigger.Lease) (webtrigger.Run, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.Run{}, err
+	}
+	defer s.unlock()
+	now := s.now()
+	r := s.runs.get(runID)
+	if r == nil {
+		return webtrigger.Run{}, webtrigger.ErrNotFound
+	}
+	if lease != nil && s.held(*lease, now) != r {
+		return webtrigger.Run{}, webtrigger.ErrLeaseLost
+	}
+	if r.Status.Terminal() || r.stop != nil {
+		return r.copy(), nil
+	}
+	r.stop = &stop
+	if stop.Status == webtrigger.RunCancelled {
+		s.log(r, now, webtrigger.CancelRequestedEvent(stop))
+	}
+	if r.Status == webtrigger.RunQueued {
+		s.end(r, webtrigger.Outcome{}, now)
+	} else {
+		s.hint.Stopped = append(s.hint.Stopped, r.ID)
+	}
+	return r.copy(), nil
+}

@@ -1,0 +1,157 @@
+package memstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// conversation is a conversation with all that belongs to it.
+type conversation struct {
+	webtrigger.Conversation
+	messages []webtrigger.Message // id n lies at n-1
+	events   []webtrigger.Event   // id n lies at n-1
+	runs     []*run               // never empty
+	open     int                  // how many of the runs have not ended
+}
+
+// request names an idempotency record.
+type request struct{ assistantID, key string }
+
+// record is what an idempotency key stands for while it lives.
+type record struct {
+	request
+	bodyHash   [32]byte
+	run        *run
+	expires    time.Time
+	expiringAt int // place in Store.expiring
+}
+
+// CreateTrigger implements [webtrigger.TriggerStore]. It never declines to take.
+func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.Accepted{}, err
+	}
+	defer s.unlock()
+	now := s.now()
+	if t.Idempotency != nil {
+		if r, err := s.replay(t.AssistantID, *t.Idempotency, now); err != nil {
+			return webtrigger.Accepted{}, err
+		} else if r != nil {
+			return webtrigger.Accepted{Run: r.copy(), Replayed: true}, nil
+		}
+	}
+	conv := s.conversations.get(t.ConversationID)
+	if t.ConversationID != 0 && (conv == nil || conv.AssistantID != t.AssistantID) {
+		return webtrigger.Accepted{}, webtrigger.ErrNotFound
+	}
+
+	input := cloneInput(t.Input)
+	if conv == nil {
+		conv = s.converse(t.AssistantID, input, now)
+	}
+	r := s.accept(conv, t, input, now)
+	if t.Idempotency != nil {
+		s.remember(t.AssistantID, *t.Idempotency, r, now)
+	}
+	if t.Take == nil {
+		s.enqueue(r, now)
+		return webtrigger.Accepted{Run: r.copy()}, nil
+	}
+	lease := s.take(r, t.Take.Lease, now)
+	return webtrigger.Accepted{Run: r.copy(), Lease: &lease}, nil
+}
+
+// converse starts a conversation.
+func (s *Store) converse(assistantID string, input webtrigger.RunInput, now time.Time) *conversation {
+	conv := &conversation{Conversation: webtrigger.Conversation{
+		ID:          s.conversations.nextID(),
+		AssistantID: assistantID,
+		Subject:     input.Subject,
+		Metadata:    input.Metadata,
+		CreatedAt:   now,
+	}}
+	s.conversations = append(s.conversations, conv)
+	return conv
+}
+
+// accept adds a run to a conversation, with its message and its first event. It
+// neither waits nor is it taken yet.
+func (s *Store) accept(conv *conversation, t webtrigger.NewTrigger, input webtrigger.RunInput, now time.Time) *run {
+	r := &run{conv: conv, input: input, Run: webtrigger.Run{
+		ID:             s.runs.nextID(),
+		Key:            t.RunKey,
+		ConversationID: conv.ID,
+		AssistantID:    t.AssistantID,
+		KeyID:          t.KeyID,
+		Status:         webtrigger.RunQueued,
+		Task:           cloneTaskPointer(t.Task),
+		BaseURL:        t.BaseURL,
+		CallbackURL:    t.CallbackURL,
+		TraceParent:    t.TraceParent,
+		CreatedAt:      now,
+	}}
+	s.runs = append(s.runs, r)
+	s.runOf[r.Key] = r
+	conv.runs = append(conv.runs, r)
+	conv.open++
+	r.say(now, webtrigger.NewMessage{Role: webtrigger.RoleUser, Content: input.Message})
+	s.log(r, now, webtrigger.QueuedEvent())
+	return r
+}
+
+// Replay implements [webtrigger.TriggerStore].
+func (s *Store) Replay(ctx context.Context, assistantID string, use webtrigger.Idempotency) (webtrigger.Run, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.Run{}, err
+	}
+	defer s.unlock()
+	r, err := s.replay(assistantID, use, s.now())
+	if err != nil {
+		return webtrigger.Run{}, err
+	}
+	if r == nil {
+		return webtrigger.Run{}, webtrigger.ErrNotFound
+	}
+	return r.copy(), nil
+}
+
+// replay returns the run of the live record, or nil when there is none.
+func (s *Store) replay(assistantID string, use webtrigger.Idempotency, now time.Time) (*run, error) {
+	rec := s.requests[request{assistantID, use.Key}]
+	if rec == nil || !now.Before(rec.expires) {
+		return nil, nil
+	}
+	if rec.bodyHash != use.BodyHash {
+		return nil, webtrigger.ErrIdempotencyKeyReused
+	}
+	return rec.run, nil
+}
+
+// remember makes a record in the place of an expired one. Each record that comes
+// sends two expired ones away: that bounds memory by what came within the
+// longest lifetime, and no call pays for all that has expired in an idle hour.
+func (s *Store) remember(assistantID string, use webtrigger.Idempotency, r *run, now time.Time) {
+	rec := &record{
+		request:  request{assistantID, use.Key},
+		bodyHash: use.BodyHash,
+		run:      r,
+		expires:  now.Add(use.TTL),
+	}
+	if old := s.requests[rec.request]; old != nil {
+		s.forget(old)
+	}
+	for range 2 {
+		if old := s.expiring.first(); old != nil && !now.Before(old.expires) {
+			s.forget(old)
+		}
+	}
+	s.requests[rec.request] = rec
+	s.expiring.add(rec)
+}
+
+func (s *Store) forget(rec *record) {
+	delete(s.requests, rec.request)
+	s.expiring.remove(rec)
+}

@@ -1,0 +1,152 @@
+package webtrigger
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// TaskDefinition is a stored job that a trigger may name. A run keeps a copy of
+// the definition as it was at accept.
+type TaskDefinition struct {
+	ID           int64
+	AssistantID  string
+	Name         string // 1 to 100 characters
+	Instructions string // 1 to 50,000 characters
+	OutputType   OutputType
+	AllowedTools []string        // further limit on the assistant's tools; empty: none
+	OutputSchema json.RawMessage // JSON Schema of a json result; nil: any JSON
+	Active       bool            // an inactive one cannot be triggered
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
+}
+
+// OutputType is the form of a task's result.
+type OutputType string
+
+// The forms of a result.
+const (
+	OutputText     OutputType = "text"
+	OutputMarkdown OutputType = "markdown"
+	OutputJSON     OutputType = "json"
+)
+
+const (
+	maxTaskName     = 100
+	maxInstructions = 50_000
+	maxTaskTools    = 100
+	maxToolName     = 64
+)
+
+// CreateTask stores a task definition of an assistant; an empty OutputType is
+// text. A definition that breaks a rule is a [RequestError].
+func (s *Service) CreateTask(ctx context.Context, task TaskDefinition) (TaskDefinition, error) {
+	if err := s.checkTask(&task); err != nil {
+		return TaskDefinition{}, err
+	}
+	task, err := s.store.CreateTask(ctx, task)
+	if err != nil {
+		return TaskDefinition{}, fmt.Errorf("create task: %w", err)
+	}
+	return task, nil
+}
+
+// Task returns one task definition.
+func (s *Service) Task(ctx context.Context, taskID int64) (TaskDefinition, error) {
+	return s.store.Task(ctx, taskID)
+}
+
+// Tasks lists the task definitions of an assistant, newest first.
+func (s *Service) Tasks(ctx context.Context, assistantID string, page Page) ([]TaskDefinition, error) {
+	return s.store.Tasks(ctx, assistantID, page.withDefaults())
+}
+
+// UpdateTask replaces a task definition by its id. Runs that were accepted are
+// not affected; the assistant cannot change.
+func (s *Service) UpdateTask(ctx context.Context, task TaskDefinition) (TaskDefinition, error) {
+	stored, err := s.store.Task(ctx, task.ID)
+	if err != nil {
+		return TaskDefinition{}, fmt.Errorf("update task: %w", err)
+	}
+	task.AssistantID = stored.AssistantID
+	if err := s.checkTask(&task); err != nil {
+		return TaskDefinition{}, err
+	}
+	if task, err = s.store.UpdateTask(ctx, task); err != nil {
+		return TaskDefinition{}, fmt.Errorf("update task: %w", err)
+	}
+	return task, nil
+}
+
+// DeleteTask removes a task definition. Runs that were accepted are not
+// affected.
+func (s *Service) DeleteTask(ctx context.Context, taskID int64) error {
+	if err := s.store.DeleteTask(ctx, taskID); err != nil {
+		return fmt.Errorf("delete task: %w", err)
+	}
+	return nil
+}
+
+// checkTask holds a definition to its rules and puts the defaults.
+func (s *Service) checkTask(task *TaskDefinition) error {
+	var f faults
+	if !validAssistantID(task.AssistantID) {
+		f.add("/assistant_id", assistantIDRule)
+	}
+	if utf8.RuneCountInString(task.Name) > maxTaskName || blank(task.Name) || !cleanText(task.Name) {
+		f.add("/name", "must be 1 to 100 characters and not blank")
+	}
+	if utf8.RuneCountInString(task.Instructions) > maxInstructions || blank(task.Instructions) || !cleanText(task.Instructions) {
+		f.add("/instructions", "must be 1 to 50,000 characters and not blank")
+	}
+	if task.OutputType == "" {
+		task.OutputType = OutputText
+	}
+	if !slices.Contains([]OutputType{OutputText, OutputMarkdown, OutputJSON}, task.OutputType) {
+		f.add("/output_type", "must be one of text, markdown, json")
+	}
+	s.checkTools(task.AllowedTools, &f)
+	s.checkSchema(task, &f)
+	return f.err()
+}
+
+func (s *Service) checkTools(tools []string, f *faults) {
+	if len(tools) > maxTaskTools {
+		f.add("/allowed_tools", "must have at most 100 entries")
+		return
+	}
+	for i, name := range tools {
+		at := "/allowed_tools/" + strconv.Itoa(i)
+		if len(name) > maxToolName || blank(name) || !cleanText(name) {
+			f.add(at, "must be a tool name of 1 to 64 characters")
+		} else if slices.Contains(tools[:i], name) {
+			f.add(at, "is listed twice")
+		}
+	}
+}
+
+func (s *Service) checkSchema(task *TaskDefinition, f *faults) {
+	const at = "/output_schema"
+	if len(task.OutputSchema) == 0 {
+		task.OutputSchema = nil
+		return
+	}
+	if checkJSON(at, task.OutputSchema, f); f.on(at) {
+		return
+	}
+	if task.OutputType != OutputJSON {
+		f.add(at, "needs the output type json")
+		return
+	}
+	if s.opts.CompileSchema == nil {
+		f.add(at, "is not supported by this server: it has no schema compiler")
+		return
+	}
+	if _, err := s.opts.CompileSchema(task.OutputSchema); err != nil {
+		f.add(at, "is not a usable JSON Schema: "+validText(err.Error()))
+	}
+}

@@ -1,0 +1,209 @@
+package webtrigger_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+var update = flag.Bool("update", false, "rewrite the answers in testdata/wire")
+
+// TestWire replays the transcripts in testdata/wire, each on a fresh service.
+//
+// A transcript is a list of exchanges. Lines that begin with > are the request
+// as it is sent, $NAME standing for a key (see wireBundle) and {{rep X N}} for N
+// times X. Lines that begin with < are the answer: status, headers in order of
+// name, body; run keys, times and hashes are masked. A line that begins with !
+// is a step on the service (see wireBundle.do), one with # a comment.
+func TestWire(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/wire/*.txt")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			script, err := os.ReadFile(file)
+			require.NoError(t, err)
+			played := newWireBundle(t).play(string(script))
+			if *update {
+				require.NoError(t, os.WriteFile(file, []byte(played), 0o644))
+			}
+			require.Equal(t, string(script), played)
+		})
+	}
+}
+
+// wireBundle knows the keys of a transcript: $KEY and $EXPIRED of assistant 1,
+// $KEY2 of assistant 2 whose channel is off.
+type wireBundle struct {
+	*bundle
+	keys    *strings.Replacer
+	ids     map[string]int64
+	handler http.Handler
+	tls     bool
+}
+
+func newWireBundle(t *testing.T) *wireBundle {
+	b := &wireBundle{bundle: setup(t, nil, &webtrigger.Options{MaxBodyBytes: 64 << 10}), ids: make(map[string]int64)}
+	b.handler = b.svc
+	var pairs []string
+	for _, k := range []struct{ name, assistant, label string }{{"$KEY2", "2", "Other"}, {"$KEY", "1", "Make"}, {"$REVOKED", "1", "Old"}} {
+		key, secret, err := b.svc.CreateKey(b.ctx, k.assistant, k.label, time.Time{})
+		require.NoError(t, err)
+		b.ids[k.name] = key.ID
+		pairs = append(pairs, k.name, secret)
+	}
+	_, err := b.svc.RevokeKey(b.ctx, b.ids["$REVOKED"])
+	require.NoError(t, err)
+	b.keys = strings.NewReplacer(pairs...)
+	return b
+}
+
+// do takes one step: "execute RUN", "cancel RUN REASON", "channel off",
+// "callbacks off", "revoke $KEY", "task NAME" (of assistant 1), "retire TASK",
+// "tls on".
+func (b *wireBundle) do(step string) {
+	b.t.Helper()
+	verb, rest, _ := strings.Cut(step, " ")
+	what, more, _ := strings.Cut(rest, " ")
+	id, _ := strconv.ParseInt(what, 10, 64)
+	settings := webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}
+	var err error
+	switch verb {
+	case "execute":
+		err = b.svc.Execute(b.ctx, id)
+	case "cancel":
+		_, err = b.svc.CancelRun(b.ctx, id, more)
+	case "channel":
+		settings.Enabled = what == "on"
+		err = b.svc.SetChannel(b.ctx, settings)
+	case "callbacks":
+		settings.AllowCallbackURLs = what == "on"
+		err = b.svc.SetChannel(b.ctx, settings)
+	case "revoke":
+		_, err = b.svc.RevokeKey(b.ctx, b.ids[what])
+	case "task":
+		_, err = b.svc.CreateTask(b.ctx, webtrigger.TaskDefinition{AssistantID: what, Name: more, Instructions: "Do it.", Active: true})
+	case "retire":
+		var task webtrigger.TaskDefinition
+		task, err = b.svc.Task(b.ctx, id)
+		require.NoError(b.t, err)
+		task.Active = false
+		_, err = b.svc.UpdateTask(b.ctx, task)
+	case "tls":
+		b.tls = what == "on"
+	default:
+		b.t.Fatalf("no such step: %s", step)
+	}
+	require.NoError(b.t, err, step)
+}
+
+func (b *wireBundle) play(script string) string {
+	b.t.Helper()
+	var out, request strings.Builder
+	flush := func() {
+		if request.Len() > 0 {
+			out.WriteString(b.exchange(request.String()))
+			request.Reset()
+		}
+	}
+	for line := range strings.Lines(script) {
+		if strings.HasPrefix(line, "<") {
+			continue
+		}
+		if !strings.HasPrefix(line, ">") {
+			flush()
+		}
+		out.WriteString(line)
+		switch {
+		case strings.HasPrefix(line, ">"):
+			request.WriteString(strings.TrimPrefix(strings.TrimPrefix(line, ">"), " "))
+		case strings.HasPrefix(line, "!"):
+			b.do(strings.TrimSpace(line[1:]))
+		}
+	}
+	flush()
+	return out.String()
+}
+
+var repeat = regexp.MustCompile(`\{\{rep (\S+) (\d+)\}\}`)
+
+// exchange sends one request, written as in the transcript, and returns the
+// answer as it stands there.
+func (b *wireBundle) exchange(text string) string {
+	b.t.Helper()
+	text = repeat.ReplaceAllStringFunc(b.keys.Replace(text), func(m string) string {
+		parts := repeat.FindStringSubmatch(m)
+		n, _ := strconv.Atoi(parts[2])
+		return strings.Repeat(parts[1], n)
+	})
+	head, body, _ := strings.Cut(text, "\n\n")
+	body = strings.TrimSuffix(body, "\n")
+	method, rest, _ := strings.Cut(head, " ")
+	target, headers, _ := strings.Cut(rest, "\n")
+	raw := fmt.Sprintf("%s %s HTTP/1.1\nHost: app.example.com\n%s\n", method, target, strings.TrimSpace(headers))
+	if strings.Contains(headers, "Content-Type") {
+		raw += fmt.Sprintf("Content-Length: %d\n", len(body))
+	}
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(strings.ReplaceAll(raw+"\n", "\n", "\r\n") + body)))
+	require.NoError(b.t, err, raw)
+	if b.tls {
+		r.TLS = &tls.ConnectionState{}
+	}
+	w := httptest.NewRecorder()
+	b.handler.ServeHTTP(w, r)
+	return transcribe(w)
+}
+
+var masks = []struct {
+	what *regexp.Regexp
+	with string
+}{
+	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`), "<uuid>"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00`), "<time>"},
+	{regexp.MustCompile(`(?m)^Etag: ".*"$`), `Etag: "<hash>"`},
+}
+
+func transcribe(w *httptest.ResponseRecorder) string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%d\n", w.Code)
+	var names []string
+	for name := range w.Header() {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		for _, v := range w.Header()[name] {
+			fmt.Fprintf(&b, "%s: %s\n", name, v)
+		}
+	}
+	if w.Body.Len() > 0 {
+		fmt.Fprintf(&b, "\n%s\n", w.Body.String())
+	}
+	text := b.String()
+	for _, m := range masks {
+		text = m.what.ReplaceAllString(text, m.with)
+	}
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		out.WriteString(strings.TrimRight("< "+line, " \n") + "\n")
+	}
+	return out.String()
+}
