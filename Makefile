@@ -1,0 +1,49 @@
+# Everything the project does often. `make` lists the targets.
+#
+# Each target covers every module of go.work: `work` is the go command's name
+# for all their packages, so a module added there is covered from then on.
+
+FUZZTIME = 30s
+SEEDS    = 20000
+
+# Extra arguments of `make test` and `make run`, for example
+#   make test ARGS='-run TestTrigger -v'
+ARGS =
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+test: ## install what is missing, then run the whole suite with the race detector
+	@sh scripts/test.sh $(ARGS)
+
+test-short: ## run the quick part of the suite: -short, no race detector, cached results
+	@go test -short $(ARGS) work
+
+lint: ## check formatting, go vet, staticcheck, module files, scripts and stray text
+	@sh scripts/lint.sh
+
+fmt: ## format the Go files
+	@gofmt -l -w .
+
+fuzz: ## fuzz every target for FUZZTIME (30s) each, stopping at the first finding
+	@FUZZTIME=$(FUZZTIME) sh scripts/fuzz.sh
+
+simulate: ## run the simulation over SEEDS (20000) seeds instead of the suite's 2000
+	@SEEDS=$(SEEDS) sh scripts/simulate.sh
+
+run: ## start the evaluation server
+	@go run ./examples/server $(ARGS)
+
+cover: ## measure how much of the library the suite covers, into .build/cover.html
+	@sh scripts/cover.sh
+
+tidy-check: ## check that every go.mod and go.sum is tidy
+	@sh scripts/tidy-check.sh
+
+vuln: ## look for known vulnerabilities that the code reaches
+	@sh scripts/vuln.sh
+
+clean: ## remove what these targets wrote
+	rm -rf .build
+
+.PHONY: help test test-short lint fmt fuzz simulate run cover tidy-check vuln clean

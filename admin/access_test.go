@@ -1,0 +1,198 @@
+package admin_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// call is one call of the API on what fill has made of assistant 1.
+type call struct {
+	call, body string
+	want       webtrigger.Access // what the authorizer is to be asked
+	elsewhere  string            // the same call on a thing that does not exist; "": it names none
+}
+
+func (c call) write() bool { return !strings.HasPrefix(c.call, "GET ") }
+
+func calls() []call {
+	const task = `{"name":"n","instructions":"i"}`
+	about := func(action webtrigger.Action, conversationID int64) webtrigger.Access {
+		return webtrigger.Access{Action: action, AssistantID: "1", ConversationID: conversationID}
+	}
+	all := func(action webtrigger.Action) webtrigger.Access { return webtrigger.Access{Action: action} }
+	return []call{
+		{"GET /assistants", "", all("assistants.read"), ""},
+		{"GET /tools", "", all("tasks.read"), ""},
+		{"GET /assistants/1/channel", "", about("channel.read", 0), "GET /assistants/%20/channel"},
+		{"PUT /assistants/1/channel", `{"enabled":false,"allow_callback_urls":false}`, about("channel.write", 0), "PUT /assistants/%20/channel"},
+		{"GET /assistants/1/keys", "", about("keys.read", 0), "GET /assistants/%20/keys"},
+		{"POST /assistants/1/keys", `{"name":"n"}`, about("keys.write", 0), "POST /assistants/%20/keys"},
+		{"POST /keys/2/revoke", "", about("keys.write", 0), "POST /keys/99/revoke"},
+		{"GET /assistants/1/tasks", "", about("tasks.read", 0), "GET /assistants/%20/tasks"},
+		{"POST /assistants/1/tasks", task, about("tasks.write", 0), "POST /assistants/%20/tasks"},
+		{"GET /tasks/3", "", about("tasks.read", 0), "GET /tasks/99"},
+		{"PUT /tasks/3", task, about("tasks.write", 0), "PUT /tasks/99"},
+		{"DELETE /tasks/3", "", about("tasks.write", 0), "DELETE /tasks/99"},
+		{"POST /assistants/1/test-trigger", `{"message":"m"}`, about("runs.write", 0), "POST /assistants/%20/test-trigger"},
+		{"GET /runs", "", all("runs.read"), ""},
+		{"GET /runs?assistant_id=1", "", about("runs.read", 0), ""},
+		{"GET /runs?assistant_id=%20", "", all("runs.read"), ""},
+		{"GET /runs?assistant_id=1&assistant_id=2", "", all("runs.read"), ""},
+		{"GET /runs/3", "", about("runs.read", 2), "GET /runs/99"},
+		{"POST /runs/3/cancel", `{"reason":"r"}`, about("runs.write", 2), "POST /runs/99/cancel"},
+		{"GET /runs/3/events", "", about("events.read", 2), "GET /runs/99/events"},
+		{"GET /runs/3/deliveries", "", about("deliveries.read", 2), "GET /runs/99/deliveries"},
+		{"POST /deliveries/2/redeliver", "", about("deliveries.write", 2), "POST /deliveries/99/redeliver"},
+	}
+}
+
+// fill gives assistant 1 key 2, task 3, run 3 of conversation 2 and delivery 2;
+// what comes before is assistant 2's.
+func fill(h *host) {
+	h.t.Helper()
+	h.do("POST /assistants/2/keys", `{"name":"of 2"}`)
+	h.do("POST /assistants/1/keys", `{"name":"of 1"}`)
+	for _, id := range []string{"2", "2", "1"} {
+		h.do("POST /assistants/"+id+"/tasks", `{"name":"of `+id+`","instructions":"i"}`)
+	}
+	const hook = "https://hooks.example.com/in"
+	first := h.trigger("2", webtrigger.TriggerRequest{CallbackURL: hook})
+	h.trigger("2", webtrigger.TriggerRequest{ConversationID: first.ConversationID})
+	run := h.trigger("1", webtrigger.TriggerRequest{CallbackURL: hook})
+	require.EqualValues(h.t, 3, run.ID)
+	require.EqualValues(h.t, 2, run.ConversationID)
+	for range 3 {
+		h.end(webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: "done"})
+	}
+	for range 2 {
+		h.deliver(&webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, Error: "timeout"})
+	}
+	h.asked()
+}
+
+func TestAuthorizerLearnsWhatEachCallIsAbout(t *testing.T) {
+	t.Parallel()
+	for _, c := range calls() {
+		t.Run(c.call, func(t *testing.T) {
+			t.Parallel()
+			h := setup(t)
+			fill(h)
+			h.do(c.call, c.body)
+			asked := h.asked()
+			require.NotEmpty(t, asked)
+			for _, a := range asked { // a stream may ask again
+				require.Equal(t, c.want, a)
+			}
+			if c.elsewhere != "" {
+				require.Equal(t, http.StatusNotFound, h.do(c.elsewhere, c.body).Status)
+				require.Equal(t, []webtrigger.Access{{Action: c.want.Action}}, h.asked(), "a thing that is not there is nobody's")
+			}
+		})
+	}
+}
+
+func TestNobodyIsToldToSignIn(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	fill(h)
+	before := h.everything()
+	for _, c := range calls() {
+		for _, call := range []string{c.call, c.elsewhere} {
+			if call == "" {
+				continue
+			}
+			a := h.do(call, c.body, "X-User", "")
+			require.Equal(t, http.StatusUnauthorized, a.Status, call)
+			require.Equal(t, "unauthenticated", a.problem().Code, call)
+		}
+	}
+	require.Equal(t, before, h.everything())
+}
+
+func TestThingsOfOthersLookAbsent(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	fill(h)
+	before := h.everything()
+	const stranger = "of-2"
+	for _, c := range calls() {
+		theirs := h.do(c.call, c.body, "X-User", stranger, "X-Request-Id", "same")
+		require.Equal(t, http.StatusNotFound, theirs.Status, c.call)
+		theirs.Header.Del("Date")
+		absent := h.do("GET /nothing", "", "X-User", stranger, "X-Request-Id", "same")
+		if c.elsewhere != "" {
+			absent = h.do(c.elsewhere, c.body, "X-User", stranger, "X-Request-Id", "same")
+		}
+		absent.Header.Del("Date")
+		require.Equal(t, absent, theirs, c.call)
+	}
+	require.Equal(t, before, h.everything())
+
+	// Nor does a body or a query that is wrong tell them apart.
+	for _, call := range []string{"PUT /tasks/3", "POST /runs/3/cancel", "GET /runs/3/events?after_event_id=x"} {
+		theirs := h.do(call, "{", "X-User", stranger)
+		absent := h.do(strings.Replace(call, "/3", "/99", 1), "{", "X-User", stranger)
+		require.Equal(t, absent.Body, theirs.Body, call)
+		require.Equal(t, http.StatusNotFound, theirs.Status, call)
+	}
+}
+
+func TestOwnersReachTheirOwn(t *testing.T) {
+	t.Parallel()
+	for _, c := range calls() {
+		if c.want.AssistantID == "" {
+			continue
+		}
+		t.Run(c.call, func(t *testing.T) {
+			t.Parallel()
+			h := setup(t)
+			fill(h)
+			require.Less(t, h.do(c.call, c.body, "X-User", "of-1").Status, 300)
+		})
+	}
+}
+
+func TestWritesFromOtherOrigins(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	fill(h)
+	before := h.everything()
+	h.asked()
+	for _, c := range calls() {
+		for _, headers := range [][]string{
+			{"Sec-Fetch-Site", "cross-site"},
+			{"Sec-Fetch-Site", "same-site"},
+			{"Origin", "https://evil.example"},
+			{"Origin", "null"},
+		} {
+			if !c.write() {
+				continue
+			}
+			a := h.do(c.call, c.body, headers...)
+			require.Equal(t, http.StatusForbidden, a.Status, "%s %v", c.call, headers)
+			require.Equal(t, "cross_origin", a.problem().Code)
+		}
+	}
+	require.Empty(t, h.asked(), "the session does not matter")
+	require.Equal(t, before, h.everything())
+	require.Equal(t, http.StatusOK, h.do("GET /runs", "", "Sec-Fetch-Site", "cross-site").Status, "reading is the browser's to guard")
+	require.Equal(t, http.StatusOK, h.do("POST /keys/2/revoke", "", "Origin", strings.TrimSuffix(h.url, mount)).Status)
+}
+
+// everything is all that the API shows of both assistants.
+func (h *host) everything() string {
+	h.t.Helper()
+	var all strings.Builder
+	for _, path := range []string{
+		"/assistants", "/assistants/1/channel", "/assistants/2/channel", "/assistants/1/keys", "/assistants/2/keys",
+		"/assistants/1/tasks", "/assistants/2/tasks", "/runs", "/runs/1/deliveries", "/runs/3/deliveries",
+	} {
+		all.WriteString(h.do("GET "+path, "").Body + "\n")
+	}
+	return all.String()
+}

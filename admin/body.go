@@ -1,0 +1,199 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/strictjson"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+// body is a request body that is being decoded: its members, and what is wrong
+// with them. Everything wrong is reported at once, so reading a field never
+// fails: it yields the zero value and leaves a fault.
+type body struct {
+	members []strictjson.Member
+	faults  []webtrigger.Fault
+}
+
+// readBody reads a body that is a JSON object with some of the given fields.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, fields ...string) (*body, error) {
+	data, err := wire.ReadJSON(w, r, h.opts.MaxBodyBytes)
+	if err != nil {
+		return nil, err
+	}
+	return parseBody(data, fields...)
+}
+
+func parseBody(data []byte, fields ...string) (*body, error) {
+	members, found, err := strictjson.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	b := &body{members: members}
+	for _, f := range append(found, strictjson.Unknown(members, fields...)...) {
+		b.fault(f.Pointer, f.Detail)
+	}
+	if members == nil {
+		return nil, b.err() // no object: there are no fields to look for
+	}
+	return b, nil
+}
+
+// fault notes what is wrong at a place, unless something is already.
+func (b *body) fault(pointer, detail string) {
+	if !slices.ContainsFunc(b.faults, func(f webtrigger.Fault) bool { return f.Pointer == pointer }) {
+		b.faults = append(b.faults, webtrigger.Fault{Pointer: pointer, Detail: detail})
+	}
+}
+
+// err is the 422 of a body with faults, nil without.
+func (b *body) err() error {
+	if len(b.faults) == 0 {
+		return nil
+	}
+	return &webtrigger.RequestError{Faults: b.faults}
+}
+
+// errWith is err with the faults that a call on the Service, made with what
+// could be decoded, has found besides. The call must be one that cannot succeed,
+// such as for the fault at the pointer planted, which is left out.
+func (b *body) errWith(refusal error, planted string) error {
+	var more *webtrigger.RequestError
+	if errors.As(refusal, &more) {
+		for _, f := range more.Faults {
+			if f.Pointer != planted {
+				b.fault(f.Pointer, f.Detail)
+			}
+		}
+	}
+	return b.err()
+}
+
+func (b *body) raw(key string) (json.RawMessage, bool) {
+	for _, m := range b.members {
+		if m.Key == key {
+			return m.Raw, true
+		}
+	}
+	return nil, false
+}
+
+// given is the value of an optional field; null is as good as absent.
+func (b *body) given(key string) (json.RawMessage, bool) {
+	raw, ok := b.raw(key)
+	return raw, ok && !strictjson.IsNull(raw)
+}
+
+// needed is the value of a required field.
+func (b *body) needed(key string) (json.RawMessage, bool) {
+	raw, ok := b.raw(key)
+	if !ok {
+		b.fault("/"+key, "is required")
+	}
+	return raw, ok
+}
+
+func (b *body) text(key string, raw json.RawMessage) string {
+	text, ok := strictjson.String(raw)
+	if !ok {
+		b.fault("/"+key, "must be a string")
+	}
+	return text
+}
+
+func (b *body) neededText(key string) string {
+	raw, ok := b.needed(key)
+	if !ok {
+		return ""
+	}
+	return b.text(key, raw)
+}
+
+func (b *body) givenText(key string) string {
+	raw, ok := b.given(key)
+	if !ok {
+		return ""
+	}
+	return b.text(key, raw)
+}
+
+func (b *body) boolean(key string, raw json.RawMessage) bool {
+	switch string(raw) {
+	case "true":
+		return true
+	case "false":
+		return false
+	}
+	b.fault("/"+key, "must be true or false")
+	return false
+}
+
+func (b *body) neededBoolean(key string) bool {
+	raw, ok := b.needed(key)
+	return ok && b.boolean(key, raw)
+}
+
+func (b *body) givenBoolean(key string, otherwise bool) bool {
+	raw, ok := b.given(key)
+	if !ok {
+		return otherwise
+	}
+	return b.boolean(key, raw)
+}
+
+// givenTime is a time in the future, as RFC 3339 writes it, or zero.
+func (b *body) givenTime(key string) time.Time {
+	raw, ok := b.given(key)
+	if !ok {
+		return time.Time{}
+	}
+	text, _ := strictjson.String(raw)
+	t, ok := parseTime(text)
+	if !ok {
+		b.fault("/"+key, "must be a time as in RFC 3339, such as 2030-01-31T12:00:00+00:00")
+	}
+	return t
+}
+
+// parseTime reads a time strictly. The zero time is none: here it means "never".
+func parseTime(text string) (t time.Time, ok bool) {
+	err := t.UnmarshalText([]byte(text))
+	return t, err == nil && !t.IsZero()
+}
+
+// givenTexts is an array of strings, empty when it is absent.
+func (b *body) givenTexts(key string) []string {
+	raw, ok := b.given(key)
+	if !ok {
+		return nil
+	}
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil {
+		b.fault("/"+key, "must be an array of strings")
+		return nil
+	}
+	texts := make([]string, len(items))
+	for i, item := range items {
+		texts[i] = b.text(key+"/"+strconv.Itoa(i), item)
+	}
+	return texts
+}
+
+// givenObject is a JSON object as it was sent, nil when it is absent.
+func (b *body) givenObject(key string) json.RawMessage {
+	raw, ok := b.given(key)
+	if ok && !strictjson.IsObject(raw) {
+		b.fault("/"+key, "must be a JSON object")
+		return nil
+	}
+	if !ok {
+		return nil
+	}
+	return raw
+}

@@ -1,0 +1,57 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+type deliveryView struct {
+	ID          int64                    `json:"id"`
+	RunID       int64                    `json:"run_id"`
+	RunKey      string                   `json:"run_key"`
+	URL         string                   `json:"url"`
+	State       webtrigger.DeliveryState `json:"state"`
+	CreatedAt   string                   `json:"created_at"`
+	AttemptedAt *string                  `json:"attempted_at"`
+	CompletedAt *string                  `json:"completed_at"`
+	HTTPStatus  *int                     `json:"http_status"`
+	LatencyMS   *int64                   `json:"latency_ms"`
+	Error       *string                  `json:"error"`
+	Response    *string                  `json:"response"`
+}
+
+func viewDelivery(d webtrigger.Delivery) deliveryView {
+	v := deliveryView{
+		ID: d.ID, RunID: d.RunID, RunKey: d.RunKey, URL: d.URL, State: d.State,
+		CreatedAt: wire.FormatTime(d.CreatedAt), AttemptedAt: wire.NullableTime(d.AttemptedAt), CompletedAt: wire.NullableTime(d.CompletedAt),
+		Error: wire.NullableString(d.Error), Response: wire.NullableString(d.Response),
+	}
+	if d.HTTPStatus != 0 {
+		v.HTTPStatus = &d.HTTPStatus
+	}
+	if !d.AttemptedAt.IsZero() && !d.CompletedAt.IsZero() {
+		ms := d.Latency.Milliseconds()
+		v.LatencyMS = &ms
+	}
+	return v
+}
+
+// listDeliveries lists the deliveries of a run, oldest first. They are few, and
+// come all at once.
+func (h *Handler) listDeliveries(w http.ResponseWriter, r *http.Request, run webtrigger.Run) error {
+	deliveries, err := h.svc.Deliveries(r.Context(), run.ID)
+	if err != nil {
+		return err
+	}
+	return writeList(w, deliveries, "", viewDelivery)
+}
+
+func (h *Handler) redeliver(w http.ResponseWriter, r *http.Request, d webtrigger.Delivery) error {
+	d, err := h.svc.Redeliver(r.Context(), d.ID)
+	if err != nil {
+		return err
+	}
+	return wire.WriteJSON(w, http.StatusAccepted, viewDelivery(d))
+}

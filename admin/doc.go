@@ -1,0 +1,37 @@
+// Package admin is how operators look after the Web Trigger channel over HTTP:
+// a JSON API over the Go calls of [webtrigger.Service], for the host to mount
+// behind its own session:
+//
+//	api, err := admin.New(svc, authorize, nil)
+//	mux.Handle("/admin/api/", http.StripPrefix("/admin/api", api))
+//
+// # Who may do what
+//
+// The [webtrigger.Authorizer] is the host's, and it is asked for every request
+// before anything is read from its body. What it refuses looks absent, byte for
+// byte. A call that names a key, a task, a run or a delivery is looked up first,
+// so that the authorizer learns whose it is.
+//
+//	call                                          action              about
+//	GET  /assistants                              assistants.read     all
+//	GET  /tools                                   tasks.read          all
+//	GET  PUT /assistants/{id}/channel             channel.read .write the assistant
+//	GET  POST /assistants/{id}/keys               keys.read    .write the assistant
+//	POST /keys/{id}/revoke                        keys.write          the key's assistant
+//	GET  POST /assistants/{id}/tasks              tasks.read   .write the assistant
+//	GET  PUT DELETE /tasks/{id}                   tasks.read   .write the task's assistant
+//	POST /assistants/{id}/test-trigger            runs.write          the assistant
+//	GET  /runs                                    runs.read           ?assistant_id=, else all
+//	GET  /runs/{id}                               runs.read           the run's conversation
+//	POST /runs/{id}/cancel                        runs.write          the run's conversation
+//	GET  /runs/{id}/events                        events.read         the run's conversation
+//	GET  /runs/{id}/deliveries                    deliveries.read     the run's conversation
+//	POST /deliveries/{id}/redeliver               deliveries.write    the run's conversation
+//
+// # What is judged in which order
+//
+// 404 for the path, 405 with Allow, 403 for a write from another origin, the
+// authorizer (401 or 404), 415, 413, 400, 422. Errors are application/problem+json.
+// Lists are {"items": [...], "next": cursor or null}, newest first unless they
+// say otherwise; cursors are opaque.
+package admin

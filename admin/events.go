@@ -1,0 +1,38 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// streamRun is the stream of a run's events. The service's handler asks the
+// authorizer by itself, and goes on asking while the stream lasts.
+func (h *Handler) streamRun(w http.ResponseWriter, r *http.Request) error {
+	q := readQuery(r)
+	if q.err != nil { // before the look-up: it would tell which runs there are
+		return h.judge(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, q.err)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+	run, _, absent := h.run(r.WithContext(ctx))
+	cancel() // the stream has no end in time
+	if absent != nil {
+		return h.judge(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, absent)
+	}
+	h.events.ServeHTTP(w, atStream(r, run, q.values))
+	return nil
+}
+
+// atStream is r as the event stream's own path takes it. Cursors stay.
+func atStream(r *http.Request, run webtrigger.Run, query url.Values) *http.Request {
+	query.Set("run_id", strconv.FormatInt(run.ID, 10))
+	stream := r.Clone(r.Context())
+	stream.URL = &url.URL{
+		Path:     "/conversations/" + strconv.FormatInt(run.ConversationID, 10) + "/agent-events",
+		RawQuery: query.Encode(),
+	}
+	return stream
+}

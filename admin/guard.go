@@ -1,0 +1,105 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/strictjson"
+)
+
+// A finder finds what a request is about, and whose it is; the action is left
+// open. Its error says why there is nothing, to whoever is signed in.
+type finder[T any] func(r *http.Request) (T, webtrigger.Access, error)
+
+// guard asks the authorizer before it serves. Who is not signed in learns just
+// that, whether or not the thing exists; who is refused sees an absent thing.
+func guard[T any](h *Handler, action webtrigger.Action, find finder[T],
+	serve func(w http.ResponseWriter, r *http.Request, about T) error) endpoint {
+	patient := guardPatiently(h, action, find, serve)
+	return func(w http.ResponseWriter, r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+		defer cancel()
+		return patient(w, r.WithContext(ctx))
+	}
+}
+
+// guardPatiently is guard for a call that may take its time.
+func guardPatiently[T any](h *Handler, action webtrigger.Action, find finder[T],
+	serve func(w http.ResponseWriter, r *http.Request, about T) error) endpoint {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		about, access, absent := find(r)
+		access.Action = action
+		if err := h.judge(r, access, absent); err != nil {
+			return err
+		}
+		return serve(w, r, about)
+	}
+}
+
+// judge asks the authorizer about a thing that was looked up; absent is why it
+// was not found.
+func (h *Handler) judge(r *http.Request, access webtrigger.Access, absent error) error {
+	if absent != nil {
+		access = webtrigger.Access{Action: access.Action}
+	}
+	err := h.authorize(r, access)
+	switch {
+	case errors.Is(err, webtrigger.ErrUnauthenticated):
+		return webtrigger.ErrUnauthenticated
+	case absent != nil:
+		return absent // 404, or a store that is away: it tells nothing
+	case err != nil:
+		return webtrigger.ErrNotFound
+	}
+	return nil
+}
+
+// everything is what calls are about that name no assistant.
+func everything(*http.Request) (struct{}, webtrigger.Access, error) {
+	return struct{}{}, webtrigger.Access{}, nil
+}
+
+// assistant is the assistant that the path names. All well-formed ones exist, as
+// far as this library knows.
+func (h *Handler) assistant(r *http.Request) (string, webtrigger.Access, error) {
+	id := r.PathValue("id")
+	if !webtrigger.ValidAssistantID(id) {
+		return "", webtrigger.Access{}, webtrigger.ErrNotFound
+	}
+	return id, webtrigger.Access{AssistantID: id}, nil
+}
+
+func (h *Handler) key(r *http.Request) (webtrigger.APIKey, webtrigger.Access, error) {
+	key, err := lookUp(r, h.svc.Key)
+	return key, webtrigger.Access{AssistantID: key.AssistantID}, err
+}
+
+func (h *Handler) task(r *http.Request) (webtrigger.TaskDefinition, webtrigger.Access, error) {
+	task, err := lookUp(r, h.svc.Task)
+	return task, webtrigger.Access{AssistantID: task.AssistantID}, err
+}
+
+func (h *Handler) run(r *http.Request) (webtrigger.Run, webtrigger.Access, error) {
+	run, err := lookUp(r, h.svc.Run)
+	return run, webtrigger.Access{AssistantID: run.AssistantID, ConversationID: run.ConversationID}, err
+}
+
+func (h *Handler) delivery(r *http.Request) (webtrigger.Delivery, webtrigger.Access, error) {
+	d, err := lookUp(r, h.svc.Delivery)
+	return d, webtrigger.Access{AssistantID: d.AssistantID, ConversationID: d.ConversationID}, err
+}
+
+// lookUp gets the thing whose id the path holds.
+func lookUp[T any](r *http.Request, get func(ctx context.Context, id int64) (T, error)) (thing T, err error) {
+	id, ok := parseID(r.PathValue("id"))
+	if !ok {
+		return thing, webtrigger.ErrNotFound
+	}
+	return get(r.Context(), id)
+}
+
+// parseID reads an id as ids are written: a positive 64-bit decimal without a
+// sign or a leading zero.
+func parseID(s string) (int64, bool) { return strictjson.PositiveInt64([]byte(s)) }

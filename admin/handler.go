@@ -1,0 +1,173 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+// Options is everything about a Handler that has a safe default.
+type Options struct {
+	// Assistants lists the host's assistants, for GET /assistants; ctx is the
+	// request's. nil: the assistants that have channel settings or keys.
+	Assistants func(ctx context.Context) ([]Assistant, error)
+
+	// Tools lists what a task definition may allow, for GET /tools. nil: none.
+	Tools func(ctx context.Context) ([]Tool, error)
+
+	// MaxBodyBytes bounds a request body, other than that of a test trigger,
+	// which is bounded as triggers are. 0: 1 MiB.
+	MaxBodyBytes int64
+}
+
+// Assistant is one of the host's assistants, as lists show it.
+type Assistant struct {
+	ID   string
+	Name string // "" is null
+}
+
+// Tool is something that an assistant may call.
+type Tool struct {
+	Name        string
+	Description string // "" is null
+}
+
+// callTimeout bounds a call, other than a stream and a test trigger, which may
+// be held until its run ends.
+const callTimeout = 10 * time.Second
+
+// Handler is the JSON API. It reads paths relative to where it is mounted, so
+// that it stands behind [http.StripPrefix] or at a root of its own.
+type Handler struct {
+	svc         *webtrigger.Service
+	authorize   webtrigger.Authorizer
+	opts        Options
+	crossOrigin *http.CrossOriginProtection
+	events      http.Handler
+	mux         *http.ServeMux
+}
+
+// New returns the API over svc. The authorizer is asked for every request; there
+// is no way to do without one. The options may be nil and are copied.
+func New(svc *webtrigger.Service, authorize webtrigger.Authorizer, opts *Options) (*Handler, error) {
+	if svc == nil || authorize == nil {
+		return nil, errors.New("admin: New needs a service and an authorizer")
+	}
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.MaxBodyBytes < 0 {
+		return nil, errors.New("admin: options: MaxBodyBytes must not be negative")
+	}
+	if o.MaxBodyBytes == 0 {
+		o.MaxBodyBytes = 1 << 20
+	}
+	h := &Handler{
+		svc: svc, authorize: authorize, opts: o,
+		crossOrigin: http.NewCrossOriginProtection(),
+		events:      svc.EventsHandler(authorize),
+		mux:         http.NewServeMux(),
+	}
+	h.routes()
+	return h, nil
+}
+
+func (h *Handler) routes() {
+	h.handle("/", nil)
+	h.handle("/assistants", resource{
+		"GET": guard(h, webtrigger.ActionReadAssistants, everything, h.listAssistants)})
+	h.handle("/tools", resource{
+		"GET": guard(h, webtrigger.ActionReadTasks, everything, h.listTools)})
+	h.handle("/assistants/{id}/channel", resource{
+		"GET": guard(h, webtrigger.ActionReadChannel, h.assistant, h.getChannel),
+		"PUT": guard(h, webtrigger.ActionWriteChannel, h.assistant, h.putChannel)})
+	h.handle("/assistants/{id}/keys", resource{
+		"GET":  guard(h, webtrigger.ActionReadKeys, h.assistant, h.listKeys),
+		"POST": guard(h, webtrigger.ActionWriteKeys, h.assistant, h.createKey)})
+	h.handle("/keys/{id}/revoke", resource{
+		"POST": guard(h, webtrigger.ActionWriteKeys, h.key, h.revokeKey)})
+	h.handle("/assistants/{id}/tasks", resource{
+		"GET":  guard(h, webtrigger.ActionReadTasks, h.assistant, h.listTasks),
+		"POST": guard(h, webtrigger.ActionWriteTasks, h.assistant, h.createTask)})
+	h.handle("/tasks/{id}", resource{
+		"GET":    guard(h, webtrigger.ActionReadTasks, h.task, h.getTask),
+		"PUT":    guard(h, webtrigger.ActionWriteTasks, h.task, h.putTask),
+		"DELETE": guard(h, webtrigger.ActionWriteTasks, h.task, h.deleteTask)})
+	h.handle("/assistants/{id}/test-trigger", resource{
+		"POST": guardPatiently(h, webtrigger.ActionWriteRuns, h.assistant, h.testTrigger)})
+	h.handle("/runs", resource{
+		"GET": guard(h, webtrigger.ActionReadRuns, assistantAsked, h.listRuns)})
+	h.handle("/runs/{id}", resource{
+		"GET": guard(h, webtrigger.ActionReadRuns, h.run, h.getRun)})
+	h.handle("/runs/{id}/cancel", resource{
+		"POST": guard(h, webtrigger.ActionWriteRuns, h.run, h.cancelRun)})
+	h.handle("/runs/{id}/events", resource{
+		"GET": h.streamRun})
+	h.handle("/runs/{id}/deliveries", resource{
+		"GET": guard(h, webtrigger.ActionReadDelivery, h.run, h.listDeliveries)})
+	h.handle("/deliveries/{id}/redeliver", resource{
+		"POST": guard(h, webtrigger.ActionWriteDelivery, h.delivery, h.redeliver)})
+}
+
+// ServeHTTP serves the API.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	wire.SetRequestID(w, r)
+	w.Header().Set("Cache-Control", "no-store")
+	// The mux would redirect an unclean path, to a place outside of the mount.
+	if p := r.URL.EscapedPath(); !strings.HasPrefix(p, "/") || path.Clean(p) != p {
+		h.svc.WriteError(w, r, wire.NotFound())
+		return
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+// endpoint answers one method of one path, or returns what is wrong.
+type endpoint func(w http.ResponseWriter, r *http.Request) error
+
+// resource is what a path takes, by method. HEAD works where GET does.
+type resource map[string]endpoint
+
+// handle puts a resource at a path; nil is nothing there.
+func (h *Handler) handle(pattern string, res resource) {
+	var methods []string
+	for method := range res {
+		methods = append(methods, method)
+	}
+	if res["GET"] != nil {
+		methods = append(methods, "HEAD")
+	}
+	slices.Sort(methods)
+	allow := strings.Join(methods, ", ")
+	h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if err := h.serve(w, r, res, allow); err != nil {
+			h.svc.WriteError(w, r, err)
+		}
+	})
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, res resource, allow string) error {
+	if res == nil {
+		return wire.NotFound()
+	}
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	serve := res[method]
+	if serve == nil {
+		return wire.MethodNotAllowed(allow)
+	}
+	if h.crossOrigin.Check(r) != nil {
+		return &wire.Problem{Status: http.StatusForbidden, Code: "cross_origin",
+			Detail: "This write comes from another origin."}
+	}
+	return serve(w, r)
+}

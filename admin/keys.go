@@ -1,0 +1,61 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+type keyView struct {
+	ID          int64   `json:"id"`
+	AssistantID string  `json:"assistant_id"`
+	Name        string  `json:"name"`
+	Prefix      string  `json:"prefix"`
+	CreatedAt   string  `json:"created_at"`
+	ExpiresAt   *string `json:"expires_at"`
+	RevokedAt   *string `json:"revoked_at"`
+}
+
+func viewKey(k webtrigger.APIKey) keyView {
+	return keyView{
+		k.ID, k.AssistantID, k.Name, k.Prefix,
+		wire.FormatTime(k.CreatedAt), wire.NullableTime(k.ExpiresAt), wire.NullableTime(k.RevokedAt),
+	}
+}
+
+func (h *Handler) listKeys(w http.ResponseWriter, r *http.Request, assistantID string) error {
+	return writePage(w, readQuery(r), func(page webtrigger.Page) ([]webtrigger.APIKey, error) {
+		return h.svc.Keys(r.Context(), assistantID, page)
+	}, func(k webtrigger.APIKey) int64 { return k.ID }, viewKey)
+}
+
+// createKey answers with the secret: this once, it is stored nowhere.
+func (h *Handler) createKey(w http.ResponseWriter, r *http.Request, assistantID string) error {
+	b, err := h.readBody(w, r, "name", "expires_at")
+	if err != nil {
+		return err
+	}
+	name, expiresAt := b.neededText("name"), b.givenTime("expires_at")
+	if b.err() != nil {
+		const noSecret = ""
+		_, err := h.svc.ImportKey(r.Context(), assistantID, name, noSecret, expiresAt)
+		return b.errWith(err, "/key")
+	}
+	key, secret, err := h.svc.CreateKey(r.Context(), assistantID, name, expiresAt)
+	if err != nil {
+		return err
+	}
+	return wire.WriteJSON(w, http.StatusCreated, struct {
+		keyView
+		Key string `json:"key"`
+	}{viewKey(key), secret})
+}
+
+func (h *Handler) revokeKey(w http.ResponseWriter, r *http.Request, key webtrigger.APIKey) error {
+	key, err := h.svc.RevokeKey(r.Context(), key.ID)
+	if err != nil {
+		return err
+	}
+	return wire.WriteJSON(w, http.StatusOK, viewKey(key))
+}

@@ -1,0 +1,47 @@
+package admin
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+// writePage answers with one page of a list by falling id.
+func writePage[T, V any](w http.ResponseWriter, q *query, fetch func(webtrigger.Page) ([]T, error),
+	id func(T) int64, view func(T) V) error {
+	page := q.page()
+	if q.err != nil {
+		return q.err
+	}
+	items, err := fetch(page)
+	if err != nil {
+		return err
+	}
+	next := ""
+	if len(items) == page.Limit {
+		// A full page may be the last one: next promises at least one item.
+		last := id(items[len(items)-1])
+		more, err := fetch(webtrigger.Page{Before: last, Limit: 1})
+		if err != nil {
+			return err
+		}
+		if len(more) > 0 {
+			next = newCursor(strconv.FormatInt(last, 10))
+		}
+	}
+	return writeList(w, items, next, view)
+}
+
+// writeList answers with items; "" says that there are no more.
+func writeList[T, V any](w http.ResponseWriter, items []T, next string, view func(T) V) error {
+	views := make([]V, len(items)) // never null
+	for i, item := range items {
+		views[i] = view(item)
+	}
+	return wire.WriteJSON(w, http.StatusOK, struct {
+		Items []V     `json:"items"`
+		Next  *string `json:"next"`
+	}{views, wire.NullableString(next)})
+}

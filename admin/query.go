@@ -1,0 +1,133 @@
+package admin
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+// query is the query of a list that is being read. Unknown parameters mean
+// nothing and empty ones count as absent; the first malformed one is err.
+type query struct {
+	values url.Values
+	err    error
+}
+
+func readQuery(r *http.Request) *query {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	q := &query{values: values}
+	if err != nil {
+		q.fail("The query is not URL-encoded as it should be.")
+	}
+	return q
+}
+
+func (q *query) fail(detail string) {
+	if q.err == nil {
+		q.err = wire.BadRequest("invalid_query", detail)
+	}
+}
+
+func (q *query) text(name string) string {
+	values := q.values[name]
+	if len(values) > 1 {
+		q.fail(name + " must be given once.")
+	}
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
+func (q *query) assistantID(name string) string {
+	id := q.text(name)
+	if id != "" && !webtrigger.ValidAssistantID(id) {
+		q.fail(name + " must be the id of an assistant.")
+	}
+	return id
+}
+
+func (q *query) id(name string) int64 {
+	text := q.text(name)
+	if text == "" {
+		return 0
+	}
+	id, ok := parseID(text)
+	if !ok {
+		q.fail(name + " must be a positive integer.")
+	}
+	return id
+}
+
+func (q *query) status(name string) webtrigger.RunStatus {
+	status := webtrigger.RunStatus(q.text(name))
+	switch status {
+	case "", webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunCompleted,
+		webtrigger.RunFailed, webtrigger.RunCancelled, webtrigger.RunTimedOut:
+	default:
+		q.fail(name + " must be one of queued, running, completed, failed, cancelled, timed_out.")
+	}
+	return status
+}
+
+func (q *query) time(name string) time.Time {
+	text := q.text(name)
+	if text == "" {
+		return time.Time{}
+	}
+	// The plus of an offset that nobody has encoded arrives as a space.
+	t, ok := parseTime(strings.ReplaceAll(text, " ", "+"))
+	if !ok {
+		q.fail(name + " must be a time as in RFC 3339.")
+	}
+	return t
+}
+
+func (q *query) limit() int {
+	text := q.text("limit")
+	if text == "" {
+		return webtrigger.DefaultPageSize
+	}
+	limit, ok := parseID(text)
+	if !ok || limit > webtrigger.MaxPageSize {
+		q.fail("limit must be an integer from 1 to " + strconv.Itoa(webtrigger.MaxPageSize) + ".")
+		return webtrigger.DefaultPageSize
+	}
+	return int(limit)
+}
+
+// page is the piece of a list by falling id that the query asks for.
+func (q *query) page() webtrigger.Page {
+	page := webtrigger.Page{Limit: q.limit()}
+	if last := q.cursor(); last != "" {
+		var ok bool
+		if page.Before, ok = parseID(last); !ok {
+			q.failCursor()
+		}
+	}
+	return page
+}
+
+// cursor is the id that the page before ended with, "" for the first page.
+func (q *query) cursor() string {
+	text := q.text("cursor")
+	last, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || text != newCursor(string(last)) {
+		q.failCursor() // a decoder skips line breaks
+	}
+	return string(last)
+}
+
+func (q *query) failCursor() {
+	if q.err == nil {
+		q.err = wire.BadRequest("invalid_cursor", "cursor must be what another page gave as next.")
+	}
+}
+
+func newCursor(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }

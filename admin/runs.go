@@ -1,0 +1,142 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+// runView is a run in a list.
+type runView struct {
+	ID               int64                `json:"id"`
+	RunKey           string               `json:"run_key"`
+	TriggerID        int64                `json:"trigger_id"`
+	AssistantID      string               `json:"assistant_id"`
+	KeyID            *int64               `json:"key_id"`
+	Status           webtrigger.RunStatus `json:"status"`
+	StatusDetail     *string              `json:"status_detail"`
+	ErrorMessage     *string              `json:"error_message"`
+	CreatedAt        string               `json:"created_at"`
+	StartedAt        *string              `json:"started_at"`
+	CompletedAt      *string              `json:"completed_at"`
+	Attempts         int                  `json:"attempts"`
+	TaskDefinitionID *int64               `json:"task_definition_id"`
+	CallbackURL      *string              `json:"callback_url"`
+	EventsURL        string               `json:"events_url"`
+}
+
+func viewRun(run webtrigger.Run) runView {
+	v := runView{
+		ID: run.ID, RunKey: run.Key, TriggerID: run.ConversationID, AssistantID: run.AssistantID,
+		Status: run.Status, StatusDetail: wire.NullableString(run.StatusDetail), ErrorMessage: wire.NullableString(run.ErrorMessage),
+		CreatedAt: wire.FormatTime(run.CreatedAt), StartedAt: wire.NullableTime(run.StartedAt), CompletedAt: wire.NullableTime(run.CompletedAt),
+		Attempts: run.Attempts, CallbackURL: wire.NullableString(run.CallbackURL), EventsURL: run.EventsURL(),
+	}
+	if run.KeyID != 0 {
+		v.KeyID = &run.KeyID
+	}
+	if run.Task != nil {
+		v.TaskDefinitionID = &run.Task.ID
+	}
+	return v
+}
+
+// runDetail is a run by itself: what was sent, and what came of it.
+type runDetail struct {
+	runView
+	Message   string            `json:"message"`
+	Subject   string            `json:"subject"`
+	Context   json.RawMessage   `json:"context"`  // as sent; nil is null
+	Metadata  json.RawMessage   `json:"metadata"` // as sent; nil is null
+	Result    *string           `json:"result"`
+	Usage     *webtrigger.Usage `json:"usage"`
+	Task      *taskView         `json:"task"` // as it was at accept
+	StatusURL string            `json:"status_url"`
+}
+
+func (h *Handler) writeRun(w http.ResponseWriter, r *http.Request, status int, run webtrigger.Run) error {
+	input, err := h.svc.RunInput(r.Context(), run.ID)
+	if err != nil {
+		return err
+	}
+	detail := runDetail{
+		runView: viewRun(run), Message: input.Message, Subject: input.Subject, Context: input.Context, Metadata: input.Metadata,
+		Usage: run.Usage, StatusURL: run.StatusURL(),
+	}
+	if run.Status == webtrigger.RunCompleted {
+		detail.Result = &run.Result
+	}
+	if run.Task != nil {
+		task := viewTask(*run.Task)
+		detail.Task = &task
+	}
+	return wire.WriteJSON(w, status, detail)
+}
+
+// assistantAsked is the assistant to which a list is limited; without one the
+// list is about all of them. A malformed id names nobody, and is judged later.
+func assistantAsked(r *http.Request) (*query, webtrigger.Access, error) {
+	q := readQuery(r)
+	if id := q.assistantID("assistant_id"); q.err == nil {
+		return q, webtrigger.Access{AssistantID: id}, nil
+	}
+	return q, webtrigger.Access{}, nil
+}
+
+func (h *Handler) listRuns(w http.ResponseWriter, r *http.Request, q *query) error {
+	query := webtrigger.RunQuery{
+		AssistantID: q.assistantID("assistant_id"),
+		Status:      q.status("status"),
+		KeyID:       q.id("key_id"),
+		From:        q.time("from"),
+		To:          q.time("to"),
+	}
+	return writePage(w, q, func(page webtrigger.Page) ([]webtrigger.Run, error) {
+		query.Page = page
+		return h.svc.Runs(r.Context(), query)
+	}, func(run webtrigger.Run) int64 { return run.ID }, viewRun)
+}
+
+func (h *Handler) getRun(w http.ResponseWriter, r *http.Request, run webtrigger.Run) error {
+	return h.writeRun(w, r, http.StatusOK, run)
+}
+
+// cancelRun answers 202 when the run still has to stop, 200 when it has ended.
+func (h *Handler) cancelRun(w http.ResponseWriter, r *http.Request, run webtrigger.Run) error {
+	reason, err := h.readReason(w, r)
+	if err != nil {
+		return err
+	}
+	if run, err = h.svc.CancelRun(r.Context(), run.ID, reason); err != nil {
+		return err
+	}
+	status := http.StatusAccepted
+	if run.Status.Terminal() {
+		status = http.StatusOK
+	}
+	return h.writeRun(w, r, status, run)
+}
+
+// readReason reads the reason of a cancellation; the whole body is optional.
+func (h *Handler) readReason(w http.ResponseWriter, r *http.Request) (string, error) {
+	if r.ContentLength == 0 {
+		return "", nil
+	}
+	data, err := wire.ReadJSON(w, r, h.opts.MaxBodyBytes)
+	if err != nil || len(data) == 0 {
+		return "", err
+	}
+	b, err := parseBody(data, "reason")
+	if err != nil {
+		return "", err
+	}
+	reason := b.givenText("reason")
+	if b.err() != nil {
+		const noRun = 0
+		_, err := h.svc.CancelRun(r.Context(), noRun, reason)
+		return "", b.errWith(err, "")
+	}
+	return reason, nil
+}

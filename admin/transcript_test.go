@@ -1,0 +1,182 @@
+package admin_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/admin"
+)
+
+var update = flag.Bool("update", false, "write the answers into the transcripts")
+
+// TestTranscripts plays the conversations under testdata: one host each. Lines
+// that begin with
+//
+//	>  are a request: method, path, [as USER], [Header: value, …]; more of them its body
+//	<  are the answer: status and body, of a problem the code and what is wrong
+//	@  are what happens meanwhile: see [host.happen]
+//	#  are remarks
+//
+// What differs from time to time is written <uuid>, <secret> and <prefix>.
+func TestTranscripts(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.txt")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			want, err := os.ReadFile(file)
+			require.NoError(t, err)
+			got := setup(t, withLists).play(string(want))
+			if *update {
+				require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
+			}
+			require.Equal(t, string(want), got)
+		})
+	}
+}
+
+func withLists(_ *host, o *admin.Options) {
+	o.MaxBodyBytes = 2000
+	o.Assistants = func(context.Context) ([]admin.Assistant, error) {
+		return []admin.Assistant{{ID: "2", Name: "Second & <last>"}, {ID: "1"}}, nil
+	}
+	o.Tools = func(context.Context) ([]admin.Tool, error) {
+		return []admin.Tool{{Name: "search", Description: "Finds things"}, {Name: "clock"}}, nil
+	}
+}
+
+// play returns the transcript as it went.
+func (h *host) play(transcript string) string {
+	var out strings.Builder
+	lines := strings.Split(strings.TrimSuffix(transcript, "\n"), "\n")
+	for i := 0; i < len(lines); i++ {
+		line := lines[i]
+		if strings.HasPrefix(line, "< ") {
+			continue
+		}
+		out.WriteString(line + "\n")
+		if what, ok := strings.CutPrefix(line, "@ "); ok {
+			h.happen(what)
+		}
+		request, ok := strings.CutPrefix(line, "> ")
+		if !ok {
+			continue
+		}
+		var body []string
+		for i+1 < len(lines) && strings.HasPrefix(lines[i+1], "> ") {
+			i++
+			out.WriteString(lines[i] + "\n")
+			body = append(body, lines[i][2:])
+		}
+		call, headers := parseCall(request)
+		a := h.do(call, strings.Join(body, "\n"), headers...)
+		for _, line := range answerLines(a) {
+			out.WriteString("< " + line + "\n")
+		}
+	}
+	return out.String()
+}
+
+func parseCall(request string) (call string, headers []string) {
+	words := strings.SplitN(request, " ", 3)
+	call = words[0] + " " + words[1]
+	if len(words) < 3 {
+		return call, nil
+	}
+	for part := range strings.SplitSeq(words[2], ", ") {
+		if user, ok := strings.CutPrefix(part, "as "); ok {
+			headers = append(headers, "X-User", strings.TrimPrefix(user, "nobody"))
+			continue
+		}
+		name, value, _ := strings.Cut(part, ": ")
+		headers = append(headers, name, value)
+	}
+	return call, headers
+}
+
+func answerLines(a *answer) []string {
+	head := fmt.Sprint(a.Status)
+	for _, name := range []string{"Allow", "Location", "Retry-After", "Idempotent-Replayed"} {
+		if v := a.Header.Get(name); v != "" {
+			head += ", " + name + ": " + v
+		}
+	}
+	switch {
+	case a.Body == "":
+		return []string{head}
+	case a.Status < 400:
+		return []string{head, normal(a.Body)}
+	}
+	p := a.problem()
+	lines := []string{head, p.Code + ": " + p.Detail}
+	for _, e := range p.Errors {
+		lines = append(lines, fmt.Sprintf("    %q %s", e.Pointer, e.Detail))
+	}
+	return lines
+}
+
+var (
+	uuids    = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+	secrets  = regexp.MustCompile(`"[0-9a-f]{64}"`)
+	prefixes = regexp.MustCompile(`"prefix":"[0-9a-f]{8}"`)
+)
+
+func normal(body string) string {
+	body = uuids.ReplaceAllString(body, "<uuid>")
+	body = secrets.ReplaceAllString(body, `"<secret>"`)
+	return prefixes.ReplaceAllString(body, `"prefix":"<prefix>"`)
+}
+
+// happen makes something happen outside of the API:
+//
+//	trigger ASSISTANT [CALLBACK_URL]  a run is queued
+//	take                              the oldest queued run starts
+//	complete TEXT, fail TEXT          the oldest queued run starts and ends
+//	delivered, failed, blocked        the oldest owed delivery ends so
+//	sending                           the oldest owed delivery is under way
+//	wait DURATION                     time goes by
+func (h *host) happen(what string) {
+	h.t.Helper()
+	word, rest, _ := strings.Cut(what, " ")
+	switch word {
+	case "trigger":
+		assistant, callback, _ := strings.Cut(rest, " ")
+		h.trigger(assistant, webtrigger.TriggerRequest{CallbackURL: callback})
+	case "take":
+		h.take()
+	case "complete":
+		h.end(webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: rest,
+			Usage: &webtrigger.Usage{InputTokens: 12, OutputTokens: 3}})
+	case "fail":
+		h.end(webtrigger.Outcome{Status: webtrigger.RunFailed, ErrorMessage: rest})
+	case "delivered":
+		h.deliver(&webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered, HTTPStatus: 200,
+			Latency: 12345 * time.Microsecond, Response: "thanks"})
+	case "failed":
+		h.deliver(&webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 500,
+			Latency: 2 * time.Millisecond, Error: "status: the receiver did not answer with 2xx"})
+	case "blocked":
+		h.deliver(&webtrigger.DeliveryOutcome{State: webtrigger.DeliveryBlocked, Error: "blocked: a private address"})
+	case "sending":
+		h.deliver(nil)
+	case "wait":
+		d, err := time.ParseDuration(rest)
+		require.NoError(h.t, err)
+		h.clock.move(d)
+	default:
+		require.NoError(h.t, errors.New("unknown: "+what))
+	}
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// config is what the command line says.
+type config struct {
+	addr           string
+	db             string
+	baseURL        string
+	key, key2      string
+	allowCallbacks bool
+	callbackAllow  []netip.Prefix
+	callbackCA     *x509.CertPool
+	workers        int
+	lease          time.Duration
+	runTimeout     time.Duration
+	maxAttempts    int
+	drain          time.Duration
+	adminPassword  string
+}
+
+func parseFlags(args []string, output io.Writer) (*config, error) {
+	cfg := &config{}
+	flags := flag.NewFlagSet("server", flag.ContinueOnError)
+	flags.SetOutput(output)
+	flags.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "listen `address`")
+	flags.StringVar(&cfg.db, "db", "memory", "where to keep everything: memory (sqlite:FILE and postgres://… are not there yet)")
+	flags.StringVar(&cfg.baseURL, "base-url", "", "public base `URL` (default: from -addr)")
+	flags.StringVar(&cfg.key, "key", "", "API `key` of assistant 1, 64 hex characters (default: a fresh one)")
+	flags.StringVar(&cfg.key2, "key2", "", "API `key` of assistant 2")
+	flags.BoolVar(&cfg.allowCallbacks, "allow-callbacks", true, "allow callback URLs for assistants 1 and 2")
+	callbackAllow := flags.String("callback-allow", "", "comma-separated `CIDRs` that callbacks may reach besides the public internet")
+	callbackCA := flags.String("callback-ca", "", "PEM `file` of further root CAs for callbacks")
+	callbackSecret := flags.String("callback-secret", "", "Standard Webhooks secret (not there yet)")
+	flags.IntVar(&cfg.workers, "workers", 16, "runs at a time; 0 executes none here")
+	flags.DurationVar(&cfg.lease, "lease", 30*time.Second, "heartbeat lease")
+	flags.DurationVar(&cfg.runTimeout, "run-timeout", 15*time.Minute, "the longest a run may take")
+	flags.IntVar(&cfg.maxAttempts, "max-attempts", 1, "how often a run is begun when its worker vanishes")
+	flags.DurationVar(&cfg.drain, "drain", 20*time.Second, "drain time at SIGTERM")
+	flags.StringVar(&cfg.adminPassword, "admin-password", "", "`password` of the user admin (default: random)")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	err := cfg.complete(flags.Args(), *callbackAllow, *callbackCA, *callbackSecret)
+	if err != nil {
+		fmt.Fprintln(output, "server:", err)
+	}
+	return cfg, err
+}
+
+func (cfg *config) complete(rest []string, callbackAllow, callbackCA, callbackSecret string) (err error) {
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("unexpected argument %q", rest[0])
+	case cfg.db != "memory":
+		return fmt.Errorf("-db %s: not there yet, only memory is", beforeColon(cfg.db))
+	case callbackSecret != "":
+		return errors.New("-callback-secret: not there yet")
+	case cfg.workers < 0 || cfg.maxAttempts < 1 || cfg.lease <= 0 || cfg.runTimeout <= 0 || cfg.drain < 0:
+		return errors.New("-workers and -drain must not be negative; -max-attempts, -lease and -run-timeout must be positive")
+	}
+	if cfg.callbackAllow, err = parsePrefixes(callbackAllow); err != nil {
+		return err
+	}
+	if callbackCA != "" {
+		if cfg.callbackCA, err = readRoots(callbackCA); err != nil {
+			return err
+		}
+	}
+	if cfg.adminPassword == "" {
+		cfg.adminPassword = rand.Text()
+	}
+	return nil
+}
+
+// beforeColon keeps the password of a DSN out of what is printed.
+func beforeColon(s string) string {
+	scheme, _, _ := strings.Cut(s, ":")
+	return scheme
+}
+
+func parsePrefixes(list string) (prefixes []netip.Prefix, err error) {
+	for word := range strings.SplitSeq(list, ",") {
+		if word = strings.TrimSpace(word); word == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(word)
+		if err != nil {
+			return nil, fmt.Errorf("-callback-allow: %q is not a CIDR such as 10.0.0.0/8", word)
+		}
+		prefixes = append(prefixes, p)
+	}
+	return prefixes, nil
+}
+
+// readRoots is the system's roots and those in the file.
+func readRoots(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("-callback-ca: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("-callback-ca: %s has no PEM certificate", file)
+	}
+	return roots, nil
+}
+
+func (cfg *config) secureCookies() bool { return strings.HasPrefix(cfg.baseURL, "https://") }
+
+func (cfg *config) serviceOptions(log *slog.Logger) *webtrigger.Options {
+	workers, drain := cfg.workers, cfg.drain
+	if workers == 0 {
+		workers = -1 // the library's zero is its default
+	}
+	if drain == 0 {
+		drain = -1
+	}
+	return &webtrigger.Options{
+		BaseURL: cfg.baseURL, Logger: log, Workers: workers, Lease: cfg.lease, RunTimeout: cfg.runTimeout,
+		MaxAttempts: cfg.maxAttempts, DrainTimeout: drain,
+		Callback: webtrigger.CallbackOptions{Allow: cfg.callbackAllow, RootCAs: cfg.callbackCA},
+	}
+}

@@ -1,0 +1,141 @@
+// Server is the evaluation server: the whole library behind one command, on
+// one port, with an assistant that needs no model.
+//
+//	go run ./examples/server
+//
+// It prints a curl line that is ready to paste. Flags: -h.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/admin"
+	"github.com/webtrigger-go/webtrigger/llm"
+	"github.com/webtrigger-go/webtrigger/llm/demotools"
+	"github.com/webtrigger-go/webtrigger/llm/scripted"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+func main() {
+	cfg, err := parseFlags(os.Args[1:], os.Stderr)
+	if err != nil {
+		os.Exit(2) // the flag package has said why
+	}
+	if err := run(cfg); err != nil {
+		fmt.Fprintln(os.Stderr, "server:", err)
+		os.Exit(1)
+	}
+}
+
+func run(cfg *config) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	listener, err := net.Listen("tcp", cfg.addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if cfg.baseURL == "" {
+		cfg.baseURL = "http://" + listener.Addr().String()
+	}
+
+	svc, err := newService(cfg, log)
+	if err != nil {
+		return err
+	}
+	setup, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	secret, err := prepare(setup, svc, cfg)
+	cancel()
+	if err != nil {
+		return err
+	}
+	handler, err := routes(svc, cfg)
+	if err != nil {
+		return err
+	}
+	announce(os.Stdout, cfg, secret)
+	return serve(svc, listener, handler, cfg, log)
+}
+
+func newService(cfg *config, log *slog.Logger) (*webtrigger.Service, error) {
+	agent, err := llm.NewAgent(scripted.New(), &llm.AgentOptions{Tools: demotools.Tools(), Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return webtrigger.New(memstore.New(nil), agent, cfg.serviceOptions(log))
+}
+
+func routes(svc *webtrigger.Service, cfg *config) (http.Handler, error) {
+	door := newDoor(cfg.adminPassword, cfg.secureCookies())
+	api, err := admin.New(svc, door.authorize, &admin.Options{Tools: listTools, Assistants: listAssistants})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/api/v1/assistants/{assistant_id}/web-trigger", svc)
+	mux.Handle("/api/v1/web-triggers/", svc)
+	mux.Handle("/conversations/{conversation_id}/agent-events", svc.EventsHandler(door.authorize))
+	mux.Handle("/admin/api/", http.StripPrefix("/admin/api", api))
+	mux.HandleFunc("GET /admin/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "The console is not there yet. Its JSON API is: try /admin/api/runs.")
+	})
+	door.mount(mux)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if err := svc.Ping(r.Context()); err != nil {
+			http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return mux, nil
+}
+
+func listAssistants(context.Context) ([]admin.Assistant, error) {
+	return []admin.Assistant{{ID: "1", Name: "Evaluation assistant"}, {ID: "2", Name: "Second assistant"}}, nil
+}
+
+func listTools(context.Context) ([]admin.Tool, error) {
+	var tools []admin.Tool
+	for _, t := range demotools.Tools() {
+		tools = append(tools, admin.Tool{Name: t.Name, Description: t.Description})
+	}
+	return tools, nil
+}
+
+// serve serves until SIGINT or SIGTERM, then drains; a second signal stops at
+// once.
+func serve(svc *webtrigger.Service, listener net.Listener, handler http.Handler, cfg *config, log *slog.Logger) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	server.RegisterOnShutdown(svc.CloseStreams)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	worked := make(chan error, 1)
+	go func() { worked <- svc.Work(ctx) }()
+
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	stop() // from here on a signal has its usual effect: it ends the process
+	log.Info("shutting down", "drain", cfg.drain)
+	grace, cancel := context.WithTimeout(context.Background(), cfg.drain+5*time.Second)
+	defer cancel()
+	return errors.Join(server.Shutdown(grace), <-worked)
+}

@@ -1,0 +1,203 @@
+// Package scripted has a model that needs no network: it does what the message
+// says, for tests and evaluation.
+//
+// Lines of the raw message that begin with a slash are obeyed in order:
+//
+//	/say TEXT          the final text (the last one counts)
+//	/sleep 1.5s        waits
+//	/tool NAME {json}  calls a tool
+//	/stream N          streams N pieces of the final text
+//	/emit N            records N x_step events
+//	/fail TEXT         fails with TEXT
+//	/panic             panics
+//	/hang              waits until the run's context ends
+//
+// A message without such lines is answered with a short text that quotes the
+// whole prompt.
+package scripted
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/llm"
+)
+
+// Name is the model's name in responses.
+const Name = "scripted"
+
+// Model is the scripted model. It keeps no state: where it is in its script it
+// reads from the conversation, so that it is safe for concurrent use.
+type Model struct{}
+
+var _ llm.LLM = (*Model)(nil)
+
+// New returns the scripted model.
+func New() *Model { return &Model{} }
+
+// Generate plays the script from where the conversation stands: up to the next
+// tool call, or to the end.
+func (*Model) Generate(ctx context.Context, req *llm.Request, stream func(llm.Chunk) error) (*llm.Response, error) {
+	script, err := parse(message(req))
+	if err != nil {
+		return nil, err
+	}
+	p := player{ctx: ctx, req: req, stream: stream, script: script}
+	p.text = p.finalText()
+	response, err := p.play()
+	if err != nil {
+		return nil, err
+	}
+	response.Model = Name
+	response.Usage = usage(req, response)
+	return response, nil
+}
+
+// message is what the caller sent, without the context that the prompt adds.
+func message(req *llm.Request) string {
+	if req.Task != nil {
+		return req.Task.Input.Message
+	}
+	return prompt(req)
+}
+
+func prompt(req *llm.Request) string {
+	for _, m := range req.Messages {
+		if m.Role == webtrigger.RoleUser {
+			return m.Content
+		}
+	}
+	return ""
+}
+
+// player plays one call's part of a script.
+type player struct {
+	ctx    context.Context
+	req    *llm.Request
+	stream func(llm.Chunk) error
+	script []command
+	text   string // the final text
+}
+
+// toolResults returns what the tools have said so far, in order.
+func (p *player) toolResults() (said []string) {
+	for _, m := range p.req.Messages {
+		if m.Role == webtrigger.RoleTool {
+			said = append(said, m.Content)
+		}
+	}
+	return said
+}
+
+// finalText is known from the start, so that it can be streamed on the way.
+func (p *player) finalText() string {
+	text, streamed := "", 0
+	for _, c := range p.script {
+		switch c.word {
+		case "/say":
+			text = c.text
+		case "/stream":
+			streamed += c.n
+		}
+	}
+	said := p.toolResults()
+	switch {
+	case text != "":
+	case streamed > 0:
+		words := make([]string, streamed)
+		for i := range words {
+			words[i] = fmt.Sprintf("word%d", i+1)
+		}
+		text = strings.Join(words, " ")
+	case len(said) > 0:
+		text = "The tool said: " + said[len(said)-1]
+	default:
+		text = "You said: " + prompt(p.req)
+	}
+	return text
+}
+
+func (p *player) play() (*llm.Response, error) {
+	pieces := split(p.text, p.script)
+	done := len(p.toolResults()) // tool calls of the script that are answered
+	for _, c := range p.script {
+		if done > 0 { // what stands before an answered call was played then
+			if c.word == "/tool" {
+				done--
+			}
+			if c.word == "/stream" {
+				pieces = pieces[c.n:]
+			}
+			continue
+		}
+		switch c.word {
+		case "/sleep":
+			if err := wait(p.ctx, time.After(c.wait)); err != nil {
+				return nil, err
+			}
+		case "/hang":
+			return nil, wait(p.ctx, nil)
+		case "/fail":
+			return nil, errors.New(c.text)
+		case "/panic":
+			panic("the script says so")
+		case "/emit":
+			for i := range c.n {
+				if err := p.stream(llm.Chunk{Type: "x_step", Payload: map[string]int{"step": i + 1, "of": c.n}}); err != nil {
+					return nil, err
+				}
+			}
+		case "/stream":
+			for _, piece := range pieces[:c.n] {
+				if err := p.stream(llm.Chunk{Text: piece}); err != nil {
+					return nil, err
+				}
+			}
+			pieces = pieces[c.n:]
+		case "/tool":
+			id := fmt.Sprintf("call_%d", len(p.toolResults())+1)
+			return &llm.Response{Finish: llm.FinishToolCalls,
+				ToolCalls: []llm.ToolCall{{ID: id, Name: c.text, Arguments: c.arguments}}}, nil
+		}
+	}
+	return &llm.Response{Text: p.text, Finish: llm.FinishStop}, nil
+}
+
+func wait(ctx context.Context, over <-chan time.Time) error {
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// split cuts the text into as many pieces as the script streams in all; there
+// are empty ones when the text is short. Together they are the text.
+func split(text string, script []command) []string {
+	n := 0
+	for _, c := range script {
+		if c.word == "/stream" {
+			n += c.n
+		}
+	}
+	runes := []rune(text)
+	pieces := make([]string, n)
+	for i := range pieces {
+		pieces[i] = string(runes[i*len(runes)/n : (i+1)*len(runes)/n])
+	}
+	return pieces
+}
+
+// usage counts four characters as a token.
+func usage(req *llm.Request, response *llm.Response) webtrigger.Usage {
+	in := 0
+	for _, m := range req.Messages {
+		in += len(m.Content)
+	}
+	return webtrigger.Usage{InputTokens: int64(in+3) / 4, OutputTokens: int64(len(response.Text)+3) / 4}
+}

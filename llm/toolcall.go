@@ -1,0 +1,111 @@
+package llm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// maxToolResult bounds what a tool's result adds to the conversation, in bytes.
+const maxToolResult = 128 << 10
+
+// toolEvent is the payload of the events of a tool call.
+type toolEvent struct {
+	Tool      string          `json:"tool"`
+	CallID    string          `json:"call_id"`
+	Arguments json.RawMessage `json:"arguments"`
+	Result    *string         `json:"result,omitempty"`
+	Error     *string         `json:"error,omitempty"`
+}
+
+// callTool makes one call and returns what the model hears of it. A call that
+// fails fails nothing else; the error is that of a run that is to stop.
+func (c *conversation) callTool(ctx context.Context, call ToolCall) (string, error) {
+	if len(call.Arguments) == 0 {
+		call.Arguments = json.RawMessage(`{}`)
+	}
+	event := toolEvent{Tool: call.Name, CallID: call.ID, Arguments: showable(call.Arguments)}
+	if err := c.emit(webtrigger.EventToolStarted, event); err != nil {
+		return "", err
+	}
+	said, err := c.try(ctx, call)
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if err != nil {
+		text := fit(err.Error())
+		event.Error = &text
+		return "Error: " + text, c.emit(webtrigger.EventToolFailed, event)
+	}
+	if len(said) > maxToolResult {
+		said = cut(said, maxToolResult) + "\n[the rest was left out]"
+	}
+	said = clean(said)
+	text := fit(said)
+	event.Result = &text
+	return said, c.emit(webtrigger.EventToolCompleted, event)
+}
+
+// try calls the tool when the run may use it and the arguments meet its schema.
+func (c *conversation) try(ctx context.Context, call ToolCall) (said string, err error) {
+	if !slices.Contains(c.allowed, call.Name) {
+		return "", fmt.Errorf("the tool %q is not available", call.Name)
+	}
+	tool := c.agent.tools[call.Name]
+	if err := tool.check(call.Arguments); err != nil {
+		return "", fmt.Errorf("the arguments are not valid: %w", err)
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			c.agent.opts.Logger.ErrorContext(ctx, "tool panicked", "tool", call.Name,
+				"run_id", c.task.Run.ID, "run_key", c.task.Run.Key, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			said, err = "", errors.New("the tool crashed")
+		}
+	}()
+	return tool.Call(ctx, call.Arguments)
+}
+
+// maxShown bounds one text in an event, in bytes: JSON writes a byte as six at
+// the most, and an event has room for two such texts.
+const maxShown = webtrigger.MaxEventPayload / 16
+
+// fit makes a text short enough for an event.
+func fit(s string) string {
+	s = clean(s)
+	if len(s) <= maxShown {
+		return s
+	}
+	return cut(s, maxShown) + "…"
+}
+
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// cut returns at most n bytes of s, whole characters.
+func cut(s string, n int) string {
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// showable is arguments as they go into an event: as they are, or as a string
+// where they are no JSON or too long.
+func showable(arguments json.RawMessage) json.RawMessage {
+	if json.Valid(arguments) && len(arguments) <= maxShown {
+		return arguments
+	}
+	quoted, err := json.Marshal(fit(string(arguments)))
+	if err != nil { // a string always marshals
+		return json.RawMessage(`null`)
+	}
+	return quoted
+}
