@@ -6,7 +6,7 @@
 FUZZTIME = 30s
 SEEDS    = 20000
 
-# Extra arguments of `make test` and `make run`, for example
+# Extra arguments of test, test-short, run and vuln, for example
 #   make test ARGS='-run TestTrigger -v'
 ARGS =
 
@@ -41,7 +41,7 @@ tidy-check: ## check that every go.mod and go.sum is tidy
 	@sh scripts/tidy-check.sh
 
 vuln: ## look for known vulnerabilities that the code reaches
-	@sh scripts/vuln.sh
+	@sh scripts/vuln.sh $(ARGS)
 
 clean: ## remove what these targets wrote
 	rm -rf .build

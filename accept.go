@@ -92,7 +92,7 @@ func (s *Service) hostCaller(ctx context.Context, store TriggerStore, assistantI
 	if s.opts.BaseURL == "" {
 		return caller{}, errors.New("webtrigger: a trigger from Go needs Options.BaseURL")
 	}
-	if !validAssistantID(assistantID) {
+	if !ValidAssistantID(assistantID) {
 		return caller{}, &RequestError{Faults: []Fault{{"/assistant_id", assistantIDRule}}}
 	}
 	channel, err := store.Channel(ctx, assistantID)

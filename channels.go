@@ -16,7 +16,7 @@ type ChannelSettings struct {
 // Channel returns the settings of an assistant; one that was never set up is
 // off.
 func (s *Service) Channel(ctx context.Context, assistantID string) (ChannelSettings, error) {
-	if !validAssistantID(assistantID) {
+	if !ValidAssistantID(assistantID) {
 		return ChannelSettings{}, ErrNotFound
 	}
 	return s.store.Channel(ctx, assistantID)
@@ -24,7 +24,7 @@ func (s *Service) Channel(ctx context.Context, assistantID string) (ChannelSetti
 
 // SetChannel stores the settings of an assistant. They act on the next trigger.
 func (s *Service) SetChannel(ctx context.Context, settings ChannelSettings) error {
-	if !validAssistantID(settings.AssistantID) {
+	if !ValidAssistantID(settings.AssistantID) {
 		return &RequestError{Faults: []Fault{{"/assistant_id", assistantIDRule}}}
 	}
 	if err := s.store.SetChannel(ctx, settings); err != nil {
@@ -44,9 +44,11 @@ func (s *Service) Assistants(ctx context.Context, after string, limit int) ([]st
 
 const assistantIDRule = "must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~"
 
-// validAssistantID holds an id to the unreserved characters of RFC 3986 §2.3,
-// so that it stands in a path as it is.
-func validAssistantID(id string) bool {
+// ValidAssistantID reports whether a host's id can name an assistant here: 1 to
+// 128 unreserved characters of RFC 3986 §2.3 (A-Z a-z 0-9 - . _ ~), other than
+// "." and "..", so that it stands in a path as it is. No other id ever reaches a
+// [Store] or an [Authorizer].
+func ValidAssistantID(id string) bool {
 	if len(id) < 1 || len(id) > 128 || id == "." || id == ".." {
 		return false
 	}

@@ -10,7 +10,7 @@ func (s *Service) Run(ctx context.Context, runID int64) (Run, error) {
 // Runs lists the runs that query selects, newest first. A query for an
 // assistant or a status that cannot exist selects none.
 func (s *Service) Runs(ctx context.Context, query RunQuery) ([]Run, error) {
-	if query.AssistantID != "" && !validAssistantID(query.AssistantID) ||
+	if query.AssistantID != "" && !ValidAssistantID(query.AssistantID) ||
 		query.Status != "" && !query.Status.known() {
 		return nil, nil
 	}

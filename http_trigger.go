@@ -24,9 +24,34 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 		return &wire.Problem{Status: http.StatusForbidden, Code: "forbidden",
 			Detail: "This key does not belong to that assistant."}
 	}
-	if !grant.Channel.Enabled {
+	return s.receive(w, r, caller{channel: grant.Channel, keyID: grant.Key.ID, keyName: grant.Key.Name})
+}
+
+// ServeTrigger answers r as the trigger endpoint does, for a caller that the
+// host has authenticated itself: the same body, rules and answers, without an
+// API key. It looks neither at the path nor at the method. The run has no key,
+// and an Idempotency-Key counts for the assistant as always.
+func (s *Service) ServeTrigger(w http.ResponseWriter, r *http.Request, assistantID string) {
+	wire.SetRequestID(w, r)
+	if err := s.serveHostTrigger(w, r, assistantID); err != nil {
+		s.WriteError(w, r, err)
+	}
+}
+
+func (s *Service) serveHostTrigger(w http.ResponseWriter, r *http.Request, assistantID string) error {
+	channel, err := s.Channel(r.Context(), assistantID)
+	if err != nil {
+		return fmt.Errorf("read channel: %w", err)
+	}
+	return s.receive(w, r, caller{channel: channel})
+}
+
+// receive is the trigger endpoint once its caller is known.
+func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) error {
+	if !c.channel.Enabled {
 		return ErrChannelDisabled
 	}
+	assistantID := c.channel.AssistantID
 	body, err := wire.ReadJSON(w, r, s.opts.MaxBodyBytes)
 	if err != nil {
 		return err
@@ -48,11 +73,12 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 	if err != nil {
 		return err
 	}
-	base, err := s.requestBase(r)
-	if err != nil {
+	if found.on("") { // no object, no fields
+		return found.err()
+	}
+	if c.base, err = s.requestBase(r); err != nil {
 		return err
 	}
-	c := caller{channel: grant.Channel, keyID: grant.Key.ID, keyName: grant.Key.Name, base: base}
 	t, err := s.prepare(r.Context(), s.store, c, req, found)
 	if err != nil {
 		return err
@@ -63,7 +89,7 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 		return err
 	}
 	s.log.InfoContext(r.Context(), "trigger accepted", "request_id", wire.RequestID(w), "assistant_id", assistantID,
-		"key_id", grant.Key.ID, "run_id", accepted.Run.ID, "run_key", accepted.Run.Key, "replayed", accepted.Replayed)
+		"key_id", c.keyID, "run_id", accepted.Run.ID, "run_key", accepted.Run.Key, "replayed", accepted.Replayed)
 	return writeAccepted(w, accepted)
 }
 

@@ -55,7 +55,7 @@ func (s *Service) CreateKey(ctx context.Context, assistantID, name string, expir
 // ErrConflict says that it is in use.
 func (s *Service) ImportKey(ctx context.Context, assistantID, name, secret string, expiresAt time.Time) (APIKey, error) {
 	var f faults
-	if !validAssistantID(assistantID) {
+	if !ValidAssistantID(assistantID) {
 		f.add("/assistant_id", assistantIDRule)
 	}
 	if n := utf8.RuneCountInString(name); n > maxKeyName || blank(name) || !cleanText(name) {

@@ -161,35 +161,54 @@ func (t *tail) due() bool { return t.anchored && t.hints != t.read && t.life.Err
 // catchUp reads until nothing is due. It gives up at an error: the next hint or
 // poll starts it again.
 func (t *tail) catchUp() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	defer func() { t.refreshing = false }()
-	for t.due() {
-		hints, query := t.hints, EventQuery{ConversationID: t.conversationID, AfterID: t.head, Limit: t.hub.pageSize}
-		t.mu.Unlock()
-		page, err := t.hub.events(t.life, query)
-		frames := t.hub.encode(page.Events)
-		t.mu.Lock()
-		if err != nil {
-			if t.life.Err() == nil {
-				t.hub.log.Warn("read events for streams", "conversation_id", t.conversationID, "error", err)
-			}
+	for {
+		query, hints, due := t.beginRead()
+		if !due {
 			return
 		}
-		head, ended := page.LastID, page.Ended
-		if whole := len(frames) < query.Limit; whole {
-			t.read = hints
-		} else {
-			head, ended = frames[len(frames)-1].id, false
+		page, err := t.hub.events(t.life, query)
+		if err != nil {
+			t.giveUp(err)
+			return
 		}
-		if head == t.head && ended == t.ended {
-			continue
-		}
-		t.extend(frames)
-		t.head, t.ended = head, ended
-		close(t.wake)
-		t.wake = make(chan struct{})
+		t.endRead(query, page, t.hub.encode(page.Events), hints)
 	}
+}
+
+// beginRead says what to read next, if anything.
+func (t *tail) beginRead() (query EventQuery, hints int, due bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refreshing = t.due()
+	return EventQuery{ConversationID: t.conversationID, AfterID: t.head, Limit: t.hub.pageSize}, t.hints, t.refreshing
+}
+
+func (t *tail) giveUp(err error) {
+	t.mu.Lock()
+	t.refreshing = false
+	t.mu.Unlock()
+	if t.life.Err() == nil {
+		t.hub.log.Warn("read events for streams", "conversation_id", t.conversationID, "error", err)
+	}
+}
+
+// endRead takes in what was read.
+func (t *tail) endRead(query EventQuery, page EventPage, frames []frame, hints int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	head, ended := page.LastID, page.Ended
+	if whole := len(frames) < query.Limit; whole {
+		t.read = hints
+	} else {
+		head, ended = frames[len(frames)-1].id, false
+	}
+	if head == t.head && ended == t.ended {
+		return
+	}
+	t.extend(frames)
+	t.head, t.ended = head, ended
+	close(t.wake)
+	t.wake = make(chan struct{})
 }
 
 // extend appends frames to the window and lets go of the oldest; mu is held.

@@ -94,7 +94,7 @@ func (s *Service) DeleteTask(ctx context.Context, taskID int64) error {
 // checkTask holds a definition to its rules and puts the defaults.
 func (s *Service) checkTask(task *TaskDefinition) error {
 	var f faults
-	if !validAssistantID(task.AssistantID) {
+	if !ValidAssistantID(task.AssistantID) {
 		f.add("/assistant_id", assistantIDRule)
 	}
 	if utf8.RuneCountInString(task.Name) > maxTaskName || blank(task.Name) || !cleanText(task.Name) {

@@ -4,10 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# The function's parameter is *testing.T, B or F, or it is a helper.
+# Dot directories and testdata hold no package, as the go command sees it;
+# /dev/null makes grep name the file even if there is only one.
 find . -name '.?*' -prune -o -name testdata -prune -o -name '*_test.go' \
-	-exec sed -n "s|^func \($1[[:alnum:]_]*\)([[:alnum:]_]* *\*testing\.[TBF]).*|\1|p" {} /dev/null \; -print |
-	awk '
-		/^\.\// { sub("/[^/]*$", ""); for (i = 0; i < n; i++) print $0, names[i]; n = 0; next }
-		{ names[n++] = $0 }
-	' | sort
+	-exec grep "^func $1[[:alnum:]_]*([[:alnum:]_]* *\*testing\.[FT])" /dev/null {} + |
+	sed 's|^\(.*\)/[^/]*:func \([[:alnum:]_]*\).*|\1 \2|' | sort

@@ -44,7 +44,7 @@ stray_text() {
 	notes='(//|#|/\*|<!--|--) *([T]ODO|[F]IXME|[X]XX)([^[:alnum:]_]|$)'
 	# 0: found, 1: nothing found, more: git itself failed.
 	status=0
-	git grep --untracked -nIE -e "$paths" -e "$notes" -- . ':!go.sum' ':!*/go.sum' || status=$?
+	git grep --no-index --exclude-standard -nIE -e "$paths" -e "$notes" -- . ':!go.sum' ':!*/go.sum' || status=$?
 	[ "$status" -eq 1 ]
 }
 

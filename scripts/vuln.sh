@@ -1,9 +1,10 @@
 #!/bin/sh
 # Looks for known vulnerabilities that the code of any module reaches.
 #
-# govulncheck asks a database on the network (GOVULNDB names another one).
-# Where that cannot be reached nothing was checked: the script says so and
-# exits 0, so that an offline machine can go on. Every other failure counts.
+# govulncheck asks a database on the network. Where that cannot be reached
+# nothing was checked: the script says so and exits 0, so that an offline
+# machine can go on. Every other failure counts. Arguments go to govulncheck:
+# `-db file:///DIR` names a copy of the database.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,7 +13,7 @@ errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
 
 status=0
-"$govulncheck" work 2>"$errors" || status=$?
+"$govulncheck" "$@" work 2>"$errors" || status=$?
 cat "$errors" >&2
 if [ "$status" -ne 0 ] &&
 	grep -Eq 'fetching vulnerabilities: .*(dial |no such host|connection re(fused|set)|timeout|deadline exceeded|unreachable|proxyconnect)' "$errors"; then

@@ -7,17 +7,12 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// A run moves between three places, and is in the orders of its place only:
+// A run that has not ended is in the orders of its state and in no other:
 //
-//	           enqueue
-//	accept ──┬────────► queued, waiting ◄─────┐
-//	         │               │      │         │ enqueue
-//	         │               │ take │         │
-//	         │               ▼      │         │
-//	         └─────────► leased ────┼─────────┘
-//	           take          │      │
-//	                         ▼ end  ▼ end
-//	                       (no order: ended)
+//	queued    Store.queued and Store.waiting; enqueue puts it there
+//	running   Store.leased; take puts it there
+//
+// leave takes it out, before it goes to the other state or ends.
 
 // enqueue makes a run wait.
 func (s *Store) enqueue(r *run, now time.Time) {

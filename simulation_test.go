@@ -1,0 +1,408 @@
+package webtrigger_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+// TestSimulation runs several processes on one store through random faults, in
+// a bubble of fake time, once per seed, and holds what must hold whatever
+// happens:
+//
+//   - every accepted run ends, by one terminal event, which is its last
+//   - sequences have no hole, and what an attempt emitted is stored once each,
+//     in order
+//   - every reader, wherever it reconnects, sees exactly the events after its
+//     first cursor
+//   - at most one POST per run, and one whenever its delivery says delivered
+//
+// WEBTRIGGER_SIM_SEEDS sets how many seeds (default 2,000), and
+// WEBTRIGGER_SIM_SEED runs a single one.
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	first, seeds := 1, 2000
+	if testing.Short() {
+		seeds = 100
+	}
+	if v := os.Getenv("WEBTRIGGER_SIM_SEEDS"); v != "" {
+		var err error
+		seeds, err = strconv.Atoi(v)
+		require.NoError(t, err)
+	}
+	if v := os.Getenv("WEBTRIGGER_SIM_SEED"); v != "" {
+		var err error
+		first, err = strconv.Atoi(v)
+		require.NoError(t, err)
+		seeds = 1
+	}
+	const lanes = 4
+	for lane := range lanes {
+		t.Run(fmt.Sprintf("lane %d", lane), func(t *testing.T) {
+			t.Parallel()
+			for seed := first + lane; seed < first+seeds && !t.Failed(); seed += lanes {
+				synctest.Test(t, func(t *testing.T) { newWorld(t, uint64(seed)).live() })
+				if t.Failed() {
+					t.Logf("seed %d: run it alone by WEBTRIGGER_SIM_SEED=%d", seed, seed)
+				}
+			}
+		})
+	}
+}
+
+// world is one simulation.
+type world struct {
+	t         *testing.T
+	seed      uint64
+	store     *memstore.Store
+	options   webtrigger.Options
+	processes []*process
+	readers   sync.WaitGroup
+	ctx       context.Context // ends with the world
+	over      context.CancelFunc
+
+	mu      sync.Mutex // guards what follows
+	random  *rand.Rand
+	calm    bool // no more faults
+	spawned []*process
+	runs    []webtrigger.Run
+	posts   map[string]int // run_key → POSTs
+	emitted map[string][]string
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{
+		t: t, seed: seed, store: memstore.New(nil), random: rand.New(rand.NewPCG(seed, 7)),
+		posts: make(map[string]int), emitted: make(map[string][]string),
+	}
+	w.ctx, w.over = context.WithCancel(t.Context())
+	w.options = webtrigger.Options{
+		BaseURL: "https://app.example.com", Lease: 3 * time.Second, RunTimeout: 20 * time.Second,
+		MaxAttempts: 1 + w.n(3), Workers: 1 + w.n(3), CancelGrace: time.Second, DrainTimeout: 2 * time.Second,
+		Callback: webtrigger.CallbackOptions{Workers: 2},
+	}
+	if w.n(4) == 0 {
+		w.options.MaxQueueTime = 10 * time.Second
+	}
+	return w
+}
+
+// n is a random number below max.
+func (w *world) n(max int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.random.IntN(max)
+}
+
+// pause lets up to max of fake time pass.
+func (w *world) pause(max time.Duration) {
+	time.Sleep(time.Duration(w.n(int(max/time.Millisecond)+1)) * time.Millisecond)
+}
+
+// fault reports whether one in every so many is to go wrong.
+func (w *world) fault(every int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.calm && w.random.IntN(every) == 0
+}
+
+func (w *world) live() {
+	t := w.t
+	require.NoError(t, w.store.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	defer w.close()
+	for range 2 + w.n(2) {
+		w.processes = append(w.processes, w.spawn())
+	}
+	var actors sync.WaitGroup
+	for range 2 + w.n(4) {
+		actors.Go(w.trigger)
+	}
+	for range w.n(4) {
+		actors.Go(w.disturb)
+	}
+	actors.Wait()
+	w.mu.Lock()
+	w.calm = true
+	runs := w.runs
+	w.mu.Unlock()
+	for _, p := range w.processes {
+		p.heal()
+	}
+	survivor := w.spawn() // someone is always left to pick up
+	for _, run := range runs {
+		require.True(t, w.ends(run.ID), "run %d has not ended", run.ID)
+	}
+	w.readers.Wait()
+	for _, p := range append(w.processes, survivor) {
+		p.stop()
+	}
+	time.Sleep(2 * time.Minute) // deliveries of the lost are known to be unknown
+	last := w.spawn()
+	time.Sleep(2 * time.Minute)
+	last.stop()
+	for _, run := range runs {
+		w.check(run.ID)
+	}
+}
+
+// close ends what is left of a world that failed.
+func (w *world) close() {
+	w.mu.Lock()
+	w.calm = true
+	spawned := w.spawned
+	w.mu.Unlock()
+	w.over()
+	for _, p := range spawned {
+		p.heal()
+		p.stop()
+	}
+	w.readers.Wait()
+}
+
+// trigger accepts a run somewhere, and has it watched and perhaps cancelled.
+func (w *world) trigger() {
+	w.pause(5 * time.Second)
+	p := w.processes[w.n(len(w.processes))]
+	req := webtrigger.TriggerRequest{Message: "go"}
+	if w.n(3) > 0 {
+		req.CallbackURL = "https://203.0.114.1/hook"
+	}
+	run, err := p.svc.Trigger(w.t.Context(), "1", req)
+	if err != nil {
+		require.ErrorIs(w.t, err, webtrigger.ErrUnavailable)
+		w.adopt()
+		return
+	}
+	w.mu.Lock()
+	w.runs = append(w.runs, run)
+	w.mu.Unlock()
+	for range 1 + w.n(2) {
+		w.readers.Go(func() { w.watch(run) })
+	}
+	if w.n(3) == 0 {
+		w.pause(8 * time.Second)
+		_, err := w.store.RequestStop(w.t.Context(), run.ID, webtrigger.CancelStop("by hand"), nil)
+		require.NoError(w.t, err)
+	}
+}
+
+// adopt takes up runs whose 202 was lost: they were accepted all the same.
+func (w *world) adopt() {
+	all, err := w.store.Runs(w.t.Context(), webtrigger.RunQuery{Page: webtrigger.Page{Limit: 100}})
+	require.NoError(w.t, err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, run := range all {
+		known := false
+		for _, k := range w.runs {
+			known = known || k.ID == run.ID
+		}
+		if !known {
+			w.runs = append(w.runs, run)
+		}
+	}
+}
+
+// disturb cuts a process off for a while, or drains and replaces it.
+func (w *world) disturb() {
+	w.pause(10 * time.Second)
+	i := w.n(len(w.processes))
+	w.mu.Lock()
+	p := w.processes[i]
+	w.mu.Unlock()
+	if w.n(2) == 0 {
+		p.cut()
+		w.pause(12 * time.Second)
+		p.heal()
+		return
+	}
+	p.stop()
+	next := w.spawn()
+	w.mu.Lock()
+	w.processes[i] = next
+	w.mu.Unlock()
+}
+
+func (w *world) ends(runID int64) bool {
+	for range 600 {
+		run, err := w.store.Run(w.t.Context(), runID)
+		require.NoError(w.t, err)
+		if run.Status.Terminal() {
+			return true
+		}
+		time.Sleep(time.Second)
+	}
+	return false
+}
+
+func (w *world) check(runID int64) {
+	t := w.t
+	run, err := w.store.Run(t.Context(), runID)
+	require.NoError(t, err)
+	page, err := w.store.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 1 << 20})
+	require.NoError(t, err)
+	require.True(t, page.Ended)
+	stored := make(map[string][]string) // attempt → what it emitted
+	for i, e := range page.Events {
+		require.EqualValues(t, i+1, e.Sequence, "seed %d: a hole", w.seed)
+		require.Equal(t, i == len(page.Events)-1, e.Type.Terminal(), "seed %d: %s is event %d of %d", w.seed, e.Type, i+1, len(page.Events))
+		if e.Type == "x_step" {
+			var step struct{ Attempt, Step string }
+			require.NoError(t, json.Unmarshal(e.Payload, &step))
+			stored[step.Attempt] = append(stored[step.Attempt], step.Step)
+		}
+	}
+	require.Equal(t, "run_"+string(run.Status), string(page.Events[len(page.Events)-1].Type))
+	require.False(t, run.CompletedAt.IsZero())
+	for attempt, steps := range stored {
+		require.Equal(t, w.emitted[attempt][:len(steps)], steps, "seed %d: what attempt %s emitted", w.seed, attempt)
+	}
+	if run.Status == webtrigger.RunCompleted {
+		require.Len(t, stored[run.Result], len(w.emitted[run.Result]), "seed %d: a completed attempt's events", w.seed)
+	}
+	w.checkCallback(run)
+}
+
+func (w *world) checkCallback(run webtrigger.Run) {
+	t := w.t
+	deliveries, err := w.store.Deliveries(t.Context(), run.ID)
+	require.NoError(t, err)
+	posts := w.posts[run.Key]
+	if run.CallbackURL == "" {
+		require.Empty(t, deliveries)
+		require.Zero(t, posts)
+		return
+	}
+	require.Len(t, deliveries, 1, "seed %d", w.seed)
+	require.LessOrEqual(t, posts, 1, "seed %d: POSTs of run %d", w.seed, run.ID)
+	switch state := deliveries[0].State; state {
+	case webtrigger.DeliveryDelivered:
+		require.Equal(t, 1, posts)
+	case webtrigger.DeliveryFailed, webtrigger.DeliveryUnknown:
+	default:
+		t.Errorf("seed %d: the delivery of run %d is still %s", w.seed, run.ID, state)
+	}
+}
+
+// run is every process's Runner: it emits, waits, and ends in some way. Its
+// result names the attempt.
+func (w *world) run(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+	w.mu.Lock()
+	attempt := fmt.Sprintf("%s/%d", task.Run.Key, len(w.emitted))
+	w.emitted[attempt] = nil
+	w.mu.Unlock()
+	for i := range w.n(6) {
+		step := strconv.Itoa(i)
+		w.mu.Lock()
+		w.emitted[attempt] = append(w.emitted[attempt], step)
+		w.mu.Unlock()
+		if err := emit("x_step", map[string]string{"attempt": attempt, "step": step}); err != nil {
+			return nil, err
+		}
+		w.pause(time.Second)
+	}
+	switch w.n(12) {
+	case 0:
+		return nil, errors.New("no luck")
+	case 1:
+		panic("oh")
+	case 2:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case 3: // deaf to its context
+		w.pause(30 * time.Second)
+	}
+	return &webtrigger.Result{Text: attempt}, nil
+}
+
+// watch reads a run's stream to its end, through reconnects anywhere.
+func (w *world) watch(run webtrigger.Run) {
+	t := w.t
+	w.pause(3 * time.Second)
+	var seen []int64
+	from := int64(w.n(4)) // as ?after_event_id
+	last := from
+	for w.ctx.Err() == nil {
+		w.mu.Lock()
+		p := w.processes[w.random.IntN(len(w.processes))]
+		w.mu.Unlock()
+		ctx, cancel := context.WithTimeout(w.ctx, time.Duration(1+w.n(8000))*time.Millisecond)
+		url := fmt.Sprintf("/conversations/%d/agent-events?run_id=%d&after_event_id=%d", run.ConversationID, run.ID, from)
+		r := httptest.NewRequest(http.MethodGet, url, nil).WithContext(ctx)
+		if len(seen) > 0 {
+			r.Header.Set("Last-Event-ID", strconv.FormatInt(last, 10))
+		}
+		out := &pipeWriter{header: make(http.Header)}
+		p.events.ServeHTTP(out, r)
+		cut := ctx.Err() != nil
+		cancel()
+		for _, id := range out.ids() {
+			seen = append(seen, id)
+			last = id
+		}
+		if out.status == http.StatusNoContent || (out.status == http.StatusOK && !cut && out.ended()) {
+			break
+		}
+		w.pause(time.Second)
+	}
+	page, err := w.store.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, AfterID: from, Limit: 1 << 20})
+	require.NoError(t, err)
+	var want []int64
+	for _, e := range page.Events {
+		want = append(want, e.ID)
+	}
+	require.Equal(t, want, seen, "seed %d: what a reader of run %d saw after event %d", w.seed, run.ID, from)
+}
+
+// pipeWriter is a client's end of a stream.
+type pipeWriter struct {
+	header http.Header
+	status int
+	body   strings.Builder
+}
+
+func (p *pipeWriter) Header() http.Header              { return p.header }
+func (p *pipeWriter) WriteHeader(status int)           { p.status = status }
+func (p *pipeWriter) Flush()                           {}
+func (p *pipeWriter) SetWriteDeadline(time.Time) error { return nil }
+func (p *pipeWriter) SetReadDeadline(time.Time) error  { return nil }
+func (p *pipeWriter) Write(b []byte) (int, error)      { return p.body.Write(b) }
+func (p *pipeWriter) ended() bool {
+	return strings.Contains(p.body.String(), `"event_type":"run_`) && p.terminal()
+}
+func (p *pipeWriter) terminal() bool {
+	for _, typ := range []string{"completed", "failed", "cancelled", "timed_out"} {
+		if strings.Contains(p.body.String(), `"event_type":"run_`+typ+`"`) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pipeWriter) ids() (ids []int64) {
+	for line := range strings.Lines(p.body.String()) {
+		if s, ok := strings.CutPrefix(line, "id: "); ok {
+			id, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
+			if err == nil {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
+}

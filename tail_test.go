@@ -1,0 +1,294 @@
+package webtrigger_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+// faulty is a store whose reading side goes wrong as the test likes.
+type faulty struct {
+	webtrigger.Store
+	onEvents func(call int, query webtrigger.EventQuery) error // after the read
+	deaf     bool                                              // Watch notifies of nothing
+	blind    bool                                              // LastEventIDs knows nothing
+	calls    atomic.Int64
+	polls    atomic.Int64
+	watches  atomic.Int64 // under way
+}
+
+func (s *faulty) Events(ctx context.Context, query webtrigger.EventQuery) (webtrigger.EventPage, error) {
+	page, err := s.Store.Events(ctx, query)
+	call := int(s.calls.Add(1))
+	if s.onEvents != nil && err == nil {
+		if err = s.onEvents(call, query); err != nil {
+			return webtrigger.EventPage{}, err
+		}
+	}
+	return page, err
+}
+
+func (s *faulty) LastEventIDs(ctx context.Context, ids []int64) (map[int64]int64, error) {
+	s.polls.Add(1)
+	if s.blind {
+		return nil, errors.New("blind")
+	}
+	return s.Store.LastEventIDs(ctx, ids)
+}
+
+func (s *faulty) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
+	s.watches.Add(1)
+	defer s.watches.Add(-1)
+	if s.deaf {
+		<-ctx.Done()
+		return nil
+	}
+	return s.Store.Watch(ctx, notify)
+}
+
+// Whatever moment an event comes at, a hint for it is not lost: not between the
+// subscriber's read and the anchoring, and not during a refresh. There is no
+// poll here to make up for it.
+func TestTailLosesNoHint(t *testing.T) {
+	t.Parallel()
+	for call := 1; call <= 5; call++ {
+		for _, query := range []string{"", "run"} {
+			synctest.Test(t, func(t *testing.T) {
+				store := &faulty{Store: memstore.New(nil), blind: true}
+				s := newSite(t, siteConfig{store: store})
+				f := newFeed(t, store, 0)
+				store.onEvents = func(n int, _ webtrigger.EventQuery) error {
+					if n == call {
+						synctest.Wait() // until Watch listens
+						f.append(1)
+						synctest.Wait() // until the hint has arrived
+					}
+					return nil
+				}
+				path := f.path("")
+				if query == "run" {
+					path = f.ofRun("")
+				}
+				start := time.Now()
+				r := s.open(path)
+				synctest.Wait()
+				seen := r.take(t, 2)
+				for range 6 {
+					f.append(1)
+					seen = append(seen, r.take(t, 1)...)
+				}
+				f.finish()
+				seen = append(seen, r.rest(t)...)
+				require.Len(t, seen, 10, "all of them, with the one between")
+				require.Equal(t, ids(1, int64(len(seen))), seen)
+				require.Zero(t, time.Since(start))
+			})
+		}
+	}
+}
+
+// With every hint lost the poll delivers.
+func TestTailPollsWhereHintsAreLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &faulty{Store: memstore.New(nil), deaf: true}
+		s := newSite(t, siteConfig{store: store})
+		f, f2 := newFeed(t, store, 0), newFeed(t, store, 0)
+		r, r2 := s.open(f.path("?after_event_id=2")), s.open(f2.path("?after_event_id=2"))
+		time.Sleep(61*time.Second + 300*time.Millisecond) // fake time: the polls have settled
+		polls := store.polls.Load()
+		time.Sleep(20 * time.Second)
+		require.EqualValues(t, 10, store.polls.Load()-polls, "one query for all conversations")
+		for id := int64(3); id < 8; id++ {
+			start := time.Now()
+			f.append(1)
+			f2.append(1)
+			require.Equal(t, ids(id, id), r.take(t, 1))
+			require.Equal(t, ids(id, id), r2.take(t, 1))
+			require.LessOrEqual(t, time.Since(start), 2*time.Second)
+		}
+		f.finish()
+		require.Equal(t, ids(8, 8), r.rest(t))
+	})
+}
+
+// Watch cannot tell when it listens: what comes before is found by an early
+// poll.
+func TestTailPollsSoonAtFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &faulty{Store: memstore.New(nil), deaf: true}
+		s := newSite(t, siteConfig{store: store})
+		f := newFeed(t, store, 0)
+		r := s.open(f.path("?after_event_id=2"))
+		start := time.Now()
+		f.append(1)
+		require.Equal(t, ids(3, 3), r.take(t, 1))
+		require.LessOrEqual(t, time.Since(start), 50*time.Millisecond)
+	})
+}
+
+func TestTailSurvivesStoreErrors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &faulty{Store: memstore.New(nil)}
+		s := newSite(t, siteConfig{store: store, window: [3]int{4, 1 << 20, 4}})
+		f := newFeed(t, store, 0)
+		r := s.open(f.path("?after_event_id=2"))
+		time.Sleep(time.Minute)
+		var failing atomic.Bool
+		store.onEvents = func(int, webtrigger.EventQuery) error {
+			if failing.Load() {
+				return errors.New("away")
+			}
+			return nil
+		}
+		failing.Store(true)
+		f.append(1)
+		synctest.Wait()
+		failing.Store(false)
+		start := time.Now()
+		require.Equal(t, ids(3, 3), r.take(t, 1), "the poll tries again")
+		require.LessOrEqual(t, time.Since(start), 2*time.Second)
+
+		// A subscriber who reads by itself is sent away to reconnect.
+		f.append(9)
+		failing.Store(false)
+		store.onEvents = func(_ int, q webtrigger.EventQuery) error {
+			if q.AfterID == 4 {
+				return errors.New("away")
+			}
+			return nil
+		}
+		late := s.open(f.path(""))
+		require.Equal(t, 200, late.resp.StatusCode)
+		require.Equal(t, ids(1, 4), late.rest(t))
+		store.onEvents = func(int, webtrigger.EventQuery) error { return webtrigger.ErrUnavailable }
+		require.Equal(t, 503, s.open(f.path("")).resp.StatusCode)
+	})
+}
+
+// A subscriber who was left behind by the window reads on by itself, and sees
+// everything once.
+func TestTailLetsGoOfSlowSubscribers(t *testing.T) {
+	t.Parallel()
+	for name, window := range map[string][3]int{
+		"frames": {8, 1 << 20, 4}, "bytes": {512, 2000, 7}, "nothing fits": {512, 1, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, siteConfig{window: window})
+			f := newFeed(t, s.store, 0)
+			slow, quick := s.open(f.path("")), s.open(f.path(""))
+			require.Equal(t, ids(1, 2), quick.take(t, 2), name)
+			synctest.Wait()
+			for id := int64(3); id < 103; id++ {
+				f.append(1)
+				require.Equal(t, ids(id, id), quick.take(t, 1), name)
+			}
+			require.Equal(t, ids(1, 50), slow.take(t, 50), name)
+			f.append(100)
+			synctest.Wait()
+			f.finish()
+			require.Equal(t, ids(103, 203), quick.rest(t), name)
+			require.Equal(t, ids(51, 203), slow.rest(t), name)
+		})
+	}
+}
+
+// Subscribers arrive at random moments while events are appended, with random
+// cursors: each sees exactly its suffix.
+func TestTailHasNoHole(t *testing.T) {
+	t.Parallel()
+	const subscribers, events = 200, 2000
+	s := newSite(t, siteConfig{window: [3]int{64, 1 << 20, 50}})
+	f := newFeed(t, s.store, 0)
+	other := newFeed(t, s.store, f.run.ConversationID) // ids 3, 4: a second run beside it
+	moments := make([][]chan struct{}, events)
+	var all sync.WaitGroup
+	for range subscribers {
+		at := rand.IntN(events)
+		go1 := make(chan struct{})
+		moments[at] = append(moments[at], go1)
+		cursor := rand.Int64N(int64(at) + 1)
+		all.Go(func() {
+			<-go1
+			r, err := s.tryOpen(f.ofRun("&after_event_id=" + strconv.FormatInt(cursor, 10)))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var last, n int64
+			for {
+				e, err := r.event()
+				if err != nil {
+					break
+				}
+				if e.ID <= cursor || e.ID <= last || e.RunID != f.run.ID || n > 0 && e.Sequence != n+1 {
+					t.Errorf("event %d, sequence %d after %d, sequence %d; cursor %d", e.ID, e.Sequence, last, n, cursor)
+				}
+				if n == 0 && cursor > 4 && e.ID > cursor+2 {
+					t.Errorf("event %d is the first after the cursor %d", e.ID, cursor)
+				}
+				last, n = e.ID, e.Sequence
+			}
+			if n != 2+events+1 {
+				t.Errorf("ended after sequence %d", n)
+			}
+		})
+	}
+	for i := range events {
+		for _, m := range moments[i] {
+			close(m)
+		}
+		f.append(1)
+		if i%10 == 0 {
+			other.append(1)
+		}
+		if i%7 == 0 {
+			_, err := s.store.LastEventIDs(t.Context(), nil) // let others in
+			require.NoError(t, err)
+		}
+	}
+	f.finish()
+	all.Wait()
+}
+
+// Nothing runs while nobody watches.
+func TestHubIsGoneAfterTheLastSubscriber(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &faulty{Store: memstore.New(nil)}
+		s := newSite(t, siteConfig{store: store})
+		f, f2 := newFeed(t, store, 0), newFeed(t, store, 0)
+		for range 3 {
+			require.Zero(t, store.watches.Load())
+			a, b, c := s.open(f.path("")), s.open(f.path("")), s.open(f2.path(""))
+			synctest.Wait()
+			require.EqualValues(t, 1, store.watches.Load())
+			require.Equal(t, 2, s.svc.Tails())
+			a.close()
+			b.close()
+			synctest.Wait()
+			require.EqualValues(t, 1, store.watches.Load())
+			require.Equal(t, 1, s.svc.Tails())
+			c.close()
+			synctest.Wait()
+			require.Zero(t, s.svc.Tails())
+			require.Zero(t, store.watches.Load())
+			polls := store.polls.Load()
+			time.Sleep(time.Minute)
+			require.Equal(t, polls, store.polls.Load())
+		}
+	})
+}
