@@ -123,12 +123,16 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 	if err := f.err(); err != nil {
 		return NewTrigger{}, err
 	}
+	input := RunInput{Subject: subject, Message: req.Message, Context: req.Context, Metadata: req.Metadata}
+	if req.ConversationID != 0 {
+		input.Subject, input.Metadata = "", nil // the conversation has its own
+	}
 	return NewTrigger{
 		RunKey:         uuid.NewString(),
 		AssistantID:    c.channel.AssistantID,
 		ConversationID: req.ConversationID,
 		KeyID:          c.keyID,
-		Input:          RunInput{Subject: subject, Message: req.Message, Context: req.Context, Metadata: req.Metadata},
+		Input:          input,
 		Task:           task,
 		BaseURL:        c.base,
 		CallbackURL:    req.CallbackURL,
@@ -152,7 +156,7 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (Accepted, error) {
 	accepted, err := s.store.CreateTrigger(ctx, t)
 	if err != nil {
 		if reserved {
-			s.worker.release(1)
+			s.worker.release()
 		}
 		return Accepted{}, fmt.Errorf("create trigger: %w", err)
 	}
@@ -160,7 +164,7 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (Accepted, error) {
 	case accepted.Lease != nil:
 		s.start(ClaimedRun{Run: accepted.Run, Input: t.Input, Lease: *accepted.Lease}, claimedAt)
 	case reserved:
-		s.worker.release(1)
+		s.worker.release()
 	}
 	return accepted, nil
 }

@@ -86,11 +86,11 @@ func (x *execution) execute() {
 		go func() {
 			<-returned
 			x.log.Info("abandoned runner returned")
-			x.s.worker.release(1)
+			x.s.worker.release()
 		}()
 		return
 	}
-	x.s.worker.release(1)
+	x.s.worker.release()
 }
 
 // answer is what a Runner returned.

@@ -2,10 +2,12 @@ package webtrigger_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -21,6 +23,7 @@ type bundle struct {
 	ctx   context.Context
 	store webtrigger.Store
 	svc   *webtrigger.Service
+	fake  bool // in a bubble of fake time
 }
 
 // setup makes a bundle; the options may be nil. Without a BaseURL in them it is
@@ -84,6 +87,9 @@ func (b *bundle) work() (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.ctx))
 	done := make(chan error, 1)
 	go func() { done <- b.svc.Work(ctx) }()
+	if b.fake {
+		synctest.Wait() // it has looked at the queue
+	}
 	stop = func() {
 		b.t.Helper()
 		cancel()
@@ -130,4 +136,14 @@ func obey(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*we
 		}
 	}
 	return &webtrigger.Result{Text: "echo: " + task.Prompt}, nil
+}
+
+// objectsOnly compiles any schema to a check for objects.
+func objectsOnly(json.RawMessage) (func(json.RawMessage) error, error) {
+	return func(result json.RawMessage) error {
+		if result[0] != '{' {
+			return errors.New("not an object")
+		}
+		return nil
+	}, nil
 }

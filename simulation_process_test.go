@@ -100,8 +100,8 @@ func call[T any](ctx context.Context, p *process, do func() (T, error)) (T, erro
 	return v, err
 }
 
-// exec is call for methods that return an error only.
-func exec(ctx context.Context, p *process, do func() error) error {
+// attempt is call for methods that return an error only.
+func attempt(ctx context.Context, p *process, do func() error) error {
 	_, err := call(ctx, p, func() (struct{}, error) { return struct{}{}, do() })
 	return err
 }
@@ -122,7 +122,7 @@ func (p *process) RenewLeases(ctx context.Context, l []webtrigger.Lease, d time.
 }
 
 func (p *process) AppendEvents(ctx context.Context, l webtrigger.Lease, b webtrigger.EventBatch) error {
-	return exec(ctx, p, func() error { return p.Store.AppendEvents(ctx, l, b) })
+	return attempt(ctx, p, func() error { return p.Store.AppendEvents(ctx, l, b) })
 }
 
 func (p *process) FinishRun(ctx context.Context, l webtrigger.Lease, f webtrigger.Finish) (webtrigger.Run, error) {
@@ -163,11 +163,11 @@ func (p *process) LeaseDeliveries(ctx context.Context, c webtrigger.DeliveryClai
 }
 
 func (p *process) BeginDelivery(ctx context.Context, l webtrigger.DeliveryLease) error {
-	return exec(ctx, p, func() error { return p.Store.BeginDelivery(ctx, l) })
+	return attempt(ctx, p, func() error { return p.Store.BeginDelivery(ctx, l) })
 }
 
 func (p *process) FinishDelivery(ctx context.Context, l webtrigger.DeliveryLease, o webtrigger.DeliveryOutcome) error {
-	return exec(ctx, p, func() error { return p.Store.FinishDelivery(ctx, l, o) })
+	return attempt(ctx, p, func() error { return p.Store.FinishDelivery(ctx, l, o) })
 }
 
 // connect and post are the network under the process's callbacks. A slow

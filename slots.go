@@ -79,18 +79,23 @@ func (w *worker) reserve(n int) (slots, hints int) {
 	return slots, w.hints
 }
 
-// release frees slots and, where runs may wait, asks the claim loop to look.
-func (w *worker) release(slots int) {
-	if slots == 0 {
-		return
-	}
+// release frees the slot of a run and, where runs may wait, asks the claim loop
+// to look.
+func (w *worker) release() {
 	w.mu.Lock()
-	w.free += slots
+	w.free++
 	look := w.hints > 0
 	w.mu.Unlock()
 	if look {
 		signal(w.wake)
 	}
+}
+
+// giveBack frees slots that the claim loop reserved and did not need.
+func (w *worker) giveBack(slots int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.free += slots
 }
 
 func (w *worker) sawQueued() {

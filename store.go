@@ -30,9 +30,9 @@ import (
 //     whatever the callers' clocks say. Results carry UTC, cut to microseconds;
 //     the zero time means "not yet" or "never".
 //   - Ids are positive and rise with creation.
-//   - An absent thing is [ErrNotFound]. A store that cannot answer now returns
-//     an error that wraps [ErrUnavailable]; the caller then does not know
-//     whether a write took place.
+//   - An absent thing is [ErrNotFound]; a list below an absent thing is empty. A
+//     store that cannot answer now returns an error that wraps [ErrUnavailable];
+//     the caller then does not know whether a write took place.
 //   - A call whose context has ended before it started writes nothing and
 //     returns an error that wraps the context's.
 //
@@ -127,7 +127,8 @@ type TriggerStore interface {
 	// would, and returns the lease; a store may decline, the run is then queued.
 	//
 	// With t.ConversationID the run joins that conversation, which keeps its
-	// subject and metadata; ErrNotFound when it is not the assistant's.
+	// subject and metadata (the run's own input has neither); ErrNotFound when it
+	// is not the assistant's.
 	//
 	// With t.Idempotency, a live record of the same assistant and key decides:
 	// the same body hash returns the first trigger with Replayed set and stores
@@ -213,7 +214,8 @@ type WorkStore interface {
 
 	// RequeueRun gives a run back untouched by its attempt: the trailing events
 	// and RequeuedEvent(RequeueShutdown) are stored, the attempt is not counted,
-	// the run is queued. With a stop recorded the run ends by it instead.
+	// the run is queued. With a stop recorded the run ends by it instead: the
+	// attempt stays counted and there is no RequeuedEvent.
 	RequeueRun(ctx context.Context, lease Lease, batch EventBatch) (Run, error)
 
 	// SweepRuns ends or requeues, up to sweep.Limit runs, oldest expiry first:
@@ -238,8 +240,9 @@ type EventStore interface {
 	// Watch calls notify after transitions, of this and as far as the store can
 	// tell of other processes, until ctx ends; it then returns nil. Hints may be
 	// merged, repeated or lost: callers look for themselves and poll slowly
-	// besides. notify returns quickly and may call no store method. When Watch
-	// calls notify, the transition is visible to readers.
+	// besides. notify returns quickly and may call no store method; it is called
+	// one call at a time, never after Watch has returned, and when the transition
+	// is visible to readers.
 	Watch(ctx context.Context, notify func(Hint)) error
 }
 
@@ -348,7 +351,7 @@ type Lease struct {
 
 // Claim asks for queued runs.
 type Claim struct {
-	Worker string        // who takes, for operators' eyes
+	Worker string        // who takes; a store may show it to operators
 	Lease  time.Duration // how long the hold lasts without renewal
 	Limit  int
 	RunID  int64 // 0: any run that the native queue may hand out

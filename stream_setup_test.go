@@ -196,11 +196,10 @@ func (s *site) tryOpen(path string, header ...string) (*reader, error) {
 
 // reader reads a stream as a client does.
 type reader struct {
-	resp     *http.Response
-	lines    *bufio.Reader
-	cancel   context.CancelFunc
-	retries  int
-	comments int
+	resp    *http.Response
+	lines   *bufio.Reader
+	cancel  context.CancelFunc
+	retries int
 }
 
 func (r *reader) close() {
@@ -221,51 +220,68 @@ type shown struct {
 }
 
 // next returns the next event; io.EOF where the stream ended between two frames.
-func (r *reader) next() (shown, error) {
-	var frame []string
+func (r *reader) next() (e shown, err error) {
+	id, data, err := r.frame()
+	if err != nil {
+		return e, err
+	}
+	if err := json.Unmarshal([]byte(data), &e); err != nil {
+		return e, fmt.Errorf("%q: %w", data, err)
+	}
+	if e.ID != id {
+		return e, fmt.Errorf("id line %d of event %d", id, e.ID)
+	}
+	return e, nil
+}
+
+// frame returns the id and the data of the next event.
+func (r *reader) frame() (id int64, data string, err error) {
+	var lines []string
 	for {
 		line, err := r.lines.ReadString('\n')
-		if err == io.EOF && (line != "" || len(frame) > 0) {
-			return shown{}, fmt.Errorf("the stream ended inside a frame: %q %q", frame, line)
+		if err == io.EOF && (line != "" || len(lines) > 0) {
+			return 0, "", fmt.Errorf("the stream ended inside a frame: %q %q", lines, line)
 		}
 		if err != nil {
-			return shown{}, err
+			return 0, "", err
 		}
 		if line = strings.TrimSuffix(line, "\n"); line != "" {
-			frame = append(frame, line)
+			lines = append(lines, line)
 			continue
 		}
 		switch {
-		case len(frame) == 1 && frame[0] == ": heartbeat":
-			r.comments++
-			return shown{}, errHeartbeat
-		case len(frame) == 1 && frame[0] == "retry: 3000":
+		case len(lines) == 1 && lines[0] == ": heartbeat":
+			return 0, "", errHeartbeat
+		case len(lines) == 1 && lines[0] == "retry: 3000":
 			r.retries++
-		case len(frame) == 2:
-			var e shown
-			if err := json.Unmarshal([]byte(strings.TrimPrefix(frame[1], "data: ")), &e); err != nil {
-				return e, fmt.Errorf("%q: %w", frame, err)
-			}
-			if frame[0] != "id: "+strconv.FormatInt(e.ID, 10) {
-				return e, fmt.Errorf("id line %q of event %d", frame[0], e.ID)
-			}
-			return e, nil
+		case len(lines) == 2 && strings.HasPrefix(lines[0], "id: ") && strings.HasPrefix(lines[1], "data: "):
+			id, err := strconv.ParseInt(lines[0][len("id: "):], 10, 64)
+			return id, lines[1][len("data: "):], err
 		default:
-			return shown{}, fmt.Errorf("an unknown frame: %q", frame)
+			return 0, "", fmt.Errorf("an unknown frame: %q", lines)
 		}
-		frame = frame[:0]
+		lines = lines[:0]
 	}
 }
 
 var errHeartbeat = errors.New("heartbeat")
 
-// event returns the next event, over any heartbeats.
-func (r *reader) event() (shown, error) {
-	for {
-		e, err := r.next()
-		if !errors.Is(err, errHeartbeat) {
+// event returns the next event, over some heartbeats.
+func (r *reader) event() (e shown, err error) {
+	for range 10 {
+		if e, err = r.next(); !errors.Is(err, errHeartbeat) {
 			return e, err
 		}
+	}
+	return e, errors.New("nothing but heartbeats")
+}
+
+// beats reads n heartbeats, ten seconds each. A client who does not read is cut.
+func (r *reader) beats(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		_, err := r.next()
+		require.ErrorIs(t, err, errHeartbeat)
 	}
 }
 

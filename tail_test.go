@@ -3,8 +3,11 @@ package webtrigger_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,21 +23,23 @@ import (
 // faulty is a store whose reading side goes wrong as the test likes.
 type faulty struct {
 	webtrigger.Store
-	onEvents func(call int, query webtrigger.EventQuery) error // after the read
-	deaf     bool                                              // Watch notifies of nothing
-	blind    bool                                              // LastEventIDs knows nothing
-	calls    atomic.Int64
-	polls    atomic.Int64
-	watches  atomic.Int64 // under way
+	onEvents  func(call int) // after the read
+	deaf      bool           // Watch notifies of nothing
+	blind     bool           // LastEventIDs knows nothing
+	away      atomic.Bool    // Events fails
+	awayAfter atomic.Int64   // Events fails after this cursor; 0: no such
+	calls     atomic.Int64
+	polls     atomic.Int64
+	watches   atomic.Int64 // under way
 }
 
 func (s *faulty) Events(ctx context.Context, query webtrigger.EventQuery) (webtrigger.EventPage, error) {
+	if after := s.awayAfter.Load(); s.away.Load() || after > 0 && query.AfterID == after {
+		return webtrigger.EventPage{}, fmt.Errorf("read events: %w", webtrigger.ErrUnavailable)
+	}
 	page, err := s.Store.Events(ctx, query)
-	call := int(s.calls.Add(1))
-	if s.onEvents != nil && err == nil {
-		if err = s.onEvents(call, query); err != nil {
-			return webtrigger.EventPage{}, err
-		}
+	if call := int(s.calls.Add(1)); s.onEvents != nil {
+		s.onEvents(call)
 	}
 	return page, err
 }
@@ -68,30 +73,41 @@ func TestTailLosesNoHint(t *testing.T) {
 				store := &faulty{Store: memstore.New(nil), blind: true}
 				s := newSite(t, siteConfig{store: store})
 				f := newFeed(t, store, 0)
-				store.onEvents = func(n int, _ webtrigger.EventQuery) error {
+				store.onEvents = func(n int) {
 					if n == call {
 						synctest.Wait() // until Watch listens
 						f.append(1)
 						synctest.Wait() // until the hint has arrived
 					}
-					return nil
 				}
+				var r *reader
 				path := f.path("")
 				if query == "run" {
 					path = f.ofRun("")
 				}
-				start := time.Now()
-				r := s.open(path)
+				start, last := time.Now(), int64(0)
+				catchUp := func() {
+					for {
+						end, err := store.Store.LastEventIDs(t.Context(), []int64{f.run.ConversationID})
+						require.NoError(t, err)
+						if last == end[f.run.ConversationID] {
+							return
+						}
+						e, err := r.next() // not a heartbeat
+						require.NoError(t, err)
+						last++
+						require.Equal(t, last, e.ID)
+					}
+				}
+				r = s.open(path)
 				synctest.Wait()
-				seen := r.take(t, 2)
+				catchUp()
 				for range 6 {
 					f.append(1)
-					seen = append(seen, r.take(t, 1)...)
+					catchUp()
 				}
 				f.finish()
-				seen = append(seen, r.rest(t)...)
-				require.Len(t, seen, 10, "all of them, with the one between")
-				require.Equal(t, ids(1, int64(len(seen))), seen)
+				require.Equal(t, ids(10, 10), r.rest(t))
 				require.Zero(t, time.Since(start))
 			})
 		}
@@ -106,9 +122,16 @@ func TestTailPollsWhereHintsAreLost(t *testing.T) {
 		s := newSite(t, siteConfig{store: store})
 		f, f2 := newFeed(t, store, 0), newFeed(t, store, 0)
 		r, r2 := s.open(f.path("?after_event_id=2")), s.open(f2.path("?after_event_id=2"))
-		time.Sleep(61*time.Second + 300*time.Millisecond) // fake time: the polls have settled
+		watch := func(seconds int) {
+			for range seconds / 10 {
+				r.beats(t, 1)
+				r2.beats(t, 1)
+			}
+			synctest.Wait()
+		}
+		watch(30) // the polls have settled
 		polls := store.polls.Load()
-		time.Sleep(20 * time.Second)
+		watch(20)
 		require.EqualValues(t, 10, store.polls.Load()-polls, "one query for all conversations")
 		for id := int64(3); id < 8; id++ {
 			start := time.Now()
@@ -146,35 +169,22 @@ func TestTailSurvivesStoreErrors(t *testing.T) {
 		s := newSite(t, siteConfig{store: store, window: [3]int{4, 1 << 20, 4}})
 		f := newFeed(t, store, 0)
 		r := s.open(f.path("?after_event_id=2"))
-		time.Sleep(time.Minute)
-		var failing atomic.Bool
-		store.onEvents = func(int, webtrigger.EventQuery) error {
-			if failing.Load() {
-				return errors.New("away")
-			}
-			return nil
-		}
-		failing.Store(true)
+		r.beats(t, 6)
+		store.away.Store(true)
 		f.append(1)
 		synctest.Wait()
-		failing.Store(false)
+		store.away.Store(false)
 		start := time.Now()
 		require.Equal(t, ids(3, 3), r.take(t, 1), "the poll tries again")
 		require.LessOrEqual(t, time.Since(start), 2*time.Second)
 
 		// A subscriber who reads by itself is sent away to reconnect.
 		f.append(9)
-		failing.Store(false)
-		store.onEvents = func(_ int, q webtrigger.EventQuery) error {
-			if q.AfterID == 4 {
-				return errors.New("away")
-			}
-			return nil
-		}
+		store.awayAfter.Store(4)
 		late := s.open(f.path(""))
 		require.Equal(t, 200, late.resp.StatusCode)
 		require.Equal(t, ids(1, 4), late.rest(t))
-		store.onEvents = func(int, webtrigger.EventQuery) error { return webtrigger.ErrUnavailable }
+		store.away.Store(true)
 		require.Equal(t, 503, s.open(f.path("")).resp.StatusCode)
 	})
 }
@@ -206,59 +216,65 @@ func TestTailLetsGoOfSlowSubscribers(t *testing.T) {
 	}
 }
 
-// Subscribers arrive at random moments while events are appended, with random
-// cursors: each sees exactly its suffix.
+// Subscribers arrive at random moments while events of two runs are appended,
+// with random cursors: each sees exactly its suffix of the first run.
 func TestTailHasNoHole(t *testing.T) {
 	t.Parallel()
 	const subscribers, events = 200, 2000
 	s := newSite(t, siteConfig{window: [3]int{64, 1 << 20, 50}})
 	f := newFeed(t, s.store, 0)
-	other := newFeed(t, s.store, f.run.ConversationID) // ids 3, 4: a second run beside it
-	moments := make([][]chan struct{}, events)
+	other := newFeed(t, s.store, f.run.ConversationID)
+	arrive, arrived := make([][]chan struct{}, events), make(chan struct{})
 	var all sync.WaitGroup
 	for range subscribers {
-		at := rand.IntN(events)
-		go1 := make(chan struct{})
-		moments[at] = append(moments[at], go1)
+		at, now := rand.IntN(events), make(chan struct{})
+		arrive[at] = append(arrive[at], now)
 		cursor := rand.Int64N(int64(at) + 1)
 		all.Go(func() {
-			<-go1
-			r, err := s.tryOpen(f.ofRun("&after_event_id=" + strconv.FormatInt(cursor, 10)))
+			<-now
+			r, err := s.tryOpen(f.ofRun("&after_sequence=" + strconv.FormatInt(cursor, 10)))
+			arrived <- struct{}{}
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			var last, n int64
-			for {
-				e, err := r.event()
-				if err != nil {
+			next := cursor + 1
+			for ; ; next++ {
+				_, data, err := r.frame()
+				for errors.Is(err, errHeartbeat) {
+					_, data, err = r.frame()
+				}
+				if errors.Is(err, io.EOF) {
 					break
 				}
-				if e.ID <= cursor || e.ID <= last || e.RunID != f.run.ID || n > 0 && e.Sequence != n+1 {
-					t.Errorf("event %d, sequence %d after %d, sequence %d; cursor %d", e.ID, e.Sequence, last, n, cursor)
+				mine := `"run_id":` + strconv.FormatInt(f.run.ID, 10) + ","
+				if err != nil || !strings.Contains(data, mine) || !strings.Contains(data, `"sequence":`+strconv.FormatInt(next, 10)+",") {
+					t.Errorf("want sequence %d, got %s, %v; cursor %d", next, data, err, cursor)
+					return
 				}
-				if n == 0 && cursor > 4 && e.ID > cursor+2 {
-					t.Errorf("event %d is the first after the cursor %d", e.ID, cursor)
-				}
-				last, n = e.ID, e.Sequence
 			}
-			if n != 2+events+1 {
-				t.Errorf("ended after sequence %d", n)
+			if next != 2+events+1+1 {
+				t.Errorf("ended before sequence %d; cursor %d", next, cursor)
 			}
 		})
 	}
+	under := 0
 	for i := range events {
-		for _, m := range moments[i] {
-			close(m)
+		for _, now := range arrive[i] {
+			close(now)
+			under++
 		}
 		f.append(1)
 		if i%10 == 0 {
 			other.append(1)
 		}
-		if i%7 == 0 {
-			_, err := s.store.LastEventIDs(t.Context(), nil) // let others in
-			require.NoError(t, err)
+		for under > 3 { // so that some arrive while events are appended
+			<-arrived
+			under--
 		}
+	}
+	for ; under > 0; under-- {
+		<-arrived
 	}
 	f.finish()
 	all.Wait()

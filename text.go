@@ -2,6 +2,7 @@ package webtrigger
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -46,15 +47,12 @@ func truncateText(s string, n int) string {
 // checkJSON holds a JSON value that came from Go to the rules of the intake.
 // pointer is its place in the request.
 func checkJSON(pointer string, raw json.RawMessage, f *faults) {
-	// Parse reports a value that is no object as a fault of the whole; a member
-	// of a made-up object may be anything.
-	wrapped := append(append([]byte(`{"v":`), raw...), '}')
-	_, found, err := strictjson.Parse(wrapped)
-	if err != nil {
-		f.add(pointer, "is not valid JSON: "+err.Error())
-		return
+	found, err := strictjson.Value(raw)
+	var syntax *strictjson.SyntaxError
+	if errors.As(err, &syntax) {
+		f.add(pointer, "is not valid JSON: "+syntax.Detail)
 	}
 	for _, fault := range found {
-		f.add(pointer+strings.TrimPrefix(fault.Pointer, "/v"), fault.Detail)
+		f.add(pointer+fault.Pointer, fault.Detail)
 	}
 }

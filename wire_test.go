@@ -45,7 +45,11 @@ func TestWire(t *testing.T) {
 			if *update {
 				require.NoError(t, os.WriteFile(file, []byte(played), 0o644))
 			}
-			require.Equal(t, string(script), played)
+			want, got := strings.Split(string(script), "\n"), strings.Split(played, "\n")
+			for i := range min(len(want), len(got)) {
+				require.Equal(t, want[i], got[i], "%s:%d", file, i+1)
+			}
+			require.Len(t, got, len(want))
 		})
 	}
 }

@@ -107,14 +107,14 @@ func (s *Service) claim() (again bool) {
 	claimedAt := time.Now()
 	claimed, err := s.store.ClaimRuns(ctx, Claim{Worker: s.id, Lease: s.opts.Lease, Limit: slots})
 	if err != nil {
-		s.worker.release(slots)
+		s.worker.giveBack(slots)
 		s.log.Warn("claim runs", "error", err)
 		return false
 	}
 	for _, run := range claimed {
 		s.start(run, claimedAt)
 	}
-	s.worker.release(slots - len(claimed))
+	s.worker.giveBack(slots - len(claimed))
 	if len(claimed) < slots {
 		s.worker.sawEmptyQueue(hints)
 		return false

@@ -2,7 +2,11 @@ module github.com/webtrigger-go/webtrigger/examples
 
 go 1.26
 
-require github.com/webtrigger-go/webtrigger v0.0.0
+require (
+	github.com/stretchr/testify v1.12.1
+	github.com/webtrigger-go/webtrigger v0.0.0
+	go.uber.org/goleak v1.3.0
+)
 
 require (
 	code.dny.dev/ssrf v0.3.0 // indirect

@@ -25,11 +25,13 @@ type AgentOptions struct {
 	// Tools are all tools that there are; names are unique.
 	Tools []Tool
 
-	// AllowTools lists the tools that an assistant may use. nil: all of them.
+	// AllowTools lists the tools that an assistant may use. nil: all of them. An
+	// empty list is none, so that a lookup that finds nothing opens nothing.
 	// A task definition narrows this further, and never widens it.
 	AllowTools func(assistantID string) []string
 
-	// MaxSteps bounds the model calls of a run. 0: DefaultMaxSteps.
+	// MaxSteps bounds the model calls of a run. 0: DefaultMaxSteps. Tools that
+	// the last of them asks for are not called, and the run fails.
 	MaxSteps int
 
 	// Logger gets the stacks of tools that panic. nil discards.
@@ -157,14 +159,20 @@ type conversation struct {
 
 // converse asks the model until it is done.
 func (c *conversation) converse(ctx context.Context) error {
-	for range c.agent.opts.MaxSteps {
+	for step := 1; step <= c.agent.opts.MaxSteps; step++ {
 		response, err := c.ask(ctx)
 		if err != nil {
 			return err
 		}
+		if err := finished(response.Finish); err != nil {
+			return err // and calls that were cut off are not made
+		}
 		if len(response.ToolCalls) == 0 {
 			c.result.Text = response.Text
-			return finished(response.Finish)
+			return nil
+		}
+		if step == c.agent.opts.MaxSteps {
+			break // nobody would read what the tools say
 		}
 		c.remember(Message{Role: webtrigger.RoleAssistant, Content: response.Text, ToolCalls: response.ToolCalls})
 		for _, call := range response.ToolCalls {
@@ -203,6 +211,9 @@ func (c *conversation) ask(ctx context.Context) (*Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if response == nil {
+		return nil, errors.New("the model gave no answer")
+	}
 	if c.result.Usage == nil {
 		c.result.Usage = new(webtrigger.Usage)
 	}
@@ -211,13 +222,13 @@ func (c *conversation) ask(ctx context.Context) (*Response, error) {
 		Model      string           `json:"model"`
 		DurationMS int64            `json:"duration_ms"`
 		Usage      webtrigger.Usage `json:"usage"`
-	}{response.Model, time.Since(began).Milliseconds(), response.Usage}); err != nil {
+	}{fitName(response.Model), time.Since(began).Milliseconds(), response.Usage}); err != nil {
 		return nil, err
 	}
 	if response.Text == "" {
 		return response, nil
 	}
-	return response, c.emit(webtrigger.EventMessageCompleted, shown{Text: fit(response.Text)})
+	return response, c.emit(webtrigger.EventMessageCompleted, shown{Text: fitMessage(response.Text)})
 }
 
 // shown is the payload of a text.
@@ -229,5 +240,14 @@ func (c *conversation) stream(chunk Chunk) error {
 	if chunk.Type != "" {
 		return c.emit(chunk.Type, chunk.Payload)
 	}
-	return c.emit(webtrigger.EventMessageDelta, shown{Text: chunk.Text})
+	// Usually one round: a piece that no event could hold becomes several.
+	for text := clean(chunk.Text); ; {
+		piece := cut(text, maxShown)
+		if err := c.emit(webtrigger.EventMessageDelta, shown{Text: piece}); err != nil {
+			return err
+		}
+		if text = text[len(piece):]; text == "" {
+			return nil
+		}
+	}
 }

@@ -8,26 +8,38 @@ import (
 	"regexp"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // Tool is a function that a model may call.
 type Tool struct {
-	Name        string // 1 to 64 of A-Z a-z 0-9 _ -
-	Description string // tells the model what it does and when to use it
-	Parameters  json.RawMessage
+	Name        string          // 1 to 64 of A-Z a-z 0-9 _ -
+	Description string          // tells the model what it does and when to use it
+	Parameters  json.RawMessage // JSON Schema of the arguments, an object; nil: any object
 
-	// Call gets arguments that meet Parameters. Its result, or the text of its
-	// error, goes back to the model. It returns soon after ctx has ended.
+	// Call gets an object that meets Parameters. Its result, or the text of its
+	// error, goes back to the model and into the run's events; a panic's goes to
+	// the log only. It is called concurrently for different runs, and returns
+	// soon after ctx has ended: the run waits for it.
 	Call func(ctx context.Context, arguments json.RawMessage) (string, error)
 }
 
 // NewTool makes a tool of a function over an argument struct; the JSON Schema of
 // the arguments is derived from the struct (json tags name the fields, a
-// jsonschema tag describes one, omitempty makes one optional).
-func NewTool[A any](name, description string, call func(ctx context.Context, args A) (string, error)) (Tool, error) {
+// jsonschema tag describes one, omitempty makes one optional) or from a map with
+// string keys. A result that is a string goes to the model as it is, any other
+// as JSON.
+func NewTool[A, R any](name, description string, call func(ctx context.Context, args A) (R, error)) (Tool, error) {
+	if call == nil {
+		return Tool{}, fmt.Errorf("llm: tool %q: no function", name)
+	}
 	schema, err := jsonschema.For[A](nil)
 	if err != nil {
 		return Tool{}, fmt.Errorf("llm: tool %s: derive schema: %w", name, err)
+	}
+	if schema.Type != "object" {
+		return Tool{}, fmt.Errorf("llm: tool %s: the arguments must be a struct or a map", name)
 	}
 	parameters, err := json.Marshal(schema)
 	if err != nil {
@@ -40,9 +52,24 @@ func NewTool[A any](name, description string, call func(ctx context.Context, arg
 			if err := json.Unmarshal(arguments, &args); err != nil {
 				return "", fmt.Errorf("read arguments: %w", err)
 			}
-			return call(ctx, args)
+			result, err := call(ctx, args)
+			if err != nil {
+				return "", err
+			}
+			return resultText(result)
 		},
 	}, nil
+}
+
+func resultText(result any) (string, error) {
+	if text, ok := result.(string); ok {
+		return text, nil
+	}
+	raw, err := wire.Marshal(result)
+	if err != nil {
+		return "", fmt.Errorf("write result: %w", err)
+	}
+	return string(raw), nil
 }
 
 // registered is a tool with its compiled schema.
@@ -69,7 +96,7 @@ func register(tools []Tool) (map[string]registered, error) {
 		if len(t.Parameters) == 0 {
 			t.Parameters = json.RawMessage(`{"type":"object"}`)
 		}
-		check, err := CompileSchema(t.Parameters)
+		check, err := compileParameters(t.Parameters)
 		if err != nil {
 			return nil, fmt.Errorf("llm: tool %s: %w", t.Name, err)
 		}
@@ -78,23 +105,20 @@ func register(tools []Tool) (map[string]registered, error) {
 	return byName, nil
 }
 
-// CompileSchema compiles a JSON Schema (2020-12) into a check of JSON values:
-// the function for webtrigger.Options.CompileSchema. References to other
-// documents are refused. Numbers are compared as 64-bit floats.
-func CompileSchema(schema json.RawMessage) (func(json.RawMessage) error, error) {
-	var s jsonschema.Schema
-	if err := json.Unmarshal(schema, &s); err != nil {
-		return nil, fmt.Errorf("read schema: %w", err)
+// compileParameters compiles the check of a tool's arguments: an object, and
+// what the schema says beyond that.
+func compileParameters(schema json.RawMessage) (func(json.RawMessage) error, error) {
+	if firstByte(schema) != '{' {
+		return nil, errors.New("the parameters are not a JSON object")
 	}
-	resolved, err := s.Resolve(nil)
+	check, err := CompileSchema(schema)
 	if err != nil {
-		return nil, fmt.Errorf("resolve schema: %w", err)
+		return nil, err
 	}
-	return func(value json.RawMessage) error {
-		var v any
-		if err := json.Unmarshal(value, &v); err != nil {
-			return errors.New("not valid JSON")
+	return func(arguments json.RawMessage) error {
+		if json.Valid(arguments) && firstByte(arguments) != '{' {
+			return errors.New("not a JSON object")
 		}
-		return resolved.Validate(v)
+		return check(arguments)
 	}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // maxToolResult bounds what a tool's result adds to the conversation, in bytes.
@@ -28,10 +29,10 @@ type toolEvent struct {
 // callTool makes one call and returns what the model hears of it. A call that
 // fails fails nothing else; the error is that of a run that is to stop.
 func (c *conversation) callTool(ctx context.Context, call ToolCall) (string, error) {
-	if len(call.Arguments) == 0 {
+	if firstByte(call.Arguments) == 0 {
 		call.Arguments = json.RawMessage(`{}`)
 	}
-	event := toolEvent{Tool: call.Name, CallID: call.ID, Arguments: showable(call.Arguments)}
+	event := toolEvent{Tool: fitName(call.Name), CallID: fitName(call.ID), Arguments: showable(call.Arguments)}
 	if err := c.emit(webtrigger.EventToolStarted, event); err != nil {
 		return "", err
 	}
@@ -44,10 +45,10 @@ func (c *conversation) callTool(ctx context.Context, call ToolCall) (string, err
 		event.Error = &text
 		return "Error: " + text, c.emit(webtrigger.EventToolFailed, event)
 	}
-	if len(said) > maxToolResult {
-		said = cut(said, maxToolResult) + "\n[the rest was left out]"
+	said = clean(said) // before the cut: it may grow
+	if n := len(said); n > maxToolResult {
+		said = fmt.Sprintf("%s\n[the rest was left out: the result has %d bytes]", cut(said, maxToolResult), n)
 	}
-	said = clean(said)
 	text := fit(said)
 	event.Result = &text
 	return said, c.emit(webtrigger.EventToolCompleted, event)
@@ -56,7 +57,7 @@ func (c *conversation) callTool(ctx context.Context, call ToolCall) (string, err
 // try calls the tool when the run may use it and the arguments meet its schema.
 func (c *conversation) try(ctx context.Context, call ToolCall) (said string, err error) {
 	if !slices.Contains(c.allowed, call.Name) {
-		return "", fmt.Errorf("the tool %q is not available", call.Name)
+		return "", fmt.Errorf("the tool %q is not available", fitName(call.Name))
 	}
 	tool := c.agent.tools[call.Name]
 	if err := tool.check(call.Arguments); err != nil {
@@ -85,12 +86,37 @@ func fit(s string) string {
 	return cut(s, maxShown) + "…"
 }
 
+// fitMessage makes a text that is alone in its event short enough: it stays
+// whole as long as its JSON fits.
+func fitMessage(s string) string {
+	const most, surely = webtrigger.MaxEventPayload - 64, webtrigger.MaxEventPayload / 8
+	if s = clean(s); len(s) <= surely {
+		return s
+	}
+	if raw, err := wire.Marshal(s); err == nil && len(raw) <= most {
+		return s
+	}
+	return cut(s, surely) + "…"
+}
+
+// fitName does the same to a name, which a model may make up at any length.
+func fitName(s string) string {
+	const most = 256
+	if s = clean(s); len(s) <= most {
+		return s
+	}
+	return cut(s, most) + "…"
+}
+
 func clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // cut returns at most n bytes of s, whole characters.
 func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}

@@ -8,9 +8,7 @@
 //     it when the process ends. It is for tests, for trying things out, and for
 //     services whose triggers need not survive a restart. It never forgets
 //     before that: memory grows with the number of triggers.
-//   - store/bunstore keeps everything in PostgreSQL, where any number of
-//     processes form one system and the database's clock decides, or in a SQLite
-//     file, which serves one process.
+//   - store/bunstore, for PostgreSQL and SQLite, is not there yet.
 //
 // # Writing one
 //

@@ -51,14 +51,16 @@ func main() {
 	mux.Handle("/conversations/{conversation_id}/agent-events", svc.EventsHandler(authorize))
 	server := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	server.RegisterOnShutdown(svc.CloseStreams)
-	go func() {
+	working, drain := context.WithCancel(context.Background())
+	worked := make(chan error, 1)
+	go func() { worked <- svc.Work(working) }()
+	go func() { // HTTP ends first, then the runs that it has accepted
 		<-ctx.Done()
 		_ = server.Shutdown(context.Background())
+		drain()
 	}()
 
 	fmt.Printf("curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' \\\n  -d '{\"message\": \"hello\"}' http://%s/api/v1/assistants/1/web-trigger\n", secret, addr)
-	worked := make(chan error, 1)
-	go func() { worked <- svc.Work(ctx) }()
 	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}

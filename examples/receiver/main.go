@@ -7,7 +7,7 @@
 //	go run ./examples/receiver -ca receiver-ca.pem
 //	go run ./examples/server -callback-allow 127.0.0.0/8 -callback-ca receiver-ca.pem
 //
-// A trigger then names "callback_url": "https://localhost:8443/".
+// A trigger then names "callback_url": "https://127.0.0.1:8443/".
 package main
 
 import (

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/llm"
 )
 
 // config is what the command line says.
@@ -135,7 +136,7 @@ func (cfg *config) serviceOptions(log *slog.Logger) *webtrigger.Options {
 	}
 	return &webtrigger.Options{
 		BaseURL: cfg.baseURL, Logger: log, Workers: workers, Lease: cfg.lease, RunTimeout: cfg.runTimeout,
-		MaxAttempts: cfg.maxAttempts, DrainTimeout: drain,
+		MaxAttempts: cfg.maxAttempts, DrainTimeout: drain, CompileSchema: llm.CompileSchema,
 		Callback: webtrigger.CallbackOptions{Allow: cfg.callbackAllow, RootCAs: cfg.callbackCA},
 	}
 }

@@ -111,10 +111,11 @@ func listTools(context.Context) ([]admin.Tool, error) {
 	return tools, nil
 }
 
-// serve serves until SIGINT or SIGTERM, then drains; a second signal stops at
-// once.
+// serve serves until SIGINT or SIGTERM, then drains: HTTP first, so that nothing
+// is accepted that nobody here would execute, then the runs. A second signal
+// stops at once.
 func serve(svc *webtrigger.Service, listener net.Listener, handler http.Handler, cfg *config, log *slog.Logger) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signalled, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
 	server := &http.Server{
@@ -125,17 +126,21 @@ func serve(svc *webtrigger.Service, listener net.Listener, handler http.Handler,
 	server.RegisterOnShutdown(svc.CloseStreams)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
+	working, drain := context.WithCancel(context.Background())
+	defer drain()
 	worked := make(chan error, 1)
-	go func() { worked <- svc.Work(ctx) }()
+	go func() { worked <- svc.Work(working) }()
 
 	select {
 	case err := <-served:
 		return err
-	case <-ctx.Done():
+	case <-signalled.Done():
 	}
 	stop() // from here on a signal has its usual effect: it ends the process
 	log.Info("shutting down", "drain", cfg.drain)
-	grace, cancel := context.WithTimeout(context.Background(), cfg.drain+5*time.Second)
+	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return errors.Join(server.Shutdown(grace), <-worked)
+	err := server.Shutdown(grace)
+	drain()
+	return errors.Join(err, <-worked)
 }

@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -146,9 +147,11 @@ func TestSwitchingProtocolsIsAnAnswer(t *testing.T) {
 		_, _ = conn.Read(make([]byte, 1))
 		close(hung)
 	})
+	start := time.Now()
 	got, err := r.post(t, t.Context(), "/", nil, "{}")
 	require.NoError(t, err)
 	require.Equal(t, 101, got.Status)
+	require.Less(t, time.Since(start), 10*time.Second, "nobody waits for the end of the other protocol")
 	<-hung
 }
 

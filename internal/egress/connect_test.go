@@ -164,6 +164,7 @@ func TestControlHook(t *testing.T) {
 	}})
 	_, err = g.Connect(t.Context(), parse(t, g, "https://"+hookHost+"/"))
 	require.Equal(t, "special", rule(t, err))
+	require.IsType(t, (*egress.Refusal)(nil), err, "not wrapped: the text is the refusal's")
 	require.Equal(t, 1, dials)
 }
 

@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,4 +102,48 @@ func TestCloseInterruptsPost(t *testing.T) {
 	}()
 	_, err = conn.Post(t.Context(), nil, []byte("{}"))
 	require.Error(t, err)
+}
+
+// jammedConn is a connection whose peer has stopped reading: once jammed, a write ends only with the connection.
+type jammedConn struct {
+	net.Conn
+	jammed atomic.Bool
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *jammedConn) Write(p []byte) (int, error) {
+	if c.jammed.Load() {
+		<-c.closed
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *jammedConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+func TestCloseDoesNotWaitForThePeer(t *testing.T) {
+	t.Parallel()
+	r := newReceiver(t, nil, nil)
+	var jam *jammedConn
+	g := newGuard(t, egress.Policy{
+		Allow: allow(t, "127.0.0.0/8"), RootCAs: r.ca.pool, Resolver: r.ns.resolver(),
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			jam = &jammedConn{Conn: conn, closed: make(chan struct{})}
+			return jam, nil
+		},
+	})
+	conn, err := g.Connect(t.Context(), parse(t, g, r.url("/")))
+	require.NoError(t, err)
+	jam.jammed.Store(true)
+	start := time.Now()
+	_ = conn.Close()
+	require.Less(t, time.Since(start), 2*time.Second)
 }

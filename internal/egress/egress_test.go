@@ -138,6 +138,12 @@ func TestNewCopiesThePolicy(t *testing.T) {
 	require.Equal(t, "special", rule(t, g.CheckAddr(netip.MustParseAddr("192.168.0.1"))))
 }
 
+func TestResolverDefaultsToGo(t *testing.T) {
+	t.Parallel()
+	require.True(t, newGuard(t, egress.Policy{}).PrefersGo())
+	require.False(t, newGuard(t, egress.Policy{Resolver: new(net.Resolver)}).PrefersGo())
+}
+
 func TestRefusalText(t *testing.T) {
 	t.Parallel()
 	_, err := newGuard(t, egress.Policy{}).ParseURL("https://b\u00fccher.example.com/?token=geheim")

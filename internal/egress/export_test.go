@@ -11,6 +11,9 @@ func (g *Guard) Dial(ctx context.Context, network, address string) (net.Conn, er
 	return g.dial(ctx, network, address)
 }
 
+// PrefersGo tells whether lookups go through Go's own resolver.
+func (g *Guard) PrefersGo() bool { return g.resolver.preferGo }
+
 // Control is the hook itself.
 func (g *Guard) Control(network, address string, c syscall.RawConn) error {
 	return g.control(network, address, c)

@@ -127,17 +127,21 @@ func TestPostOnce(t *testing.T) {
 
 func TestPostAfterTheDeadlineWritesNothing(t *testing.T) {
 	t.Parallel()
-	r := newReceiver(t, nil, nil)
+	first := make(chan error, 1)
+	r := newReceiver(t, nil, func(_ *receiver, conn *tls.Conn) {
+		_, err := conn.Read(make([]byte, 1))
+		first <- err
+	})
 	g := r.guard(t)
-	conn, err := g.Connect(t.Context(), parse(t, g, r.url("/")))
-	require.NoError(t, err)
 	ctx, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
 	defer cancel()
-	_, err = conn.Post(ctx, nil, []byte("{}"))
-	require.Equal(t, egress.ClassTimeout, egress.Class(err))
-	r.ln.Close()
-	_, requests := r.count()
-	require.Zero(t, requests)
+	for range 20 {
+		conn, err := g.Connect(t.Context(), parse(t, g, r.url("/")))
+		require.NoError(t, err)
+		_, err = conn.Post(ctx, nil, []byte("{}"))
+		require.Equal(t, egress.ClassTimeout, egress.Class(err))
+		require.ErrorIs(t, <-first, io.EOF)
+	}
 }
 
 func TestUnwritableHeader(t *testing.T) {

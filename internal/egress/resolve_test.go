@@ -127,6 +127,7 @@ func TestResolveFailures(t *testing.T) {
 		require.NotContains(t, err.Error(), "127.0.0.1", "the name server is nobody's business")
 		var dns *net.DNSError
 		require.ErrorAs(t, err, &dns)
+		require.Equal(t, target.Host()+".", dns.Name, "the absolute name is asked, whatever resolv.conf searches")
 		require.NoError(t, g.CheckTarget(t.Context(), target), "accept time lets it pass")
 		_, err = g.Connect(t.Context(), target)
 		require.Equal(t, egress.ClassDNS, egress.Class(err))

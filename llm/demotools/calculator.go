@@ -3,10 +3,8 @@ package demotools
 import (
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"math/big"
+	"strings"
 )
 
 const (
@@ -15,86 +13,120 @@ const (
 )
 
 // evaluate computes an arithmetic expression exactly and shows it with up to 12
-// decimals. The expression is read by Go's own parser, of which only numbers,
-// + - * / and parentheses are accepted.
+// decimals. It reads
+//
+//	sum     = product { ("+" | "-") product }
+//	product = factor { ("*" | "/") factor }
+//	factor  = ("+" | "-") factor | "(" sum ")" | decimal number
 func evaluate(expression string) (string, error) {
-	tree, err := parser.ParseExpr(expression)
-	if err != nil {
-		return "", errors.New("this is not an arithmetic expression")
-	}
-	value, err := eval(tree)
+	r := &reader{rest: expression}
+	value, err := r.sum()
 	if err != nil {
 		return "", err
+	}
+	if c := r.peek(); c != 0 {
+		return "", fmt.Errorf("%q is not expected there: only numbers, + - * / and parentheses can be used", r.char())
 	}
 	if value.IsInt() {
 		return value.Num().String(), nil
 	}
-	return trimZeros(value.FloatString(12)), nil
+	if shown := trimZeros(value.FloatString(12)); shown != "-0" {
+		return shown, nil
+	}
+	return "0", nil
 }
 
-func eval(node ast.Expr) (*big.Rat, error) {
-	switch n := node.(type) {
-	case *ast.ParenExpr:
-		return eval(n.X)
-	case *ast.BasicLit:
-		return number(n)
-	case *ast.UnaryExpr:
-		x, err := eval(n.X)
-		if err != nil {
-			return nil, err
-		}
-		switch n.Op {
-		case token.SUB:
-			return x.Neg(x), nil
-		case token.ADD:
+// reader computes while it reads. An expression's length bounds its depth.
+type reader struct{ rest string }
+
+// peek is the next byte that is not white space; 0: the end.
+func (r *reader) peek() byte {
+	if r.rest = strings.TrimLeft(r.rest, " \t\r\n"); r.rest == "" {
+		return 0
+	}
+	return r.rest[0]
+}
+
+// char is the next character, for an error.
+func (r *reader) char() string {
+	for _, c := range r.rest {
+		return string(c)
+	}
+	return ""
+}
+
+func (r *reader) sum() (*big.Rat, error) { return r.chain("+-", r.product) }
+
+func (r *reader) product() (*big.Rat, error) { return r.chain("*/", r.factor) }
+
+// chain reads operands with operators between them, from left to right.
+func (r *reader) chain(operators string, operand func() (*big.Rat, error)) (*big.Rat, error) {
+	x, err := operand()
+	for err == nil {
+		op := r.peek()
+		if op == 0 || strings.IndexByte(operators, op) < 0 {
 			return x, nil
 		}
-	case *ast.BinaryExpr:
-		x, err := eval(n.X)
-		if err != nil {
-			return nil, err
+		r.rest = r.rest[1:]
+		var y *big.Rat
+		if y, err = operand(); err == nil {
+			x, err = apply(op, x, y)
 		}
-		y, err := eval(n.Y)
-		if err != nil {
-			return nil, err
-		}
-		return apply(n.Op, x, y)
 	}
-	return nil, errors.New("only numbers, + - * / and parentheses can be used")
+	return nil, err
 }
 
-func number(n *ast.BasicLit) (*big.Rat, error) {
-	if n.Kind != token.INT && n.Kind != token.FLOAT {
-		return nil, errors.New("only numbers can be computed with")
-	}
-	for _, c := range n.Value {
-		if (c < '0' || c > '9') && c != '.' {
-			return nil, fmt.Errorf("the number %s is not plain decimal", n.Value)
+func (r *reader) factor() (*big.Rat, error) {
+	switch c := r.peek(); {
+	case c == '-' || c == '+':
+		r.rest = r.rest[1:]
+		x, err := r.factor()
+		if err == nil && c == '-' {
+			x.Neg(x)
 		}
+		return x, err
+	case c == '(':
+		r.rest = r.rest[1:]
+		x, err := r.sum()
+		if err == nil && r.peek() != ')' {
+			return nil, errors.New("a closing parenthesis is missing")
+		}
+		r.rest = strings.TrimPrefix(r.rest, ")")
+		return x, err
+	case c == 0:
+		return nil, errors.New("the expression ends where a number is expected")
 	}
-	x, ok := new(big.Rat).SetString(n.Value)
+	return r.number()
+}
+
+func (r *reader) number() (*big.Rat, error) {
+	end := len(r.rest) - len(strings.TrimLeft(r.rest, "0123456789."))
+	text := r.rest[:end]
+	if text == "" {
+		return nil, fmt.Errorf("%q is not expected there: only numbers, + - * / and parentheses can be used", r.char())
+	}
+	x, ok := new(big.Rat).SetString(text)
 	if !ok {
-		return nil, fmt.Errorf("the number %s cannot be read", n.Value)
+		return nil, fmt.Errorf("the number %s cannot be read", text)
 	}
+	r.rest = r.rest[end:]
 	return x, nil
 }
 
-func apply(op token.Token, x, y *big.Rat) (*big.Rat, error) {
+func apply(op byte, x, y *big.Rat) (*big.Rat, error) {
 	z := new(big.Rat)
 	switch op {
-	case token.ADD:
+	case '+':
 		z.Add(x, y)
-	case token.SUB:
+	case '-':
 		z.Sub(x, y)
-	case token.MUL:
+	case '*':
 		z.Mul(x, y)
-	case token.QUO:
+	case '/':
 		if y.Sign() == 0 {
 			return nil, errors.New("division by zero")
 		}
 		z.Quo(x, y)
-	default:
-		return nil, fmt.Errorf("the operator %s is not known", op)
 	}
 	if bits := 4 * maxDigits; z.Num().BitLen() > bits || z.Denom().BitLen() > bits {
 		return nil, errors.New("the numbers get too large")

@@ -48,7 +48,8 @@ func searchKnowledge(_ context.Context, args searchArguments) (string, error) {
 	var found []string
 	for _, fact := range knowledge() {
 		for word := range strings.FieldsSeq(strings.ToLower(args.Query)) {
-			if strings.Contains(strings.ToLower(fact), strings.Trim(word, "?!.,;:\"'")) {
+			word = strings.Trim(word, "?!.,;:\"'")
+			if len(word) > 2 && strings.Contains(strings.ToLower(fact), word) { // shorter ones are in everything
 				found = append(found, fact)
 				break
 			}
@@ -66,7 +67,7 @@ type timeArguments struct {
 
 func currentTime(_ context.Context, args timeArguments) (string, error) {
 	zone, err := time.LoadLocation(args.Zone)
-	if err != nil {
+	if err != nil || args.Zone == "Local" { // which is the server's, and no IANA name
 		return "", fmt.Errorf("there is no time zone %q", args.Zone)
 	}
 	return time.Now().In(zone).Format(time.RFC3339), nil

@@ -17,11 +17,14 @@ type command struct {
 	wait      time.Duration   // of /sleep
 }
 
-const maxCount = 10_000 // of /stream and /emit
+// maxCount bounds what the /stream lines of a script ask for in all, and the
+// /emit lines: a message has room for thousands of lines.
+const maxCount = 10_000
 
 // parse reads the slash lines of a message.
 func parse(message string) ([]command, error) {
 	var script []command
+	total := map[string]int{}
 	for line := range strings.Lines(message) {
 		line = strings.TrimRight(line, "\r\n")
 		if !strings.HasPrefix(line, "/") {
@@ -30,6 +33,10 @@ func parse(message string) ([]command, error) {
 		c, err := parseLine(line)
 		if err != nil {
 			return nil, err
+		}
+		total[c.word] += c.n
+		if total[c.word] > maxCount {
+			return nil, fmt.Errorf("the %s lines ask for more than %d in all", c.word, maxCount)
 		}
 		script = append(script, c)
 	}
@@ -61,7 +68,7 @@ func parseLine(line string) (c command, err error) {
 			c.arguments = json.RawMessage(arguments)
 		}
 	default:
-		return c, fmt.Errorf("there is no command %q", c.word)
+		return c, fmt.Errorf("unknown command %q", c.word)
 	}
 	return c, nil
 }

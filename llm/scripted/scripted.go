@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,7 +67,7 @@ func message(req *llm.Request) string {
 }
 
 func prompt(req *llm.Request) string {
-	for _, m := range req.Messages {
+	for _, m := range slices.Backward(req.Messages) {
 		if m.Role == webtrigger.RoleUser {
 			return m.Content
 		}

@@ -13,9 +13,15 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
+	"github.com/webtrigger-go/webtrigger/store/storetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(*testing.T) webtrigger.Store { return memstore.New(nil) })
+}
 
 // clock is a clock that stands still until it is moved. It belongs to one
 // goroutine.
@@ -133,6 +139,34 @@ func TestClock(t *testing.T) {
 		require.False(t, accepted.Replayed)
 		require.EqualValues(t, 2, accepted.Run.ID)
 	})
+}
+
+// Expired idempotency records leave as new ones come, whichever of them is used
+// again in between.
+func TestIdempotencyRecordsExpire(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := memstore.New(&memstore.Options{Clock: c})
+	var n int64
+	create := func(key string) bool {
+		n++
+		tr := trigger(n)
+		tr.Idempotency = &webtrigger.Idempotency{Key: key, TTL: time.Duration(1+n%3) * time.Hour}
+		accepted, err := s.CreateTrigger(t.Context(), tr)
+		require.NoError(t, err)
+		return accepted.Replayed
+	}
+	for day := range 5 {
+		for i := range 50 {
+			require.False(t, create(fmt.Sprint("every day ", i)))
+			require.False(t, create(fmt.Sprint("day ", day, ": ", i)))
+		}
+		for i := range 50 {
+			require.True(t, create(fmt.Sprint("every day ", i)))
+			require.True(t, create(fmt.Sprint("day ", day, ": ", i)))
+		}
+		c.t = c.t.Add(24 * time.Hour)
+	}
 }
 
 func TestDefaultClockIsTheBubbles(t *testing.T) {

@@ -1,0 +1,248 @@
+package webtrigger_test
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+// The diagram in docs/state-machine.md is the transition table.
+func TestStateDiagram(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("docs/state-machine.md")
+	require.NoError(t, err)
+	_, diagram, found := strings.Cut(string(doc), "```mermaid")
+	require.True(t, found)
+	diagram, _, _ = strings.Cut(diagram, "```")
+	var drawn, coded []string
+	for _, edge := range regexp.MustCompile(`(?m)^\s*(\w+) --> (\w+)`).FindAllStringSubmatch(diagram, -1) {
+		drawn = append(drawn, edge[1]+" to "+edge[2])
+	}
+	for from, all := range webtrigger.Transitions() {
+		require.False(t, from.Terminal())
+		for _, to := range all {
+			coded = append(coded, string(from)+" to "+string(to))
+		}
+	}
+	require.ElementsMatch(t, coded, drawn)
+}
+
+// handClock is a clock that the test moves.
+type handClock struct{ now time.Time }
+
+func (c *handClock) Now() time.Time { return c.now }
+
+// modelRun is what the model knows of a run.
+type modelRun struct {
+	id       int64
+	status   webtrigger.RunStatus
+	stopped  webtrigger.RunStatus // recorded, "" for none
+	lease    webtrigger.Lease
+	expires  time.Time
+	attempts int
+	events   int
+	batch    int64
+}
+
+// machine is the service over memstore and a model of its runs, side by side.
+type machine struct {
+	t     *rapid.T
+	b     *bundle
+	clock *handClock
+	runs  []*modelRun
+}
+
+const (
+	modelLease    = 10 * time.Second
+	modelAttempts = 2
+)
+
+func TestStateMachine(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		clock := &handClock{now: time.Date(2026, 4, 15, 10, 1, 23, 0, time.UTC)}
+		m := &machine{t: rt, clock: clock, b: setupOn(t, memstore.New(&memstore.Options{Clock: clock}), nil, nil)}
+		rt.Repeat(map[string]func(*rapid.T){
+			"":        m.compare,
+			"trigger": m.trigger,
+			"claim":   m.claim,
+			"renew":   m.renew,
+			"append":  m.append,
+			"finish":  m.finish,
+			"requeue": m.requeue,
+			"cancel":  m.cancel,
+			"sweep":   m.sweep,
+			"time": func(rt *rapid.T) {
+				clock.now = clock.now.Add(time.Duration(rapid.IntRange(0, 15).Draw(rt, "seconds")) * time.Second)
+			},
+		})
+	})
+}
+
+// pick draws a run, or skips.
+func (m *machine) pick(rt *rapid.T) *modelRun {
+	if len(m.runs) == 0 {
+		rt.Skip("no run yet")
+	}
+	return m.runs[rapid.IntRange(0, len(m.runs)-1).Draw(rt, "run")]
+}
+
+func (m *machine) held(r *modelRun) bool {
+	return r.status == webtrigger.RunRunning && m.clock.now.Before(r.expires)
+}
+
+func (m *machine) end(r *modelRun, status webtrigger.RunStatus) {
+	if r.stopped != "" {
+		status = r.stopped
+	}
+	r.status = status
+	r.events++
+}
+
+func (m *machine) trigger(*rapid.T) {
+	run := m.b.trigger("go")
+	m.runs = append(m.runs, &modelRun{id: run.ID, status: webtrigger.RunQueued, events: 1})
+}
+
+func (m *machine) claim(rt *rapid.T) {
+	limit := rapid.IntRange(1, 3).Draw(rt, "limit")
+	claimed, err := m.b.store.ClaimRuns(m.b.ctx, webtrigger.Claim{Worker: "w", Lease: modelLease, Limit: limit})
+	require.NoError(rt, err)
+	var want []int64
+	for _, r := range m.runs {
+		if r.status == webtrigger.RunQueued && len(want) < limit {
+			want = append(want, r.id)
+			c := claimed[len(want)-1]
+			require.NotEqual(rt, r.lease.Token, c.Lease.Token, "a token is never used again")
+			r.status, r.lease, r.expires, r.batch = webtrigger.RunRunning, c.Lease, m.clock.now.Add(modelLease), 0
+			r.attempts++
+			r.events++
+		}
+	}
+	require.Len(rt, claimed, len(want))
+	for i, c := range claimed {
+		require.Equal(rt, want[i], c.Run.ID, "oldest first")
+	}
+}
+
+func (m *machine) renew(rt *rapid.T) {
+	r := m.pick(rt)
+	renewals, err := m.b.store.RenewLeases(m.b.ctx, []webtrigger.Lease{{RunID: r.id, Token: r.lease.Token}}, modelLease)
+	require.NoError(rt, err)
+	require.Equal(rt, m.held(r), renewals[0].Held)
+	if renewals[0].Held {
+		require.Equal(rt, r.stopped != "", renewals[0].Stop != nil)
+		r.expires = m.clock.now.Add(modelLease)
+	}
+}
+
+func (m *machine) append(rt *rapid.T) {
+	r := m.pick(rt)
+	number := r.batch + int64(rapid.IntRange(0, 1).Draw(rt, "new"))
+	if number == 0 {
+		number = 1
+	}
+	err := m.b.store.AppendEvents(m.b.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token},
+		webtrigger.EventBatch{Number: number, Events: []webtrigger.NewEvent{{Type: "x_step", Payload: []byte(`{}`)}}})
+	if !m.held(r) {
+		require.ErrorIs(rt, err, webtrigger.ErrLeaseLost)
+		return
+	}
+	require.NoError(rt, err)
+	if number > r.batch {
+		r.batch = number
+		r.events++
+	}
+}
+
+func (m *machine) finish(rt *rapid.T) {
+	r := m.pick(rt)
+	status := rapid.SampledFrom([]webtrigger.RunStatus{webtrigger.RunCompleted, webtrigger.RunFailed}).Draw(rt, "status")
+	_, err := m.b.store.FinishRun(m.b.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token},
+		webtrigger.Finish{Outcome: webtrigger.Outcome{Status: status, ErrorMessage: "why"}})
+	if !m.held(r) {
+		require.ErrorIs(rt, err, webtrigger.ErrLeaseLost)
+		return
+	}
+	require.NoError(rt, err)
+	m.end(r, status)
+}
+
+func (m *machine) requeue(rt *rapid.T) {
+	r := m.pick(rt)
+	_, err := m.b.store.RequeueRun(m.b.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token}, webtrigger.EventBatch{})
+	switch {
+	case !m.held(r):
+		require.ErrorIs(rt, err, webtrigger.ErrLeaseLost)
+	case r.stopped != "":
+		require.NoError(rt, err)
+		m.end(r, "")
+	default:
+		require.NoError(rt, err)
+		r.status = webtrigger.RunQueued
+		r.attempts--
+		r.events++
+	}
+}
+
+func (m *machine) cancel(rt *rapid.T) {
+	r := m.pick(rt)
+	_, err := m.b.svc.CancelRun(m.b.ctx, r.id, "by hand")
+	require.NoError(rt, err)
+	switch {
+	case r.status.Terminal() || r.stopped != "":
+		return
+	case r.status == webtrigger.RunQueued:
+		r.events++
+		m.end(r, webtrigger.RunCancelled)
+	default:
+		r.events++
+		r.stopped = webtrigger.RunCancelled
+	}
+}
+
+func (m *machine) sweep(rt *rapid.T) {
+	swept, err := m.b.store.SweepRuns(m.b.ctx, webtrigger.Sweep{MaxAttempts: modelAttempts, Limit: 100})
+	require.NoError(rt, err)
+	n := 0
+	for _, r := range m.runs {
+		if r.status != webtrigger.RunRunning || m.held(r) {
+			continue
+		}
+		n++
+		if r.stopped == "" && r.attempts < modelAttempts {
+			r.status = webtrigger.RunQueued
+			r.events++
+			continue
+		}
+		m.end(r, webtrigger.RunTimedOut)
+	}
+	require.Len(rt, swept, n)
+}
+
+// compare holds the store against the model after every step.
+func (m *machine) compare(rt *rapid.T) {
+	for _, r := range m.runs {
+		run := m.b.run(r.id)
+		require.Equal(rt, r.status, run.Status)
+		require.Equal(rt, r.attempts, run.Attempts)
+		events := m.b.events(run)
+		require.Len(rt, events, r.events)
+		ends := slices.DeleteFunc(slices.Clone(events), func(e string) bool { return !webtrigger.EventType(e).Terminal() })
+		if r.status.Terminal() {
+			require.Equal(rt, []string{"run_" + string(r.status)}, ends)
+			require.Equal(rt, ends[0], events[len(events)-1])
+		} else {
+			require.Empty(rt, ends)
+		}
+	}
+}

@@ -1,0 +1,191 @@
+package storetest
+
+import (
+	"encoding/json"
+	"slices"
+	"sync"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// Claims: queued runs are taken oldest first and each exactly once among all
+// callers. Taking makes a run running, counts an attempt, stamps its start,
+// draws a higher token and stores run_started.
+func claimRules() []rule {
+	claim := func(b *rig, runID int64) []webtrigger.ClaimedRun {
+		b.t.Helper()
+		claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 10, RunID: runID})
+		b.NoError(err)
+		return claimed
+	}
+	return []rule{
+		{"an empty queue gives nothing", func(b *rig) {
+			b.Empty(b.claim(10))
+		}},
+		{"a claim takes the oldest runs, oldest first, up to its limit", func(b *rig) {
+			var ids []int64
+			for range 5 {
+				ids = append(ids, b.accept().ID)
+			}
+			b.Equal(ids[:2], each(b.claim(2), claimedID))
+			b.Equal(ids[2:4], each(b.claim(2), claimedID))
+			b.Equal(ids[4:], each(b.claim(2), claimedID))
+			b.Empty(b.claim(2))
+		}},
+		{"a taken run is running, with one more attempt, a start and run_started", func(b *rig) {
+			queued := b.accept()
+			b.past(queued.CreatedAt)
+			run := b.take(queued.ID, long).Run
+			b.True(run.StartedAt.After(run.CreatedAt))
+			want := queued
+			want.Status, want.Attempts, want.StartedAt = webtrigger.RunRunning, 1, run.StartedAt
+			b.Equal(want, run)
+			b.Equal(want, b.run(run.ID))
+			events := b.events(run)
+			b.Len(events, 2)
+			b.tells(webtrigger.StartedEvent(1), events[1])
+			b.holdsLog(run)
+		}},
+		{"a claim brings the input byte for byte", func(b *rig) {
+			want := webtrigger.RunInput{Subject: " S ", Message: "M\n", Context: json.RawMessage(`{ "b":1e22, "a":-0 }`), Metadata: json.RawMessage(`null`)}
+			b.accept(func(t *webtrigger.NewTrigger) { t.Input = want })
+			claimed := b.claim(1)
+			b.Len(claimed, 1)
+			b.Equal(want, claimed[0].Input)
+			b.Equal(claimed[0].Run.ID, claimed[0].Lease.RunID)
+		}},
+		{"a claim of many brings each run its own input, task and lease", func(b *rig) {
+			task := b.task(assistant)
+			b.accept(saying("1"))
+			b.accept(saying("2"), doing(&task))
+			b.accept(saying("3"), of(stranger))
+			for i, claimed := range b.claim(10) {
+				b.Equal(string(rune('1'+i)), claimed.Input.Message)
+				b.Equal(claimed.Run.ID, claimed.Lease.RunID)
+				b.Equal(i == 1, claimed.Run.Task != nil)
+				b.append(claimed.Lease, steps(1, 1))
+				b.holdsLog(claimed.Run)
+			}
+		}},
+		{"a claim of one run takes that run, out of turn", func(b *rig) {
+			first, second := b.accept(), b.accept()
+			b.Equal([]int64{second.ID}, each(claim(b, second.ID), claimedID))
+			b.Equal([]int64{first.ID}, each(b.claim(10), claimedID))
+		}},
+		{"a claim of one run takes no other in its place", func(b *rig) {
+			b.accept()
+			running, ended, cancelled := b.start().Run, b.complete(), b.stop(b.accept().ID, webtrigger.CancelStop(""))
+			for _, id := range []int64{running.ID, ended.ID, cancelled.ID, absent} {
+				b.Empty(claim(b, id))
+			}
+			b.Len(b.claim(10), 1)
+		}},
+		{"runs that run or have ended are not taken, and are left as they are", func(b *rig) {
+			running, ended, cancelled := b.start().Run, b.complete(), b.stop(b.accept().ID, webtrigger.CancelStop(""))
+			for _, run := range []webtrigger.Run{running, ended, cancelled} {
+				b.changesNothing(run.ID, func() { b.Empty(b.claim(10)) })
+			}
+		}},
+		{"a run whose lease has expired is not taken before it is swept", func(b *rig) {
+			run := b.strand().Run
+			b.Empty(b.claim(10))
+			b.Empty(claim(b, run.ID))
+		}},
+		{"every taking of a run draws a higher token", func(b *rig) {
+			run := b.accept()
+			var tokens []int64
+			for range 4 {
+				lease := b.take(run.ID, long).Lease
+				tokens = append(tokens, lease.Token)
+				b.requeue(lease)
+			}
+			b.Positive(tokens[0])
+			b.IsIncreasing(tokens)
+		}},
+		{"attempts are counted and the start is that of the latest", func(b *rig) {
+			first := b.strand().Run
+			b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 3}), 1)
+			second := b.take(first.ID, long).Run
+			b.Equal(1, first.Attempts)
+			b.Equal(2, second.Attempts)
+			b.True(second.StartedAt.After(first.StartedAt))
+			b.Equal(first.CreatedAt, second.CreatedAt)
+			events := b.events(second)
+			b.tells(webtrigger.StartedEvent(2), events[len(events)-1])
+		}},
+		{"of many claims of one run one takes it", func(b *rig) {
+			for range 10 {
+				run := b.accept()
+				var mu sync.Mutex
+				taken := 0
+				b.all(b.together(16, func(int) error {
+					claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 5, RunID: run.ID})
+					mu.Lock()
+					defer mu.Unlock()
+					taken += len(claimed)
+					return err
+				}))
+				b.Equal(1, taken)
+				b.Len(b.events(run), 2)
+			}
+		}},
+		{"200 runs are taken once each by 12 claimers", func(b *rig) {
+			b.takenOnce(12, 7)
+		}},
+		{"200 runs are taken once each by 16 claimers, one at a time", func(b *rig) {
+			b.takenOnce(16, 1)
+		}},
+		{"runs that are accepted while others are claimed are taken once each", func(b *rig) {
+			const n = 100
+			var mu sync.Mutex
+			var taken []int64
+			b.all(b.together(16, func(i int) error {
+				for range n / 8 {
+					if i%2 == 0 {
+						if _, err := b.store.CreateTrigger(b.ctx, trigger()); err != nil {
+							return err
+						}
+						continue
+					}
+					claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 3})
+					if err != nil {
+						return err
+					}
+					mu.Lock()
+					taken = append(taken, each(claimed, claimedID)...)
+					mu.Unlock()
+				}
+				return nil
+			}))
+			taken = append(taken, each(b.claim(200), claimedID)...)
+			b.Len(taken, n/8*8)
+			slices.Sort(taken)
+			b.Len(slices.Compact(taken), n/8*8)
+		}},
+	}
+}
+
+// takenOnce lets claimers empty a queue of 200 runs at the same time.
+func (b *rig) takenOnce(claimers, limit int) {
+	b.t.Helper()
+	const runs = 200
+	b.all(b.together(8, func(int) error {
+		for range runs / 8 {
+			if _, err := b.store.CreateTrigger(b.ctx, trigger()); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	taken := drain(b, claimers, runs, func() ([]webtrigger.ClaimedRun, error) {
+		return b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: limit})
+	})
+	seen := make(map[int64]bool)
+	for _, claimed := range taken {
+		b.False(seen[claimed.Run.ID])
+		seen[claimed.Run.ID] = true
+		b.Equal(1, claimed.Run.Attempts)
+		b.Len(b.events(claimed.Run), 2)
+	}
+	b.Len(seen, runs)
+}

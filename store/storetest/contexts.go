@@ -1,0 +1,243 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// A call whose context has ended before it started writes nothing and returns an
+// error that wraps the context's. Watch, which lives until its context ends, has
+// its own rules.
+func contextRules() []rule {
+	var rules []rule
+	for _, c := range calls() {
+		rules = append(rules, rule{c.name + " of an ended context does nothing", func(b *rig) {
+			s := b.stage()
+			before := b.world(s)
+			cancelled, cancel := context.WithCancel(b.ctx)
+			cancel()
+			b.ErrorIs(c.call(cancelled, b.store, s), context.Canceled)
+			expired, cancel := context.WithDeadline(b.ctx, time.Unix(1, 0))
+			defer cancel()
+			b.ErrorIs(c.call(expired, b.store, s), context.DeadlineExceeded)
+			caused, end := context.WithCancelCause(b.ctx)
+			end(errors.New("the host's own reason"))
+			b.ErrorIs(c.call(caused, b.store, s), context.Canceled)
+			b.Equal(before, b.world(s))
+			b.Equal([]int64{s.owed.ID}, each(b.leased(10, long), func(d webtrigger.OwedDelivery) int64 { return d.Delivery.ID }))
+			b.NoError(c.call(b.ctx, b.store, s), "the suite's own: the call is good under a live context")
+		}})
+	}
+	return rules
+}
+
+// stage is a store in which every call has something to do.
+type stage struct {
+	key       webtrigger.APIKey
+	hash      webtrigger.KeyHash
+	task      webtrigger.TaskDefinition
+	queued    webtrigger.Run
+	running   webtrigger.ClaimedRun
+	stranded  webtrigger.ClaimedRun
+	completed webtrigger.Run
+
+	owed      webtrigger.Delivery // pending, nobody holds it
+	leased    webtrigger.OwedDelivery
+	sending   webtrigger.OwedDelivery
+	delivered webtrigger.OwedDelivery
+}
+
+func (b *rig) stage() *stage {
+	b.t.Helper()
+	s := &stage{completed: b.complete(owing)}
+	s.delivered = b.deliver()
+	b.complete(owing)
+	s.sending = b.begin()
+	b.complete(owing)
+	s.leased = b.lease(long)
+	s.owed = b.deliveries(b.complete(owing).ID)[0]
+	s.key, s.hash = b.key(assistant)
+	s.task = b.task(assistant)
+	s.stranded = b.strand()
+	s.running = b.start()
+	s.queued = b.accept(keyed("key", 1, long))
+	return s
+}
+
+// world is all that can be read of a stage.
+type world struct {
+	Channel    webtrigger.ChannelSettings
+	Assistants []string
+	Keys       []webtrigger.APIKey
+	Tasks      []webtrigger.TaskDefinition
+	Runs       []record
+}
+
+func (b *rig) world(s *stage) (w world) {
+	b.t.Helper()
+	page := webtrigger.Page{Limit: 100}
+	var errs [5]error
+	w.Channel, errs[0] = b.store.Channel(b.ctx, assistant)
+	w.Assistants, errs[1] = b.store.Assistants(b.ctx, "", 100)
+	w.Keys, errs[2] = b.store.Keys(b.ctx, assistant, page)
+	w.Tasks, errs[3] = b.store.Tasks(b.ctx, assistant, page)
+	runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{Page: page})
+	errs[4] = err
+	b.all(errs[:])
+	for _, run := range runs {
+		w.Runs = append(w.Runs, b.record(run.ID))
+	}
+	b.Len(w.Runs, 7)
+	return w
+}
+
+type call struct {
+	name string
+	call func(ctx context.Context, store webtrigger.Store, s *stage) error
+}
+
+// calls is every method of every role but Watch.
+func calls() []call {
+	page := webtrigger.Page{Limit: 10}
+	return []call{
+		{"Ping", func(ctx context.Context, store webtrigger.Store, _ *stage) error { return store.Ping(ctx) }},
+		{"Channel", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.Channel(ctx, assistant))
+		}},
+		{"SetChannel", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return store.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: assistant, Enabled: true})
+		}},
+		{"Assistants", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.Assistants(ctx, "", 10))
+		}},
+		{"CreateKey", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.CreateKey(ctx, webtrigger.NewKey{AssistantID: assistant, Name: "New", Prefix: "0123abcd", Hash: newHash()}))
+		}},
+		{"Key", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Key(ctx, s.key.ID))
+		}},
+		{"Keys", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.Keys(ctx, assistant, page))
+		}},
+		{"RevokeKey", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.RevokeKey(ctx, s.key.ID))
+		}},
+		{"Authenticate", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Authenticate(ctx, s.hash, s.queued.ConversationID))
+		}},
+		{"CreateTask", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.CreateTask(ctx, definition(assistant)))
+		}},
+		{"Task", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Task(ctx, s.task.ID))
+		}},
+		{"Tasks", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.Tasks(ctx, assistant, page))
+		}},
+		{"UpdateTask", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			task := s.task
+			task.Name = "New"
+			return second(store.UpdateTask(ctx, task))
+		}},
+		{"DeleteTask", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return store.DeleteTask(ctx, s.task.ID)
+		}},
+		{"CreateTrigger", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.CreateTrigger(ctx, trigger(taking(long), keyed("new", 1, long))))
+		}},
+		{"a replaying CreateTrigger", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.CreateTrigger(ctx, trigger(keyed("key", 1, long))))
+		}},
+		{"Replay", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.Replay(ctx, assistant, *use("key", 1, long)))
+		}},
+		{"Run", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Run(ctx, s.queued.ID))
+		}},
+		{"RunByKey", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.RunByKey(ctx, s.queued.Key))
+		}},
+		{"Runs", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.Runs(ctx, webtrigger.RunQuery{Page: page}))
+		}},
+		{"RunInput", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.RunInput(ctx, s.queued.ID))
+		}},
+		{"Conversation", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Conversation(ctx, s.queued.ConversationID))
+		}},
+		{"Messages", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Messages(ctx, s.queued.ConversationID, 0, 10))
+		}},
+		{"RequestStop of a queued run", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.RequestStop(ctx, s.queued.ID, webtrigger.CancelStop(""), nil))
+		}},
+		{"RequestStop of a running run", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.RequestStop(ctx, s.running.Run.ID, webtrigger.CancelStop(""), nil))
+		}},
+		{"RequestStop under a lease", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.RequestStop(ctx, s.running.Run.ID, webtrigger.DeadlineStop(), &s.running.Lease))
+		}},
+		{"ClaimRuns", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.ClaimRuns(ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 10}))
+		}},
+		{"ClaimRuns of one run", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.ClaimRuns(ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 1, RunID: s.queued.ID}))
+		}},
+		{"RenewLeases", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.RenewLeases(ctx, []webtrigger.Lease{s.running.Lease}, long))
+		}},
+		{"AppendEvents", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return store.AppendEvents(ctx, s.running.Lease, steps(1, 2))
+		}},
+		{"FinishRun", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.FinishRun(ctx, s.running.Lease, webtrigger.Finish{Outcome: completed("Result"), Events: steps(1, 2)}))
+		}},
+		{"RequeueRun", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.RequeueRun(ctx, s.running.Lease, steps(1, 2)))
+		}},
+		{"SweepRuns", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.SweepRuns(ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 10, Audit: true}))
+		}},
+		{"Events", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Events(ctx, webtrigger.EventQuery{ConversationID: s.queued.ConversationID, Limit: 10}))
+		}},
+		{"LastEventIDs", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.LastEventIDs(ctx, []int64{s.queued.ConversationID}))
+		}},
+		{"LeaseDeliveries", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.LeaseDeliveries(ctx, webtrigger.DeliveryClaim{Lease: long, Limit: 10}))
+		}},
+		{"BeginDelivery", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return store.BeginDelivery(ctx, s.leased.Lease)
+		}},
+		{"FinishDelivery", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return store.FinishDelivery(ctx, s.sending.Lease, delivered())
+		}},
+		{"SweepDeliveries", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.SweepDeliveries(ctx, time.Microsecond, 10))
+		}},
+		{"Delivery", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Delivery(ctx, s.owed.ID))
+		}},
+		{"Deliveries", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Deliveries(ctx, s.completed.ID))
+		}},
+		{"Redeliver", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Redeliver(ctx, s.delivered.Delivery.ID))
+		}},
+	}
+}
+
+// second is the error of a call that returns something besides. What it returns
+// is not looked at.
+func second[T any](_ T, err error) error {
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+package storetest
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// The terminal transition happens exactly once per run and is one: outcome, last
+// events, messages, the result's message, the terminal event, the completion
+// time and the owed callback.
+func finishRules() []rule {
+	outcomes := []struct {
+		name    string
+		outcome webtrigger.Outcome
+	}{
+		{"completed", webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: "Result"}},
+		{"completed with an empty result", webtrigger.Outcome{Status: webtrigger.RunCompleted}},
+		{"completed with usage", webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: "{}",
+			Usage: &webtrigger.Usage{InputTokens: 1 << 40, OutputTokens: 7}}},
+		{"completed with usage of nothing", webtrigger.Outcome{Status: webtrigger.RunCompleted, Usage: &webtrigger.Usage{}}},
+		{"failed", webtrigger.Outcome{Status: webtrigger.RunFailed, ErrorMessage: "Broken."}},
+		{"failed with a detail and usage", webtrigger.Outcome{Status: webtrigger.RunFailed, StatusDetail: "interrupted by shutdown",
+			ErrorMessage: "The run was interrupted.", Usage: &webtrigger.Usage{InputTokens: 3}}},
+		{"cancelled", webtrigger.Outcome{Status: webtrigger.RunCancelled}},
+		{"cancelled for a reason", webtrigger.Outcome{Status: webtrigger.RunCancelled, StatusDetail: "no longer needed"}},
+		{"timed out", webtrigger.HeartbeatTimeout()},
+	}
+	var rules []rule
+	for _, x := range outcomes {
+		rules = append(rules, rule{"a run ends " + x.name, func(b *rig) {
+			run := b.start(owing)
+			ended := b.finish(run.Lease, x.outcome)
+			b.ends(x.outcome, ended)
+			want := run.Run
+			want.Status, want.StatusDetail, want.ErrorMessage = x.outcome.Status, x.outcome.StatusDetail, x.outcome.ErrorMessage
+			want.Result, want.Usage, want.CompletedAt = x.outcome.Result, x.outcome.Usage, ended.CompletedAt
+			b.Equal(want, ended, "nothing else has changed")
+			b.owesOne(ended)
+			b.Equal(x.outcome.Status == webtrigger.RunCompleted, len(b.messages(ended.ConversationID)) == 2)
+		}})
+	}
+	return append(rules,
+		rule{"the last events come before the terminal one", func(b *rig) {
+			run := b.start()
+			b.append(run.Lease, steps(1, 2))
+			batch := steps(2, 3)
+			ended, err := b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: failed("Broken."), Events: batch})
+			b.NoError(err)
+			events := b.events(ended)
+			b.Len(events, 8)
+			for i, e := range batch.Events {
+				b.tells(e, events[4+i])
+			}
+			b.ends(failed("Broken."), ended)
+		}},
+		rule{"messages are stored in order and the result comes after them", func(b *rig) {
+			run := b.start()
+			ended, err := b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed("Result"), Messages: []webtrigger.NewMessage{
+				{Role: webtrigger.RoleAssistant, Content: "I look."}, {Role: webtrigger.RoleTool, Content: "found"}, {Role: webtrigger.RoleUser, Content: ""}}})
+			b.NoError(err)
+			messages := b.messages(ended.ConversationID)
+			b.Equal([]string{"Message", "I look.", "found", "", "Result"}, each(messages, content))
+			b.Equal([]webtrigger.Role{"user", "assistant", "tool", "user", "assistant"},
+				each(messages, func(m webtrigger.Message) webtrigger.Role { return m.Role }))
+			for i, m := range messages {
+				b.Equal([]int64{ended.ID, ended.ConversationID}, []int64{m.RunID, m.ConversationID})
+				b.True(i == 0 || m.ID > messages[i-1].ID)
+			}
+		}},
+		rule{"a run that does not complete keeps its messages and has no result message", func(b *rig) {
+			ended, err := b.store.FinishRun(b.ctx, b.start().Lease, webtrigger.Finish{Outcome: failed("Broken."),
+				Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: "found"}}})
+			b.NoError(err)
+			b.Equal([]string{"Message", "found"}, each(b.messages(ended.ConversationID), content))
+		}},
+		rule{"an empty result is a message too", func(b *rig) {
+			ended := b.finish(b.start().Lease, completed(""))
+			messages := b.messages(ended.ConversationID)
+			b.Len(messages, 2)
+			b.Equal(webtrigger.RoleAssistant, messages[1].Role)
+			b.Empty(messages[1].Content)
+		}},
+		rule{"a callback is owed with the end of a run that has a URL, and not before", func(b *rig) {
+			run := b.start(owing)
+			b.append(run.Lease, steps(1, 1))
+			b.Empty(b.deliveries(run.Run.ID))
+			b.owesOne(b.finish(run.Lease, completed("Result")))
+		}},
+		rule{"a run without a URL owes nothing", func(b *rig) {
+			b.Empty(b.deliveries(b.complete().ID))
+			b.Empty(b.leased(10, long))
+		}},
+		rule{"a run that has ended is not finished again", func(b *rig) {
+			run := b.start(owing)
+			b.finish(run.Lease, completed("Result"))
+			b.changesNothing(run.Run.ID, func() {
+				for _, outcome := range []webtrigger.Outcome{completed("Result"), failed("Broken.")} {
+					_, err := b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: outcome})
+					b.leaseLost(err)
+				}
+			})
+		}},
+		rule{"of simultaneous finishes one is it", func(b *rig) {
+			for range 10 {
+				run := b.start(owing)
+				errs := b.together(16, func(i int) error {
+					_, err := b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed(string(rune('A' + i))),
+						Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: string(rune('A' + i))}}})
+					return err
+				})
+				b.Equal(1, b.succeeded(errs, webtrigger.ErrLeaseLost))
+				ended := b.run(run.Run.ID)
+				b.Nil(errs[ended.Result[0]-'A'])
+				b.Equal([]string{"Message", ended.Result, ended.Result}, each(b.messages(ended.ConversationID), content))
+				b.holdsLog(ended)
+				b.owesOne(ended)
+			}
+		}},
+		rule{"finish and requeue at once: the run ends or waits, never both", func(b *rig) {
+			for range 10 {
+				run := b.start(owing)
+				errs := b.together(2, func(i int) (err error) {
+					if i == 0 {
+						_, err = b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed("Result")})
+					} else {
+						_, err = b.store.RequeueRun(b.ctx, run.Lease, webtrigger.EventBatch{})
+					}
+					return err
+				})
+				b.Equal(1, b.succeeded(errs, webtrigger.ErrLeaseLost))
+				after := b.run(run.Run.ID)
+				b.Equal(errs[0] == nil, after.Status == webtrigger.RunCompleted)
+				b.Equal(errs[1] == nil, after.Status == webtrigger.RunQueued)
+				b.holdsLog(after)
+			}
+		}},
+		rule{"simultaneous ends of many runs are stored each under its run", func(b *rig) {
+			runs := make([]webtrigger.ClaimedRun, 48)
+			for i := range runs {
+				runs[i] = b.start(owing)
+			}
+			ended := make([]webtrigger.Run, len(runs))
+			b.all(b.together(len(runs), func(i int) (err error) {
+				ended[i], err = b.store.FinishRun(b.ctx, runs[i].Lease, webtrigger.Finish{
+					Outcome: completed(runs[i].Run.Key), Events: steps(1, i%3)})
+				return err
+			}))
+			for i, run := range ended {
+				b.Equal(runs[i].Run.ID, run.ID)
+				b.Len(b.events(run), 3+i%3)
+				b.ends(completed(runs[i].Run.Key), run)
+				b.owesOne(run)
+			}
+		}},
+		rule{"the end of one run leaves the others of its conversation as they are", func(b *rig) {
+			one := b.start()
+			two := b.start(in(one.Run.ConversationID))
+			b.finish(one.Lease, completed("Result"))
+			b.Equal(two.Run, b.run(two.Run.ID))
+			b.ends(failed("Broken."), b.finish(two.Lease, failed("Broken.")))
+			b.ends(completed("Result"), b.run(one.Run.ID))
+		}},
+		rule{"a finish of everything at its largest is stored whole", func(b *rig) {
+			run := b.start(owing)
+			large := strings.Repeat("é<&>\n", 1<<20/6)
+			batch := steps(1, 50)
+			for i := range batch.Events {
+				batch.Events[i].Payload = json.RawMessage(`{"text":"` + strings.Repeat("x", 20_000) + `"}`)
+			}
+			ended, err := b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed(large), Events: batch,
+				Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: large}, {Role: webtrigger.RoleTool, Content: "x"}}})
+			b.NoError(err)
+			b.Equal([]string{"Message", large, "x", large}, each(b.messages(ended.ConversationID), content))
+			b.exact(batch.Events[49].Payload, b.events(ended)[51].Payload)
+			b.ends(completed(large), ended)
+		}},
+	)
+}
+
+// owesOne holds an ended run to owe one callback that nobody has begun.
+func (b *rig) owesOne(run webtrigger.Run) {
+	b.t.Helper()
+	deliveries := b.deliveries(run.ID)
+	b.Len(deliveries, 1)
+	d := deliveries[0]
+	b.Positive(d.ID)
+	b.Equal(webtrigger.Delivery{
+		ID: d.ID, RunID: run.ID, RunKey: run.Key, ConversationID: run.ConversationID, AssistantID: run.AssistantID,
+		URL: run.CallbackURL, State: webtrigger.DeliveryPending, CreatedAt: d.CreatedAt,
+	}, d)
+}

@@ -1,0 +1,219 @@
+package storetest
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// API keys: stored by hash, unique by hash, never forgotten. Authenticate knows
+// live keys only, tells what they may see at that instant, and sees every
+// revocation that returned before it was called.
+func keyRules() []rule {
+	return append(storedKeyRules(), grantRules()...)
+}
+
+func storedKeyRules() []rule {
+	return []rule{
+		{"a key comes back as it was created", func(b *rig) {
+			expires := b.now().Add(time.Hour)
+			created, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{
+				AssistantID: assistant, Name: "Zapier", Prefix: "89abcdef", Hash: newHash(), ExpiresAt: expires})
+			b.NoError(err)
+			b.Positive(created.ID)
+			b.Equal(webtrigger.APIKey{ID: created.ID, AssistantID: assistant, Name: "Zapier", Prefix: "89abcdef",
+				CreatedAt: created.CreatedAt, ExpiresAt: expires}, created)
+			read, err := b.store.Key(b.ctx, created.ID)
+			b.NoError(err)
+			b.Equal(created, read)
+		}},
+		{"an absent key is not found", func(b *rig) {
+			_, err := b.store.Key(b.ctx, absent)
+			b.notFound(err)
+			_, err = b.store.RevokeKey(b.ctx, absent)
+			b.notFound(err)
+		}},
+		{"a hash that is taken is a conflict, for any assistant", func(b *rig) {
+			_, hash := b.key(assistant)
+			for _, id := range []string{assistant, stranger} {
+				_, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{AssistantID: id, Name: "Name", Prefix: "0123abcd", Hash: hash})
+				b.conflict(err)
+			}
+			keys, err := b.store.Keys(b.ctx, stranger, webtrigger.Page{Limit: 10})
+			b.NoError(err)
+			b.Empty(keys)
+		}},
+		{"the hash of a revoked key stays taken", func(b *rig) {
+			key, hash := b.key(assistant)
+			_, err := b.store.RevokeKey(b.ctx, key.ID)
+			b.NoError(err)
+			_, err = b.store.CreateKey(b.ctx, webtrigger.NewKey{AssistantID: assistant, Name: "Name", Prefix: "0123abcd", Hash: hash})
+			b.conflict(err)
+		}},
+		{"of simultaneous keys with one hash one is created", func(b *rig) {
+			hash := newHash()
+			errs := b.together(16, func(int) error {
+				_, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{AssistantID: assistant, Name: "Name", Prefix: "0123abcd", Hash: hash})
+				return err
+			})
+			b.Equal(1, b.succeeded(errs, webtrigger.ErrConflict))
+			keys, err := b.store.Keys(b.ctx, assistant, webtrigger.Page{Limit: 100})
+			b.NoError(err)
+			b.Len(keys, 1)
+		}},
+		{"keys are listed newest first, page by page", func(b *rig) {
+			var created []webtrigger.APIKey
+			for range 5 {
+				b.key(stranger)
+				key, _ := b.key(assistant)
+				created = append([]webtrigger.APIKey{key}, created...)
+			}
+			read := func(page webtrigger.Page) ([]webtrigger.APIKey, error) { return b.store.Keys(b.ctx, assistant, page) }
+			b.Equal(created, pages(b, keyID, read))
+		}},
+		{"ids of keys rise", func(b *rig) {
+			first, _ := b.key(assistant)
+			second, _ := b.key(stranger)
+			b.Greater(second.ID, first.ID)
+		}},
+		{"revoking stamps the key and keeps the first time", func(b *rig) {
+			key, _ := b.key(assistant)
+			first, err := b.store.RevokeKey(b.ctx, key.ID)
+			b.NoError(err)
+			b.False(first.RevokedAt.Before(key.CreatedAt))
+			b.past(first.RevokedAt)
+			again, err := b.store.RevokeKey(b.ctx, key.ID)
+			b.NoError(err)
+			b.Equal(first, again)
+			key.RevokedAt = first.RevokedAt
+			b.Equal(key, again, "nothing but the revocation has changed")
+		}},
+		{"revoked and expired keys can be read", func(b *rig) {
+			key, _ := b.key(assistant)
+			_, err := b.store.RevokeKey(b.ctx, key.ID)
+			b.NoError(err)
+			expired, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{
+				AssistantID: assistant, Name: "Name", Prefix: "0123abcd", Hash: newHash(), ExpiresAt: b.now().Add(-time.Hour)})
+			b.NoError(err)
+			_, err = b.store.Key(b.ctx, expired.ID)
+			b.NoError(err)
+			keys, err := b.store.Keys(b.ctx, assistant, webtrigger.Page{Limit: 10})
+			b.NoError(err)
+			b.Equal([]int64{expired.ID, key.ID}, each(keys, keyID))
+			b.False(keys[1].RevokedAt.IsZero())
+		}},
+	}
+}
+
+func grantRules() []rule {
+	return []rule{
+		{"a key is known by its hash and comes with the settings of now", func(b *rig) {
+			b.key(assistant)
+			key, hash := b.key(assistant)
+			grant, err := b.store.Authenticate(b.ctx, hash, 0)
+			b.NoError(err)
+			b.Equal(webtrigger.Grant{Key: key, Channel: webtrigger.ChannelSettings{AssistantID: assistant}}, grant)
+
+			settings := webtrigger.ChannelSettings{AssistantID: assistant, Enabled: true, AllowCallbackURLs: true}
+			b.NoError(b.store.SetChannel(b.ctx, settings))
+			grant, err = b.store.Authenticate(b.ctx, hash, 0)
+			b.NoError(err)
+			b.Equal(settings, grant.Channel)
+		}},
+		{"an unknown key is not found", func(b *rig) {
+			_, hash := b.key(assistant)
+			hash[31] ^= 1
+			_, err := b.store.Authenticate(b.ctx, hash, 0)
+			b.notFound(err)
+		}},
+		{"a revoked key is not found, others still are", func(b *rig) {
+			revoked, hash := b.key(assistant)
+			_, other := b.key(assistant)
+			_, err := b.store.RevokeKey(b.ctx, revoked.ID)
+			b.NoError(err)
+			_, err = b.store.Authenticate(b.ctx, hash, 0)
+			b.notFound(err)
+			_, err = b.store.Authenticate(b.ctx, other, 0)
+			b.NoError(err)
+		}},
+		{"a key expires by the store's clock, and not before", func(b *rig) {
+			expires := b.now().Add(200 * time.Millisecond)
+			hash := newHash()
+			_, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{
+				AssistantID: assistant, Name: "Name", Prefix: "0123abcd", Hash: hash, ExpiresAt: expires})
+			b.NoError(err)
+			b.eventually(func() bool {
+				_, err = b.store.Authenticate(b.ctx, hash, 0)
+				return err != nil
+			})
+			b.notFound(err)
+			b.False(b.now().Before(expires))
+		}},
+		{"a key without expiry and one with a late one live", func(b *rig) {
+			for _, expires := range []time.Time{{}, b.now().Add(time.Hour)} {
+				hash := newHash()
+				_, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{
+					AssistantID: assistant, Name: "Name", Prefix: "0123abcd", Hash: hash, ExpiresAt: expires})
+				b.NoError(err)
+				_, err = b.store.Authenticate(b.ctx, hash, 0)
+				b.NoError(err)
+			}
+		}},
+		{"a key sees the first run of its assistant's conversation as it is now", func(b *rig) {
+			_, hash := b.key(assistant)
+			first := b.start()
+			b.complete(in(first.Run.ConversationID))
+			grant, err := b.store.Authenticate(b.ctx, hash, first.Run.ConversationID)
+			b.NoError(err)
+			b.NotNil(grant.Run)
+			b.Equal(first.Run, *grant.Run)
+
+			ended := b.finish(first.Lease, completed("Result"))
+			grant, err = b.store.Authenticate(b.ctx, hash, first.Run.ConversationID)
+			b.NoError(err)
+			b.Equal(ended, *grant.Run)
+		}},
+		{"a conversation of another assistant, or none, gives a key no run", func(b *rig) {
+			key, hash := b.key(assistant)
+			foreign := b.accept(of(stranger))
+			for _, id := range []int64{foreign.ConversationID, absent} {
+				grant, err := b.store.Authenticate(b.ctx, hash, id)
+				b.NoError(err)
+				b.Equal(key, grant.Key)
+				b.Nil(grant.Run)
+			}
+		}},
+		{"a revocation that has returned is seen by every call after it", func(b *rig) {
+			for range 15 {
+				key, hash := b.key(assistant)
+				var revoked, stop atomic.Bool
+				var late, wrong atomic.Int64
+				var callers sync.WaitGroup
+				for range 8 {
+					callers.Go(func() {
+						for last := false; !last; {
+							last = stop.Load()
+							after := revoked.Load()
+							_, err := b.store.Authenticate(b.ctx, hash, 0)
+							if after {
+								late.Add(1)
+								if err == nil {
+									wrong.Add(1)
+								}
+							}
+						}
+					})
+				}
+				_, err := b.store.RevokeKey(b.ctx, key.ID)
+				revoked.Store(true)
+				stop.Store(true)
+				callers.Wait()
+				b.NoError(err)
+				b.Positive(late.Load())
+				b.Zero(wrong.Load())
+			}
+		}},
+	}
+}

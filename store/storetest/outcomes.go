@@ -1,0 +1,205 @@
+package storetest
+
+import (
+	"strings"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// How deliveries end: once each, from where the table of DeliveryStore allows it,
+// with all of the outcome kept. Unknown is an end that a late outcome replaces.
+func deliveryOutcomeRules() []rule {
+	answered := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered, HTTPStatus: 202,
+		Latency: 1234567 * time.Microsecond, Response: "{\"ok\": true}\n"}
+	refused := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 503,
+		Latency: time.Microsecond, Error: "status: the receiver did not answer with 2xx", Response: "busy"}
+	unreached := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, Error: "connect: refused"}
+	blocked := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryBlocked, Error: "the address is private"}
+
+	begun := []struct {
+		name    string
+		outcome webtrigger.DeliveryOutcome
+	}{
+		{"an answer is kept as it was", answered},
+		{"a bad answer is kept as it was", refused},
+		{"no answer is kept as none", unreached},
+		{"4 KiB of an answer are kept", webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered, HTTPStatus: 200,
+			Latency: 59*time.Second + 999999*time.Microsecond, Response: strings.Repeat("<é\r\n&\"\\\x01", 4096/9)}},
+	}
+	var rules []rule
+	for _, x := range begun {
+		rules = append(rules, rule{x.name, func(b *rig) {
+			b.complete(owing)
+			owed := b.begin()
+			sending := b.delivery(owed)
+			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, x.outcome))
+			b.deliveryEnded(x.outcome, sending)
+			b.Empty(b.leased(10, long))
+			b.Empty(b.loseTrackOfNone())
+		}})
+	}
+	return append(rules,
+		rule{"a delivery may end before it began, failed or blocked", func(b *rig) {
+			for _, outcome := range []webtrigger.DeliveryOutcome{unreached, blocked} {
+				b.complete(owing)
+				owed := b.lease(long)
+				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
+				b.True(b.delivery(owed).AttemptedAt.IsZero())
+				b.deliveryEnded(outcome, owed.Delivery)
+				b.leaseLost(b.store.BeginDelivery(b.ctx, owed.Lease))
+				b.Empty(b.leased(10, long))
+			}
+		}},
+		rule{"a delivery does not end before it began once its lease has expired", func(b *rig) {
+			b.complete(owing)
+			owed := b.lease(brief)
+			b.outlast(brief)
+			for _, outcome := range []webtrigger.DeliveryOutcome{unreached, blocked} {
+				b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
+			}
+			b.Equal(owed.Delivery, b.delivery(owed))
+			b.lease(long)
+		}},
+		rule{"a delivery that has begun may end when its lease has expired", func(b *rig) {
+			b.complete(owing)
+			owed := b.lease(fair)
+			b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+			b.outlast(fair)
+			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, answered))
+			b.Equal(webtrigger.DeliveryDelivered, b.delivery(owed).State)
+		}},
+		rule{"a delivery that has ended keeps its outcome", func(b *rig) {
+			for _, first := range []webtrigger.DeliveryOutcome{answered, refused, blocked} {
+				b.complete(owing)
+				owed := b.lease(long)
+				if first.State != webtrigger.DeliveryBlocked {
+					b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+				}
+				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, first))
+				ended := b.delivery(owed)
+				b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, unreached))
+				b.leaseLost(b.store.BeginDelivery(b.ctx, owed.Lease))
+				b.Equal(ended, b.delivery(owed))
+			}
+		}},
+		rule{"of simultaneous outcomes one is kept", func(b *rig) {
+			for range 10 {
+				b.complete(owing)
+				owed := b.begin()
+				errs := b.together(8, func(i int) error {
+					return b.store.FinishDelivery(b.ctx, owed.Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 500 + i})
+				})
+				b.Equal(1, b.succeeded(errs, webtrigger.ErrLeaseLost))
+				b.NoError(errs[b.delivery(owed).HTTPStatus-500])
+			}
+		}},
+		rule{"a delivery that stays sending for too long is unknown", func(b *rig) {
+			b.complete(owing)
+			owed := b.begin()
+			sending := b.delivery(owed)
+			b.outlast(brief)
+			swept, err := b.store.SweepDeliveries(b.ctx, brief, 10)
+			b.NoError(err)
+			want := sending
+			want.State = webtrigger.DeliveryUnknown
+			b.Equal([]webtrigger.Delivery{want}, swept)
+			b.Equal(want, b.delivery(owed))
+			b.Empty(b.leased(10, long), "nothing is sent again")
+			b.Empty(b.loseTrackOfNone())
+		}},
+		rule{"a delivery that has just begun is not unknown", func(b *rig) {
+			b.complete(owing)
+			owed := b.begin()
+			swept, err := b.store.SweepDeliveries(b.ctx, time.Hour, 10)
+			b.NoError(err)
+			b.Empty(swept)
+			b.Equal(webtrigger.DeliverySending, b.delivery(owed).State)
+		}},
+		rule{"a delivery that has not begun is never unknown", func(b *rig) {
+			b.complete(owing)
+			b.outlast(brief)
+			b.Empty(b.loseTrackOfNone())
+			owed := b.lease(long)
+			b.outlast(brief)
+			b.Empty(b.loseTrackOfNone())
+			b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+		}},
+		rule{"deliveries become unknown up to the limit, each once", func(b *rig) {
+			var want, got []int64
+			for range 5 {
+				b.complete(owing)
+				want = append(want, b.begin().Delivery.ID)
+			}
+			b.outlast(brief)
+			for range 3 {
+				swept, err := b.store.SweepDeliveries(b.ctx, brief, 2)
+				b.NoError(err)
+				b.LessOrEqual(len(swept), 2)
+				got = append(got, each(swept, deliveryID)...)
+			}
+			b.ElementsMatch(want, got)
+		}},
+		rule{"a late outcome replaces unknown, once", func(b *rig) {
+			for _, outcome := range []webtrigger.DeliveryOutcome{answered, refused} {
+				b.complete(owing)
+				owed := b.begin()
+				unknown := b.loseTrack()
+				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
+				b.deliveryEnded(outcome, unknown)
+				b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, unreached))
+				b.deliveryEnded(outcome, unknown)
+			}
+		}},
+		rule{"a wrong token does not replace unknown", func(b *rig) {
+			b.complete(owing)
+			owed := b.begin()
+			b.loseTrack()
+			owed.Lease.Token++
+			b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, answered))
+			b.Equal(webtrigger.DeliveryUnknown, b.delivery(owed).State)
+		}},
+		rule{"a late outcome lands on its own delivery after a redelivery", func(b *rig) {
+			run := b.complete(owing)
+			owed := b.begin()
+			unknown := b.loseTrack()
+			again, err := b.store.Redeliver(b.ctx, owed.Delivery.ID)
+			b.NoError(err)
+			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, answered))
+			b.deliveryEnded(answered, unknown)
+			b.Equal(again, b.deliveries(run.ID)[1])
+		}},
+		rule{"the outcome of a callback changes nothing of its run", func(b *rig) {
+			run := b.complete(owing)
+			before := b.record(run.ID)
+			b.deliver()
+			after := b.record(run.ID)
+			after.Deliveries = before.Deliveries
+			b.Equal(before, after)
+		}},
+	)
+}
+
+// deliveryEnded holds a delivery to have ended with an outcome, and to be as it
+// was before in everything else.
+func (b *rig) deliveryEnded(want webtrigger.DeliveryOutcome, before webtrigger.Delivery) {
+	b.t.Helper()
+	got, err := b.store.Delivery(b.ctx, before.ID)
+	b.NoError(err)
+	b.False(got.CompletedAt.Before(before.CreatedAt))
+	b.False(got.CompletedAt.IsZero())
+	b.False(got.CompletedAt.Before(before.AttemptedAt))
+	b.Equal(want, webtrigger.DeliveryOutcome{
+		State: got.State, HTTPStatus: got.HTTPStatus, Latency: got.Latency, Error: got.Error, Response: got.Response})
+	before.State, before.CompletedAt = got.State, got.CompletedAt
+	before.HTTPStatus, before.Latency, before.Error, before.Response = got.HTTPStatus, got.Latency, got.Error, got.Response
+	b.Equal(before, got)
+}
+
+// loseTrackOfNone sweeps where there is nothing to sweep.
+func (b *rig) loseTrackOfNone() []webtrigger.Delivery {
+	b.t.Helper()
+	swept, err := b.store.SweepDeliveries(b.ctx, time.Microsecond, 10)
+	b.NoError(err)
+	return swept
+}

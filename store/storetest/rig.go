@@ -1,0 +1,393 @@
+package storetest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// rig is one rule's store with the steps that rules are made of. A step that
+// fails ends the rule; only the methods of store itself may be called from other
+// goroutines.
+type rig struct {
+	*require.Assertions
+	t     *testing.T
+	ctx   context.Context
+	store webtrigger.Store
+}
+
+const (
+	assistant = "assistant-1"
+	stranger  = "assistant-2"
+	absent    = int64(1) << 53 // an id that no store has reached
+
+	long  = time.Minute           // a lease that outlives its rule
+	brief = 30 * time.Millisecond // a lease that ends soon: nothing relies on it
+	fair  = 2 * time.Second       // long enough for the next call, short enough to wait for
+
+	sameTransition = 20 * time.Millisecond // stamp and expiry may be read off the clock one after the other
+)
+
+// change makes a trigger special.
+type change = func(t *webtrigger.NewTrigger)
+
+func of(assistantID string) change {
+	return func(t *webtrigger.NewTrigger) { t.AssistantID = assistantID }
+}
+
+func saying(message string) change {
+	return func(t *webtrigger.NewTrigger) { t.Input.Message = message }
+}
+
+func in(conversationID int64) change {
+	return func(t *webtrigger.NewTrigger) { t.ConversationID = conversationID }
+}
+
+func calling(url string) change {
+	return func(t *webtrigger.NewTrigger) { t.CallbackURL = url }
+}
+
+func doing(task *webtrigger.TaskDefinition) change {
+	return func(t *webtrigger.NewTrigger) { t.Task = task }
+}
+
+func taking(lease time.Duration) change {
+	return func(t *webtrigger.NewTrigger) { t.Take = &webtrigger.Take{Worker: "worker", Lease: lease} }
+}
+
+// keyed gives a trigger an idempotency key; body stands for the request's body.
+func keyed(key string, body byte, ttl time.Duration) change {
+	return func(t *webtrigger.NewTrigger) { t.Idempotency = use(key, body, ttl) }
+}
+
+func use(key string, body byte, ttl time.Duration) *webtrigger.Idempotency {
+	return &webtrigger.Idempotency{Key: key, BodyHash: [32]byte{31: body}, TTL: ttl}
+}
+
+const callbackURL = "https://receiver.example/hook?a=%2F&b=1"
+
+var owing = calling(callbackURL)
+
+func trigger(changes ...change) webtrigger.NewTrigger {
+	t := webtrigger.NewTrigger{
+		RunKey:      uuid.NewString(),
+		AssistantID: assistant,
+		Input:       webtrigger.RunInput{Subject: "Subject", Message: "Message"},
+		BaseURL:     "https://app.example/base",
+	}
+	for _, c := range changes {
+		c(&t)
+	}
+	return t
+}
+
+// accept stores a trigger.
+func (b *rig) accept(changes ...change) webtrigger.Run {
+	b.t.Helper()
+	accepted, err := b.store.CreateTrigger(b.ctx, trigger(changes...))
+	b.NoError(err)
+	b.False(accepted.Replayed)
+	return accepted.Run
+}
+
+// claim takes up to limit runs under a long lease.
+func (b *rig) claim(limit int) []webtrigger.ClaimedRun {
+	b.t.Helper()
+	claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: limit})
+	b.NoError(err)
+	return claimed
+}
+
+// take takes one queued run.
+func (b *rig) take(runID int64, lease time.Duration) webtrigger.ClaimedRun {
+	b.t.Helper()
+	claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: lease, Limit: 1, RunID: runID})
+	b.NoError(err)
+	b.Len(claimed, 1)
+	return claimed[0]
+}
+
+// start accepts a run and takes it.
+func (b *rig) start(changes ...change) webtrigger.ClaimedRun {
+	b.t.Helper()
+	return b.take(b.accept(changes...).ID, long)
+}
+
+// strand accepts a run, takes it and lets the lease expire.
+func (b *rig) strand(changes ...change) webtrigger.ClaimedRun {
+	b.t.Helper()
+	claimed := b.take(b.accept(changes...).ID, brief)
+	b.outlast(brief)
+	return claimed
+}
+
+func completed(result string) webtrigger.Outcome {
+	return webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: result}
+}
+
+func failed(text string) webtrigger.Outcome {
+	return webtrigger.Outcome{Status: webtrigger.RunFailed, ErrorMessage: text}
+}
+
+// finish ends a run with nothing but an outcome.
+func (b *rig) finish(lease webtrigger.Lease, outcome webtrigger.Outcome) webtrigger.Run {
+	b.t.Helper()
+	run, err := b.store.FinishRun(b.ctx, lease, webtrigger.Finish{Outcome: outcome})
+	b.NoError(err)
+	return run
+}
+
+// complete accepts, takes and completes a run.
+func (b *rig) complete(changes ...change) webtrigger.Run {
+	b.t.Helper()
+	return b.finish(b.start(changes...).Lease, completed("Result"))
+}
+
+func (b *rig) stop(runID int64, stop webtrigger.Stop) webtrigger.Run {
+	b.t.Helper()
+	run, err := b.store.RequestStop(b.ctx, runID, stop, nil)
+	b.NoError(err)
+	return run
+}
+
+func (b *rig) requeue(lease webtrigger.Lease) webtrigger.Run {
+	b.t.Helper()
+	run, err := b.store.RequeueRun(b.ctx, lease, webtrigger.EventBatch{})
+	b.NoError(err)
+	return run
+}
+
+func (b *rig) sweep(sweep webtrigger.Sweep) []webtrigger.Run {
+	b.t.Helper()
+	sweep.MaxAttempts = max(sweep.MaxAttempts, 1)
+	if sweep.Limit == 0 {
+		sweep.Limit = 100
+	}
+	runs, err := b.store.SweepRuns(b.ctx, sweep)
+	b.NoError(err)
+	return runs
+}
+
+// steps is a batch of n events that can be told apart.
+func steps(number int64, n int) webtrigger.EventBatch {
+	batch := webtrigger.EventBatch{Number: number}
+	for i := range n {
+		batch.Events = append(batch.Events, webtrigger.NewEvent{
+			Type: "x_step", Payload: json.RawMessage(fmt.Sprintf(`{"batch":%d,"step":%d}`, number, i+1)),
+		})
+	}
+	return batch
+}
+
+func (b *rig) append(lease webtrigger.Lease, batch webtrigger.EventBatch) {
+	b.t.Helper()
+	b.NoError(b.store.AppendEvents(b.ctx, lease, batch))
+}
+
+func (b *rig) run(runID int64) webtrigger.Run {
+	b.t.Helper()
+	run, err := b.store.Run(b.ctx, runID)
+	b.NoError(err)
+	return run
+}
+
+func (b *rig) page(query webtrigger.EventQuery) webtrigger.EventPage {
+	b.t.Helper()
+	if query.Limit == 0 {
+		query.Limit = 10_000
+	}
+	page, err := b.store.Events(b.ctx, query)
+	b.NoError(err)
+	return page
+}
+
+// events reads all events of a run.
+func (b *rig) events(run webtrigger.Run) []webtrigger.Event {
+	b.t.Helper()
+	return b.page(webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID}).Events
+}
+
+func (b *rig) messages(conversationID int64) []webtrigger.Message {
+	b.t.Helper()
+	messages, err := b.store.Messages(b.ctx, conversationID, 0, 1000)
+	b.NoError(err)
+	return messages
+}
+
+func (b *rig) deliveries(runID int64) []webtrigger.Delivery {
+	b.t.Helper()
+	deliveries, err := b.store.Deliveries(b.ctx, runID)
+	b.NoError(err)
+	return deliveries
+}
+
+// record is all that can be read of one run.
+type record struct {
+	Run          webtrigger.Run
+	Input        webtrigger.RunInput
+	Conversation webtrigger.Conversation
+	Messages     []webtrigger.Message
+	Events       webtrigger.EventPage
+	Deliveries   []webtrigger.Delivery
+}
+
+func (b *rig) record(runID int64) record {
+	b.t.Helper()
+	run := b.run(runID)
+	input, err := b.store.RunInput(b.ctx, runID)
+	b.NoError(err)
+	conversation, err := b.store.Conversation(b.ctx, run.ConversationID)
+	b.NoError(err)
+	return record{
+		Run: run, Input: input, Conversation: conversation, Messages: b.messages(run.ConversationID),
+		Events: b.page(webtrigger.EventQuery{ConversationID: run.ConversationID}), Deliveries: b.deliveries(runID),
+	}
+}
+
+// changesNothing holds do to leaving no trace on a run.
+func (b *rig) changesNothing(runID int64, do func()) {
+	b.t.Helper()
+	before := b.record(runID)
+	do()
+	b.Equal(before, b.record(runID))
+}
+
+// key creates an API key with a random hash.
+func (b *rig) key(assistantID string) (webtrigger.APIKey, webtrigger.KeyHash) {
+	b.t.Helper()
+	hash := newHash()
+	key, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{AssistantID: assistantID, Name: "Name", Prefix: "0123abcd", Hash: hash})
+	b.NoError(err)
+	return key, hash
+}
+
+func newHash() (hash webtrigger.KeyHash) {
+	_, _ = rand.Read(hash[:])
+	return hash
+}
+
+// task creates a task definition that says everything one can say.
+func (b *rig) task(assistantID string) webtrigger.TaskDefinition {
+	b.t.Helper()
+	task, err := b.store.CreateTask(b.ctx, definition(assistantID))
+	b.NoError(err)
+	return task
+}
+
+func definition(assistantID string) webtrigger.TaskDefinition {
+	return webtrigger.TaskDefinition{
+		AssistantID: assistantID, Name: "Name", Instructions: "Instructions", OutputType: webtrigger.OutputJSON,
+		AllowedTools: []string{"zulu", "alpha", "mike"}, OutputSchema: json.RawMessage(`{ "type":"object",  "maximum":1e22 }`), Active: true,
+	}
+}
+
+// now reads the store's clock off a stamp.
+func (b *rig) now() time.Time {
+	b.t.Helper()
+	task, err := b.store.CreateTask(b.ctx, webtrigger.TaskDefinition{
+		AssistantID: "clock", Name: "clock", Instructions: "clock", OutputType: webtrigger.OutputText})
+	b.NoError(err)
+	b.NoError(b.store.DeleteTask(b.ctx, task.ID))
+	return task.CreatedAt
+}
+
+// past waits until the store's clock has passed at.
+func (b *rig) past(at time.Time) {
+	b.t.Helper()
+	b.eventually(func() bool { return b.now().After(at) })
+}
+
+// outlast waits until d has passed on the store's clock: whatever began before
+// with that duration is over.
+func (b *rig) outlast(d time.Duration) {
+	b.t.Helper()
+	b.past(b.now().Add(d))
+}
+
+// eventually polls until cond holds, for 30 seconds.
+func (b *rig) eventually(cond func() bool) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-ctx.Done():
+			b.FailNow("waited in vain")
+		case <-tick.C:
+		}
+	}
+}
+
+// together calls do n times at once and returns what each call said.
+func (b *rig) together(n int, do func(i int) error) []error {
+	errs := make([]error, n)
+	start := make(chan struct{})
+	var ready, done sync.WaitGroup
+	ready.Add(n)
+	for i := range n {
+		done.Go(func() {
+			ready.Done()
+			<-start
+			errs[i] = do(i)
+		})
+	}
+	ready.Wait()
+	close(start)
+	done.Wait()
+	return errs
+}
+
+// succeeded counts the calls that said nil; the others must have said refusal.
+func (b *rig) succeeded(errs []error, refusal error) (n int) {
+	b.t.Helper()
+	for _, err := range errs {
+		if err == nil {
+			n++
+			continue
+		}
+		b.ErrorIs(err, refusal)
+	}
+	return n
+}
+
+// all holds every call to having succeeded.
+func (b *rig) all(errs []error) {
+	b.t.Helper()
+	b.NoError(errors.Join(errs...))
+}
+
+// drain lets n callers empty a queue of size things together and returns what
+// they took. It gives up on a queue that never ends.
+func drain[T any](b *rig, n, size int, take func() ([]T, error)) (all []T) {
+	b.t.Helper()
+	taken := make([][]T, n)
+	b.all(b.together(n, func(i int) error {
+		for len(taken[i]) <= size {
+			got, err := take()
+			if err != nil || len(got) == 0 {
+				return err
+			}
+			taken[i] = append(taken[i], got...)
+		}
+		return errors.New("took more than there was")
+	}))
+	rest, err := take() // a caller may leave what another one looked at
+	for ; err == nil && len(rest) > 0 && len(all) <= size; rest, err = take() {
+		all = append(all, rest...)
+	}
+	b.NoError(err)
+	return slices.Concat(append(taken, all)...)
+}

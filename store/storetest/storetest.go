@@ -1,0 +1,98 @@
+// Package storetest is the contract of [webtrigger.Store] as tests: every rule
+// that its doc comments state, by name. A store that passes Run whole, also
+// under the race detector, is a store; there are no options and no exceptions.
+//
+//	func TestStore(t *testing.T) {
+//		storetest.Run(t, func(t *testing.T) webtrigger.Store { return memstore.New(nil) })
+//	}
+//
+// The suite looks at a store through its interface only and goes by the store's
+// own clock, so the store may sit on a database of another machine. It waits for
+// short leases to expire, never for a certain time to pass, and asserts orders
+// rather than durations. It knows no absolute ids.
+package storetest
+
+import (
+	"context"
+	"runtime/debug"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// rule is one sentence of the contract and the check of it.
+type rule struct {
+	says  string
+	check func(b *rig)
+}
+
+type group struct {
+	name  string
+	rules []rule
+}
+
+func groups() []group {
+	return []group{
+		{"channels", channelRules()},
+		{"keys", keyRules()},
+		{"tasks", taskRules()},
+		{"triggers", triggerRules()},
+		{"take", takeRules()},
+		{"text", textRules()},
+		{"json", jsonRules()},
+		{"idempotency", idempotencyRules()},
+		{"runs", runRules()},
+		{"claims", claimRules()},
+		{"leases", leaseRules()},
+		{"fencing", fencingRules()},
+		{"batches", batchRules()},
+		{"events", eventRules()},
+		{"tail", tailRules()},
+		{"finish", finishRules()},
+		{"stops", stopRules()},
+		{"requeue", requeueRules()},
+		{"sweep", sweepRules()},
+		{"deliveries", deliveryRules()},
+		{"outcomes", deliveryOutcomeRules()},
+		{"isolation", isolationRules()},
+		{"copies", copyRules()},
+		{"times", timeRules()},
+		{"contexts", contextRules()},
+		{"watch", watchRules()},
+	}
+}
+
+// Run holds a store to the contract. Each rule is a parallel subtest
+// "group/rule" with a store of its own: newStore returns an empty one and
+// registers its disposal with t.Cleanup.
+func Run(t *testing.T, newStore func(t *testing.T) webtrigger.Store) {
+	t.Helper()
+	for _, g := range groups() {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			for _, r := range g.rules {
+				t.Run(r.says, func(t *testing.T) {
+					t.Parallel()
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					defer cancel()
+					defer failPanic(t)
+					r.check(&rig{Assertions: require.New(t), t: t, ctx: ctx, store: newStore(t)})
+				})
+			}
+		})
+	}
+}
+
+// patience bounds one rule, so that a store that hangs fails by name.
+const patience = 2 * time.Minute
+
+// failPanic lets one rule fail where a store returned less than the rule looks
+// at, instead of the whole suite.
+func failPanic(t *testing.T) {
+	if p := recover(); p != nil {
+		t.Errorf("panic: %v\n%s", p, debug.Stack())
+	}
+}

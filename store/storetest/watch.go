@@ -1,0 +1,271 @@
+package storetest
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// Watching: hints follow transitions. Any one of them may be merged, repeated or
+// lost, so a rule repeats its transition until it is heard of; a hint that says
+// that anything may have happened is heard as every other. What a hint tells of
+// can be read.
+func watchRules() []rule {
+	queued := func(h webtrigger.Hint) bool { return h.Queued }
+	owed := func(h webtrigger.Hint) bool { return h.Owed }
+	moved := func(id int64) match {
+		return func(h webtrigger.Hint) bool { return slices.Contains(h.Conversations, id) }
+	}
+	return []rule{
+		{"a watch ends without an error when its context does, and tells nothing after", func(b *rig) {
+			e := b.watch()
+			b.hears(func() match { b.accept(); return queued }, e)
+			b.NoError(e.end())
+			told := e.told()
+			for range 5 {
+				b.complete(owing)
+			}
+			b.outlast(brief)
+			b.Equal(told, e.told())
+		}},
+		{"a watch of an ended context returns", func(b *rig) {
+			ctx, cancel := context.WithCancel(b.ctx)
+			cancel()
+			if err := b.store.Watch(ctx, func(webtrigger.Hint) {}); err != nil {
+				b.ErrorIs(err, context.Canceled)
+			}
+		}},
+		{"an accepted run is heard of as waiting", func(b *rig) {
+			b.hears(func() match { b.accept(); return queued }, b.watch())
+		}},
+		{"a requeued run is heard of as waiting", func(b *rig) {
+			e := b.watch()
+			b.hears(func() match {
+				run := b.start()
+				b.quiet(e)
+				b.requeue(run.Lease)
+				return queued
+			}, e)
+		}},
+		{"a swept run that is requeued is heard of as waiting", func(b *rig) {
+			e := b.watch()
+			b.hears(func() match {
+				b.strand()
+				b.quiet(e)
+				b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 2}), 1)
+				return queued
+			}, e)
+		}},
+		{"events are heard of by their conversation", func(b *rig) {
+			e := b.watch()
+			run := b.start()
+			b.quiet(e)
+			number := int64(0)
+			b.hears(func() match {
+				number++
+				b.append(run.Lease, steps(number, 1))
+				return moved(run.Run.ConversationID)
+			}, e)
+		}},
+		{"the first and the last event of a run are heard of", func(b *rig) {
+			e := b.watch()
+			b.hears(func() match { return moved(b.accept().ConversationID) }, e)
+			b.hears(func() match {
+				run := b.start()
+				b.quiet(e)
+				b.finish(run.Lease, completed("Result"))
+				return moved(run.Run.ConversationID)
+			}, e)
+		}},
+		{"a recorded stop is heard of by its run", func(b *rig) {
+			e := b.watch()
+			for _, stop := range []webtrigger.Stop{webtrigger.CancelStop(""), webtrigger.DeadlineStop()} {
+				b.hears(func() match {
+					run := b.start().Run
+					b.quiet(e)
+					b.stop(run.ID, stop)
+					return func(h webtrigger.Hint) bool { return slices.Contains(h.Stopped, run.ID) }
+				}, e)
+			}
+		}},
+		{"an owed callback is heard of, however the run ended", func(b *rig) {
+			e := b.watch()
+			b.hears(func() match {
+				run := b.start(owing)
+				b.quiet(e)
+				b.finish(run.Lease, completed("Result"))
+				return owed
+			}, e)
+			b.hears(func() match {
+				run := b.accept(owing)
+				b.quiet(e)
+				b.stop(run.ID, webtrigger.CancelStop(""))
+				return owed
+			}, e)
+			b.hears(func() match {
+				run := b.strand(owing).Run
+				b.quiet(e)
+				b.swept(run.ID)
+				return owed
+			}, e)
+		}},
+		{"a redelivery is heard of", func(b *rig) {
+			e := b.watch()
+			b.complete(owing)
+			b.hears(func() match {
+				ended := b.deliver()
+				b.quiet(e)
+				_, err := b.store.Redeliver(b.ctx, ended.Delivery.ID)
+				b.NoError(err)
+				return owed
+			}, e)
+		}},
+		{"all watchers hear, and one that ends leaves the others hearing", func(b *rig) {
+			one, two, three := b.watch(), b.watch(), b.watch()
+			b.hears(func() match { b.accept(); return queued }, one, two, three)
+			b.NoError(two.end())
+			b.hears(func() match { b.accept(); return queued }, one, three)
+		}},
+		{"what a hint tells of can be read", func(b *rig) {
+			hints := make(chan webtrigger.Hint, 4096)
+			e := b.watchWith(func(h webtrigger.Hint) {
+				select {
+				case hints <- h:
+				default:
+				}
+			})
+			heard := make(chan int)
+			go func() {
+				wrong := 0
+				for h := range hints {
+					last, err := b.store.LastEventIDs(b.ctx, h.Conversations)
+					if err != nil {
+						wrong++
+					}
+					for _, id := range h.Conversations {
+						if last[id] == 0 {
+							wrong++
+						}
+					}
+				}
+				heard <- wrong
+			}()
+			b.all(b.together(4, func(int) error {
+				for range 50 {
+					if _, err := b.store.CreateTrigger(b.ctx, trigger()); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+			b.NoError(e.end())
+			close(hints)
+			b.Zero(<-heard)
+		}},
+	}
+}
+
+type match func(h webtrigger.Hint) bool
+
+// ear is one watcher and what it was told.
+type ear struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // once done is closed
+
+	mu    sync.Mutex
+	hints []webtrigger.Hint
+	count int
+}
+
+func (b *rig) watch() *ear {
+	return b.watchWith(func(webtrigger.Hint) {})
+}
+
+func (b *rig) watchWith(notify func(webtrigger.Hint)) *ear {
+	ctx, cancel := context.WithCancel(b.ctx)
+	e := &ear{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(e.done)
+		e.err = b.store.Watch(ctx, func(h webtrigger.Hint) {
+			e.mu.Lock()
+			e.hints = append(e.hints, webtrigger.Hint{Queued: h.Queued, Owed: h.Owed,
+				Conversations: slices.Clone(h.Conversations), Stopped: slices.Clone(h.Stopped)})
+			e.count++
+			e.mu.Unlock()
+			notify(h)
+		})
+	}()
+	b.t.Cleanup(func() { _ = e.end() }) // before the store goes away
+	return e
+}
+
+// end ends the watch and returns what it said.
+func (e *ear) end() error {
+	e.cancel()
+	<-e.done
+	return e.err
+}
+
+// told counts the hints so far.
+func (e *ear) told() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.count
+}
+
+// forget drops the hints so far.
+func (e *ear) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.hints = nil
+}
+
+func (e *ear) heard(is match) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.ContainsFunc(e.hints, func(h webtrigger.Hint) bool {
+		anything := !h.Queued && !h.Owed && len(h.Conversations) == 0 && len(h.Stopped) == 0
+		return anything || is(h)
+	})
+}
+
+// quiet lets ears hear what is still to be told and forget it.
+func (b *rig) quiet(ears ...*ear) {
+	b.t.Helper()
+	b.outlast(brief)
+	for _, e := range ears {
+		e.forget()
+	}
+}
+
+// hears repeats a transition until every ear has heard of it. A watch may be slow
+// to start, and a store may gather its hints: it gets more time with every try.
+func (b *rig) hears(do func() match, ears ...*ear) {
+	b.t.Helper()
+	pause := 10 * time.Millisecond
+	b.eventually(func() bool {
+		for _, e := range ears {
+			e.forget()
+		}
+		is := do()
+		pause = min(2*pause, 2*time.Second)
+		again := time.NewTimer(pause)
+		defer again.Stop()
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			if !slices.ContainsFunc(ears, func(e *ear) bool { return !e.heard(is) }) {
+				return true
+			}
+			select {
+			case <-again.C:
+				return false
+			case <-tick.C:
+			}
+		}
+	})
+}

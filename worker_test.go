@@ -1,0 +1,453 @@
+package webtrigger_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+// bubble runs f on a bundle in fake time.
+func bubble(t *testing.T, runner webtrigger.RunnerFunc, opts webtrigger.Options, f func(b *bundle)) {
+	t.Helper()
+	bubbleOn(t, func(s webtrigger.Store) webtrigger.Store { return s }, runner, opts, f)
+}
+
+// bubbleOn is bubble with something between the service and the store.
+func bubbleOn(t *testing.T, wrap func(webtrigger.Store) webtrigger.Store, runner webtrigger.RunnerFunc, opts webtrigger.Options, f func(b *bundle)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		opts.BaseURL = "https://app.example.com"
+		if runner == nil {
+			runner = obey
+		}
+		b := setupOn(t, wrap(memstore.New(nil)), runner, &opts)
+		b.fake = true
+		f(b)
+	})
+}
+
+func TestAcceptTakesTheRunWhenASlotIsFree(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{Workers: 1}, func(b *bundle) {
+		stop := b.work()
+		first, second := b.trigger("hang"), b.trigger("say two")
+		require.Equal(t, webtrigger.RunRunning, first.Status, "accepted and taken in one transition")
+		require.Equal(t, webtrigger.RunQueued, second.Status, "no slot is free")
+		_, err := b.svc.CancelRun(b.ctx, first.ID, "")
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Equal(t, webtrigger.RunCompleted, b.run(second.ID).Status)
+		stop()
+	})
+}
+
+// stuckStore hands out no runs while stuck is set.
+type stuckStore struct {
+	webtrigger.Store
+	stuck *atomic.Bool
+}
+
+func (s stuckStore) ClaimRuns(ctx context.Context, c webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
+	if s.stuck.Load() {
+		return nil, webtrigger.ErrUnavailable
+	}
+	return s.Store.ClaimRuns(ctx, c)
+}
+
+func TestAcceptDoesNotOvertakeTheQueue(t *testing.T) {
+	var stuck atomic.Bool
+	stuck.Store(true)
+	wrap := func(s webtrigger.Store) webtrigger.Store { return stuckStore{s, &stuck} }
+	bubbleOn(t, wrap, nil, webtrigger.Options{Workers: 1}, func(b *bundle) {
+		older := b.trigger("say older")
+		stop := b.work()
+		newer := b.trigger("say newer")
+		require.Equal(t, webtrigger.RunQueued, newer.Status, "a slot is free, and an older run is known to wait")
+		stuck.Store(false)
+		time.Sleep(3 * time.Second)
+		require.Equal(t, webtrigger.RunCompleted, b.run(newer.ID).Status)
+		require.False(t, b.run(older.ID).StartedAt.After(b.run(newer.ID).StartedAt))
+		require.Equal(t, webtrigger.RunRunning, b.trigger("say newest").Status, "nothing waits any more")
+		synctest.Wait()
+		stop()
+	})
+}
+
+func TestNothingIsTakenWithoutWork(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
+		run := b.trigger("say hi")
+		time.Sleep(time.Hour)
+		require.Equal(t, webtrigger.RunQueued, b.run(run.ID).Status)
+		require.Equal(t, []string{"run_queued"}, b.events(run))
+	})
+}
+
+func TestQueuedRunsAreExecutedOldestFirst(t *testing.T) {
+	var order []string
+	runner := func(_ context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		order = append(order, task.Prompt)
+		return nil, nil
+	}
+	bubble(t, runner, webtrigger.Options{Workers: 1}, func(b *bundle) {
+		for _, m := range []string{"a", "b", "c", "d"} {
+			b.trigger(m)
+		}
+		stop := b.work()
+		stop()
+		require.Equal(t, []string{"a", "b", "c", "d"}, order)
+	})
+}
+
+func TestHeartbeatsKeepALongRunAlive(t *testing.T) {
+	runner := func(ctx context.Context, _ *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		select {
+		case <-time.After(10 * time.Minute):
+			return &webtrigger.Result{Text: "done"}, nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	bubble(t, runner, webtrigger.Options{Lease: 3 * time.Second}, func(b *bundle) {
+		stop := b.work()
+		run := b.trigger("long")
+		time.Sleep(11 * time.Minute)
+		require.Equal(t, webtrigger.RunCompleted, b.run(run.ID).Status)
+		require.Equal(t, []string{"run_queued", "run_started", "run_completed"}, b.events(run))
+		stop()
+	})
+}
+
+// deafStore loses heartbeats while deaf is set.
+type deafStore struct {
+	webtrigger.Store
+	deaf *atomic.Bool
+}
+
+func (s deafStore) RenewLeases(ctx context.Context, l []webtrigger.Lease, d time.Duration) ([]webtrigger.Renewal, error) {
+	if s.deaf.Load() {
+		return nil, webtrigger.ErrUnavailable
+	}
+	return s.Store.RenewLeases(ctx, l, d)
+}
+
+func TestAWorkerThatCannotHeartbeatStopsItsRuns(t *testing.T) {
+	var deaf atomic.Bool
+	var cause atomic.Value
+	runner := func(ctx context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+		<-ctx.Done()
+		cause.Store(context.Cause(ctx))
+		if err := emit("x_zombie", struct{}{}); err == nil {
+			return nil, errors.New("a zombie wrote")
+		}
+		return &webtrigger.Result{Text: "too late"}, nil
+	}
+	wrap := func(s webtrigger.Store) webtrigger.Store { return deafStore{s, &deaf} }
+	bubbleOn(t, wrap, runner, webtrigger.Options{Lease: 3 * time.Second}, func(b *bundle) {
+		stop := b.work()
+		began := time.Now()
+		deaf.Store(true)
+		run := b.trigger("work")
+		time.Sleep(3*time.Second - time.Since(began)) // a lease
+		synctest.Wait()
+		require.Equal(t, webtrigger.ErrLeaseLost, cause.Load(), "it stops before the store gives the run away")
+		for !b.run(run.ID).Status.Terminal() {
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.LessOrEqual(t, time.Since(began), 4500*time.Millisecond, "swept within 1.5 leases")
+		swept := b.run(run.ID)
+		require.Equal(t, webtrigger.RunTimedOut, swept.Status)
+		require.Equal(t, "heartbeat timeout", swept.StatusDetail)
+		require.Equal(t, webtrigger.HeartbeatTimeout().ErrorMessage, swept.ErrorMessage)
+		require.Equal(t, []string{"run_queued", "run_started", "run_timed_out"}, b.events(run))
+		stop()
+	})
+}
+
+func TestAVanishedWorkersRunIsBegunAgain(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{MaxAttempts: 2, Lease: 3 * time.Second}, func(b *bundle) {
+		run := b.trigger("say hi")
+		_, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "gone", Lease: time.Second, Limit: 1})
+		require.NoError(t, err)
+		stop := b.work()
+		time.Sleep(5 * time.Second)
+		require.Equal(t, webtrigger.RunCompleted, b.run(run.ID).Status)
+		require.Equal(t, 2, b.run(run.ID).Attempts)
+		require.Equal(t, []string{"run_queued", "run_started", "run_requeued", "run_started", "run_completed"}, b.events(run))
+		stop()
+	})
+}
+
+func TestDeadlineDecidesWhateverTheRunnerReturns(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{RunTimeout: 2 * time.Second}, func(b *bundle) {
+		stop := b.work()
+		run := b.trigger("shrug")
+		time.Sleep(2*time.Second + time.Millisecond)
+		synctest.Wait()
+		ended := b.run(run.ID)
+		require.Equal(t, webtrigger.RunTimedOut, ended.Status)
+		require.Equal(t, "deadline exceeded", ended.StatusDetail)
+		require.Equal(t, webtrigger.DeadlineStop().ErrorMessage, ended.ErrorMessage)
+		require.Equal(t, 2*time.Second, ended.CompletedAt.Sub(ended.StartedAt))
+		stop()
+	})
+}
+
+func TestACancelAfterTheDeadlineChangesNothing(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{RunTimeout: 2 * time.Second}, func(b *bundle) {
+		stop := b.work()
+		run := b.trigger("ignore")
+		time.Sleep(3 * time.Second) // the deadline is over, the grace is not
+		_, err := b.svc.CancelRun(b.ctx, run.ID, "too late")
+		require.NoError(t, err)
+		time.Sleep(10 * time.Second)
+		require.Equal(t, webtrigger.RunTimedOut, b.run(run.ID).Status)
+		stop()
+		time.Sleep(time.Minute) // the abandoned Runner returns
+	})
+}
+
+func TestCancelEndsTheContextAndDecides(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
+		stop := b.work()
+		run := b.trigger("shrug")
+		synctest.Wait()
+		began := time.Now()
+		running, err := b.svc.CancelRun(b.ctx, run.ID, "by hand")
+		require.NoError(t, err)
+		require.Equal(t, webtrigger.RunRunning, running.Status)
+		synctest.Wait()
+		require.Zero(t, time.Since(began), "it is woken, not polled")
+		ended := b.run(run.ID)
+		require.Equal(t, webtrigger.RunCancelled, ended.Status)
+		require.Equal(t, "by hand", ended.StatusDetail)
+		require.Empty(t, ended.ErrorMessage)
+		require.Empty(t, ended.Result)
+		require.Equal(t, []string{"run_queued", "run_started", "cancel_requested", "run_cancelled"}, b.events(run))
+		stop()
+	})
+}
+
+// muteStore never gives a hint.
+type muteStore struct{ webtrigger.Store }
+
+func (s muteStore) Watch(ctx context.Context, _ func(webtrigger.Hint)) error {
+	<-ctx.Done()
+	return nil
+}
+
+func TestEverythingWorksAtPollSpeedWithoutHints(t *testing.T) {
+	wrap := func(s webtrigger.Store) webtrigger.Store { return muteStore{s} }
+	bubbleOn(t, wrap, nil, webtrigger.Options{Workers: 1}, func(b *bundle) {
+		stop := b.work()
+		hanging, queued := b.trigger("hang"), b.trigger("say hi")
+		_, err := b.svc.CancelRun(b.ctx, hanging.ID, "")
+		require.NoError(t, err)
+		time.Sleep(2*time.Second + time.Millisecond)
+		synctest.Wait()
+		require.Equal(t, webtrigger.RunCancelled, b.run(hanging.ID).Status)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, webtrigger.RunCompleted, b.run(queued.ID).Status)
+		stop()
+	})
+}
+
+func TestAnAbandonedRunnerKeepsItsSlot(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{Workers: 1, CancelGrace: time.Second}, func(b *bundle) {
+		stop := b.work()
+		deaf := b.trigger("ignore")
+		next := b.trigger("say next")
+		_, err := b.svc.CancelRun(b.ctx, deaf.ID, "")
+		require.NoError(t, err)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, webtrigger.RunCancelled, b.run(deaf.ID).Status, "the run ends without its Runner")
+		require.Equal(t, webtrigger.RunQueued, b.run(next.ID).Status, "the slot is taken until the Runner returns")
+		time.Sleep(time.Minute)
+		require.Equal(t, webtrigger.RunCompleted, b.run(next.ID).Status)
+		stop()
+	})
+}
+
+func TestQueueTimeout(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{Workers: 1, MaxQueueTime: time.Minute}, func(b *bundle) {
+		stop := b.work()
+		hanging, queued := b.trigger("hang"), b.trigger("say hi")
+		time.Sleep(70 * time.Second)
+		ended := b.run(queued.ID)
+		require.Equal(t, webtrigger.RunTimedOut, ended.Status)
+		require.Equal(t, "queue timeout", ended.StatusDetail)
+		require.Equal(t, webtrigger.QueueTimeout().ErrorMessage, ended.ErrorMessage)
+		require.Equal(t, []string{"run_queued", "run_timed_out"}, b.events(queued))
+		_, err := b.svc.CancelRun(b.ctx, hanging.ID, "")
+		require.NoError(t, err)
+		stop()
+	})
+}
+
+func TestDrainLetsRunsEnd(t *testing.T) {
+	runner := func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
+		time.Sleep(10 * time.Second) // several leases
+		return &webtrigger.Result{Text: "done"}, nil
+	}
+	bubble(t, runner, webtrigger.Options{Lease: 2 * time.Second}, func(b *bundle) {
+		stop := b.work()
+		run := b.trigger("work")
+		synctest.Wait()
+		began := time.Now()
+		stop()
+		require.Equal(t, 10*time.Second, time.Since(began))
+		require.Equal(t, webtrigger.RunCompleted, b.run(run.ID).Status, "heartbeats go on during the drain")
+		late := b.trigger("late")
+		time.Sleep(time.Minute)
+		require.Equal(t, webtrigger.RunQueued, b.run(late.ID).Status, "nothing is taken after it")
+	})
+}
+
+func TestDrainInterruptsWhatTakesTooLong(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{DrainTimeout: 3 * time.Second}, func(b *bundle) {
+		stop := b.work()
+		run := b.trigger("shrug")
+		synctest.Wait()
+		began := time.Now()
+		stop()
+		require.Equal(t, 3*time.Second, time.Since(began))
+		ended := b.run(run.ID)
+		require.Equal(t, webtrigger.RunFailed, ended.Status)
+		require.Equal(t, "interrupted by shutdown", ended.StatusDetail)
+		require.NotEmpty(t, ended.ErrorMessage)
+	})
+}
+
+func TestDrainRequeuesWhereAttemptsRemain(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{DrainTimeout: -1, MaxAttempts: 2}, func(b *bundle) {
+		stop := b.work()
+		run := b.trigger("hang")
+		synctest.Wait()
+		stop()
+		requeued := b.run(run.ID)
+		require.Equal(t, webtrigger.RunQueued, requeued.Status)
+		require.Zero(t, requeued.Attempts, "the interrupted attempt is not counted")
+		require.Equal(t, []string{"run_queued", "run_started", "run_requeued"}, b.events(run))
+	})
+}
+
+func TestWorkRunsOnceAtATime(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
+		stop := b.work()
+		require.ErrorIs(t, b.svc.Work(b.ctx), webtrigger.ErrConflict)
+		stop()
+		stop = b.work() // and again after it has ended
+		synctest.Wait()
+		stop()
+	})
+}
+
+func TestExecute(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{Workers: -1}, func(b *bundle) {
+		run := b.trigger("say hi")
+		require.NoError(t, b.svc.Execute(b.ctx, run.ID))
+		require.Equal(t, webtrigger.RunCompleted, b.run(run.ID).Status)
+		require.NoError(t, b.svc.Execute(b.ctx, run.ID), "a run that has ended needs nothing")
+		require.ErrorIs(t, b.svc.Execute(b.ctx, 4711), webtrigger.ErrNotFound)
+
+		ctx, cancel := context.WithCancel(b.ctx)
+		hanging := b.trigger("hang")
+		done := make(chan error, 1)
+		go func() { done <- b.svc.Execute(ctx, hanging.ID) }()
+		synctest.Wait()
+		require.ErrorIs(t, b.svc.Execute(b.ctx, hanging.ID), webtrigger.ErrConflict)
+		cancel()
+		require.NoError(t, <-done)
+		require.Equal(t, "interrupted by shutdown", b.run(hanging.ID).StatusDetail)
+	})
+}
+
+func TestOutcomesOfARunner(t *testing.T) {
+	t.Parallel()
+	type result = webtrigger.Result
+	tests := map[string]struct {
+		runner  webtrigger.RunnerFunc
+		status  webtrigger.RunStatus
+		message string
+		result  string
+	}{
+		"no result is an empty one": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) { return nil, nil },
+			webtrigger.RunCompleted, "", ""},
+		"text is made valid": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Text: "a\x00b\xffc"}, nil
+			}, webtrigger.RunCompleted, "", "a\uFFFDb\uFFFDc"},
+		"1 MiB is not too large": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Text: strings.Repeat("x", webtrigger.MaxResult)}, nil
+			}, webtrigger.RunCompleted, "", strings.Repeat("x", webtrigger.MaxResult)},
+		"more is": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Text: strings.Repeat("x", webtrigger.MaxResult+1)}, nil
+			}, webtrigger.RunFailed, "The result is larger than 1 MiB.", ""},
+		"an error without words gets some": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) { return nil, errors.New(" ") },
+			webtrigger.RunFailed, "The assistant failed without saying why.", ""},
+		"an error's text is made valid": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return nil, errors.New("a\x00b")
+			},
+			webtrigger.RunFailed, "a\uFFFDb", ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, test.runner, webtrigger.Options{}, func(b *bundle) {
+				run := b.trigger("go")
+				require.NoError(t, b.svc.Execute(b.ctx, run.ID))
+				ended := b.run(run.ID)
+				require.Equal(t, test.status, ended.Status)
+				require.Equal(t, test.message, ended.ErrorMessage)
+				require.Equal(t, test.result, ended.Result)
+			})
+		})
+	}
+}
+
+func TestJSONOutputIsChecked(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ schema, message, failure string }{
+		"valid JSON passes":       {"", `say {"n": 1}`, ""},
+		"other text fails":        {"", "say hello", "not valid JSON"},
+		"a met schema passes":     {`{"type": "object"}`, `say {"n": 1}`, ""},
+		"a violated schema fails": {`{"type": "object"}`, `say [1]`, "does not meet the task definition's schema: not an object"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			opts := webtrigger.Options{CompileSchema: objectsOnly}
+			bubble(t, nil, opts, func(b *bundle) {
+				task, err := b.svc.CreateTask(b.ctx, webtrigger.TaskDefinition{
+					AssistantID: "1", Name: "Report", Instructions: "Report.", OutputType: webtrigger.OutputJSON,
+					OutputSchema: []byte(test.schema), Active: true,
+				})
+				require.NoError(t, err)
+				run, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: test.message, TaskDefinitionID: task.ID})
+				require.NoError(t, err)
+				// An edit after the accept changes nothing that is under way.
+				task.OutputType, task.OutputSchema = webtrigger.OutputText, nil
+				_, err = b.svc.UpdateTask(b.ctx, task)
+				require.NoError(t, err)
+				require.NoError(t, b.svc.Execute(b.ctx, run.ID))
+				if test.failure == "" {
+					require.Equal(t, webtrigger.RunCompleted, b.run(run.ID).Status)
+					return
+				}
+				require.Equal(t, webtrigger.RunFailed, b.run(run.ID).Status)
+				require.Contains(t, b.run(run.ID).ErrorMessage, test.failure)
+			})
+		})
+	}
+}
