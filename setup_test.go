@@ -98,13 +98,6 @@ func (b *bundle) work() (stop func()) {
 	return stop
 }
 
-// ended waits until the run has ended.
-func (b *bundle) ended(id int64) webtrigger.Run {
-	b.t.Helper()
-	require.Eventually(b.t, func() bool { return b.run(id).Status.Terminal() }, 10*time.Second, 2*time.Millisecond)
-	return b.run(id)
-}
-
 // obey is a Runner that does what the message says: "fail TEXT", "panic",
 // "exit", "hang" (until its context ends), "ignore" (hangs, and ignores its
 // context for a minute), "say TEXT", "emit N"; anything else is echoed.

@@ -108,7 +108,7 @@ func (s *Service) admit(r *http.Request, authorize Authorizer) (query EventQuery
 	}
 	query.ConversationID = id
 	if run != nil {
-		query.RunID, err = s.streamRun(ctx, id, *run)
+		query.RunID, err = s.streamRun(ctx, *run)
 	}
 	return query, allowed, err
 }
@@ -166,9 +166,9 @@ func parseCursor(s string) (int64, bool) {
 	return int64(n), err == nil
 }
 
-// streamRun returns the id of the run that run_id names. Whether an integer
-// names a run of the conversation is for the first read of its events to say.
-func (s *Service) streamRun(ctx context.Context, conversationID int64, name string) (int64, error) {
+// streamRun returns the id of the run that run_id names. Whether it is one of the
+// conversation's is for the first read of its events to say.
+func (s *Service) streamRun(ctx context.Context, name string) (int64, error) {
 	if id, ok := parseID(name); ok {
 		return id, nil
 	}
@@ -179,9 +179,6 @@ func (s *Service) streamRun(ctx context.Context, conversationID int64, name stri
 	run, err := s.store.RunByKey(ctx, key.String())
 	if err != nil {
 		return 0, fmt.Errorf("read run by key: %w", err)
-	}
-	if run.ConversationID != conversationID {
-		return 0, wire.NotFound()
 	}
 	return run.ID, nil
 }
@@ -228,9 +225,6 @@ func (s *Service) pump(r *http.Request, out streamWriter, sub *subscriber, next 
 	// The end of the answer is written after the handler; a reader who has
 	// stalled is not to hold it up either.
 	defer func() { _ = out.deadline() }()
-	// A server's ReadTimeout would end the request's context. Where that cannot
-	// be lifted it is the host's own choice.
-	_ = out.controller.SetReadDeadline(time.Time{})
 
 	next.frames = append([][]byte{sse.AppendRetry(nil, streamRetry)}, next.frames...)
 	beat := time.NewTicker(streamHeartbeat)

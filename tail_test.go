@@ -162,6 +162,72 @@ func TestTailPollsSoonAtFirst(t *testing.T) {
 	})
 }
 
+// A subscriber whose own read finds the log longer than the tail knows tells the
+// tail, and so all others.
+func TestTailHearsFromNewcomers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, siteConfig{store: &faulty{Store: memstore.New(nil), deaf: true, blind: true}})
+		f := newFeed(t, s.store, 0)
+		old := s.open(f.path(""))
+		require.Equal(t, ids(1, 2), old.take(t, 2))
+		f.append(1)
+		require.Equal(t, ids(3, 3), s.open(f.path("?after_event_id=2")).take(t, 1))
+		start := time.Now()
+		require.Equal(t, ids(3, 3), old.take(t, 1))
+		require.Zero(t, time.Since(start))
+	})
+}
+
+// What a tail says about the end of the runs holds for its own head only: a
+// newcomer has read on, and a run's end is not the conversation's.
+func TestTailEndsNobodyTooSoon(t *testing.T) {
+	t.Parallel()
+	t.Run("the tail is behind", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store := &faulty{Store: memstore.New(nil), deaf: true}
+			s := newSite(t, siteConfig{store: store})
+			f := newFeed(t, store, 0)
+			f.appendPayload(1, `{"text":"`+strings.Repeat("x", 200_000)+`"}`)
+			f.finish()
+			stalled := s.open(f.path("")) // keeps the tail, which knows that all has ended
+			synctest.Wait()
+			again := newFeed(t, store, f.run.ConversationID)
+			store.onEvents = func(call int) {
+				if call == 3 { // the tail's own read, slower than the newcomer
+					time.Sleep(time.Second)
+				}
+			}
+			r := s.open(f.path("?after_event_id=4"))
+			require.Equal(t, ids(5, 6), r.take(t, 2))
+			again.finish()
+			require.Equal(t, ids(7, 7), r.rest(t))
+			stalled.close()
+		})
+	})
+	t.Run("a run has ended", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store := &faulty{Store: memstore.New(nil)}
+			s := newSite(t, siteConfig{store: store})
+			ended := newFeed(t, store, 0)
+			running := newFeed(t, store, ended.run.ConversationID)
+			ended.finish()
+			store.onEvents = func(call int) {
+				if call == 1 { // between the read and the anchoring
+					require.Equal(t, []int64{1, 2, 5}, s.open(ended.ofRun("")).rest(t))
+				}
+			}
+			r := s.open(ended.path(""))
+			require.Equal(t, ids(1, 5), r.take(t, 5))
+			synctest.Wait()
+			running.finish()
+			require.Equal(t, ids(6, 6), r.rest(t))
+		})
+	})
+}
+
 func TestTailSurvivesStoreErrors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

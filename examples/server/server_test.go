@@ -264,6 +264,41 @@ func TestSIGTERMInterruptsWhatDoesNotDrain(t *testing.T) {
 	require.Equal(t, "interrupted by shutdown", got[0].body["status_detail"])
 }
 
+func TestSecondSignalStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := start(t, "-drain", "10m")
+	s.until(s.say("/hang"), "running")
+	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	require.Eventually(t, func() bool { return strings.Contains(s.stderr.String(), "shutting down") }, patience, 5*time.Millisecond)
+	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-s.exited:
+	case <-time.After(patience):
+		t.Fatal("the server does not end")
+	}
+	require.False(t, s.cmd.ProcessState.Success())
+}
+
+// A key that is none is refused, and not repeated where logs go.
+func TestBadKeys(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"-key", "-key2"} {
+		key := strings.Repeat("BAD5EC", 10)
+		cmd := command(t, "-addr", "127.0.0.1:0", flag, key)
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		require.NoError(t, cmd.Start())
+		impatient := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		impatient.Stop()
+		require.Positive(t, cmd.ProcessState.ExitCode())
+		require.Contains(t, stderr.String(), flag+": ")
+		require.Contains(t, stderr.String(), "64 lowercase hex")
+		require.NotContains(t, stderr.String(), key)
+		require.Empty(t, stdout.String())
+	}
+}
+
 func TestBadFlags(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
