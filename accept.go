@@ -156,7 +156,7 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (Accepted, error) {
 	accepted, err := s.store.CreateTrigger(ctx, t)
 	if err != nil {
 		if reserved {
-			s.worker.release()
+			s.giveBackSlot()
 		}
 		return Accepted{}, fmt.Errorf("create trigger: %w", err)
 	}
@@ -164,9 +164,16 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (Accepted, error) {
 	case accepted.Lease != nil:
 		s.start(ClaimedRun{Run: accepted.Run, Input: t.Input, Lease: *accepted.Lease}, claimedAt)
 	case reserved:
-		s.worker.release()
+		s.giveBackSlot()
 	}
 	return accepted, nil
+}
+
+// giveBackSlot frees the slot of an accept that took no run. A claim may have
+// found none free meanwhile.
+func (s *Service) giveBackSlot() {
+	s.worker.giveBack(1)
+	signal(s.worker.wake)
 }
 
 func checkMessage(message string, f *faults) {

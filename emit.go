@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
@@ -138,7 +141,7 @@ func newEvent(typ EventType, payload any) (NewEvent, error) {
 	if err != nil {
 		return NewEvent{}, fmt.Errorf("webtrigger: emit %s: %w", typ, err)
 	}
-	raw = replaceNUL(bytes.ToValidUTF8(raw, []byte("\uFFFD")))
+	raw = repairEscapes(bytes.ToValidUTF8(raw, []byte("\uFFFD")))
 	if len(raw) == 0 || raw[0] != '{' {
 		return NewEvent{}, fmt.Errorf("webtrigger: emit %s: the payload is not a JSON object", typ)
 	}
@@ -148,25 +151,50 @@ func newEvent(typ EventType, payload any) (NewEvent, error) {
 	return NewEvent{Type: typ, Payload: json.RawMessage(raw)}, nil
 }
 
-// replaceNUL makes U+FFFD of every \u0000 in marshalled JSON. A backslash that
-// is itself escaped begins no escape.
-func replaceNUL(raw []byte) []byte {
-	nul := []byte(`\u0000`)
-	if !bytes.Contains(raw, nul) {
+// repairEscapes makes U+FFFD of what escapes in marshalled JSON may smuggle in: a
+// NUL and surrogates without their other half. A backslash that is itself
+// escaped begins no escape.
+func repairEscapes(raw []byte) []byte {
+	if !bytes.Contains(raw, []byte(`\u`)) {
 		return raw
 	}
 	out := make([]byte, 0, len(raw))
-	for i := 0; i < len(raw); i++ {
+	for i := 0; i < len(raw); {
+		r, ok := unicodeEscape(raw[i:])
 		switch {
 		case raw[i] != '\\':
 			out = append(out, raw[i])
-		case bytes.HasPrefix(raw[i:], nul):
-			out = append(out, "\uFFFD"...)
-			i += len(nul) - 1
-		default: // an escape is a backslash and at least one more byte
-			out = append(out, raw[i], raw[i+1])
 			i++
+		case !ok: // an escape of one letter
+			out = append(out, raw[i:i+2]...)
+			i += 2
+		case utf16.IsSurrogate(r):
+			low, _ := unicodeEscape(raw[i+escapeLength:])
+			if utf16.DecodeRune(r, low) == utf8.RuneError {
+				out = append(out, "\uFFFD"...)
+				i += escapeLength
+				continue
+			}
+			out = append(out, raw[i:i+2*escapeLength]...)
+			i += 2 * escapeLength
+		case r == 0:
+			out = append(out, "\uFFFD"...)
+			i += escapeLength
+		default:
+			out = append(out, raw[i:i+escapeLength]...)
+			i += escapeLength
 		}
 	}
 	return out
+}
+
+const escapeLength = len(`\u0000`)
+
+// unicodeEscape reads the \uXXXX that raw begins with.
+func unicodeEscape(raw []byte) (rune, bool) {
+	if len(raw) < escapeLength || raw[0] != '\\' || raw[1] != 'u' {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(raw[2:escapeLength]), 16, 16)
+	return rune(n), err == nil
 }

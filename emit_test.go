@@ -62,8 +62,10 @@ func TestEmitMakesTextValid(t *testing.T) {
 	events := emitting(t, func(emit webtrigger.Emit) {
 		require.NoError(t, emit("x_step", map[string]string{"a": "x\x00y\xffz", "b": `\u0000`, "c": "<&>"}))
 		require.NoError(t, emit("x_step", json.RawMessage(`{"n": 1e22, "k\u0000": "\\u0000 \u0000"}`)))
+		require.NoError(t, emit("x_step", json.RawMessage(`{"a":"\ud83d\ude00","b":"\ud800x\udc00\ud800\ud83d\ude00","c":"\\ud800"}`)))
 	})
 	require.Equal(t, "{\"a\":\"x\uFFFDy\\ufffdz\",\"b\":\"\\\\u0000\",\"c\":\"<&>\"}", string(events[0].Payload))
+	require.Equal(t, `{"a":"\ud83d\ude00","b":"`+"\uFFFDx\uFFFD\uFFFD"+`\ud83d\ude00","c":"\\ud800"}`, string(events[2].Payload))
 	require.Equal(t, "{\"n\":1e22,\"k\uFFFD\":\"\\\\u0000 \uFFFD\"}", string(events[1].Payload))
 }
 

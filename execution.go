@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,7 +18,8 @@ import (
 // when lost is closed, and then it writes nothing more.
 type execution struct {
 	s     *Service
-	task  *Task
+	task  *Task // the Runner's own
+	def   *TaskDefinition
 	lease Lease
 	slot  bool // it holds a slot of Work
 	log   *slog.Logger
@@ -40,6 +42,11 @@ func (s *Service) newExecution(claimed ClaimedRun, claimedAt time.Time) *executi
 			Run: claimed.Run, Input: claimed.Input, Definition: claimed.Run.Task,
 			Prompt: prompt(claimed.Input.Message, claimed.Input.Context),
 		},
+	}
+	if claimed.Run.Task != nil {
+		def := *claimed.Run.Task
+		def.OutputSchema = slices.Clone(def.OutputSchema)
+		x.def = &def
 	}
 	var base context.Context
 	base, x.end = context.WithCancelCause(context.Background())
@@ -181,7 +188,7 @@ const maxErrorMessage = 8 << 10
 
 // checkOutput holds a result to the task definition's output type and schema.
 func (x *execution) checkOutput(text string) error {
-	def := x.task.Run.Task
+	def := x.def
 	if def == nil || def.OutputType != OutputJSON {
 		return nil
 	}

@@ -11,14 +11,16 @@ type worker struct {
 	wake chan struct{} // the claim loop should look again
 	beat chan struct{} // the heartbeat should not wait for its tick
 
-	mu      sync.Mutex // guards what follows
-	working bool       // Work is running, draining included
-	taking  bool       // Work is running and does not drain
-	free    int        // slots without a run; those of abandoned Runners are not free
-	hints   int        // of queued runs, since the queue was last seen empty
-	runs    map[int64]*execution
-	beating bool            // the heartbeat goroutine runs
-	waiting []chan struct{} // closed when no run holds a slot
+	mu          sync.Mutex // guards what follows
+	working     bool       // Work is running, draining included
+	taking      bool       // Work is running and does not drain
+	interrupted error      // the drain is over: a run that still comes ends by it
+	free        int        // slots without a run; those of abandoned Runners are not free
+	reserved    int        // slots that are neither free nor have their run yet
+	hints       int        // of queued runs, since the queue was last seen empty
+	runs        map[int64]*execution
+	beating     bool            // the heartbeat goroutine runs
+	waiting     []chan struct{} // closed when no slot has or expects a run
 }
 
 func (w *worker) init(size int) {
@@ -35,7 +37,7 @@ func (w *worker) open() bool {
 	if w.working {
 		return false
 	}
-	w.working, w.taking = true, true
+	w.working, w.taking, w.interrupted = true, true, nil
 	w.hints++ // nobody has looked yet
 	return true
 }
@@ -63,6 +65,7 @@ func (w *worker) reserveIdle() bool {
 		return false
 	}
 	w.free--
+	w.reserved++
 	return true
 }
 
@@ -76,6 +79,7 @@ func (w *worker) reserve(n int) (slots, hints int) {
 	}
 	slots = min(n, w.free)
 	w.free -= slots
+	w.reserved += slots
 	return slots, w.hints
 }
 
@@ -91,11 +95,13 @@ func (w *worker) release() {
 	}
 }
 
-// giveBack frees slots that the claim loop reserved and did not need.
+// giveBack frees slots that were reserved and got no run.
 func (w *worker) giveBack(slots int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.free += slots
+	w.reserved -= slots
+	w.tellDrained()
 }
 
 func (w *worker) sawQueued() {
@@ -115,12 +121,19 @@ func (w *worker) sawEmptyQueue(answered int) {
 	}
 }
 
-// add registers an execution. It reports whether the caller is to start the
+// add registers an execution, in the slot that was reserved for it if it has
+// one. It reports whether the caller is to start the
 // heartbeat goroutine.
 func (w *worker) add(x *execution) (startBeating bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.runs[x.lease.RunID] = x
+	if x.slot {
+		w.reserved--
+		if w.interrupted != nil {
+			x.end(w.interrupted)
+		}
+	}
 	startBeating = !w.beating
 	w.beating = true
 	return startBeating
@@ -132,12 +145,7 @@ func (w *worker) remove(x *execution) {
 		delete(w.runs, x.lease.RunID)
 	}
 	last := len(w.runs) == 0
-	if w.slotted() == 0 {
-		for _, c := range w.waiting {
-			close(c)
-		}
-		w.waiting = nil
-	}
+	w.tellDrained()
 	w.mu.Unlock()
 	if last {
 		signal(w.beat) // nothing is left to keep alive
@@ -172,10 +180,11 @@ func (w *worker) has(runIDs []int64) bool {
 	return false
 }
 
-// interrupt ends the executions of the slots.
+// interrupt ends the executions of the slots, also those that are yet to come.
 func (w *worker) interrupt(cause error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.interrupted = cause
 	for _, x := range w.runs {
 		if x.slot {
 			x.end(cause)
@@ -183,25 +192,29 @@ func (w *worker) interrupt(cause error) {
 	}
 }
 
-// drained returns a channel that is closed once no run holds a slot.
+// drained returns a channel that is closed once no slot has a run or expects
+// one.
 func (w *worker) drained() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := make(chan struct{})
-	if w.slotted() == 0 {
-		close(c)
-	} else {
-		w.waiting = append(w.waiting, c)
-	}
+	w.waiting = append(w.waiting, c)
+	w.tellDrained()
 	return c
 }
 
-// slotted counts the runs of the slots; mu is held.
-func (w *worker) slotted() (n int) {
+// tellDrained tells those who wait for it, if it is so; mu is held.
+func (w *worker) tellDrained() {
+	if w.reserved > 0 {
+		return
+	}
 	for _, x := range w.runs {
 		if x.slot {
-			n++
+			return
 		}
 	}
-	return n
+	for _, c := range w.waiting {
+		close(c)
+	}
+	w.waiting = nil
 }

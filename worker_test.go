@@ -326,6 +326,36 @@ func TestDrainInterruptsWhatTakesTooLong(t *testing.T) {
 	})
 }
 
+// slowStore answers an accept late.
+type slowStore struct{ webtrigger.Store }
+
+func (s slowStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+	accepted, err := s.Store.CreateTrigger(ctx, t)
+	time.Sleep(5 * time.Second)
+	return accepted, err
+}
+
+func TestDrainWaitsForAnAcceptThatTakesARun(t *testing.T) {
+	for name, drain := range map[string]time.Duration{"in its time": 20 * time.Second, "after it": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			wrap := func(s webtrigger.Store) webtrigger.Store { return slowStore{s} }
+			bubbleOn(t, wrap, nil, webtrigger.Options{DrainTimeout: drain}, func(b *bundle) {
+				stop := b.work()
+				accepted := make(chan webtrigger.Run)
+				go func() { accepted <- b.trigger("hang") }()
+				synctest.Wait()
+				go func() {
+					run := <-accepted
+					require.Equal(t, webtrigger.RunRunning, run.Status)
+					accepted <- run
+				}()
+				stop()
+				require.Equal(t, "interrupted by shutdown", b.run((<-accepted).ID).StatusDetail)
+			})
+		})
+	}
+}
+
 func TestDrainRequeuesWhereAttemptsRemain(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{DrainTimeout: -1, MaxAttempts: 2}, func(b *bundle) {
 		stop := b.work()

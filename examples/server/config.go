@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -74,6 +75,11 @@ func (cfg *config) complete(rest []string, callbackAllow, callbackCA, callbackSe
 	case cfg.workers < 0 || cfg.maxAttempts < 1 || cfg.lease <= 0 || cfg.runTimeout <= 0 || cfg.drain < 0:
 		return errors.New("-workers and -drain must not be negative; -max-attempts, -lease and -run-timeout must be positive")
 	}
+	for name, key := range map[string]string{"-key": cfg.key, "-key2": cfg.key2} {
+		if key != "" && !keyShape.MatchString(key) {
+			return fmt.Errorf("%s: a key has 64 lowercase hex characters", name)
+		}
+	}
 	if cfg.callbackAllow, err = parsePrefixes(callbackAllow); err != nil {
 		return err
 	}
@@ -87,6 +93,8 @@ func (cfg *config) complete(rest []string, callbackAllow, callbackCA, callbackSe
 	}
 	return nil
 }
+
+var keyShape = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // beforeColon keeps the password of a DSN out of what is printed.
 func beforeColon(s string) string {

@@ -116,6 +116,16 @@ func deliveryOutcomeRules() []rule {
 			b.Empty(swept)
 			b.Equal(webtrigger.DeliverySending, b.delivery(owed).State)
 		}},
+		rule{"a delivery is not unknown before its time", func(b *rig) {
+			b.complete(owing)
+			attempted := b.delivery(b.begin()).AttemptedAt
+			b.eventually(func() bool {
+				swept, err := b.store.SweepDeliveries(b.ctx, fair, 10)
+				b.NoError(err)
+				return len(swept) > 0
+			})
+			b.False(b.now().Before(attempted.Add(fair)))
+		}},
 		rule{"a delivery that has not begun is never unknown", func(b *rig) {
 			b.complete(owing)
 			b.outlast(brief)

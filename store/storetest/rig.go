@@ -255,10 +255,32 @@ func (b *rig) record(runID int64) record {
 	}
 }
 
+// clone copies a record, so that it shows the past even of a store that hands out
+// what it keeps.
+func (r record) clone() record {
+	if r.Run.Task != nil {
+		task := *r.Run.Task
+		task.AllowedTools, task.OutputSchema = slices.Clone(task.AllowedTools), slices.Clone(task.OutputSchema)
+		r.Run.Task = &task
+	}
+	if r.Run.Usage != nil {
+		usage := *r.Run.Usage
+		r.Run.Usage = &usage
+	}
+	r.Input.Context, r.Input.Metadata = slices.Clone(r.Input.Context), slices.Clone(r.Input.Metadata)
+	r.Conversation.Metadata = slices.Clone(r.Conversation.Metadata)
+	r.Messages, r.Deliveries = slices.Clone(r.Messages), slices.Clone(r.Deliveries)
+	r.Events.Events = slices.Clone(r.Events.Events)
+	for i := range r.Events.Events {
+		r.Events.Events[i].Payload = slices.Clone(r.Events.Events[i].Payload)
+	}
+	return r
+}
+
 // changesNothing holds do to leaving no trace on a run.
 func (b *rig) changesNothing(runID int64, do func()) {
 	b.t.Helper()
-	before := b.record(runID)
+	before := b.record(runID).clone()
 	do()
 	b.Equal(before, b.record(runID))
 }
