@@ -185,7 +185,9 @@ func (w *world) trigger() {
 	}
 	run, err := p.svc.Trigger(w.t.Context(), "1", req)
 	if err != nil {
-		require.ErrorIs(w.t, err, webtrigger.ErrUnavailable)
+		if !errors.Is(err, context.DeadlineExceeded) { // the store was slow for too long
+			require.ErrorIs(w.t, err, webtrigger.ErrUnavailable)
+		}
 		w.adopt()
 		return
 	}
