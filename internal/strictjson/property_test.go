@@ -15,7 +15,6 @@ import (
 
 // Whatever the spelling, the members come back as the lexemes they were put together from.
 func TestMembersAreTheLexemes(t *testing.T) {
-	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var keys, quoted, values []string
 		for _, key := range rapid.SliceOfNDistinct(text, 0, 24, rapid.ID[string]).Draw(t, "keys") {
@@ -50,7 +49,6 @@ func TestMembersAreTheLexemes(t *testing.T) {
 }
 
 func TestStringUndoesEverySpelling(t *testing.T) {
-	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		want := text.Draw(t, "text")
 		got, ok := strictjson.String(json.RawMessage(spell(t, want)))
@@ -59,6 +57,8 @@ func TestStringUndoesEverySpelling(t *testing.T) {
 	})
 }
 
+// The generators are shared, and rapid's first Draw of one writes to it: the
+// tests that draw from them do not run in parallel.
 var (
 	text   = rapid.StringOfN(rapid.OneOf(rapid.Rune(), rapid.RuneFrom([]rune("\x01\b\t\n\f\r\x1f \"/\\~u{}[]:,0\x7f\u0080é\u2028自\ufffd\uffff😀"))).Filter(func(r rune) bool { return r != 0 }), 0, 20, -1)
 	number = rapid.StringMatching(`-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,4})?`)

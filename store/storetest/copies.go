@@ -196,9 +196,12 @@ func copyRules() []rule {
 		}},
 		{"a definition that is returned is a copy", func(b *rig) {
 			created := b.task(assistant)
-			updated, err := b.store.UpdateTask(b.ctx, created)
-			b.NoError(err)
 			spoilTask(&created)
+			b.says(created.ID, definition(assistant))
+			change := definition(assistant)
+			change.ID = created.ID
+			updated, err := b.store.UpdateTask(b.ctx, change)
+			b.NoError(err)
 			spoilTask(&updated)
 			read, err := b.store.Task(b.ctx, created.ID)
 			b.NoError(err)
