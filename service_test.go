@@ -1,0 +1,186 @@
+package webtrigger_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	runner := webtrigger.RunnerFunc(obey)
+	_, err := webtrigger.New(nil, runner, nil)
+	require.Error(t, err)
+	_, err = webtrigger.New(memstore.New(nil), nil, nil)
+	require.Error(t, err, "without a Runner nothing can be executed")
+	for name, opts := range map[string]webtrigger.Options{
+		"a relative base":       {BaseURL: "/base"},
+		"a base with a query":   {BaseURL: "https://app.example.com/?a=b"},
+		"a base with a user":    {BaseURL: "https://me@app.example.com"},
+		"a short lease":         {Lease: time.Millisecond},
+		"a negative lease":      {Lease: -time.Second},
+		"a negative timeout":    {RunTimeout: -1},
+		"negative attempts":     {MaxAttempts: -1},
+		"a negative body limit": {MaxBodyBytes: -1},
+		"an invalid range":      {Callback: webtrigger.CallbackOptions{Allow: []netip.Prefix{{}}}},
+	} {
+		_, err := webtrigger.New(memstore.New(nil), runner, &opts)
+		require.Error(t, err, name)
+	}
+}
+
+// pointers are the places that a RequestError names.
+func pointers(t *testing.T, err error) (at []string) {
+	t.Helper()
+	var refused *webtrigger.RequestError
+	require.ErrorAs(t, err, &refused)
+	for _, f := range refused.Faults {
+		require.NotEmpty(t, f.Detail)
+		require.Contains(t, err.Error(), f.Pointer)
+		at = append(at, f.Pointer)
+	}
+	return at
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	clock := &handClock{now: time.Now()}
+	b := setupOn(t, memstore.New(&memstore.Options{Clock: clock}), nil, nil)
+	key, secret, err := b.svc.CreateKey(b.ctx, "1", "Zapier", time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	require.Regexp(t, `^[0-9a-f]{64}$`, secret)
+	require.Equal(t, secret[:8], key.Prefix)
+
+	status := func() int {
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/web-triggers/1/status", nil)
+		r.Header.Set("Authorization", "Bearer "+secret)
+		w := httptest.NewRecorder()
+		b.svc.ServeHTTP(w, r)
+		return w.Code
+	}
+	require.Equal(t, http.StatusNotFound, status(), "the key is good, the trigger absent")
+	clock.now = clock.now.Add(2 * time.Hour)
+	require.Equal(t, http.StatusUnauthorized, status(), "it has expired by the store's clock")
+
+	_, err = b.svc.ImportKey(b.ctx, "1", "Again", secret, time.Time{})
+	require.ErrorIs(t, err, webtrigger.ErrConflict)
+	_, err = b.svc.ImportKey(b.ctx, "no/slash", " ", strings.ToUpper(secret), time.Now().Add(-time.Hour))
+	require.ElementsMatch(t, []string{"/assistant_id", "/name", "/expires_at", "/key"}, pointers(t, err))
+	_, _, err = b.svc.CreateKey(b.ctx, "1", strings.Repeat("é", 101), time.Time{})
+	require.Equal(t, []string{"/name"}, pointers(t, err))
+	_, _, err = b.svc.CreateKey(b.ctx, "1", strings.Repeat("é", 100), time.Time{})
+	require.NoError(t, err)
+	_, err = b.svc.RevokeKey(b.ctx, 4711)
+	require.ErrorIs(t, err, webtrigger.ErrNotFound)
+}
+
+func TestTaskDefinitionRules(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, &webtrigger.Options{CompileSchema: objectsOnly})
+	good := webtrigger.TaskDefinition{AssistantID: "1", Name: "Report", Instructions: "Report."}
+	stored, err := b.svc.CreateTask(b.ctx, good)
+	require.NoError(t, err)
+	require.Equal(t, webtrigger.OutputText, stored.OutputType)
+
+	for at, spoil := range map[string]func(*webtrigger.TaskDefinition){
+		"/assistant_id":    func(d *webtrigger.TaskDefinition) { d.AssistantID = "" },
+		"/name":            func(d *webtrigger.TaskDefinition) { d.Name = "a\x00b" },
+		"/instructions":    func(d *webtrigger.TaskDefinition) { d.Instructions = strings.Repeat("x", 50_001) },
+		"/output_type":     func(d *webtrigger.TaskDefinition) { d.OutputType = "poem" },
+		"/allowed_tools/1": func(d *webtrigger.TaskDefinition) { d.AllowedTools = []string{"a", "a"} },
+		"/allowed_tools/0": func(d *webtrigger.TaskDefinition) { d.AllowedTools = []string{" "} },
+		"/allowed_tools":   func(d *webtrigger.TaskDefinition) { d.AllowedTools = make([]string, 101) },
+		"/output_schema":   func(d *webtrigger.TaskDefinition) { d.OutputSchema = json.RawMessage(`{}`) },
+		"/output_schema/a": func(d *webtrigger.TaskDefinition) {
+			d.OutputType, d.OutputSchema = webtrigger.OutputJSON, json.RawMessage(`{"a":"\u0000"}`)
+		},
+	} {
+		bad := good
+		spoil(&bad)
+		_, err := b.svc.CreateTask(b.ctx, bad)
+		require.Contains(t, pointers(t, err), at)
+		if at != "/assistant_id" {
+			bad.ID = stored.ID
+			_, err = b.svc.UpdateTask(b.ctx, bad)
+			require.Contains(t, pointers(t, err), at)
+		}
+	}
+	none := setup(t, nil, nil)
+	good.OutputType, good.OutputSchema = webtrigger.OutputJSON, json.RawMessage(`{}`)
+	_, err = none.svc.CreateTask(b.ctx, good)
+	require.Equal(t, []string{"/output_schema"}, pointers(t, err), "without a compiler a schema is refused, not ignored")
+}
+
+func TestTriggerFromGo(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	_, err := b.svc.Trigger(b.ctx, "2", webtrigger.TriggerRequest{Message: "x"})
+	require.ErrorIs(t, err, webtrigger.ErrChannelDisabled)
+	_, err = b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{
+		Message: " ", Subject: strings.Repeat("x", 256), Context: json.RawMessage(`[]`), Metadata: json.RawMessage(`x`), TaskDefinitionID: -1,
+		CallbackURL: "https://10.0.0.1/",
+	})
+	require.ElementsMatch(t, []string{"/message", "/subject", "/context", "/metadata", "/task_definition_id", "/callback_url"}, pointers(t, err))
+	_, err = b.svc.Trigger(b.ctx, "a/b", webtrigger.TriggerRequest{Message: "x"})
+	require.Equal(t, []string{"/assistant_id"}, pointers(t, err))
+	_, err = setup(t, nil, &webtrigger.Options{}).svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "x"})
+	require.ErrorContains(t, err, "BaseURL")
+
+	run := b.trigger("x")
+	input, err := b.svc.RunInput(b.ctx, run.ID)
+	require.NoError(t, err)
+	require.Equal(t, "Web trigger", input.Subject)
+}
+
+func TestAConversationGoesOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	first, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "say one", Subject: "Lead", Metadata: json.RawMessage(`{"deal": 1}`)})
+	require.NoError(t, err)
+	require.NoError(t, b.svc.Execute(b.ctx, first.ID))
+	second, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "say two", ConversationID: first.ConversationID, Subject: "Other"})
+	require.NoError(t, err)
+	require.Equal(t, first.ConversationID, second.ConversationID)
+	require.NoError(t, b.svc.Execute(b.ctx, second.ID))
+	conversation, err := b.svc.Conversation(b.ctx, first.ConversationID)
+	require.NoError(t, err)
+	require.Equal(t, "Lead", conversation.Subject)
+	require.Equal(t, `{"deal": 1}`, string(conversation.Metadata))
+	messages, err := b.svc.Messages(b.ctx, first.ConversationID, 0, 0)
+	require.NoError(t, err)
+	var said []string
+	for _, m := range messages {
+		said = append(said, string(m.Role)+": "+m.Content)
+	}
+	require.Equal(t, []string{"user: say one", "assistant: one", "user: say two", "assistant: two"}, said)
+
+	b.setChannel(webtrigger.ChannelSettings{AssistantID: "2", Enabled: true})
+	_, err = b.svc.Trigger(b.ctx, "2", webtrigger.TriggerRequest{Message: "x", ConversationID: first.ConversationID})
+	require.ErrorIs(t, err, webtrigger.ErrNotFound, "another assistant's conversation is not there")
+}
+
+func TestTriggerViaAnotherStoreIsQueuedAndWoken(t *testing.T) {
+	wrap := func(s webtrigger.Store) webtrigger.Store { return muteStore{s} }
+	bubbleOn(t, wrap, nil, webtrigger.Options{}, func(b *bundle) {
+		stop := b.work()
+		run, err := b.svc.TriggerVia(b.ctx, b.store, "1", webtrigger.TriggerRequest{Message: "say hi"})
+		require.NoError(t, err)
+		require.Equal(t, webtrigger.RunQueued, run.Status, "never taken: the host has not committed yet")
+		began := time.Now()
+		b.svc.Wake()
+		synctest.Wait()
+		require.Zero(t, time.Since(began))
+		require.Equal(t, webtrigger.RunCompleted, b.run(run.ID).Status)
+		stop()
+	})
+}
