@@ -409,11 +409,13 @@ type EventQuery struct {
 	AfterID        int64 // only higher ids
 	AfterSequence  int64 // only higher sequences; with RunID
 	Limit          int
+	MaxBytes       int // of payloads in a page, which has one event at least; 0: no bound
 }
 
 // EventPage is one read of the event log, at one instant.
 type EventPage struct {
 	Events []Event
+	More   bool  // Limit or MaxBytes ended the page: more events pass the query
 	LastID int64 // the conversation's last event id, of any run; 0: none
 	Ended  bool  // every run that the query covers has ended; a run adds nothing after that
 }

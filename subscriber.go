@@ -56,14 +56,14 @@ func (sub *subscriber) readPage(ctx context.Context, hints int) error {
 	hub := sub.tail.hub
 	query := sub.query
 	query.AfterID = max(query.AfterID, sub.pos)
-	query.Limit = hub.pageSize
+	query.Limit, query.MaxBytes = hub.pageSize, hub.windowBytes
 	page, err := hub.events(ctx, query)
 	if err != nil {
 		return err
 	}
 	sub.page = view{inside: true, frames: hub.encode(page.Events), wake: hub.now}
-	if n := len(page.Events); n == query.Limit {
-		sub.page.head = page.Events[n-1].ID
+	if page.More {
+		sub.page.head = page.Events[len(page.Events)-1].ID
 		return nil
 	}
 	// Events up to the log's end that are not in the page do not pass the

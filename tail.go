@@ -171,7 +171,7 @@ func (t *tail) catchUp() {
 			t.giveUp(err)
 			return
 		}
-		t.endRead(query, page, t.hub.encode(page.Events), hints)
+		t.endRead(page, t.hub.encode(page.Events), hints)
 	}
 }
 
@@ -180,7 +180,7 @@ func (t *tail) beginRead() (query EventQuery, hints int, due bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refreshing = t.due()
-	return EventQuery{ConversationID: t.conversationID, AfterID: t.head, Limit: t.hub.pageSize}, t.hints, t.refreshing
+	return EventQuery{ConversationID: t.conversationID, AfterID: t.head, Limit: t.hub.pageSize, MaxBytes: t.hub.windowBytes}, t.hints, t.refreshing
 }
 
 func (t *tail) giveUp(err error) {
@@ -193,14 +193,14 @@ func (t *tail) giveUp(err error) {
 }
 
 // endRead takes in what was read.
-func (t *tail) endRead(query EventQuery, page EventPage, frames []frame, hints int) {
+func (t *tail) endRead(page EventPage, frames []frame, hints int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	head, ended := page.LastID, page.Ended
-	if whole := len(frames) < query.Limit; whole {
-		t.read = hints
-	} else {
+	if page.More {
 		head, ended = frames[len(frames)-1].id, false
+	} else {
+		t.read = hints
 	}
 	if head == t.head && ended == t.ended {
 		return

@@ -3,6 +3,7 @@ package memstore
 import (
 	"bytes"
 	"context"
+	"iter"
 	"slices"
 	"time"
 
@@ -52,10 +53,7 @@ func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtri
 	page := webtrigger.EventPage{LastID: int64(len(conv.events))}
 	if query.RunID == 0 {
 		page.Ended = conv.open == 0
-		rest := conv.events[min(query.AfterID, page.LastID):]
-		for _, e := range rest[:min(query.Limit, len(rest))] {
-			page.Events = append(page.Events, cloneEvent(e))
-		}
+		fill(&page, query, slices.Values(conv.events[min(query.AfterID, page.LastID):]))
 		return page, nil
 	}
 	r := s.runs.get(query.RunID)
@@ -63,21 +61,37 @@ func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtri
 		return webtrigger.EventPage{}, webtrigger.ErrNotFound
 	}
 	page.Ended = r.Status.Terminal()
-	for _, id := range r.eventsAfter(query.AfterID, query.AfterSequence, query.Limit) {
-		page.Events = append(page.Events, cloneEvent(conv.events[id-1]))
-	}
+	fill(&page, query, func(yield func(webtrigger.Event) bool) {
+		for _, id := range r.eventsAfter(query.AfterID, query.AfterSequence) {
+			if !yield(conv.events[id-1]) {
+				return
+			}
+		}
+	})
 	return page, nil
 }
 
-// eventsAfter returns the ids of the run's next events after both cursors.
-func (r *run) eventsAfter(id, sequence int64, limit int) []int64 {
+// fill puts events into a page as far as the query lets it grow.
+func fill(page *webtrigger.EventPage, query webtrigger.EventQuery, events iter.Seq[webtrigger.Event]) {
+	size := 0
+	for e := range events {
+		size += len(e.Payload)
+		n := len(page.Events)
+		if page.More = n == query.Limit || n > 0 && query.MaxBytes > 0 && size > query.MaxBytes; page.More {
+			return
+		}
+		page.Events = append(page.Events, cloneEvent(e))
+	}
+}
+
+// eventsAfter returns the ids of the run's events after both cursors.
+func (r *run) eventsAfter(id, sequence int64) []int64 {
 	rest := r.events[min(sequence, int64(len(r.events))):]
 	i, found := slices.BinarySearch(rest, id)
 	if found {
 		i++
 	}
-	rest = rest[i:]
-	return rest[:min(limit, len(rest))]
+	return rest[i:]
 }
 
 // LastEventIDs implements [webtrigger.EventStore].

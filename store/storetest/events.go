@@ -92,6 +92,32 @@ func eventRules() []rule {
 			}
 			b.Equal(want, seen)
 		}},
+		{"a page says whether more events pass the query", func(b *rig) {
+			run := b.start() // two events
+			b.append(run.Lease, steps(1, 4))
+			conversation := run.Run.ConversationID
+			for _, runID := range []int64{0, run.Run.ID} {
+				for limit, more := range map[int]bool{1: true, 5: true, 6: false, 7: false} {
+					page := b.page(webtrigger.EventQuery{ConversationID: conversation, RunID: runID, Limit: limit})
+					b.Len(page.Events, min(limit, 6))
+					b.Equal(more, page.More, "limit %d", limit)
+				}
+			}
+			last := b.page(webtrigger.EventQuery{ConversationID: conversation}).LastID
+			b.False(b.page(webtrigger.EventQuery{ConversationID: conversation, AfterID: last}).More)
+		}},
+		{"a page has so many bytes of payloads, and one event at least", func(b *rig) {
+			run := b.start()
+			after := b.page(webtrigger.EventQuery{ConversationID: run.Run.ConversationID}).LastID
+			batch := steps(1, 4) // payloads of one size
+			b.append(run.Lease, batch)
+			size := len(batch.Events[0].Payload)
+			for bytes, events := range map[int]int{1: 1, size: 1, 2*size - 1: 1, 2 * size: 2, 4 * size: 4, 0: 4} {
+				page := b.page(webtrigger.EventQuery{ConversationID: run.Run.ConversationID, AfterID: after, MaxBytes: bytes})
+				b.Len(page.Events, events, "%d bytes", bytes)
+				b.Equal(events < 4, page.More)
+			}
+		}},
 		{"a cursor beyond the end gives an empty page", func(b *rig) {
 			run := b.accept()
 			for _, query := range []webtrigger.EventQuery{
