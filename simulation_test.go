@@ -29,6 +29,7 @@ import (
 //   - every accepted run ends, by one terminal event, which is its last
 //   - sequences have no hole, and what an attempt emitted is stored once each,
 //     in order
+//   - a cancellation that was recorded decides
 //   - every reader, wherever it reconnects, sees exactly the events after its
 //     first cursor
 //   - at most one POST per run, and one whenever its delivery says delivered
@@ -264,6 +265,9 @@ func (w *world) check(runID int64) {
 	for i, e := range page.Events {
 		require.EqualValues(t, i+1, e.Sequence, "seed %d: a hole", w.seed)
 		require.Equal(t, i == len(page.Events)-1, e.Type.Terminal(), "seed %d: %s is event %d of %d", w.seed, e.Type, i+1, len(page.Events))
+		if e.Type == webtrigger.EventCancelRequested {
+			require.Equal(t, webtrigger.RunCancelled, run.Status, "seed %d: a recorded cancel decides", w.seed)
+		}
 		if e.Type == "x_step" {
 			var step struct{ Attempt, Step string }
 			require.NoError(t, json.Unmarshal(e.Payload, &step))
@@ -273,6 +277,7 @@ func (w *world) check(runID int64) {
 	require.Equal(t, "run_"+string(run.Status), string(page.Events[len(page.Events)-1].Type))
 	require.False(t, run.CompletedAt.IsZero())
 	for attempt, steps := range stored {
+		require.LessOrEqual(t, len(steps), len(w.emitted[attempt]), "seed %d: more than attempt %s emitted", w.seed, attempt)
 		require.Equal(t, w.emitted[attempt][:len(steps)], steps, "seed %d: what attempt %s emitted", w.seed, attempt)
 	}
 	if run.Status == webtrigger.RunCompleted {
