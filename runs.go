@@ -27,7 +27,7 @@ type Run struct {
 	TraceParent    string // "": none
 	Attempts       int    // attempts used, the current one included
 	CreatedAt      time.Time
-	StartedAt      time.Time // of the latest attempt; zero: never taken
+	StartedAt      time.Time // of the latest attempt, also while requeued; zero: never taken
 	CompletedAt    time.Time // zero: not ended
 }
 

@@ -175,7 +175,7 @@ type RunStore interface {
 	//     is no error.
 	//
 	// With lease, the stop is its worker's own word (a deadline): ErrLeaseLost
-	// unless the run is running under that lease.
+	// unless the run is running under that lease, also when it has ended.
 	RequestStop(ctx context.Context, runID int64, stop Stop, lease *Lease) (Run, error)
 }
 
@@ -193,8 +193,8 @@ type WorkStore interface {
 	// and stores StartedEvent. With claim.RunID it takes that run or none.
 	ClaimRuns(ctx context.Context, claim Claim) ([]ClaimedRun, error)
 
-	// RenewLeases extends every lease still held by d from now and tells, in the
-	// order of the leases, which are held and what stop is recorded.
+	// RenewLeases lets every lease still held last for d from now and tells, in
+	// the order of the leases, which are held and what stop is recorded.
 	RenewLeases(ctx context.Context, leases []Lease, d time.Duration) ([]Renewal, error)
 
 	// AppendEvents appends a batch to the run's conversation, in order. Sequences
@@ -267,7 +267,8 @@ type DeliveryStore interface {
 	// FinishDelivery records how a delivery ended: from sending or unknown
 	// (delivered, failed), or from pending before it began (failed, blocked; the
 	// lease must not have expired). ErrLeaseLost when the token is not the
-	// delivery's last or the delivery has ended otherwise.
+	// delivery's last or an outcome is recorded already. That the outcome fits the
+	// state is the caller's duty.
 	FinishDelivery(ctx context.Context, lease DeliveryLease, end DeliveryOutcome) error
 
 	// SweepDeliveries marks up to limit deliveries unknown that have been sending

@@ -37,25 +37,33 @@ func (s *Store) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
 		case <-ctx.Done():
 			return nil
 		case <-w.wake:
-			notify(s.takeHint(w))
+			if h, some := s.takeHint(w); some {
+				notify(h)
+			}
 		}
 	}
 }
 
-// takeHint empties what w has gathered.
-func (s *Store) takeHint(w *watcher) webtrigger.Hint {
+// takeHint empties what w has gathered. There is nothing when the last notify
+// has told it all already: an empty hint would say that anything may have
+// happened.
+func (s *Store) takeHint(w *watcher) (h webtrigger.Hint, some bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := w.hint
+	h, some = w.hint, w.many || !empty(w.hint)
 	w.hint, w.many = webtrigger.Hint{}, false
-	return h
+	return h, some
+}
+
+func empty(h webtrigger.Hint) bool {
+	return !h.Queued && !h.Owed && len(h.Conversations) == 0 && len(h.Stopped) == 0
 }
 
 // shareHint hands the hint of the transition that ends to all watchers and
 // returns them, or none where there is nothing to tell.
 func (s *Store) shareHint() []*watcher {
 	h := s.hint
-	if !h.Queued && !h.Owed && len(h.Conversations) == 0 && len(h.Stopped) == 0 {
+	if empty(h) {
 		return nil
 	}
 	for _, w := range s.watchers {
