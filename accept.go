@@ -12,6 +12,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/internal/egress"
 	"github.com/webtrigger-go/webtrigger/internal/strictjson"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // TriggerRequest is what starts a run: the body of the trigger endpoint, and
@@ -180,7 +181,7 @@ func checkMessage(message string, f *faults) {
 	const at = "/message"
 	switch {
 	case f.on(at):
-	case !cleanText(message):
+	case !wire.CleanText(message):
 		f.add(at, "must be valid UTF-8 without NUL characters")
 	case blank(message):
 		f.add(at, "must not be blank")
@@ -194,7 +195,7 @@ func checkSubject(subject, keyName string, f *faults) string {
 	const at = "/subject"
 	switch {
 	case f.on(at):
-	case !cleanText(subject):
+	case !wire.CleanText(subject):
 		f.add(at, "must be valid UTF-8 without NUL characters")
 	case utf8.RuneCountInString(subject) > MaxSubject:
 		f.add(at, "must have at most 255 characters")

@@ -191,7 +191,7 @@ func sent(response *egress.Response, err error, took time.Duration) DeliveryOutc
 	}
 	o := DeliveryOutcome{
 		State: DeliveryDelivered, HTTPStatus: response.Status, Latency: took,
-		Response: truncateText(validText(string(response.Body)), maxResponseKept),
+		Response: wire.Truncate(wire.ValidText(string(response.Body)), maxResponseKept),
 	}
 	if response.Status < 200 || response.Status > 299 {
 		o.State, o.Error = DeliveryFailed, "status: the receiver did not answer with 2xx"

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // MaxCancelReason bounds the reason of a cancellation, in Unicode code points.
@@ -23,7 +25,7 @@ const MaxCancelReason = 255
 func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Run, error) {
 	var f faults
 	switch {
-	case !cleanText(reason):
+	case !wire.CleanText(reason):
 		f.add("/reason", "must be valid UTF-8 without NUL characters")
 	case utf8.RuneCountInString(reason) > MaxCancelReason:
 		f.add("/reason", "must have at most 255 characters")

@@ -133,7 +133,7 @@ func newEvent(typ EventType, payload any) (NewEvent, error) {
 	switch typ {
 	case EventMessageDelta, EventMessageCompleted, EventToolStarted, EventToolCompleted, EventToolFailed, EventModelCompleted:
 	default:
-		if !strings.HasPrefix(string(typ), "x_") || len(typ) > 64 || !cleanText(string(typ)) {
+		if !strings.HasPrefix(string(typ), "x_") || len(typ) > 64 || !wire.CleanText(string(typ)) {
 			return NewEvent{}, fmt.Errorf("webtrigger: emit: a Runner has no event type %q", typ)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // execution is one attempt of a run under way in this process.
@@ -164,7 +166,7 @@ func (x *execution) outcome(a answer) Outcome {
 		result = &Result{}
 	}
 	o := Outcome{Status: RunFailed, Usage: result.Usage}
-	text := validText(result.Text)
+	text := wire.ValidText(result.Text)
 	err := a.err
 	if err == nil && len(text) > MaxResult {
 		err = failure("The result is larger than 1 MiB.")
@@ -173,7 +175,7 @@ func (x *execution) outcome(a answer) Outcome {
 		err = x.checkOutput(text)
 	}
 	if err != nil {
-		o.ErrorMessage = truncateText(validText(err.Error()), maxErrorMessage)
+		o.ErrorMessage = wire.Truncate(wire.ValidText(err.Error()), maxErrorMessage)
 		if blank(o.ErrorMessage) {
 			o.ErrorMessage = "The assistant failed without saying why."
 		}
@@ -230,7 +232,7 @@ func transcript(result *Result) []NewMessage {
 	}
 	messages := make([]NewMessage, len(result.Messages))
 	for i, m := range result.Messages {
-		messages[i] = NewMessage{Role: m.Role, Content: validText(m.Content)}
+		messages[i] = NewMessage{Role: m.Role, Content: wire.ValidText(m.Content)}
 	}
 	return messages
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // APIKey is a secret that may trigger and read one assistant's triggers, as
@@ -58,7 +60,7 @@ func (s *Service) ImportKey(ctx context.Context, assistantID, name, secret strin
 	if !ValidAssistantID(assistantID) {
 		f.add("/assistant_id", assistantIDRule)
 	}
-	if n := utf8.RuneCountInString(name); n > maxKeyName || blank(name) || !cleanText(name) {
+	if n := utf8.RuneCountInString(name); n > maxKeyName || blank(name) || !wire.CleanText(name) {
 		f.add("/name", keyNameRule)
 	}
 	if !expiresAt.IsZero() && !expiresAt.After(time.Now()) {

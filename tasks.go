@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // TaskDefinition is a stored job that a trigger may name. A run keeps a copy of
@@ -97,10 +99,10 @@ func (s *Service) checkTask(task *TaskDefinition) error {
 	if !ValidAssistantID(task.AssistantID) {
 		f.add("/assistant_id", assistantIDRule)
 	}
-	if utf8.RuneCountInString(task.Name) > maxTaskName || blank(task.Name) || !cleanText(task.Name) {
+	if utf8.RuneCountInString(task.Name) > maxTaskName || blank(task.Name) || !wire.CleanText(task.Name) {
 		f.add("/name", "must be 1 to 100 characters and not blank")
 	}
-	if utf8.RuneCountInString(task.Instructions) > maxInstructions || blank(task.Instructions) || !cleanText(task.Instructions) {
+	if utf8.RuneCountInString(task.Instructions) > maxInstructions || blank(task.Instructions) || !wire.CleanText(task.Instructions) {
 		f.add("/instructions", "must be 1 to 50,000 characters and not blank")
 	}
 	if task.OutputType == "" {
@@ -121,7 +123,7 @@ func (s *Service) checkTools(tools []string, f *faults) {
 	}
 	for i, name := range tools {
 		at := "/allowed_tools/" + strconv.Itoa(i)
-		if len(name) > maxToolName || blank(name) || !cleanText(name) {
+		if len(name) > maxToolName || blank(name) || !wire.CleanText(name) {
 			f.add(at, "must be a tool name of 1 to 64 characters")
 		} else if slices.Contains(tools[:i], name) {
 			f.add(at, "is listed twice")
@@ -147,6 +149,6 @@ func (s *Service) checkSchema(task *TaskDefinition, f *faults) {
 		return
 	}
 	if _, err := s.opts.CompileSchema(task.OutputSchema); err != nil {
-		f.add(at, "is not a usable JSON Schema: "+validText(err.Error()))
+		f.add(at, "is not a usable JSON Schema: "+wire.ValidText(err.Error()))
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/webtrigger-go/webtrigger/internal/strictjson"
 )
@@ -20,29 +19,6 @@ func storedTime(t time.Time) time.Time {
 
 // blank reports whether s has nothing but white space.
 func blank(s string) bool { return strings.TrimSpace(s) == "" }
-
-// cleanText reports whether s may be stored as it is: valid UTF-8, no NUL.
-func cleanText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
-
-// validText makes what a Runner, a tool, a model or a receiver said storable:
-// invalid UTF-8 and NUL become U+FFFD.
-func validText(s string) string {
-	if cleanText(s) {
-		return s
-	}
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-// truncateText cuts s to at most n bytes without splitting a character.
-func truncateText(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}
 
 // checkJSON holds a JSON value that came from Go to the rules of the intake.
 // pointer is its place in the request.

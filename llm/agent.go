@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // DefaultMaxSteps is how often an agent asks its model within one run, unless
@@ -241,8 +242,8 @@ func (c *conversation) stream(chunk Chunk) error {
 		return c.emit(chunk.Type, chunk.Payload)
 	}
 	// Usually one round: a piece that no event could hold becomes several.
-	for text := clean(chunk.Text); ; {
-		piece := cut(text, maxShown)
+	for text := wire.ValidText(chunk.Text); ; {
+		piece := wire.Truncate(text, maxShown)
 		if err := c.emit(webtrigger.EventMessageDelta, shown{Text: piece}); err != nil {
 			return err
 		}

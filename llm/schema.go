@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // CompileSchema compiles a JSON Schema (draft 2020-12, or draft-07 where
@@ -113,7 +115,7 @@ func number(n json.Number) (any, error) {
 	}
 	f, err := n.Float64()
 	if err != nil {
-		return nil, limited(fmt.Errorf("the number %s is too large to be checked", cut(n.String(), 64)))
+		return nil, limited(fmt.Errorf("the number %s is too large to be checked", wire.Truncate(n.String(), 64)))
 	}
 	return f, nil
 }
@@ -133,10 +135,10 @@ func firstByte(raw []byte) byte {
 
 // limited is err with a text of bounded size. It keeps the text only.
 func limited(err error) error {
-	text := clean(err.Error())
+	text := wire.ValidText(err.Error())
 	text = strings.ReplaceAll(text, "\n", " ")
 	if len(text) > maxSchemaError {
-		text = cut(text, maxSchemaError) + " …"
+		text = wire.Truncate(text, maxSchemaError) + " …"
 	}
 	return errors.New(text)
 }

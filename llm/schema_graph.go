@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // graph is a schema with its subschemas and their references, as far as two
@@ -115,7 +117,7 @@ func checkKeywords(s *jsonschema.Schema, path string) error {
 		switch t {
 		case "", "null", "boolean", "object", "array", "number", "integer", "string":
 		default:
-			return fmt.Errorf("%s: there is no type %q", place(path), cut(t, 64))
+			return fmt.Errorf("%s: there is no type %q", place(path), wire.Truncate(t, 64))
 		}
 	}
 	if s.MultipleOf != nil && *s.MultipleOf <= 0 {
@@ -179,7 +181,7 @@ func (g *graph) resolve(n *node, ref string) (*node, error) {
 	u.Fragment, u.RawFragment = "", ""
 	resource := g.resources[u.String()]
 	if resource == nil {
-		return nil, fmt.Errorf("%q is not within the schema, and nothing is loaded from elsewhere", cut(ref, 256))
+		return nil, fmt.Errorf("%q is not within the schema, and nothing is loaded from elsewhere", wire.Truncate(ref, 256))
 	}
 	target := resource
 	if strings.HasPrefix(fragment, "/") {
@@ -188,7 +190,7 @@ func (g *graph) resolve(n *node, ref string) (*node, error) {
 		target = g.anchors[resource.path+"#"+fragment]
 	}
 	if target == nil {
-		return nil, fmt.Errorf("%q points to no schema", cut(ref, 256))
+		return nil, fmt.Errorf("%q points to no schema", wire.Truncate(ref, 256))
 	}
 	return target, nil
 }
@@ -283,5 +285,5 @@ func place(pointer string) string {
 	if pointer == "" {
 		return "the top level"
 	}
-	return cut(pointer, 256)
+	return wire.Truncate(pointer, 256)
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // finder says where in a value a schema is violated. The jsonschema package
@@ -236,5 +238,5 @@ func (n *node) reason(value any, failure error) string {
 	case "contains":
 		text = "contains: has no item of the demanded kind"
 	}
-	return cut(text, 500)
+	return wire.Truncate(text, 500)
 }

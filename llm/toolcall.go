@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -45,9 +43,9 @@ func (c *conversation) callTool(ctx context.Context, call ToolCall) (string, err
 		event.Error = &text
 		return "Error: " + text, c.emit(webtrigger.EventToolFailed, event)
 	}
-	said = clean(said) // before the cut: it may grow
+	said = wire.ValidText(said) // before the cut: it may grow
 	if n := len(said); n > maxToolResult {
-		said = fmt.Sprintf("%s\n[the rest was left out: the result has %d bytes]", cut(said, maxToolResult), n)
+		said = fmt.Sprintf("%s\n[the rest was left out: the result has %d bytes]", wire.Truncate(said, maxToolResult), n)
 	}
 	text := fit(said)
 	event.Result = &text
@@ -79,48 +77,33 @@ const maxShown = webtrigger.MaxEventPayload / 16
 
 // fit makes a text short enough for an event.
 func fit(s string) string {
-	s = clean(s)
+	s = wire.ValidText(s)
 	if len(s) <= maxShown {
 		return s
 	}
-	return cut(s, maxShown) + "…"
+	return wire.Truncate(s, maxShown) + "…"
 }
 
 // fitMessage makes a text that is alone in its event short enough: it stays
 // whole as long as its JSON fits.
 func fitMessage(s string) string {
 	const most, surely = webtrigger.MaxEventPayload - 64, webtrigger.MaxEventPayload / 8
-	if s = clean(s); len(s) <= surely {
+	if s = wire.ValidText(s); len(s) <= surely {
 		return s
 	}
 	if raw, err := wire.Marshal(s); err == nil && len(raw) <= most {
 		return s
 	}
-	return cut(s, surely) + "…"
+	return wire.Truncate(s, surely) + "…"
 }
 
 // fitName does the same to a name, which a model may make up at any length.
 func fitName(s string) string {
 	const most = 256
-	if s = clean(s); len(s) <= most {
+	if s = wire.ValidText(s); len(s) <= most {
 		return s
 	}
-	return cut(s, most) + "…"
-}
-
-func clean(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-// cut returns at most n bytes of s, whole characters.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
+	return wire.Truncate(s, most) + "…"
 }
 
 // showable is arguments as they go into an event: as they are, or as a string

@@ -1,3 +1,3 @@
 // Package wire holds how things look on the wire, once for every handler:
-// times, JSON, request ids, request bodies and problem+json errors.
+// times, texts, JSON, request ids, request bodies and problem+json errors.
 package wire
