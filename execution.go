@@ -83,23 +83,26 @@ func (x *execution) execute() {
 	case errors.Is(cause, ErrLeaseLost):
 		x.log.Warn("lease lost, the run is left alone")
 	default:
-		x.finish(interrupted(cause), batch, nil)
+		x.finish(interrupted(cause, a.result), batch, transcript(a.result))
 	}
 	x.expiry.Stop()
 	x.s.worker.remove(x)
-	if !x.slot {
-		return
-	}
 	if abandoned {
-		x.log.Error("runner abandoned: it did not return after its context ended; its slot stays taken", "cause", cause)
+		x.log.Error("runner abandoned: it did not return after its context ended; a slot stays taken", "cause", cause)
 		go func() {
 			<-returned
 			x.log.Info("abandoned runner returned")
-			x.s.worker.release()
+			x.leaveSlot()
 		}()
 		return
 	}
-	x.s.worker.release()
+	x.leaveSlot()
+}
+
+func (x *execution) leaveSlot() {
+	if x.slot {
+		x.s.worker.release()
+	}
 }
 
 // answer is what a Runner returned.
@@ -213,17 +216,24 @@ func (x *execution) checkOutput(text string) error {
 	return nil
 }
 
-// interrupted is how a run ends whose context ended first.
-func interrupted(cause error) Outcome {
+// interrupted is how a run ends whose context ended first. The cause decides;
+// what the Runner consumed meanwhile was consumed.
+func interrupted(cause error, result *Result) Outcome {
+	var o Outcome
+	if result != nil {
+		o.Usage = result.Usage
+	}
 	switch {
 	case errors.Is(cause, ErrCancelled):
-		return Outcome{}.Under(&Stop{Status: RunCancelled})
+		stop := CancelStop("")
+		return o.Under(&stop)
 	case errors.Is(cause, ErrDeadline):
 		stop := DeadlineStop()
-		return Outcome{}.Under(&stop)
+		return o.Under(&stop)
 	}
-	return Outcome{Status: RunFailed, StatusDetail: "interrupted by shutdown",
-		ErrorMessage: "The run was interrupted because the server shut down."}
+	o.Status, o.StatusDetail = RunFailed, "interrupted by shutdown"
+	o.ErrorMessage = "The run was interrupted because the server shut down."
+	return o
 }
 
 func transcript(result *Result) []NewMessage {

@@ -57,8 +57,11 @@ func (s *Service) Execute(ctx context.Context, runID int64) error {
 	if s.runner == nil {
 		return errors.New("webtrigger: Execute needs a runner")
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("execute run %d: %w", runID, err)
+	}
 	claimedAt := time.Now()
-	claimed, err := s.store.ClaimRuns(ctx, Claim{Worker: s.id, Lease: s.opts.Lease, Limit: 1, RunID: runID})
+	claimed, err := s.claimRuns(1, runID)
 	if err != nil {
 		return fmt.Errorf("claim run: %w", err)
 	}
@@ -100,12 +103,8 @@ func (s *Service) claim() (again bool) {
 	if slots == 0 {
 		return false
 	}
-	// Not the loop's context: a claim that is cut short could leave taken runs
-	// without a worker.
-	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
-	defer cancel()
 	claimedAt := time.Now()
-	claimed, err := s.store.ClaimRuns(ctx, Claim{Worker: s.id, Lease: s.opts.Lease, Limit: slots})
+	claimed, err := s.claimRuns(slots, 0)
 	if err != nil {
 		s.worker.giveBack(slots)
 		s.log.Warn("claim runs", "error", err)
@@ -120,6 +119,15 @@ func (s *Service) claim() (again bool) {
 		return false
 	}
 	return true
+}
+
+// claimRuns takes queued runs; see Claim for runID. It does not end with its
+// caller's context: a claim that is cut short could leave taken runs without a
+// worker.
+func (s *Service) claimRuns(limit int, runID int64) ([]ClaimedRun, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+	defer cancel()
+	return s.store.ClaimRuns(ctx, Claim{Worker: s.id, Lease: s.opts.Lease, Limit: limit, RunID: runID})
 }
 
 // start executes a run that this process has taken and reserved a slot for.

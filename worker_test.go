@@ -388,6 +388,12 @@ func TestExecute(t *testing.T) {
 		require.NoError(t, b.svc.Execute(b.ctx, run.ID), "a run that has ended needs nothing")
 		require.ErrorIs(t, b.svc.Execute(b.ctx, 4711), webtrigger.ErrNotFound)
 
+		over, end := context.WithCancel(b.ctx)
+		end()
+		untouched := b.trigger("say hi")
+		require.ErrorIs(t, b.svc.Execute(over, untouched.ID), context.Canceled)
+		require.Equal(t, webtrigger.RunQueued, b.run(untouched.ID).Status)
+
 		ctx, cancel := context.WithCancel(b.ctx)
 		hanging := b.trigger("hang")
 		done := make(chan error, 1)
@@ -397,6 +403,32 @@ func TestExecute(t *testing.T) {
 		cancel()
 		require.NoError(t, <-done)
 		require.Equal(t, "interrupted by shutdown", b.run(hanging.ID).StatusDetail)
+	})
+}
+
+func TestAnInterruptedRunKeepsWhatItConsumed(t *testing.T) {
+	runner := func(ctx context.Context, _ *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		<-ctx.Done()
+		return &webtrigger.Result{
+			Text: "too late", Usage: &webtrigger.Usage{InputTokens: 7},
+			Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: "found it"}},
+		}, ctx.Err()
+	}
+	bubble(t, runner, webtrigger.Options{}, func(b *bundle) {
+		stop := b.work()
+		run := b.trigger("go")
+		_, err := b.svc.CancelRun(b.ctx, run.ID, "by hand")
+		require.NoError(t, err)
+		synctest.Wait()
+		ended := b.run(run.ID)
+		require.Equal(t, webtrigger.RunCancelled, ended.Status)
+		require.Equal(t, "by hand", ended.StatusDetail)
+		require.Empty(t, ended.Result)
+		require.Equal(t, &webtrigger.Usage{InputTokens: 7}, ended.Usage)
+		messages, err := b.svc.Messages(b.ctx, run.ConversationID, 0, 0)
+		require.NoError(t, err)
+		require.Len(t, messages, 2, "the transcript is kept, the late result is not")
+		stop()
 	})
 }
 
