@@ -1,0 +1,83 @@
+package pgtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Mode says how a server goes down.
+type Mode int
+
+const (
+	// Fast rolls back what is open, ends the sessions and writes a checkpoint,
+	// like `pg_ctl stop -m fast`.
+	Fast Mode = iota
+
+	// Immediate leaves at once, like a crash of the program: the next start
+	// recovers from the log. Commits of the last moments are lost unless
+	// Options.Durable is set.
+	Immediate
+)
+
+// Restart takes the server down and up again, with the same port and data.
+func (s *Server) Restart(mode Mode) error {
+	if err := s.Down(mode); err != nil {
+		return err
+	}
+	return s.Up()
+}
+
+// Down ends the server and returns when it is gone. Connections are refused
+// until Up. A server that is down stays so.
+func (s *Server) Down(mode Mode) error {
+	signal := "INT"
+	if mode == Immediate {
+		signal = "QUIT"
+	}
+	if err := s.daemon.stop(signal); err != nil {
+		return fmt.Errorf("pgtest: stopping PostgreSQL: %w", err)
+	}
+	return nil
+}
+
+// Up starts the server after Down and returns once it accepts connections. If
+// somebody else has taken its port meanwhile, that is an error.
+func (s *Server) Up() error {
+	logged := s.daemon.logSize()
+	err := s.daemon.start(filepath.Join(s.bin, "postgres"), "-D", s.data(),
+		"-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-k", s.daemon.dir)
+	if err == nil {
+		err = s.daemon.waitFor(s.ready)
+	}
+	if errors.Is(err, errEnded) && strings.Contains(s.daemon.logFrom(logged), "could not create any TCP/IP sockets") {
+		err = errPortTaken
+	}
+	if err != nil {
+		return fmt.Errorf("pgtest: starting PostgreSQL: %w", err)
+	}
+	return nil
+}
+
+// ready reports whether the server says so in its lock file, which is where
+// pg_ctl looks too. A crash leaves the file behind, but Down waits for an
+// orderly exit, which removes it.
+func (s *Server) ready() bool {
+	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	if err != nil {
+		return false
+	}
+	const status = 7 // the eighth line
+	lines := strings.Split(string(text), "\n")
+	return len(lines) > status && strings.TrimSpace(lines[status]) == "ready"
+}
+
+// errPortTaken is the answer of a program that cannot listen.
+var errPortTaken = errors.New("the port is taken")
+
+// pollInterval is how often a program is asked whether it is ready.
+const pollInterval = 5 * time.Millisecond
