@@ -27,12 +27,13 @@ func TestRootDependencies(t *testing.T) {
 // Adapters and handlers stand on the root, and not on each other.
 func TestLayers(t *testing.T) {
 	t.Parallel()
-	for _, layer := range []string{"store/memstore", "admin", "llm"} {
+	for _, layer := range []string{"store/memstore", "store/bunstore", "admin", "llm"} {
 		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./"+layer).Output()
 		require.NoError(t, err)
 		for path := range strings.FieldsSeq(string(out)) {
 			rest, ok := strings.CutPrefix(path, module)
-			allowed := rest == "" || strings.HasPrefix(rest, "/internal/") || rest == "/"+layer
+			allowed := rest == "" || strings.HasPrefix(rest, "/internal/") || rest == "/"+layer ||
+				strings.HasPrefix(layer, "store/") && strings.HasPrefix(rest, "/store/internal/")
 			require.True(t, !ok || allowed, "%s reaches %s", layer, path)
 		}
 	}

@@ -8,7 +8,9 @@
 //     it when the process ends. It is for tests, for trying things out, and for
 //     services whose triggers need not survive a restart. It never forgets
 //     before that: memory grows with the number of triggers.
-//   - store/bunstore, for PostgreSQL and SQLite, is not there yet.
+//   - store/bunstore keeps everything in PostgreSQL, shared by any number of
+//     processes, or in an SQLite file of one process. It stands on bun: the host
+//     brings the *bun.DB and the driver.
 //
 // # Writing one
 //

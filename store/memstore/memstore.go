@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/internal/watch"
 )
 
 // Options is what a Store lets its host choose.
@@ -55,8 +56,9 @@ type Store struct {
 	requests map[request]*record // idempotency records, live ones and some expired
 	expiring order[record]       // the same by expiry
 
-	hint     webtrigger.Hint // of the transition under way
-	watchers []*watcher      // replaced, never changed: read without the lock
+	hint webtrigger.Hint // of the transition under way
+
+	watchers watch.Hub
 }
 
 var _ webtrigger.Store = (*Store)(nil)
@@ -119,13 +121,12 @@ func (s *Store) lock(ctx context.Context) error {
 }
 
 // unlock ends a method: what it did becomes visible, and only then the watchers
-// of what it hinted at wake up.
+// are told of it.
 func (s *Store) unlock() {
-	woken := s.shareHint()
+	h := s.hint
+	s.hint = webtrigger.Hint{}
 	s.mu.Unlock()
-	for _, w := range woken {
-		w.wakeUp()
-	}
+	s.watchers.Share(h)
 }
 
 // now is the time of the transition under way. Each asks once.

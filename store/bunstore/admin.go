@@ -1,0 +1,286 @@
+package bunstore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// Channel implements [webtrigger.ChannelStore].
+func (s *Store) Channel(ctx context.Context, assistantID string) (webtrigger.ChannelSettings, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return webtrigger.ChannelSettings{}, err
+	}
+	defer cancel()
+	settings, err := s.pool().channel(ctx, assistantID)
+	return settings, s.wrap("read channel", err)
+}
+
+func (q session) channel(ctx context.Context, assistantID string) (webtrigger.ChannelSettings, error) {
+	settings := webtrigger.ChannelSettings{AssistantID: assistantID}
+	rows, err := q.rows(ctx, `SELECT enabled, allow_callback_urls FROM {channels} WHERE assistant_id = $1`, assistantID)
+	return settings, each(rows, err, func(row scanner) error { // none: the zero settings
+		return row.Scan(&settings.Enabled, &settings.AllowCallbackURLs)
+	})
+}
+
+// SetChannel implements [webtrigger.ChannelStore].
+func (s *Store) SetChannel(ctx context.Context, settings webtrigger.ChannelSettings) error {
+	return s.write(ctx, "set channel", func(t *tx) error {
+		_, err := t.exec(t.ctx, `INSERT INTO {channels} (assistant_id, enabled, allow_callback_urls) VALUES ($1, $2, $3)
+			ON CONFLICT (assistant_id) DO UPDATE SET enabled = excluded.enabled, allow_callback_urls = excluded.allow_callback_urls`,
+			settings.AssistantID, settings.Enabled, settings.AllowCallbackURLs)
+		return err
+	})
+}
+
+// Assistants implements [webtrigger.ChannelStore].
+func (s *Store) Assistants(ctx context.Context, after string, limit int) ([]string, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	rows, err := s.rows(ctx, `SELECT assistant_id FROM {channels} WHERE assistant_id > $1
+		UNION SELECT assistant_id FROM {api_keys} WHERE assistant_id > $1 ORDER BY assistant_id LIMIT $2`, after, limit)
+	ids, err := collect(rows, err, func(row scanner) (id string, _ error) { return id, row.Scan(&id) })
+	return ids, s.wrap("list assistants", err)
+}
+
+const keyColumns = `id, assistant_id, name, prefix, created_at, expires_at, revoked_at`
+
+func keyDest(k *webtrigger.APIKey) []any {
+	return []any{&k.ID, &k.AssistantID, &k.Name, &k.Prefix, stamp{&k.CreatedAt}, stamp{&k.ExpiresAt}, stamp{&k.RevokedAt}}
+}
+
+func scanKey(row scanner) (k webtrigger.APIKey, _ error) { return k, row.Scan(keyDest(&k)...) }
+
+// CreateKey implements [webtrigger.KeyStore].
+func (s *Store) CreateKey(ctx context.Context, key webtrigger.NewKey) (created webtrigger.APIKey, _ error) {
+	err := s.write(ctx, "create key", func(t *tx) error {
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		created, err = scanKey(t.row(t.ctx, `INSERT INTO {api_keys} (assistant_id, name, prefix, hash, created_at, expires_at)
+			VALUES ($1, $2, $3, $4, $5, $6) RETURNING `+keyColumns,
+			key.AssistantID, key.Name, key.Prefix, key.Hash[:], t.at(now), t.at(key.ExpiresAt)))
+		if uniqueViolation(err) {
+			return webtrigger.ErrConflict
+		}
+		return err
+	})
+	return created, err
+}
+
+// Key implements [webtrigger.KeyStore].
+func (s *Store) Key(ctx context.Context, keyID int64) (webtrigger.APIKey, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return webtrigger.APIKey{}, err
+	}
+	defer cancel()
+	key, err := scanKey(s.row(ctx, `SELECT `+keyColumns+` FROM {api_keys} WHERE id = $1`, keyID))
+	return key, s.wrap("read key", err)
+}
+
+// Keys implements [webtrigger.KeyStore].
+func (s *Store) Keys(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.APIKey, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	rows, err := s.rows(ctx, `SELECT `+keyColumns+` FROM {api_keys} WHERE assistant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`,
+		assistantID, before(page), page.Limit)
+	keys, err := collect(rows, err, scanKey)
+	return keys, s.wrap("list keys", err)
+}
+
+// before is the id below which a page begins.
+func before(page webtrigger.Page) int64 {
+	if page.Before == 0 {
+		return math.MaxInt64
+	}
+	return page.Before
+}
+
+// RevokeKey implements [webtrigger.KeyStore].
+func (s *Store) RevokeKey(ctx context.Context, keyID int64) (key webtrigger.APIKey, _ error) {
+	err := s.write(ctx, "revoke key", func(t *tx) error {
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		key, err = scanKey(t.row(t.ctx, `UPDATE {api_keys} SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1 RETURNING `+keyColumns,
+			keyID, t.at(now)))
+		return err
+	})
+	return key, err
+}
+
+const taskColumns = `id, assistant_id, name, instructions, output_type, allowed_tools, output_schema, active, created_at, updated_at`
+
+func scanTask(row scanner) (webtrigger.TaskDefinition, error) {
+	var t webtrigger.TaskDefinition
+	var tools string
+	err := row.Scan(&t.ID, &t.AssistantID, &t.Name, &t.Instructions, &t.OutputType, &tools, raw{&t.OutputSchema}, &t.Active,
+		stamp{&t.CreatedAt}, stamp{&t.UpdatedAt})
+	if err != nil {
+		return webtrigger.TaskDefinition{}, err
+	}
+	if err := json.Unmarshal([]byte(tools), &t.AllowedTools); err != nil {
+		return webtrigger.TaskDefinition{}, fmt.Errorf("bunstore: tools of task %d: %w", t.ID, err)
+	}
+	return t, nil
+}
+
+// taskArgs are the values of a definition that can be changed.
+func taskArgs(task webtrigger.TaskDefinition) []any {
+	tools, _ := json.Marshal(task.AllowedTools) // strings: cannot fail
+	return []any{task.Name, task.Instructions, string(task.OutputType), string(tools), text(task.OutputSchema), task.Active}
+}
+
+// CreateTask implements [webtrigger.TaskStore].
+func (s *Store) CreateTask(ctx context.Context, task webtrigger.TaskDefinition) (created webtrigger.TaskDefinition, _ error) {
+	err := s.write(ctx, "create task", func(t *tx) error {
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		created, err = scanTask(t.row(t.ctx, `INSERT INTO {task_definitions}
+			(name, instructions, output_type, allowed_tools, output_schema, active, assistant_id, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) RETURNING `+taskColumns,
+			append(taskArgs(task), task.AssistantID, t.at(now))...))
+		return err
+	})
+	return created, err
+}
+
+// Task implements [webtrigger.TaskStore].
+func (s *Store) Task(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return webtrigger.TaskDefinition{}, err
+	}
+	defer cancel()
+	task, err := s.pool().task(ctx, taskID)
+	return task, s.wrap("read task", err)
+}
+
+func (q session) task(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
+	return scanTask(q.row(ctx, `SELECT `+taskColumns+` FROM {task_definitions} WHERE id = $1`, taskID))
+}
+
+// Tasks implements [webtrigger.TaskStore].
+func (s *Store) Tasks(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	rows, err := s.rows(ctx, `SELECT `+taskColumns+` FROM {task_definitions} WHERE assistant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`,
+		assistantID, before(page), page.Limit)
+	tasks, err := collect(rows, err, scanTask)
+	return tasks, s.wrap("list tasks", err)
+}
+
+// UpdateTask implements [webtrigger.TaskStore].
+func (s *Store) UpdateTask(ctx context.Context, task webtrigger.TaskDefinition) (updated webtrigger.TaskDefinition, _ error) {
+	err := s.write(ctx, "update task", func(t *tx) error {
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		updated, err = scanTask(t.row(t.ctx, `UPDATE {task_definitions} SET name = $1, instructions = $2, output_type = $3,
+			allowed_tools = $4, output_schema = $5, active = $6, updated_at = $7 WHERE id = $8 RETURNING `+taskColumns,
+			append(taskArgs(task), t.at(now), task.ID)...))
+		return err
+	})
+	return updated, err
+}
+
+// DeleteTask implements [webtrigger.TaskStore].
+func (s *Store) DeleteTask(ctx context.Context, taskID int64) error {
+	return s.write(ctx, "delete task", func(t *tx) error {
+		deleted, err := t.exec(t.ctx, `DELETE FROM {task_definitions} WHERE id = $1`, taskID)
+		if err == nil && deleted == 0 {
+			return webtrigger.ErrNotFound
+		}
+		return err
+	})
+}
+
+// asking is a request with a key.
+type asking struct {
+	hash      webtrigger.KeyHash
+	triggerID int64
+}
+
+// Authenticate implements [webtrigger.KeyStore]. Requests that come together
+// share a read.
+func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
+	return s.grants.do(ctx, asking{hash, triggerID})
+}
+
+// runGrants reads what a batch of requests may see.
+func (s *Store) runGrants(ctx context.Context, calls []*call[asking, webtrigger.Grant]) error {
+	if s.postgres {
+		return s.pgGrants(ctx, calls)
+	}
+	now := s.now()
+	for _, c := range calls {
+		grant, err := s.grant(ctx, c.arg, now)
+		if c.result, c.err = grant, s.wrap("authenticate", err); c.err != nil && !decided(c.err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// grantColumns are what grantRow reads after a key's hash and a trigger's id are
+// known, and fromGrants where they come from.
+const (
+	grantColumns = `k.id, k.assistant_id, k.name, k.prefix, k.created_at, k.expires_at, k.revoked_at,
+		coalesce(ch.enabled, false), coalesce(ch.allow_callback_urls, false), ` + runColumns
+
+	fromGrants = `LEFT JOIN {channels} ch ON ch.assistant_id = k.assistant_id
+		LEFT JOIN {runs} r ON r.id = c.first_run_id
+		LEFT JOIN {queue} q ON q.run_id = r.id
+		LEFT JOIN {messages} m ON m.conversation_id = r.conversation_id AND m.id = r.result_message_id`
+)
+
+// grantRow is a row of grantColumns while it is read.
+type grantRow struct {
+	grant webtrigger.Grant
+	run   runRow
+}
+
+func (x *grantRow) dest() []any {
+	dest := append(keyDest(&x.grant.Key), &x.grant.Channel.Enabled, &x.grant.Channel.AllowCallbackURLs)
+	return append(dest, x.run.dest()...)
+}
+
+func (x *grantRow) read() (_ webtrigger.Grant, err error) {
+	x.grant.Channel.AssistantID = x.grant.Key.AssistantID
+	x.grant.Run, err = x.run.read()
+	return x.grant, err
+}
+
+// grant reads what one request may see.
+func (s *Store) grant(ctx context.Context, ask asking, now time.Time) (webtrigger.Grant, error) {
+	var x grantRow
+	err := s.row(ctx, `SELECT `+grantColumns+` FROM {api_keys} k
+		LEFT JOIN {conversations} c ON c.id = $2 AND c.assistant_id = k.assistant_id `+fromGrants+`
+		WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $3)`,
+		ask.hash[:], ask.triggerID, s.at(now)).Scan(x.dest()...)
+	if err != nil {
+		return webtrigger.Grant{}, err
+	}
+	return x.read()
+}

@@ -1,0 +1,190 @@
+package bunstore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// batcher lets calls that arrive together share one statement and one commit:
+// group commit without a timer. A batch is what has queued up while the last one
+// was under way, so a call that is alone waits for nothing.
+//
+// A call joins a batch that is not yet sent, never one in flight: what it reads
+// is not older than the call.
+type batcher[A, R any] struct {
+	// run does the calls of a batch and answers each. An error is that of the
+	// batch as a whole: the calls are then done one by one.
+	run func(ctx context.Context, calls []*call[A, R]) error
+
+	workers int             // batches under way at a time
+	weigh   func(arg A) int // in bytes, about; nil: nothing
+
+	mu    sync.Mutex
+	queue []*call[A, R]
+	busy  int // workers that are at work
+}
+
+// call is one caller's part of a batch.
+type call[A, R any] struct {
+	arg    A
+	result R
+	err    error
+	done   chan struct{} // closed when result and err stand
+}
+
+const (
+	maxQueue  = 10_000  // calls that wait; more are refused
+	maxBatch  = 256     // calls in a batch
+	maxWeight = 4 << 20 // bytes in a batch that has more than one call
+)
+
+// do puts a call in the queue and waits for its answer.
+func (b *batcher[A, R]) do(ctx context.Context, arg A) (R, error) {
+	var none R
+	if err := ended(ctx); err != nil {
+		return none, err
+	}
+	c := &call[A, R]{arg: arg, done: make(chan struct{})}
+	if !b.enqueue(c) {
+		return none, fmt.Errorf("bunstore: %w: %d calls wait already", webtrigger.ErrUnavailable, maxQueue)
+	}
+	select {
+	case <-c.done:
+		return c.result, c.err
+	case <-ctx.Done():
+		b.withdraw(c)
+		return none, fmt.Errorf("bunstore: %w", ctx.Err())
+	}
+}
+
+// enqueue starts a worker where there are not enough of them.
+func (b *batcher[A, R]) enqueue(c *call[A, R]) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.queue) >= maxQueue {
+		return false
+	}
+	b.queue = append(b.queue, c)
+	if b.busy < b.workers {
+		b.busy++
+		go b.work()
+	}
+	return true
+}
+
+// withdraw takes a call out of the queue unless it is under way.
+func (b *batcher[A, R]) withdraw(c *call[A, R]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, waiting := range b.queue {
+		if waiting == c {
+			b.queue = append(b.queue[:i], b.queue[i+1:]...)
+			return
+		}
+	}
+}
+
+// work does one batch after the other until nothing waits.
+func (b *batcher[A, R]) work() {
+	for {
+		calls := b.next()
+		if calls == nil {
+			return
+		}
+		b.answer(calls)
+	}
+}
+
+// next takes the calls of a batch out of the queue, in order.
+func (b *batcher[A, R]) next() []*call[A, R] {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, weight := 0, 0
+	for n < len(b.queue) && n < maxBatch {
+		if b.weigh != nil {
+			weight += b.weigh(b.queue[n].arg)
+		}
+		if n > 0 && weight > maxWeight {
+			break
+		}
+		n++
+	}
+	if n == 0 {
+		b.busy--
+		return nil
+	}
+	calls := append([]*call[A, R](nil), b.queue[:n]...)
+	clear(b.queue[:n])
+	b.queue = b.queue[n:]
+	return calls
+}
+
+// answer does a batch. One that was rolled back is done again call by call: a
+// bad one fails alone. After any other error nobody knows whether the batch was
+// committed, and it is not done again.
+func (b *batcher[A, R]) answer(calls []*call[A, R]) {
+	err := b.attempt(calls)
+	if len(calls) > 1 && rolledBack(err) {
+		for _, c := range calls {
+			c.err = b.attempt([]*call[A, R]{c})
+			close(c.done)
+		}
+		return
+	}
+	for _, c := range calls {
+		if err != nil {
+			c.err = err
+		}
+		close(c.done)
+	}
+}
+
+// attempt does calls under a deadline of their own: that one caller went away
+// ends nobody's statement.
+func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
+	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+	defer cancel()
+	return again(func() error {
+		for _, c := range calls {
+			var none R
+			c.result, c.err = none, nil
+		}
+		return b.run(ctx, calls)
+	})
+}
+
+// rounds splits calls so that no key comes twice in a round; the order of calls
+// with one key stays.
+func rounds[A, R any, K comparable](calls []*call[A, R], key func(A) (K, bool)) [][]*call[A, R] {
+	var all [][]*call[A, R]
+	times := make(map[K]int, len(calls))
+	for _, c := range calls {
+		round := 0
+		if k, has := key(c.arg); has {
+			round = times[k]
+			times[k]++
+		}
+		if round == len(all) {
+			all = append(all, nil)
+		}
+		all[round] = append(all[round], c)
+	}
+	return all
+}
+
+// batch makes the store's batchers. Two workers keep Postgres busy while one
+// batch waits for its commit; SQLite has one writer anyway.
+func (s *Store) batch() {
+	workers := 2
+	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{workers: workers, run: s.runAccepts, weigh: weighTrigger}
+	s.appends = &batcher[appending, struct{}]{workers: workers, run: s.runAppends, weigh: weighAppending}
+	s.ends = &batcher[ending, webtrigger.Run]{workers: workers, run: s.runEnds, weigh: weighEnding}
+	s.grants = &batcher[asking, webtrigger.Grant]{workers: workers, run: s.runGrants}
+}
+
+// micros is a duration as statements want it.
+func micros(d time.Duration) int64 { return d.Microseconds() }

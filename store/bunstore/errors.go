@@ -1,0 +1,147 @@
+package bunstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// wrap makes of a database error what the contract promises. An absent row is
+// ErrNotFound; an error that a later try may not meet is ErrUnavailable. What
+// the store decided itself goes through.
+func (s *Store) wrap(doing string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows):
+		return webtrigger.ErrNotFound
+	case decided(err):
+		return err
+	case passing(err):
+		return fmt.Errorf("bunstore: %s: %w: %w", doing, webtrigger.ErrUnavailable, err)
+	}
+	return fmt.Errorf("bunstore: %s: %w", doing, err)
+}
+
+// decided reports whether an error is a decision of the store, not a failure.
+func decided(err error) bool {
+	for _, sentinel := range []error{
+		webtrigger.ErrNotFound, webtrigger.ErrConflict, webtrigger.ErrLeaseLost,
+		webtrigger.ErrIdempotencyKeyReused, webtrigger.ErrUnavailable,
+	} {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
+}
+
+// passing reports whether a failure may pass by itself. On Postgres that is told
+// by the class of the SQLSTATE (PostgreSQL, appendix A); an error without one
+// came from the connection.
+func passing(err error) bool {
+	state := sqlState(err)
+	if state == "" {
+		return !sqliteRefusal(err)
+	}
+	switch state[:2] {
+	case "08", // connection exceptions
+		"25", // a read-only server, after a failover
+		"40", // rolled back: serialization failure, deadlock
+		"53", // out of connections, memory or disk
+		"55", // not in the state for it, such as a lock that is not available
+		"57", // cancelled, shutting down
+		"58": // errors of the system below
+		return true
+	}
+	return false
+}
+
+// retryable reports whether Postgres has rolled a transaction back for another
+// one's sake: doing it again is the answer.
+func retryable(err error) bool {
+	state := sqlState(err)
+	return state == "40001" || state == "40P01"
+}
+
+// again does what Postgres rolled back for another transaction's sake once more,
+// a few times.
+func again(do func() error) error {
+	for range 4 {
+		if err := do(); !retryable(err) {
+			return err
+		}
+	}
+	return do()
+}
+
+// rolledBack reports whether an error says that its transaction left nothing.
+// An error without an SQLSTATE, or one of a server that is going away, leaves
+// that open on Postgres.
+func rolledBack(err error) bool {
+	if err == nil || busy(err) { // what was busy for so long may stay so
+		return false
+	}
+	if sqliteCode(err) != 0 {
+		return true
+	}
+	state := sqlState(err)
+	return state != "" && state[:2] != "08" && state[:2] != "57"
+}
+
+// uniqueViolation reports whether a row stands already.
+func uniqueViolation(err error) bool {
+	return sqlState(err) == "23505" || sqliteCode(err) == 2067 // SQLITE_CONSTRAINT_UNIQUE
+}
+
+// sqlState is the SQLSTATE of an error of a Postgres driver, or "".
+func sqlState(err error) string {
+	var pgdriver interface{ Field(k byte) string }
+	if errors.As(err, &pgdriver) {
+		return pgdriver.Field('C')
+	}
+	var pgx interface{ SQLState() string }
+	if errors.As(err, &pgx) {
+		return pgx.SQLState()
+	}
+	return ""
+}
+
+// busy reports whether SQLite found the database locked by another connection.
+// The drivers' error types differ; the words are SQLite's own (sqlite3_errstr).
+func busy(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "database is locked") ||
+		strings.Contains(err.Error(), "database table is locked"))
+}
+
+// sqliteCode is the extended result code of an error of modernc's driver, or 0.
+func sqliteCode(err error) int {
+	var coded interface{ Code() int }
+	if errors.As(err, &coded) {
+		return coded.Code()
+	}
+	return 0
+}
+
+// sqliteRefusal reports whether SQLite refused a statement for good: an error in
+// the statement, or a constraint.
+func sqliteRefusal(err error) bool {
+	const sqliteError, sqliteConstraint, sqliteMismatch, sqliteMisuse, sqliteRange = 1, 19, 20, 21, 25
+	switch sqliteCode(err) & 0xff {
+	case sqliteError, sqliteConstraint, sqliteMismatch, sqliteMisuse, sqliteRange:
+		return true
+	}
+	return false
+}
+
+// ended wraps the error of a context that has ended before a call began.
+func ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("bunstore: %w", err)
+	}
+	return nil
+}

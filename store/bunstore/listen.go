@@ -1,0 +1,87 @@
+package bunstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun/driver/pgdriver"
+)
+
+// listenFunc is [Options.Listen].
+type listenFunc = func(ctx context.Context, channel string, listening func(), notify func(payload string)) error
+
+// listen is how notifications are received, or nil.
+func (s *Store) listen() listenFunc {
+	if s.opts.Listen != nil {
+		return s.opts.Listen
+	}
+	if _, ok := s.db.Driver().(pgdriver.Driver); ok && s.postgres {
+		return s.listenPgdriver
+	}
+	return nil
+}
+
+// A listener proves that it hears by a ping to itself: when it begins, and
+// whenever it has heard nothing for a while. A connection that died without a
+// word, and a pooler that does not pass LISTEN on, do not answer.
+const (
+	quiet      = 10 * time.Second // without a word: ping
+	pingAnswer = 5 * time.Second  // without an answer: lost
+)
+
+var errDeaf = errors.New("a notification to itself was not heard: the connection is dead, or a pooler in between does not pass LISTEN on")
+
+// listenPgdriver listens with pgdriver's Listener.
+func (s *Store) listenPgdriver(ctx context.Context, channel string, listening func(), notify func(payload string)) error {
+	ln := pgdriver.NewListener(s.db)
+	defer ln.Close()
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() }) // ends a wait for the next one
+	defer stop()
+	if err := ln.Listen(ctx, channel); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	nonce, begun := "", false
+	ping := func() error {
+		nonce = uuid.NewString()
+		payload, _ := json.Marshal(note{Process: s.process, Ping: nonce})
+		return s.notify(ctx, s.pool(), string(payload))
+	}
+	if err := ping(); err != nil {
+		return fmt.Errorf("ping: %w", err)
+	}
+	for {
+		timeout := quiet
+		if nonce != "" {
+			timeout = pingAnswer
+		}
+		_, payload, err := ln.ReceiveTimeout(ctx, timeout)
+		var timedOut net.Error
+		switch {
+		case err == nil:
+		case !errors.As(err, &timedOut) || !timedOut.Timeout():
+			return fmt.Errorf("receive: %w", err)
+		case nonce != "":
+			return errDeaf
+		default:
+			if err := ping(); err != nil {
+				return fmt.Errorf("ping: %w", err)
+			}
+			continue
+		}
+		switch n, err := decodeNote(payload); {
+		case err != nil || n.Ping == "":
+			notify(payload)
+		case n.Ping == nonce:
+			nonce = ""
+			if !begun {
+				begun = true
+				listening()
+			}
+		}
+	}
+}

@@ -1,0 +1,10 @@
+DROP TABLE IF EXISTS {{.Prefix}}idempotency_keys;
+DROP TABLE IF EXISTS {{.Prefix}}deliveries;
+DROP TABLE IF EXISTS {{.Prefix}}events;
+DROP TABLE IF EXISTS {{.Prefix}}messages;
+DROP TABLE IF EXISTS {{.Prefix}}queue;
+DROP TABLE IF EXISTS {{.Prefix}}runs;
+DROP TABLE IF EXISTS {{.Prefix}}conversations;
+DROP TABLE IF EXISTS {{.Prefix}}task_definitions;
+DROP TABLE IF EXISTS {{.Prefix}}api_keys;
+DROP TABLE IF EXISTS {{.Prefix}}channels;

@@ -1,0 +1,105 @@
+package bunstore
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/internal/watch"
+)
+
+// notifier sends one notification at a time, outside of the transactions that
+// it tells of: Postgres takes a lock for the whole server when one that notifies
+// commits. What happens while one is sent goes into the next.
+type notifier struct {
+	store *Store
+
+	mu      sync.Mutex
+	hint    webtrigger.Hint
+	sending bool
+}
+
+// note is the payload of a notification. Ping is empty in those that tell of
+// something.
+type note struct {
+	Process       string  `json:"p,omitempty"` // "": a host's transaction
+	Ping          string  `json:"ping,omitempty"`
+	Anything      bool    `json:"any,omitempty"`
+	Queued        bool    `json:"q,omitempty"`
+	Owed          bool    `json:"o,omitempty"`
+	Conversations []int64 `json:"c,omitempty"`
+	Stopped       []int64 `json:"s,omitempty"`
+}
+
+func (n note) hint() webtrigger.Hint {
+	return webtrigger.Hint{Queued: n.Queued, Owed: n.Owed, Conversations: n.Conversations, Stopped: n.Stopped}
+}
+
+func decodeNote(payload string) (n note, err error) {
+	return n, json.Unmarshal([]byte(payload), &n)
+}
+
+// maxPayload is what Postgres takes: less than 8000 bytes (NOTIFY).
+const maxPayload = 7999
+
+// encodeNote is the payload of a hint. Where its ids are too many it says that
+// anything may have happened.
+func encodeNote(process string, h webtrigger.Hint) string {
+	slices.Sort(h.Conversations)
+	n := note{Process: process, Queued: h.Queued, Owed: h.Owed, Conversations: slices.Compact(h.Conversations), Stopped: h.Stopped}
+	payload, _ := json.Marshal(n) // numbers and texts: cannot fail
+	if len(payload) > maxPayload {
+		payload, _ = json.Marshal(note{Process: process, Anything: true, Queued: true, Owed: true})
+	}
+	return string(payload)
+}
+
+// send sees to it that the hint is sent.
+func (n *notifier) send(h webtrigger.Hint) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	watch.Merge(&n.hint, h)
+	if !n.sending {
+		n.sending = true
+		go n.work()
+	}
+}
+
+// work sends until nothing is left. A notification that fails is not sent again:
+// the others' polls are the net.
+func (n *notifier) work() {
+	for {
+		n.mu.Lock()
+		h := n.hint
+		n.hint = webtrigger.Hint{}
+		if watch.Empty(h) {
+			n.sending = false
+			n.mu.Unlock()
+			return
+		}
+		n.mu.Unlock()
+		s := n.store
+		ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+		err := s.notify(ctx, s.pool(), encodeNote(s.process, h))
+		cancel()
+		if err != nil {
+			s.log.Warn("notification not sent", "error", err)
+		}
+	}
+}
+
+func (s *Store) notify(ctx context.Context, on session, payload string) error {
+	_, err := on.exec(ctx, `SELECT pg_notify($1, $2)`, s.channelName(), payload)
+	return err
+}
+
+// notifyWithin sends what a host's transaction did with its commit: the one
+// place where a notification is part of a transaction.
+func (s *Store) notifyWithin(ctx context.Context, t *tx) error {
+	if watch.Empty(t.hint) {
+		return nil
+	}
+	return s.notify(ctx, t.session, encodeNote("", t.hint))
+}

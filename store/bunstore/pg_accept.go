@@ -1,0 +1,239 @@
+package bunstore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// pgAcceptText stores triggers, each with a conversation of its own. Of those
+// with an idempotency key it stores those that make their record; the rest are
+// missing in the answer. Records are made in one order by all, so that two
+// batches cannot wait for each other.
+const pgAcceptText = `
+	WITH input AS MATERIALIZED (
+		SELECT i.*, nextval('{runs}_id_seq') AS run_id, nextval('{conversations}_id_seq') AS conversation_id, clock_timestamp() AS now
+		FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
+			context text, metadata text, task text, base text, callback text, trace text, worker text, lease bigint,
+			request text, hash text, ttl bigint)
+	),
+	record AS (
+		INSERT INTO {idempotency_keys} AS stored (assistant_id, key, body_hash, run_id, expires_at)
+		SELECT assistant, request, decode(hash, 'hex'), run_id, now + ttl * interval '1 microsecond'
+		FROM input WHERE request IS NOT NULL ORDER BY assistant, request
+		ON CONFLICT (assistant_id, key) DO UPDATE
+			SET body_hash = excluded.body_hash, run_id = excluded.run_id, expires_at = excluded.expires_at
+			WHERE stored.expires_at <= clock_timestamp()
+		RETURNING run_id
+	),
+	fresh AS MATERIALIZED (
+		SELECT * FROM input WHERE request IS NULL OR run_id IN (SELECT run_id FROM record)
+	),
+	conversation AS (
+		INSERT INTO {conversations} (id, assistant_id, subject, metadata, created_at, first_run_id, open_runs, last_event_id, last_message_id)
+		SELECT conversation_id, assistant, subject, metadata, now, run_id, 1, CASE WHEN worker IS NULL THEN 1 ELSE 2 END, 1 FROM fresh
+	),
+	run AS (
+		INSERT INTO {runs} (id, run_key, conversation_id, assistant_id, key_id, task, context, base_url, callback_url, trace_parent,
+			message_id, first_event_id, created_at)
+		SELECT run_id, run_key, conversation_id, assistant, key_id, task, context, base, callback, trace, 1, 1, now FROM fresh
+	),
+	queued AS (
+		INSERT INTO {queue} (run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since,
+			started_at, expires_at, worker)
+		SELECT run_id, conversation_id, $2, taken, (run_id << 20) + taken::int, 0, taken::int, 1 + taken::int, now,
+			CASE WHEN taken THEN now END, now + lease * interval '1 microsecond', coalesce(worker, '')
+		FROM (SELECT *, worker IS NOT NULL AS taken FROM fresh) f
+	),
+	message AS (
+		INSERT INTO {messages} (conversation_id, id, run_id, role, content, created_at)
+		SELECT conversation_id, 1, run_id, $3, message, now FROM fresh
+	),
+	logged AS (
+		INSERT INTO {events} (conversation_id, id, run_id, sequence, type, payload, created_at)
+		SELECT conversation_id, 1, run_id, 1, $4, $5, now FROM fresh
+		UNION ALL
+		SELECT conversation_id, 2, run_id, 2, $6, $7, now FROM fresh WHERE worker IS NOT NULL
+	)
+	SELECT ord, run_id, conversation_id, now FROM fresh`
+
+// pgTrigger is a trigger in the input of pgAcceptText.
+type pgTrigger struct {
+	Ord       int     `json:"ord"`
+	RunKey    string  `json:"run_key"`
+	Assistant string  `json:"assistant"`
+	KeyID     int64   `json:"key_id"`
+	Subject   string  `json:"subject"`
+	Message   string  `json:"message"`
+	Context   *string `json:"context,omitempty"`
+	Metadata  *string `json:"metadata,omitempty"`
+	Task      *string `json:"task,omitempty"`
+	Base      string  `json:"base"`
+	Callback  string  `json:"callback"`
+	Trace     string  `json:"trace"`
+	Worker    *string `json:"worker,omitempty"`
+	Lease     int64   `json:"lease,omitempty"`
+	Request   string  `json:"request,omitempty"`
+	Hash      string  `json:"hash,omitempty"`
+	TTL       int64   `json:"ttl,omitempty"`
+}
+
+// pgAccept stores a batch of triggers. Those that join a conversation are stored
+// one by one; they come from Go only.
+func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
+	var alone, together []*accepting
+	for _, c := range calls {
+		if c.arg.ConversationID != 0 {
+			alone = append(alone, c)
+		} else {
+			together = append(together, c)
+		}
+	}
+	type request struct{ assistantID, key string }
+	for _, round := range rounds(together, func(t webtrigger.NewTrigger) (request, bool) {
+		if t.Idempotency == nil {
+			return request{}, false
+		}
+		return request{t.AssistantID, t.Idempotency.Key}, true
+	}) {
+		if err := s.pgAcceptRound(ctx, round); err != nil {
+			return err
+		}
+	}
+	for _, c := range alone {
+		c.result, c.err = s.acceptAlone(ctx, c.arg)
+	}
+	return nil
+}
+
+// pgAcceptRound stores triggers no two of which are of one request. Those whose
+// request was accepted before get the first answer.
+func (s *Store) pgAcceptRound(ctx context.Context, calls []*accepting) error {
+	stored, err := s.pgAcceptStatement(ctx, calls)
+	if err != nil {
+		return s.wrap("create trigger", err)
+	}
+	for i, c := range calls {
+		if stored[i] {
+			continue
+		}
+		run, err := s.Replay(ctx, c.arg.AssistantID, *c.arg.Idempotency)
+		switch {
+		case errors.Is(err, webtrigger.ErrNotFound): // the record expired in between
+			c.result, c.err = s.acceptAlone(ctx, c.arg)
+		case err != nil:
+			c.err = err
+		default:
+			c.result = webtrigger.Accepted{Run: run, Replayed: true}
+		}
+	}
+	return nil
+}
+
+// pgAcceptStatement runs pgAcceptText, in a transaction with the host's engine
+// where there is one, and reports which calls it has stored.
+func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) ([]bool, error) {
+	input, err := pgTriggers(calls)
+	if err != nil {
+		return nil, err
+	}
+	if s.opts.Enqueue == nil {
+		stored, hint, err := s.pgStore(ctx, s.pool(), input, calls)
+		if err == nil {
+			s.share(hint)
+		}
+		return stored, err
+	}
+	sqlTx, err := s.db.DB.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer sqlTx.Rollback()
+	stored, hint, err := s.pgStore(ctx, s.within(sqlTx), input, calls)
+	if err != nil {
+		return nil, err
+	}
+	var queued []RunRef
+	for i, c := range calls {
+		if run := c.result.Run; stored[i] {
+			queued = append(queued, RunRef{run.ID, run.Key, run.AssistantID})
+		}
+	}
+	if len(queued) > 0 {
+		if err := s.opts.Enqueue(ctx, bun.Tx{Tx: sqlTx}, queued); err != nil {
+			return nil, err
+		}
+	}
+	if err := sqlTx.Commit(); err != nil {
+		return nil, err
+	}
+	s.share(hint)
+	return stored, nil
+}
+
+// pgTriggers is the input of pgAcceptText.
+func pgTriggers(calls []*accepting) (string, error) {
+	triggers := make([]pgTrigger, len(calls))
+	for i, c := range calls {
+		t := &c.arg
+		task, err := encodeTask(t.Task)
+		if err != nil {
+			return "", err
+		}
+		triggers[i] = pgTrigger{
+			Ord: i, RunKey: t.RunKey, Assistant: t.AssistantID, KeyID: t.KeyID, Subject: t.Input.Subject, Message: t.Input.Message,
+			Context: optional(t.Input.Context), Metadata: optional(t.Input.Metadata), Task: task,
+			Base: t.BaseURL, Callback: t.CallbackURL, Trace: t.TraceParent,
+		}
+		if t.Take != nil {
+			triggers[i].Worker, triggers[i].Lease = &t.Take.Worker, micros(t.Take.Lease)
+		}
+		if use := t.Idempotency; use != nil {
+			triggers[i].Request, triggers[i].Hash, triggers[i].TTL = use.Key, hex.EncodeToString(use.BodyHash[:]), micros(use.TTL)
+		}
+	}
+	return encode(triggers)
+}
+
+// pgStore runs the statement and fills in the answers of what it has stored.
+func (s *Store) pgStore(ctx context.Context, on session, input string, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
+	queued, started := webtrigger.QueuedEvent(), webtrigger.StartedEvent(1)
+	rows, err := on.rows(ctx, pgAcceptText, input, s.opts.Enqueue == nil, string(webtrigger.RoleUser),
+		string(queued.Type), string(queued.Payload), string(started.Type), string(started.Payload))
+	stored = make([]bool, len(calls))
+	err = each(rows, err, func(row scanner) error {
+		var ord int
+		var runID, conversationID int64
+		var now time.Time
+		if err := row.Scan(&ord, &runID, &conversationID, stamp{&now}); err != nil {
+			return err
+		}
+		stored[ord] = true
+		calls[ord].result = acceptedNow(&calls[ord].arg, runID, conversationID, now)
+		if calls[ord].arg.Take == nil {
+			hint.Queued = s.opts.Enqueue == nil
+		}
+		hint.Conversations = append(hint.Conversations, conversationID)
+		return nil
+	})
+	return stored, hint, err
+}
+
+// acceptedNow is the answer to a trigger that has just been stored.
+func acceptedNow(t *webtrigger.NewTrigger, runID, conversationID int64, now time.Time) webtrigger.Accepted {
+	accepted := webtrigger.Accepted{Run: webtrigger.Run{
+		ID: runID, Key: t.RunKey, ConversationID: conversationID, AssistantID: t.AssistantID, KeyID: t.KeyID,
+		Status: webtrigger.RunQueued, Task: copyTask(t.Task), BaseURL: t.BaseURL, CallbackURL: t.CallbackURL,
+		TraceParent: t.TraceParent, CreatedAt: now,
+	}}
+	if t.Take != nil {
+		accepted.Run.Status, accepted.Run.Attempts, accepted.Run.StartedAt = webtrigger.RunRunning, 1, now
+		accepted.Lease = &webtrigger.Lease{RunID: runID, Token: firstToken(runID) + 1}
+	}
+	return accepted
+}

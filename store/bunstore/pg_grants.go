@@ -1,0 +1,69 @@
+package bunstore
+
+import (
+	"context"
+	"encoding/hex"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// pgGrantsText reads what requests may see; those whose key is not valid are
+// missing in the answer.
+const pgGrantsText = `
+	SELECT i.ord, ` + grantColumns + `
+	FROM json_to_recordset($1::json) AS i(ord int, hash text, id bigint)
+	JOIN {api_keys} k ON k.hash = decode(i.hash, 'hex') AND k.revoked_at IS NULL
+		AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+	LEFT JOIN {conversations} c ON c.id = i.id AND c.assistant_id = k.assistant_id ` + fromGrants
+
+// pgAsking is a request in the input of pgGrantsText.
+type pgAsking struct {
+	Ord  int    `json:"ord"`
+	Hash string `json:"hash"`
+	ID   int64  `json:"id"`
+}
+
+// pgGrants reads what a batch of requests may see. Requests that ask the same are
+// one row.
+func (s *Store) pgGrants(ctx context.Context, calls []*call[asking, webtrigger.Grant]) error {
+	ords := make(map[asking]int, len(calls))
+	askings := make([]pgAsking, 0, len(calls))
+	same := make([][]*call[asking, webtrigger.Grant], 0, len(calls))
+	for _, c := range calls {
+		c.err = webtrigger.ErrNotFound // until the answer says otherwise
+		ord, known := ords[c.arg]
+		if !known {
+			ord = len(askings)
+			ords[c.arg] = ord
+			askings = append(askings, pgAsking{ord, hex.EncodeToString(c.arg.hash[:]), c.arg.triggerID})
+			same = append(same, nil)
+		}
+		same[ord] = append(same[ord], c)
+	}
+	input, err := encode(askings)
+	if err != nil {
+		return err
+	}
+	rows, err := s.rows(ctx, pgGrantsText, input)
+	return s.wrap("authenticate", each(rows, err, func(row scanner) error {
+		var ord int
+		var x grantRow
+		if err := row.Scan(append([]any{&ord}, x.dest()...)...); err != nil {
+			return err
+		}
+		grant, err := x.read()
+		for _, c := range same[ord] {
+			c.result, c.err = grant, nil
+			if grant.Run != nil { // each caller owns its answer
+				run := *grant.Run
+				run.Task = copyTask(run.Task)
+				if run.Usage != nil {
+					usage := *run.Usage
+					run.Usage = &usage
+				}
+				c.result.Run = &run
+			}
+		}
+		return err
+	}))
+}

@@ -1,0 +1,203 @@
+package bunstore
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// stamp reads a time: timestamptz on Postgres, microseconds on SQLite. NULL is
+// the zero time.
+type stamp struct{ *time.Time }
+
+func (s stamp) Scan(value any) error {
+	switch v := value.(type) {
+	case nil:
+		*s.Time = time.Time{}
+	case time.Time:
+		*s.Time = v.UTC()
+	case int64:
+		*s.Time = time.UnixMicro(v).UTC()
+	default:
+		return fmt.Errorf("bunstore: a time is stored as %T", value)
+	}
+	return nil
+}
+
+// raw reads JSON that is stored as text. NULL is nil.
+type raw struct{ *json.RawMessage }
+
+func (r raw) Scan(value any) error {
+	switch v := value.(type) {
+	case nil:
+		*r.RawMessage = nil
+	case string:
+		*r.RawMessage = json.RawMessage(v)
+	case []byte:
+		*r.RawMessage = append(json.RawMessage{}, v...)
+	default:
+		return fmt.Errorf("bunstore: JSON is stored as %T", value)
+	}
+	return nil
+}
+
+// text is JSON as an argument: nil is NULL.
+func text(raw json.RawMessage) any {
+	if raw == nil {
+		return nil
+	}
+	return string(raw)
+}
+
+// optional is a text of a JSON argument: nil is null.
+func optional(raw json.RawMessage) *string {
+	if raw == nil {
+		return nil
+	}
+	s := string(raw)
+	return &s
+}
+
+// idList is a list of ids as one argument: of $n::bigint[] on Postgres, of
+// json_each(?) on SQLite.
+func (s *Store) idList(ids []int64) string {
+	parts := make([]string, len(ids))
+	for i, id := range ids {
+		parts[i] = strconv.FormatInt(id, 10)
+	}
+	if s.postgres {
+		return "{" + strings.Join(parts, ",") + "}"
+	}
+	return "[" + strings.Join(parts, ",") + "]"
+}
+
+// runColumns are what scanRun reads: r is the run, q its row in the queue or
+// NULLs, m the message that is its result or NULLs.
+const runColumns = `r.id, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.status, r.status_detail,
+	r.error_message, r.input_tokens, r.output_tokens, r.task, r.base_url, r.callback_url, r.trace_parent,
+	r.created_at, r.attempts, r.started_at, r.completed_at, q.leased, q.attempts, q.started_at, m.content`
+
+// fromRuns is where runColumns come from.
+const fromRuns = `{runs} r
+	LEFT JOIN {queue} q ON q.run_id = r.id
+	LEFT JOIN {messages} m ON m.conversation_id = r.conversation_id AND m.id = r.result_message_id`
+
+// runRow is a row of runColumns while it is read.
+type runRow struct {
+	run                         webtrigger.Run
+	id, conversationID          sql.NullInt64 // NULL: an outer join found none
+	key, assistantID            sql.NullString
+	keyID                       sql.NullInt64
+	status, detail, failure     sql.NullString
+	inputTokens, outputTokens   sql.NullInt64
+	task                        json.RawMessage
+	base, callback, trace       sql.NullString
+	endedAttempts, openAttempts sql.NullInt64
+	endedStart, openStart       time.Time
+	leased                      sql.NullBool
+	result                      sql.NullString
+}
+
+// dest is where the columns go.
+func (x *runRow) dest() []any {
+	return []any{
+		&x.id, &x.key, &x.conversationID, &x.assistantID, &x.keyID, &x.status, &x.detail,
+		&x.failure, &x.inputTokens, &x.outputTokens, raw{&x.task}, &x.base, &x.callback, &x.trace,
+		stamp{&x.run.CreatedAt}, &x.endedAttempts, stamp{&x.endedStart}, stamp{&x.run.CompletedAt},
+		&x.leased, &x.openAttempts, stamp{&x.openStart}, &x.result,
+	}
+}
+
+// read makes the run of the columns, or nil where there is none.
+func (x *runRow) read() (*webtrigger.Run, error) {
+	if !x.id.Valid {
+		return nil, nil
+	}
+	run := &x.run
+	run.ID, run.Key, run.ConversationID, run.AssistantID = x.id.Int64, x.key.String, x.conversationID.Int64, x.assistantID.String
+	run.KeyID, run.BaseURL, run.CallbackURL, run.TraceParent = x.keyID.Int64, x.base.String, x.callback.String, x.trace.String
+	if x.task != nil {
+		run.Task = new(webtrigger.TaskDefinition)
+		if err := decodeTask(x.task, run.Task); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case x.status.Valid:
+		run.Status = webtrigger.RunStatus(x.status.String)
+		run.Attempts, run.StartedAt = int(x.endedAttempts.Int64), x.endedStart
+	case x.leased.Bool:
+		run.Status = webtrigger.RunRunning
+	default:
+		run.Status = webtrigger.RunQueued
+	}
+	if !x.status.Valid {
+		run.Attempts, run.StartedAt = int(x.openAttempts.Int64), x.openStart
+	}
+	run.StatusDetail, run.ErrorMessage, run.Result = x.detail.String, x.failure.String, x.result.String
+	if x.inputTokens.Valid {
+		run.Usage = &webtrigger.Usage{InputTokens: x.inputTokens.Int64, OutputTokens: x.outputTokens.Int64}
+	}
+	return run, nil
+}
+
+// scanRun reads runColumns, and what follows them into more.
+func scanRun(row scanner, more ...any) (webtrigger.Run, error) {
+	var x runRow
+	if err := row.Scan(append(x.dest(), more...)...); err != nil {
+		return webtrigger.Run{}, err
+	}
+	run, err := x.read()
+	if err != nil || run == nil {
+		return webtrigger.Run{}, err
+	}
+	return *run, nil
+}
+
+// taskCopy is a task definition as a run keeps it: JSON whose texts hold the
+// bytes of the schema as they are.
+type taskCopy struct {
+	webtrigger.TaskDefinition
+	OutputSchema *string // in the place of TaskDefinition.OutputSchema
+}
+
+// encodeTask is the run's copy of a definition; nil is NULL.
+func encodeTask(task *webtrigger.TaskDefinition) (*string, error) {
+	if task == nil {
+		return nil, nil
+	}
+	encoded, err := json.Marshal(taskCopy{TaskDefinition: *task, OutputSchema: optional(task.OutputSchema)})
+	if err != nil {
+		return nil, fmt.Errorf("bunstore: encode task: %w", err)
+	}
+	s := string(encoded)
+	return &s, nil
+}
+
+func decodeTask(encoded []byte, task *webtrigger.TaskDefinition) error {
+	var c taskCopy
+	if err := json.Unmarshal(encoded, &c); err != nil {
+		return fmt.Errorf("bunstore: decode task: %w", err)
+	}
+	*task = c.TaskDefinition
+	if c.OutputSchema != nil {
+		task.OutputSchema = json.RawMessage(*c.OutputSchema)
+	}
+	return nil
+}
+
+// copyTask is a copy that shares nothing.
+func copyTask(task *webtrigger.TaskDefinition) *webtrigger.TaskDefinition {
+	if task == nil {
+		return nil
+	}
+	c := *task
+	c.AllowedTools = append([]string(nil), task.AllowedTools...)
+	c.OutputSchema = append(json.RawMessage(nil), task.OutputSchema...)
+	return &c
+}

@@ -1,0 +1,208 @@
+package bunstore
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+	"sync/atomic"
+)
+
+// tableNames replaces what the SQL texts of this package leave open: {runs} is
+// the table of that name. What the dialects say differently stands here too.
+func tableNames(prefix string, postgres bool) *strings.Replacer {
+	var pairs []string
+	for _, table := range []string{
+		"channels", "api_keys", "task_definitions", "conversations", "runs", "queue",
+		"messages", "events", "deliveries", "idempotency_keys",
+	} {
+		pairs = append(pairs, "{"+table+"}", prefix+table)
+	}
+	if postgres {
+		return strings.NewReplacer(append(pairs,
+			"{for update}", "FOR UPDATE",
+			"{skip locked}", "FOR UPDATE SKIP LOCKED",
+			"{size}", "octet_length(payload)",
+			"{ids}", "SELECT unnest($1::bigint[])",
+			"{time}", "timestamptz",
+			"{clock}", "clock_timestamp()",
+			"{microsecond}", "interval '1 microsecond'",
+		)...)
+	}
+	return strings.NewReplacer(append(pairs,
+		"$", "?", // numbered parameters
+		"{for update}", "",
+		"{skip locked}", "",
+		"{size}", "length(CAST(payload AS BLOB))",
+		"{ids}", "SELECT value FROM json_each(?1)",
+		"{time}", "integer",
+		"{clock}", "NULL",
+		"{microsecond}", "1",
+	)...)
+}
+
+// statement is one SQL text, prepared when it is first used.
+type statement struct {
+	text     string
+	prepared atomic.Pointer[sql.Stmt] // on the pool; nil: not yet
+}
+
+func (st *statement) close() error {
+	if prepared := st.prepared.Load(); prepared != nil {
+		return prepared.Close()
+	}
+	return nil
+}
+
+// statement returns the statement of a text with the names left open.
+func (s *Store) statement(text string) *statement {
+	if st, ok := s.statements.Load(text); ok {
+		return st.(*statement)
+	}
+	st, _ := s.statements.LoadOrStore(text, &statement{text: s.names.Replace(text)})
+	return st.(*statement)
+}
+
+// prepare returns the statement prepared on the pool: database/sql prepares it
+// on each connection that comes to use it.
+func (st *statement) prepare(ctx context.Context, db *sql.DB) (*sql.Stmt, error) {
+	if known := st.prepared.Load(); known != nil {
+		return known, nil
+	}
+	prepared, err := db.PrepareContext(ctx, st.text)
+	if err != nil {
+		return nil, err
+	}
+	if !st.prepared.CompareAndSwap(nil, prepared) { // somebody was faster
+		_ = prepared.Close()
+	}
+	return st.prepared.Load(), nil
+}
+
+// session runs statements: on the pool, in a transaction or on one connection.
+type session struct {
+	store  *Store
+	on     executor             // runs a text
+	pooled bool                 // on the pool: with statements prepared there
+	keep   map[string]*sql.Stmt // on one connection: what is prepared there
+}
+
+// executor is what *sql.DB, *sql.Conn and *sql.Tx have in common.
+type executor interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
+}
+
+// pool is the session outside of any transaction.
+func (s *Store) pool() session {
+	return session{store: s, on: s.db.DB, pooled: !s.opts.NoPreparedStatements}
+}
+
+// within is the session of a transaction on Postgres. It sends texts: preparing
+// one takes a further connection from the pool, which transactions that wait for
+// it may have exhausted, and no transaction is frequent enough to gain by it.
+func (s *Store) within(tx *sql.Tx) session { return session{store: s, on: tx} }
+
+// prepared returns the statement to run a text with, or nil where the text is
+// sent as it is.
+func (q session) prepared(ctx context.Context, st *statement) (*sql.Stmt, error) {
+	switch {
+	case q.keep != nil:
+		if kept := q.keep[st.text]; kept != nil {
+			return kept, nil
+		}
+		prepared, err := q.on.PrepareContext(ctx, st.text)
+		if err == nil {
+			q.keep[st.text] = prepared
+		}
+		return prepared, err
+	case q.pooled:
+		return st.prepare(ctx, q.store.db.DB)
+	}
+	return nil, nil
+}
+
+func (q session) rows(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	st := q.store.statement(text)
+	prepared, err := q.prepared(ctx, st)
+	switch {
+	case err != nil:
+		return nil, err
+	case prepared != nil:
+		return prepared.QueryContext(ctx, args...)
+	}
+	return q.on.QueryContext(ctx, st.text, args...)
+}
+
+func (q session) exec(ctx context.Context, text string, args ...any) (affected int64, err error) {
+	st := q.store.statement(text)
+	prepared, err := q.prepared(ctx, st)
+	if err != nil {
+		return 0, err
+	}
+	var result sql.Result
+	if prepared != nil {
+		result, err = prepared.ExecContext(ctx, args...)
+	} else {
+		result, err = q.on.ExecContext(ctx, st.text, args...)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// row is the first row of an answer, or the error in its place.
+type row struct {
+	rows *sql.Rows
+	err  error
+}
+
+func (q session) row(ctx context.Context, text string, args ...any) row {
+	rows, err := q.rows(ctx, text, args...)
+	return row{rows, err}
+}
+
+// Scan reads the row; sql.ErrNoRows says that there is none.
+func (r row) Scan(dest ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	defer r.rows.Close()
+	if !r.rows.Next() {
+		if err := r.rows.Err(); err != nil {
+			return err
+		}
+		return sql.ErrNoRows
+	}
+	if err := r.rows.Scan(dest...); err != nil {
+		return err
+	}
+	return r.rows.Close()
+}
+
+// scanner is a row that can be read.
+type scanner interface{ Scan(dest ...any) error }
+
+// each calls read with every row.
+func each(rows *sql.Rows, err error, read func(row scanner) error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := read(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// collect reads every row into a list.
+func collect[T any](rows *sql.Rows, err error, read func(row scanner) (T, error)) (list []T, _ error) {
+	return list, each(rows, err, func(row scanner) error {
+		item, err := read(row)
+		list = append(list, item)
+		return err
+	})
+}

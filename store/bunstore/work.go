@@ -1,0 +1,136 @@
+package bunstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// ClaimRuns implements [webtrigger.WorkStore].
+func (s *Store) ClaimRuns(ctx context.Context, claim webtrigger.Claim) (claimed []webtrigger.ClaimedRun, _ error) {
+	if s.postgres {
+		return s.pgClaim(ctx, claim)
+	}
+	err := s.write(ctx, "claim runs", func(t *tx) (err error) {
+		claimed, err = t.claim(claim)
+		return err
+	})
+	return claimed, err
+}
+
+// RenewLeases implements [webtrigger.WorkStore].
+func (s *Store) RenewLeases(ctx context.Context, leases []webtrigger.Lease, d time.Duration) ([]webtrigger.Renewal, error) {
+	if s.postgres {
+		return s.pgRenew(ctx, leases, d)
+	}
+	renewals := make([]webtrigger.Renewal, len(leases))
+	err := s.write(ctx, "renew leases", func(t *tx) error {
+		for i, lease := range leases {
+			q, now, err := t.lockHeld(lease)
+			if err == webtrigger.ErrLeaseLost {
+				continue
+			} else if err != nil {
+				return err
+			}
+			q.expiresAt = now.Add(d)
+			if err := t.save(q); err != nil {
+				return err
+			}
+			renewals[i] = webtrigger.Renewal{Held: true, Stop: q.stop}
+		}
+		return nil
+	})
+	return renewals, err
+}
+
+// appending is a batch of events to be appended.
+type appending struct {
+	lease webtrigger.Lease
+	batch webtrigger.EventBatch
+}
+
+// AppendEvents implements [webtrigger.WorkStore]. Calls that come together share
+// a commit.
+func (s *Store) AppendEvents(ctx context.Context, lease webtrigger.Lease, batch webtrigger.EventBatch) error {
+	_, err := s.appends.do(ctx, appending{lease, batch})
+	return err
+}
+
+func weighAppending(a appending) int { return 64 + weighEvents(a.batch.Events) }
+
+func weighEvents(events []webtrigger.NewEvent) (n int) {
+	for _, e := range events {
+		n += 64 + len(e.Payload)
+	}
+	return n
+}
+
+// runAppends appends a batch of batches.
+func (s *Store) runAppends(ctx context.Context, calls []*call[appending, struct{}]) error {
+	if s.postgres {
+		for _, round := range rounds(calls, func(a appending) (int64, bool) { return a.lease.RunID, true }) {
+			if err := s.pgAppend(ctx, round); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return s.write(ctx, "append events", func(t *tx) error {
+		for _, c := range calls {
+			if c.err = t.append(c.arg.lease, c.arg.batch); c.err != nil && !decided(c.err) {
+				return c.err
+			}
+		}
+		return nil
+	})
+}
+
+// ending is a run to be ended by its worker's report.
+type ending struct {
+	lease webtrigger.Lease
+	end   webtrigger.Finish
+}
+
+// FinishRun implements [webtrigger.WorkStore]. Calls that come together share a
+// commit.
+func (s *Store) FinishRun(ctx context.Context, lease webtrigger.Lease, end webtrigger.Finish) (webtrigger.Run, error) {
+	return s.ends.do(ctx, ending{lease, end})
+}
+
+func weighEnding(e ending) int {
+	n := 256 + len(e.end.Outcome.Result) + weighEvents(e.end.Events.Events)
+	for _, m := range e.end.Messages {
+		n += 64 + len(m.Content)
+	}
+	return n
+}
+
+// runEnds ends a batch of runs.
+func (s *Store) runEnds(ctx context.Context, calls []*call[ending, webtrigger.Run]) error {
+	if s.postgres {
+		for _, round := range rounds(calls, func(e ending) (int64, bool) { return e.lease.RunID, true }) {
+			if err := s.pgFinish(ctx, round); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return s.write(ctx, "finish run", func(t *tx) error {
+		for _, c := range calls {
+			if c.result, c.err = t.finish(c.arg.lease, c.arg.end); c.err != nil && !decided(c.err) {
+				return c.err
+			}
+		}
+		return nil
+	})
+}
+
+// finishAlone ends one run in a transaction of its own.
+func (s *Store) finishAlone(ctx context.Context, e ending) (run webtrigger.Run, _ error) {
+	err := s.write(ctx, "finish run", func(t *tx) (err error) {
+		run, err = t.finish(e.lease, e.end)
+		return err
+	})
+	return run, err
+}

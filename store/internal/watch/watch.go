@@ -1,0 +1,114 @@
+// Package watch hands the hints of a store's transitions to those who watch it
+// within the process: Watch of [webtrigger.EventStore], for every store.
+package watch
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// maxHint is how many ids wait for a slow watcher before it is told that
+// anything may have happened.
+const maxHint = 1024
+
+// Hub is the meeting place. The zero value is ready.
+type Hub struct {
+	mu       sync.Mutex
+	watchers []*watcher
+}
+
+// watcher is one call of Watch, with what has happened since its last notify.
+type watcher struct {
+	wake chan struct{} // holds one
+	hint webtrigger.Hint
+	many bool // hint was given up: too much has happened
+}
+
+// Empty reports whether a hint tells nothing. Passed to a watcher it would say
+// that anything may have happened.
+func Empty(h webtrigger.Hint) bool {
+	return !h.Queued && !h.Owed && len(h.Conversations) == 0 && len(h.Stopped) == 0
+}
+
+// Watch calls notify from the caller's goroutine, one call at a time, until ctx
+// ends; what happens during a call is merged into the next. When Watch has
+// returned, notify is not called again.
+func (hub *Hub) Watch(ctx context.Context, notify func(webtrigger.Hint)) {
+	w := &watcher{wake: make(chan struct{}, 1)}
+	hub.mu.Lock()
+	hub.watchers = append(hub.watchers, w)
+	hub.mu.Unlock()
+	defer func() {
+		hub.mu.Lock()
+		defer hub.mu.Unlock()
+		hub.watchers = slices.DeleteFunc(hub.watchers, func(x *watcher) bool { return x == w })
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+			if h, some := hub.take(w); some && ctx.Err() == nil {
+				notify(h)
+			}
+		}
+	}
+}
+
+// Share tells every watcher what a transition did, after it has become visible.
+// An empty hint tells nothing. The ids are copied.
+func (hub *Hub) Share(h webtrigger.Hint) {
+	if Empty(h) {
+		return
+	}
+	hub.each(func(w *watcher) { w.add(h) })
+}
+
+// ShareAnything tells every watcher that anything may have happened.
+func (hub *Hub) ShareAnything() {
+	hub.each(func(w *watcher) { w.hint, w.many = webtrigger.Hint{}, true })
+}
+
+func (hub *Hub) each(tell func(w *watcher)) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	for _, w := range hub.watchers {
+		tell(w)
+		select {
+		case w.wake <- struct{}{}:
+		default: // has not looked yet, and will
+		}
+	}
+}
+
+// take empties what w has gathered. There is nothing when the last notify has
+// told it all already.
+func (hub *Hub) take(w *watcher) (h webtrigger.Hint, some bool) {
+	hub.mu.Lock()
+	defer hub.mu.Unlock()
+	h, some = w.hint, w.many || !Empty(w.hint)
+	w.hint, w.many = webtrigger.Hint{}, false
+	return h, some
+}
+
+// add merges h into what w has gathered.
+func (w *watcher) add(h webtrigger.Hint) {
+	if w.many {
+		return
+	}
+	Merge(&w.hint, h)
+	if len(w.hint.Conversations)+len(w.hint.Stopped) > maxHint {
+		w.hint, w.many = webtrigger.Hint{}, true
+	}
+}
+
+// Merge adds what more tells to h.
+func Merge(h *webtrigger.Hint, more webtrigger.Hint) {
+	h.Queued = h.Queued || more.Queued
+	h.Owed = h.Owed || more.Owed
+	h.Conversations = append(h.Conversations, more.Conversations...)
+	h.Stopped = append(h.Stopped, more.Stopped...)
+}
