@@ -120,7 +120,7 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 	if err != nil {
 		return NewTrigger{}, err
 	}
-	s.checkCallbackURL(ctx, c.channel, req.CallbackURL, &f)
+	callbackHost := s.checkCallbackURL(ctx, c.channel, req.CallbackURL, &f)
 	if err := f.err(); err != nil {
 		return NewTrigger{}, err
 	}
@@ -137,6 +137,7 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 		Task:           task,
 		BaseURL:        c.base,
 		CallbackURL:    req.CallbackURL,
+		CallbackHost:   callbackHost,
 		TraceParent:    req.TraceParent,
 	}, nil
 }
@@ -241,22 +242,24 @@ func checkTaskID(ctx context.Context, store TriggerStore, assistantID string, id
 }
 
 // checkCallbackURL is the early check of a callback URL, for the caller's sake;
-// the guard at connect time is the decisive one.
-func (s *Service) checkCallbackURL(ctx context.Context, channel ChannelSettings, raw string, f *faults) {
+// the guard at connect time is the decisive one. It returns the URL's host:port.
+func (s *Service) checkCallbackURL(ctx context.Context, channel ChannelSettings, raw string, f *faults) (host string) {
 	const at = "/callback_url"
 	if raw == "" || f.on(at) {
-		return
+		return ""
 	}
 	if !channel.AllowCallbackURLs {
 		f.add(at, "is not allowed: this assistant does not accept callback URLs")
-		return
+		return ""
 	}
 	target, err := s.guard.ParseURL(raw)
 	if err == nil {
+		host = target.HostPort()
 		err = s.guard.CheckTarget(ctx, target)
 	}
 	var refusal *egress.Refusal
 	if errors.As(err, &refusal) {
 		f.add(at, refusal.Detail)
 	}
+	return host
 }

@@ -155,7 +155,7 @@ func (s *Service) deliver(d OwedDelivery) {
 	defer cancel()
 	body, err := callbackBody(&d.Run)
 	if err != nil {
-		s.recordDelivery(d, DeliveryOutcome{State: DeliveryFailed, Error: err.Error()})
+		s.recordDelivery(d, DeliveryOutcome{State: DeliveryFailed, ErrorClass: ErrorInternal, Error: err.Error()})
 		return
 	}
 	conn, err := s.connect.connect(ctx, d.Delivery.URL)
@@ -177,30 +177,26 @@ func (s *Service) deliver(d OwedDelivery) {
 
 // unsent is the outcome of a delivery that ended before its claim.
 func unsent(err error) DeliveryOutcome {
-	var refusal *egress.Refusal
-	if errors.As(err, &refusal) {
-		return DeliveryOutcome{State: DeliveryBlocked, Error: refusal.Error()}
+	o := DeliveryOutcome{State: DeliveryFailed, ErrorClass: egress.Class(err), Error: err.Error()}
+	if o.ErrorClass == ErrorBlocked {
+		o.State = DeliveryBlocked
 	}
-	return DeliveryOutcome{State: DeliveryFailed, Error: deliveryError(err)}
+	return o
 }
 
 // sent is the outcome of a POST.
 func sent(response *egress.Response, err error, took time.Duration) DeliveryOutcome {
 	if err != nil {
-		return DeliveryOutcome{State: DeliveryFailed, Latency: took, Error: deliveryError(err)}
+		return DeliveryOutcome{State: DeliveryFailed, Latency: took, ErrorClass: egress.Class(err), Error: err.Error()}
 	}
 	o := DeliveryOutcome{
 		State: DeliveryDelivered, HTTPStatus: response.Status, Latency: took,
 		Response: wire.Truncate(wire.ValidText(string(response.Body)), maxResponseKept),
 	}
 	if response.Status < 200 || response.Status > 299 {
-		o.State, o.Error = DeliveryFailed, "status: the receiver did not answer with 2xx"
+		o.State, o.ErrorClass, o.Error = DeliveryFailed, ErrorStatus, "the receiver did not answer with 2xx"
 	}
 	return o
-}
-
-func deliveryError(err error) string {
-	return egress.Class(err) + ": " + err.Error()
 }
 
 // recordDelivery stores an outcome, trying again while the store is away: after
@@ -210,7 +206,7 @@ func (s *Service) recordDelivery(d OwedDelivery, o DeliveryOutcome) {
 	if o.State == DeliveryDelivered {
 		log.Info("callback delivered")
 	} else {
-		log.Warn("callback not delivered", "reason", o.Error)
+		log.Warn("callback not delivered", "error_class", o.ErrorClass, "reason", o.Error)
 	}
 	const tries = 10
 	pause := 50 * time.Millisecond

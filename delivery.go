@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/webtrigger-go/webtrigger/internal/egress"
 )
 
 // Delivery is the one POST that a run's end owes to its callback_url, or one
-// more of them that an operator asked for.
+// more of them: a retry by [CallbackOptions.Retry], or a redelivery that an
+// operator asked for. Each is an attempt of its own and leaves a record of its
+// own.
 type Delivery struct {
 	ID             int64
 	RunID          int64
@@ -15,14 +19,41 @@ type Delivery struct {
 	ConversationID int64
 	AssistantID    string
 	URL            string
+	Host           string // host:port of the URL, the name in lower case; what caps and rests go by
 	State          DeliveryState
+	Retry          int // how many retries led to it; 0: owed by the run's end or by an operator
 	CreatedAt      time.Time
+	DueAt          time.Time     // not attempted before; CreatedAt unless it is a retry
 	AttemptedAt    time.Time     // when the POST was claimed; zero: it was not
 	CompletedAt    time.Time     // when the outcome was recorded; zero: none
 	HTTPStatus     int           // 0: no answer
 	Latency        time.Duration // of the exchange after the connection stood
-	Error          string        // "": none
-	Response       string        // the start of the answer's body
+	ErrorClass     string        // "": none; else a stable word, see below
+	Error          string        // a sentence; "": none
+	Response       string        // the first 4 KiB of the answer's body, made valid UTF-8 without NUL
+}
+
+// The words of Delivery.ErrorClass. Whether the receiver may have seen the POST
+// is told by Delivery.AttemptedAt: without it nothing was written.
+const (
+	ErrorBlocked  = egress.ClassBlocked  // "blocked": the guard refused the URL or an address
+	ErrorDNS      = egress.ClassDNS      // "dns": the name does not exist, or no name server gave an answer
+	ErrorConnect  = egress.ClassConnect  // "connect": no address accepted the connection
+	ErrorTLS      = egress.ClassTLS      // "tls": handshake or certificate
+	ErrorTimeout  = egress.ClassTimeout  // "timeout": the 10 s were over, before or after the POST was written
+	ErrorBroken   = egress.ClassBroken   // "broken": the connection ended before the head of an answer
+	ErrorProtocol = egress.ClassProtocol // "protocol": the answer is not HTTP/1.1, or its head is over 32 KiB
+	ErrorStatus   = "status"             // an answer other than 2xx
+	ErrorInternal = egress.ClassInternal // "internal": a mistake on this side
+)
+
+// CallbackOutcome is how the last delivery of a run that has an outcome ended.
+type CallbackOutcome struct {
+	DeliveryID int64         // 0: none has an outcome yet
+	State      DeliveryState // delivered, failed, blocked or unknown
+	HTTPStatus int           // 0: no answer
+	ErrorClass string        // "": none
+	At         time.Time     // when it was recorded, or when it was found unknown
 }
 
 // DeliveryState is where a delivery stands; see [DeliveryStore] for the moves.

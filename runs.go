@@ -29,6 +29,7 @@ type Run struct {
 	CreatedAt      time.Time
 	StartedAt      time.Time // of the latest attempt, also while requeued; zero: never taken
 	CompletedAt    time.Time // zero: not ended
+	Callback       CallbackOutcome
 }
 
 // StatusURL is where the trigger of this run is polled.

@@ -54,7 +54,8 @@ type Store interface {
 	Ping(ctx context.Context) error
 }
 
-// ChannelStore holds the channel settings of each assistant.
+// ChannelStore holds the channel settings of each assistant, and its signing
+// secrets apart from them: neither setter touches what the other one sets.
 type ChannelStore interface {
 	// Channel returns the settings of the assistant; one that nobody has set is
 	// the zero settings under its id, not ErrNotFound.
@@ -63,8 +64,16 @@ type ChannelStore interface {
 	// SetChannel stores the settings, which act from the next accept on.
 	SetChannel(ctx context.Context, settings ChannelSettings) error
 
-	// Assistants lists the ids that have settings or keys, in ascending byte
-	// order, those after the given id ("" starts).
+	// SigningSecrets returns the assistant's own signing secrets in the order in
+	// which they were set; none when nobody has set any, not ErrNotFound.
+	SigningSecrets(ctx context.Context, assistantID string) ([]SigningSecret, error)
+
+	// SetSigningSecrets replaces the assistant's own signing secrets, also by
+	// none. A store keeps what SigningSecret.Reveal says, and writes it to no log.
+	SetSigningSecrets(ctx context.Context, assistantID string, secrets []SigningSecret) error
+
+	// Assistants lists the ids that have settings, signing secrets (once set) or
+	// keys, in ascending byte order, those after the given id ("" starts).
 	Assistants(ctx context.Context, after string, limit int) ([]string, error)
 }
 
@@ -253,10 +262,21 @@ type EventStore interface {
 //	   └──────────────────► failed | blocked
 //
 // A pending one is prepared under a short lease; BeginDelivery is the claim
-// that makes the POST happen at most once.
+// that makes the POST happen at most once. A run has at most one delivery that
+// is open, which is pending or sending.
+//
+// Run.Callback mirrors the outcome of the run's last delivery that has one:
+// every transition that gives a delivery a state other than pending and sending
+// stores it on the run too, unless a delivery with a higher id is mirrored there.
 type DeliveryStore interface {
 	// LeaseDeliveries hands out up to claim.Limit pending deliveries that nobody
-	// holds, oldest first, each under a new token for claim.Lease.
+	// holds and whose DueAt has come, each under a new token for claim.Lease.
+	//
+	// A host gets no more than claim.PerHost, those of claim.Busy counted in; of a
+	// host in claim.Resting only deliveries with Retry 0 are handed out. First
+	// come those to whose host the fewest are then under way (those of claim.Busy
+	// and those before it in this answer), of these the one with the earliest
+	// DueAt, then the lowest id. Deliveries to one host so come oldest first.
 	LeaseDeliveries(ctx context.Context, claim DeliveryClaim) ([]OwedDelivery, error)
 
 	// BeginDelivery moves a pending delivery to sending and stamps its attempt.
@@ -269,6 +289,10 @@ type DeliveryStore interface {
 	// lease must not have expired). ErrLeaseLost when the token is not the
 	// delivery's last or an outcome is recorded already. That the outcome fits the
 	// state is the caller's duty.
+	//
+	// With end.RetryIn the same transition owes a retry, unless another delivery
+	// of the run is open: a new pending delivery like this one (run, URL, host),
+	// with Retry one higher, created now and due in end.RetryIn.
 	FinishDelivery(ctx context.Context, lease DeliveryLease, end DeliveryOutcome) error
 
 	// SweepDeliveries marks up to limit deliveries unknown that have been sending
@@ -282,7 +306,10 @@ type DeliveryStore interface {
 	Deliveries(ctx context.Context, runID int64) ([]Delivery, error)
 
 	// Redeliver owes the run's callback once more: a new pending delivery to the
-	// same URL. ErrConflict while the run has one pending or sending.
+	// same URL and host, due now, with Retry 0. Where the run's open delivery is a
+	// retry (Retry above 0) that is pending and that nobody holds, that one becomes
+	// it instead, due now and with Retry 0; with any other open delivery it is
+	// ErrConflict.
 	Redeliver(ctx context.Context, deliveryID int64) (Delivery, error)
 }
 
@@ -318,6 +345,7 @@ type NewTrigger struct {
 	Task           *TaskDefinition // the run's own copy; nil: none
 	BaseURL        string
 	CallbackURL    string // "": none
+	CallbackHost   string // of the URL, as Delivery.Host; kept for the run's deliveries
 	TraceParent    string // W3C traceparent; "": none
 	Idempotency    *Idempotency
 	Take           *Take
@@ -432,8 +460,11 @@ type Hint struct {
 
 // DeliveryClaim asks for owed deliveries.
 type DeliveryClaim struct {
-	Lease time.Duration // how long the preparation may take
-	Limit int
+	Lease   time.Duration // how long the preparation may take
+	Limit   int
+	PerHost int            // how many to one host, those of Busy counted in; 0: no bound
+	Busy    map[string]int // how many to each host the caller has under way already
+	Resting []string       // hosts whose retries are to wait
 }
 
 // DeliveryLease is the hold on one delivery.
@@ -447,6 +478,8 @@ type OwedDelivery struct {
 	Delivery Delivery
 	Run      Run
 	Lease    DeliveryLease
+	LeasedAt time.Time       // now, on the store's clock
+	Secrets  []SigningSecret // the assistant's own, as they are now
 }
 
 // DeliveryOutcome is how a delivery ended.
@@ -454,8 +487,10 @@ type DeliveryOutcome struct {
 	State      DeliveryState // delivered, failed or blocked
 	HTTPStatus int           // 0: no answer
 	Latency    time.Duration // of the exchange after the connection stood
+	ErrorClass string        // one of the words of Delivery.ErrorClass; "": none
 	Error      string        // "": none
 	Response   string        // the start of the answer's body, valid UTF-8 without NUL
+	RetryIn    time.Duration // failed only: owe a retry, due so long from now; 0: none
 }
 
 // RunInput is what a caller sent: message and context belong to the run,

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -33,6 +34,9 @@ func (t *Target) Host() string {
 
 // Port is the TCP port, 443 when the URL named none.
 func (t *Target) Port() uint16 { return t.port }
+
+// HostPort is host and port, an IPv6 address in brackets: what one receiver is known by.
+func (t *Target) HostPort() string { return net.JoinHostPort(t.Host(), strconv.Itoa(int(t.port))) }
 
 // String is the URL as it is sent: https, the host as [Target.Host] spells it, the port unless it is 443, path and query
 // byte for byte, no fragment. Parsing it again gives the same Target.

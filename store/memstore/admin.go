@@ -43,6 +43,26 @@ func (s *Store) SetChannel(ctx context.Context, settings webtrigger.ChannelSetti
 	return nil
 }
 
+// SigningSecrets implements [webtrigger.ChannelStore].
+func (s *Store) SigningSecrets(ctx context.Context, assistantID string) ([]webtrigger.SigningSecret, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	return slices.Clone(s.secrets[assistantID]), nil
+}
+
+// SetSigningSecrets implements [webtrigger.ChannelStore].
+func (s *Store) SetSigningSecrets(ctx context.Context, assistantID string, secrets []webtrigger.SigningSecret) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	s.secrets[assistantID] = slices.Clone(secrets)
+	s.know(assistantID)
+	return nil
+}
+
 // Assistants implements [webtrigger.ChannelStore].
 func (s *Store) Assistants(ctx context.Context, after string, limit int) ([]string, error) {
 	if err := s.lock(ctx); err != nil {

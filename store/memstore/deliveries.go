@@ -1,9 +1,8 @@
 package memstore
 
 import (
-	"container/list"
 	"context"
-	"iter"
+	"slices"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -16,7 +15,8 @@ type delivery struct {
 	token   int64     // of the last lease
 	expires time.Time // pending: when the last lease ends; zero: never leased
 
-	place *list.Element // pending, sending: its place in the list of that state
+	aside    bool // pending: it lies in outbox.aside
+	placedAt int  // its place in the outbox while pending, in Store.sending while sending
 }
 
 // held reports whether token is the last lease of a delivery that is pending,
@@ -30,27 +30,17 @@ func (d *delivery) open() bool {
 	return d.State == webtrigger.DeliveryPending || d.State == webtrigger.DeliverySending
 }
 
-// deliveryList holds deliveries of one state in the order in which they came.
-type deliveryList struct{ list list.List }
-
-func (l *deliveryList) add(d *delivery)    { d.place = l.list.PushBack(d) }
-func (l *deliveryList) remove(d *delivery) { l.list.Remove(d.place) }
-
-// all yields the deliveries; the current one may be removed meanwhile.
-func (l *deliveryList) all() iter.Seq[*delivery] {
-	return func(yield func(*delivery) bool) {
-		for e := l.list.Front(); e != nil; {
-			next := e.Next()
-			if !yield(e.Value.(*delivery)) {
-				return
-			}
-			e = next
-		}
+// openDelivery is the one delivery of the run that is open, or nil: only the last
+// can be, since each is owed when none is.
+func (r *run) openDelivery() *delivery {
+	if n := len(r.deliveries); n > 0 && r.deliveries[n-1].open() {
+		return r.deliveries[n-1]
 	}
+	return nil
 }
 
 // owe adds a pending delivery of the run's callback.
-func (s *Store) owe(r *run, now time.Time) *delivery {
+func (s *Store) owe(r *run, now, due time.Time, retry int) *delivery {
 	d := &delivery{run: r, Delivery: webtrigger.Delivery{
 		ID:             s.deliveries.nextID(),
 		RunID:          r.ID,
@@ -58,28 +48,40 @@ func (s *Store) owe(r *run, now time.Time) *delivery {
 		ConversationID: r.ConversationID,
 		AssistantID:    r.AssistantID,
 		URL:            r.CallbackURL,
+		Host:           r.host,
 		State:          webtrigger.DeliveryPending,
+		Retry:          retry,
 		CreatedAt:      now,
+		DueAt:          due,
 	}}
 	s.deliveries = append(s.deliveries, d)
 	r.deliveries = append(r.deliveries, d)
-	s.pending.add(d)
-	s.hint.Owed = true
+	s.outbox.add(d, now)
+	if !now.Before(due) {
+		s.hint.Owed = true
+	}
 	return d
 }
 
-// become moves a delivery to another state, and to the list of that state where
-// there is one.
-func (s *Store) become(d *delivery, state webtrigger.DeliveryState) {
+// become moves a delivery to another state, and mirrors it on the run where it is
+// an outcome.
+func (s *Store) become(d *delivery, state webtrigger.DeliveryState, now time.Time) {
 	switch d.State {
 	case webtrigger.DeliveryPending:
-		s.pending.remove(d)
+		s.outbox.remove(d)
 	case webtrigger.DeliverySending:
 		s.sending.remove(d)
 	}
 	d.State = state
 	if state == webtrigger.DeliverySending {
+		d.AttemptedAt = now
 		s.sending.add(d)
+		return
+	}
+	if d.ID >= d.run.Callback.DeliveryID {
+		d.run.Callback = webtrigger.CallbackOutcome{
+			DeliveryID: d.ID, State: state, HTTPStatus: d.HTTPStatus, ErrorClass: d.ErrorClass, At: now,
+		}
 	}
 }
 
@@ -91,20 +93,17 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryCl
 	defer s.unlock()
 	now := s.now()
 	var owed []webtrigger.OwedDelivery
-	for d := range s.pending.all() {
-		if len(owed) == claim.Limit {
-			break
-		}
-		if d.held(d.token, now) {
-			continue
-		}
+	for _, d := range s.outbox.pick(claim, now) {
 		s.lastToken++
 		d.token = s.lastToken
 		d.expires = now.Add(claim.Lease)
+		s.outbox.add(d, now)
 		owed = append(owed, webtrigger.OwedDelivery{
 			Delivery: d.Delivery,
 			Run:      d.run.copy(),
 			Lease:    webtrigger.DeliveryLease{DeliveryID: d.ID, Token: d.token},
+			LeasedAt: now,
+			Secrets:  slices.Clone(s.secrets[d.AssistantID]),
 		})
 	}
 	return owed, nil
@@ -121,8 +120,7 @@ func (s *Store) BeginDelivery(ctx context.Context, lease webtrigger.DeliveryLeas
 	if d == nil || !d.held(lease.Token, now) {
 		return webtrigger.ErrLeaseLost
 	}
-	s.become(d, webtrigger.DeliverySending)
-	d.AttemptedAt = now
+	s.become(d, webtrigger.DeliverySending, now)
 	return nil
 }
 
@@ -141,12 +139,16 @@ func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 	if !begun && !d.held(lease.Token, now) {
 		return webtrigger.ErrLeaseLost
 	}
-	s.become(d, end.State)
 	d.CompletedAt = now
 	d.HTTPStatus = end.HTTPStatus
 	d.Latency = end.Latency
+	d.ErrorClass = end.ErrorClass
 	d.Error = end.Error
 	d.Response = end.Response
+	s.become(d, end.State, now)
+	if end.RetryIn > 0 && d.run.openDelivery() == nil {
+		s.owe(d.run, now, stored(now.Add(end.RetryIn)), d.Retry+1)
+	}
 	return nil
 }
 
@@ -158,14 +160,13 @@ func (s *Store) SweepDeliveries(ctx context.Context, after time.Duration, limit 
 	defer s.unlock()
 	now := s.now()
 	var swept []webtrigger.Delivery
-	for d := range s.sending.all() {
-		if len(swept) == limit {
+	for len(swept) < limit {
+		d := s.sending.first()
+		if d == nil || now.Sub(d.AttemptedAt) <= after {
 			break
 		}
-		if now.Sub(d.AttemptedAt) > after {
-			s.become(d, webtrigger.DeliveryUnknown)
-			swept = append(swept, d.Delivery)
-		}
+		s.become(d, webtrigger.DeliveryUnknown, now)
+		swept = append(swept, d.Delivery)
 	}
 	return swept, nil
 }
@@ -210,9 +211,17 @@ func (s *Store) Redeliver(ctx context.Context, deliveryID int64) (webtrigger.Del
 	if d == nil {
 		return webtrigger.Delivery{}, webtrigger.ErrNotFound
 	}
-	// Only the last can be open: each was owed when none was.
-	if d.run.deliveries[len(d.run.deliveries)-1].open() {
+	now := s.now()
+	open := d.run.openDelivery()
+	if open == nil {
+		return s.owe(d.run, now, now, 0).Delivery, nil
+	}
+	if open.Retry == 0 || open.State != webtrigger.DeliveryPending || open.held(open.token, now) {
 		return webtrigger.Delivery{}, webtrigger.ErrConflict
 	}
-	return s.owe(d.run, s.now()).Delivery, nil
+	s.outbox.remove(open)
+	open.Retry, open.DueAt = 0, now
+	s.outbox.add(open, now)
+	s.hint.Owed = true
+	return open.Delivery, nil
 }

@@ -33,6 +33,7 @@ type Store struct {
 
 	mu       sync.Mutex // guards all that follows
 	channels map[string]webtrigger.ChannelSettings
+	secrets  map[string][]webtrigger.SigningSecret // of an assistant
 	keys     byID[key]
 	keyOf    map[webtrigger.KeyHash]*key
 	keysOf   map[string][]*key // of an assistant, by rising id
@@ -50,8 +51,8 @@ type Store struct {
 	lastToken     int64
 
 	deliveries byID[delivery]
-	pending    deliveryList // by rising id
-	sending    deliveryList // in the order in which they were begun
+	outbox     outbox          // the pending ones
+	sending    order[delivery] // the sending ones by the time of their attempt
 
 	requests map[request]*record // idempotency records, live ones and some expired
 	expiring order[record]       // the same by expiry
@@ -68,12 +69,14 @@ func New(opts *Options) *Store {
 	s := &Store{
 		clock:    time.Now,
 		channels: make(map[string]webtrigger.ChannelSettings),
+		secrets:  make(map[string][]webtrigger.SigningSecret),
 		keyOf:    make(map[webtrigger.KeyHash]*key),
 		keysOf:   make(map[string][]*key),
 		tasks:    make(map[int64]*task),
 		tasksOf:  make(map[string][]*task),
 		runOf:    make(map[string]*run),
 		requests: make(map[request]*record),
+		outbox:   newOutbox(),
 	}
 	if opts != nil && opts.Clock != nil {
 		s.clock = opts.Clock.Now
@@ -89,6 +92,10 @@ func New(opts *Options) *Store {
 	s.leased = order[run]{
 		before: func(a, b *run) bool { return earlier(a.expires, b.expires, a, b) },
 		place:  func(r *run) *int { return &r.leasedAt },
+	}
+	s.sending = order[delivery]{
+		before: func(a, b *delivery) bool { return a.AttemptedAt.Before(b.AttemptedAt) },
+		place:  func(d *delivery) *int { return &d.placedAt },
 	}
 	s.expiring = order[record]{
 		before: func(a, b *record) bool { return a.expires.Before(b.expires) },

@@ -14,6 +14,7 @@ type run struct {
 	input      webtrigger.RunInput
 	conv       *conversation
 	events     []int64 // ids: the event with sequence n lies at n-1
+	host       string  // of the callback URL
 	deliveries []*delivery
 	stop       *webtrigger.Stop // recorded while it was running
 

@@ -79,7 +79,7 @@ func (s *Store) converse(assistantID string, input webtrigger.RunInput, now time
 // accept adds a run to a conversation, with its message and its first event. It
 // neither waits nor is it taken yet.
 func (s *Store) accept(conv *conversation, t webtrigger.NewTrigger, input webtrigger.RunInput, now time.Time) *run {
-	r := &run{conv: conv, input: input, Run: webtrigger.Run{
+	r := &run{conv: conv, input: input, host: t.CallbackHost, Run: webtrigger.Run{
 		ID:             s.runs.nextID(),
 		Key:            t.RunKey,
 		ConversationID: conv.ID,

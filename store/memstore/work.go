@@ -65,7 +65,7 @@ func (s *Store) end(r *run, outcome webtrigger.Outcome, now time.Time) {
 	}
 	s.log(r, now, outcome.Event())
 	if r.CallbackURL != "" {
-		s.owe(r, now)
+		s.owe(r, now, now, 0)
 	}
 }
 

@@ -111,6 +111,12 @@ func calls() []call {
 		{"SetChannel", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return store.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: assistant, Enabled: true})
 		}},
+		{"SigningSecrets", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.SigningSecrets(ctx, assistant))
+		}},
+		{"SetSigningSecrets", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return store.SetSigningSecrets(ctx, assistant, []webtrigger.SigningSecret{webtrigger.NewSigningSecret()})
+		}},
 		{"Assistants", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.Assistants(ctx, "", 10))
 		}},

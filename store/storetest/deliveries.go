@@ -150,12 +150,13 @@ func deliveryRules() []rule {
 			b.NoError(err)
 			b.Greater(again.ID, first.Delivery.ID)
 			want := first.Delivery
-			want.ID, want.State, want.CreatedAt = again.ID, webtrigger.DeliveryPending, again.CreatedAt
+			want.ID, want.State, want.CreatedAt, want.DueAt = again.ID, webtrigger.DeliveryPending, again.CreatedAt, again.CreatedAt
 			b.Equal(want, again)
 			b.Equal([]webtrigger.Delivery{b.delivery(first), again}, b.deliveries(run.ID))
 			b.Equal(webtrigger.DeliveryDelivered, b.delivery(first).State)
 			owed := b.lease(long)
 			b.Equal(again, owed.Delivery)
+			run.Callback = mirror(b.delivery(first))
 			b.Equal(run, owed.Run)
 		}},
 		{"a delivery that is pending or sending is not owed twice", func(b *rig) {

@@ -188,6 +188,6 @@ func (b *rig) owesOne(run webtrigger.Run) {
 	b.Positive(d.ID)
 	b.Equal(webtrigger.Delivery{
 		ID: d.ID, RunID: run.ID, RunKey: run.Key, ConversationID: run.ConversationID, AssistantID: run.AssistantID,
-		URL: run.CallbackURL, State: webtrigger.DeliveryPending, CreatedAt: d.CreatedAt,
+		URL: run.CallbackURL, State: webtrigger.DeliveryPending, CreatedAt: d.CreatedAt, DueAt: d.CreatedAt,
 	}, d)
 }

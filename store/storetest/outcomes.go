@@ -13,9 +13,9 @@ func deliveryOutcomeRules() []rule {
 	answered := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered, HTTPStatus: 202,
 		Latency: 1234567 * time.Microsecond, Response: "{\"ok\": true}\n"}
 	refused := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 503,
-		Latency: time.Microsecond, Error: "status: the receiver did not answer with 2xx", Response: "busy"}
-	unreached := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, Error: "connect: refused"}
-	blocked := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryBlocked, Error: "the address is private"}
+		Latency: time.Microsecond, ErrorClass: "status", Error: "the receiver did not answer with 2xx", Response: "busy"}
+	unreached := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, ErrorClass: "connect", Error: "connection refused"}
+	blocked := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryBlocked, ErrorClass: "blocked", Error: "the address is private"}
 
 	begun := []struct {
 		name    string
@@ -179,15 +179,61 @@ func deliveryOutcomeRules() []rule {
 			b.deliveryEnded(answered, unknown)
 			b.Equal(again, b.deliveries(run.ID)[1])
 		}},
-		rule{"the outcome of a callback changes nothing of its run", func(b *rig) {
+		rule{"the outcome of a callback is mirrored on its run, and changes nothing else of it", func(b *rig) {
+			for _, outcome := range []webtrigger.DeliveryOutcome{answered, refused} {
+				run := b.complete(owing)
+				before := b.record(run.ID)
+				b.Zero(before.Run.Callback)
+				owed := b.begin()
+				b.Equal(before.Run, b.run(run.ID), "no outcome yet")
+				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
+				after := b.record(run.ID)
+				after.Deliveries, before.Run.Callback = before.Deliveries, mirror(b.delivery(owed))
+				b.Equal(before, after)
+			}
+		}},
+		rule{"an outcome before the claim is mirrored", func(b *rig) {
+			for _, outcome := range []webtrigger.DeliveryOutcome{unreached, blocked} {
+				run := b.complete(owing)
+				owed := b.lease(long)
+				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
+				b.Equal(mirror(b.delivery(owed)), b.run(run.ID).Callback)
+			}
+		}},
+		rule{"an unknown outcome is mirrored, and the late one in its place", func(b *rig) {
 			run := b.complete(owing)
-			before := b.record(run.ID)
-			b.deliver()
-			after := b.record(run.ID)
-			after.Deliveries = before.Deliveries
-			b.Equal(before, after)
+			owed := b.begin()
+			b.loseTrack()
+			got := b.run(run.ID).Callback
+			b.False(got.At.Before(b.delivery(owed).AttemptedAt))
+			got.At = time.Time{}
+			b.Equal(mirror(b.delivery(owed)), got)
+			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, refused))
+			b.Equal(mirror(b.delivery(owed)), b.run(run.ID).Callback)
+		}},
+		rule{"a run mirrors its last delivery that has an outcome", func(b *rig) {
+			run := b.complete(owing)
+			first := b.begin()
+			b.loseTrack()
+			unknown := b.run(run.ID).Callback
+			_, err := b.store.Redeliver(b.ctx, first.Delivery.ID)
+			b.NoError(err)
+			b.Equal(unknown, b.run(run.ID).Callback, "the second has none yet")
+			second := b.begin()
+			b.Equal(unknown, b.run(run.ID).Callback, "the second has none yet")
+			b.NoError(b.store.FinishDelivery(b.ctx, second.Lease, answered))
+			want := mirror(b.delivery(second))
+			b.Equal(want, b.run(run.ID).Callback)
+			b.NoError(b.store.FinishDelivery(b.ctx, first.Lease, refused))
+			b.Equal(want, b.run(run.ID).Callback, "the late outcome of an earlier one")
 		}},
 	)
+}
+
+// mirror is what a run shows of a delivery.
+func mirror(d webtrigger.Delivery) webtrigger.CallbackOutcome {
+	return webtrigger.CallbackOutcome{
+		DeliveryID: d.ID, State: d.State, HTTPStatus: d.HTTPStatus, ErrorClass: d.ErrorClass, At: d.CompletedAt}
 }
 
 // deliveryEnded holds a delivery to have ended with an outcome, and to be as it
@@ -200,9 +246,10 @@ func (b *rig) deliveryEnded(want webtrigger.DeliveryOutcome, before webtrigger.D
 	b.False(got.CompletedAt.IsZero())
 	b.False(got.CompletedAt.Before(before.AttemptedAt))
 	b.Equal(want, webtrigger.DeliveryOutcome{
-		State: got.State, HTTPStatus: got.HTTPStatus, Latency: got.Latency, Error: got.Error, Response: got.Response})
+		State: got.State, HTTPStatus: got.HTTPStatus, Latency: got.Latency, ErrorClass: got.ErrorClass, Error: got.Error, Response: got.Response})
 	before.State, before.CompletedAt = got.State, got.CompletedAt
-	before.HTTPStatus, before.Latency, before.Error, before.Response = got.HTTPStatus, got.Latency, got.Error, got.Response
+	before.HTTPStatus, before.Latency = got.HTTPStatus, got.Latency
+	before.ErrorClass, before.Error, before.Response = got.ErrorClass, got.Error, got.Response
 	b.Equal(before, got)
 }
 

@@ -25,6 +25,7 @@ type rig struct {
 	t     *testing.T
 	ctx   context.Context
 	store webtrigger.Store
+	owing []int64 // the runs of owed
 }
 
 const (
@@ -56,6 +57,11 @@ func in(conversationID int64) change {
 
 func calling(url string) change {
 	return func(t *webtrigger.NewTrigger) { t.CallbackURL = url }
+}
+
+// at makes a trigger's callbacks those of a host.
+func at(host string) change {
+	return func(t *webtrigger.NewTrigger) { t.CallbackURL, t.CallbackHost = "https://"+host+"/", host }
 }
 
 func doing(task *webtrigger.TaskDefinition) change {

@@ -37,6 +37,7 @@ type group struct {
 func groups() []group {
 	return []group{
 		{"channels", channelRules()},
+		{"secrets", secretRules()},
 		{"keys", keyRules()},
 		{"tasks", taskRules()},
 		{"triggers", triggerRules()},
@@ -57,6 +58,8 @@ func groups() []group {
 		{"sweep", sweepRules()},
 		{"deliveries", deliveryRules()},
 		{"outcomes", deliveryOutcomeRules()},
+		{"retries", retryRules()},
+		{"turns", turnRules()},
 		{"isolation", isolationRules()},
 		{"copies", copyRules()},
 		{"times", timeRules()},

@@ -21,7 +21,7 @@ func timeRules() []rule {
 			d := stored.Deliveries[0]
 			stamps := []time.Time{key.CreatedAt, key.RevokedAt, task.CreatedAt, task.UpdatedAt,
 				run.CreatedAt, run.StartedAt, run.CompletedAt, run.Task.CreatedAt, run.Task.UpdatedAt,
-				stored.Conversation.CreatedAt, d.CreatedAt, d.AttemptedAt, d.CompletedAt}
+				stored.Conversation.CreatedAt, d.CreatedAt, d.DueAt, d.AttemptedAt, d.CompletedAt, stored.Run.Callback.At}
 			for _, e := range stored.Events.Events {
 				stamps = append(stamps, e.CreatedAt)
 			}
@@ -88,7 +88,7 @@ func timeRules() []rule {
 			b.requeue(run.Lease)
 			run = b.take(run.Run.ID, long)
 			ended := b.finish(run.Lease, completed("Result"))
-			b.deliver()
+			ended.Callback = mirror(b.delivery(b.deliver()))
 			b.Equal(run.Run.CreatedAt, b.run(ended.ID).CreatedAt)
 			b.Equal(ended, b.run(ended.ID))
 		}},
