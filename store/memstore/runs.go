@@ -16,6 +16,7 @@ type run struct {
 	events     []int64 // ids: the event with sequence n lies at n-1
 	deliveries []*delivery
 	stop       *webtrigger.Stop // recorded while it was running
+	purged     int64            // the highest sequence of a purged event; 0: none
 
 	waitsSince time.Time // queued: when it was last queued
 	expires    time.Time // running: when its lease ends
