@@ -447,6 +447,11 @@ type EventPage struct {
 	More   bool  // Limit or MaxBytes ended the page: more events pass the query
 	LastID int64 // the conversation's last event id, of any run; 0: none
 	Ended  bool  // every run that the query covers has ended; a run adds nothing after that
+
+	// PurgedTo is the highest id of an event that the query selects, after its
+	// cursors, and that retention has purged; 0: none. Events that still stand may
+	// have lower ids.
+	PurgedTo int64
 }
 
 // Hint is a store's word that something moved. It is never the whole truth; a

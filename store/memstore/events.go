@@ -52,6 +52,7 @@ func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtri
 	}
 	page := webtrigger.EventPage{LastID: int64(len(conv.events))}
 	if query.RunID == 0 {
+		page.PurgedTo = conv.purgedAfter(query)
 		page.Ended = conv.open == 0
 		fill(&page, query, slices.Values(conv.events[min(query.AfterID, page.LastID):]))
 		return page, nil
@@ -60,7 +61,7 @@ func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtri
 	if r == nil || r.conv != conv {
 		return webtrigger.EventPage{}, webtrigger.ErrNotFound
 	}
-	page.Ended = r.Status.Terminal()
+	page.Ended, page.PurgedTo = r.Status.Terminal(), r.purgedAfter(query)
 	fill(&page, query, func(yield func(webtrigger.Event) bool) {
 		for _, id := range r.eventsAfter(query.AfterID, query.AfterSequence) {
 			if !yield(conv.events[id-1]) {
@@ -75,6 +76,9 @@ func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtri
 func fill(page *webtrigger.EventPage, query webtrigger.EventQuery, events iter.Seq[webtrigger.Event]) {
 	size := 0
 	for e := range events {
+		if isPurged(e) {
+			continue
+		}
 		size += len(e.Payload)
 		n := len(page.Events)
 		if page.More = n == query.Limit || n > 0 && query.MaxBytes > 0 && size > query.MaxBytes; page.More {

@@ -17,6 +17,7 @@ type run struct {
 	host       string  // of the callback URL
 	deliveries []*delivery
 	stop       *webtrigger.Stop // recorded while it was running
+	purged     int64            // the highest sequence of a purged event; 0: none
 
 	waitsSince time.Time // queued: when it was last queued
 	expires    time.Time // running: when its lease ends

@@ -14,6 +14,7 @@ type conversation struct {
 	events   []webtrigger.Event   // id n lies at n-1
 	runs     []*run               // never empty
 	open     int                  // how many of the runs have not ended
+	purged   int64                // the highest id of a purged event; 0: none
 }
 
 // request names an idempotency record.
