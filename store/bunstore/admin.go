@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -37,6 +38,47 @@ func (s *Store) SetChannel(ctx context.Context, settings webtrigger.ChannelSetti
 			settings.AssistantID, settings.Enabled, settings.AllowCallbackURLs)
 		return err
 	})
+}
+
+// SigningSecrets implements [webtrigger.ChannelStore].
+func (s *Store) SigningSecrets(ctx context.Context, assistantID string) (secrets []webtrigger.SigningSecret, _ error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	rows, err := s.rows(ctx, `SELECT signing_secrets FROM {channels} WHERE assistant_id = $1`, assistantID)
+	err = each(rows, err, func(row scanner) error { return row.Scan(secretList{&secrets}) })
+	return secrets, s.wrap("read signing secrets", err)
+}
+
+// SetSigningSecrets implements [webtrigger.ChannelStore].
+func (s *Store) SetSigningSecrets(ctx context.Context, assistantID string, secrets []webtrigger.SigningSecret) error {
+	texts := make([]string, len(secrets))
+	for i, secret := range secrets {
+		texts[i] = secret.Reveal()
+	}
+	return s.write(ctx, "set signing secrets", func(t *tx) error {
+		_, err := t.exec(t.ctx, `INSERT INTO {channels} (assistant_id, enabled, allow_callback_urls, signing_secrets)
+			VALUES ($1, false, false, $2) ON CONFLICT (assistant_id) DO UPDATE SET signing_secrets = excluded.signing_secrets`,
+			assistantID, strings.Join(texts, " "))
+		return err
+	})
+}
+
+// secretList reads the secrets of a channel. NULL is none.
+type secretList struct{ list *[]webtrigger.SigningSecret }
+
+func (l secretList) Scan(value any) error {
+	text, _ := value.(string)
+	for word := range strings.FieldsSeq(text) {
+		secret, err := webtrigger.ParseSigningSecret(word)
+		if err != nil {
+			return err
+		}
+		*l.list = append(*l.list, secret)
+	}
+	return nil
 }
 
 // Assistants implements [webtrigger.ChannelStore].

@@ -19,7 +19,7 @@ const pgAcceptText = `
 	WITH input AS MATERIALIZED (
 		SELECT i.*, nextval('{runs}_id_seq') AS run_id, nextval('{conversations}_id_seq') AS conversation_id, clock_timestamp() AS now
 		FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
-			context text, metadata text, task text, base text, callback text, trace text, worker text, lease bigint,
+			context text, metadata text, task text, base text, callback text, host text, trace text, worker text, lease bigint,
 			request text, hash text, ttl bigint)
 	),
 	record AS (
@@ -39,9 +39,9 @@ const pgAcceptText = `
 		SELECT conversation_id, assistant, subject, metadata, now, run_id, 1, CASE WHEN worker IS NULL THEN 1 ELSE 2 END, 1 FROM fresh
 	),
 	run AS (
-		INSERT INTO {runs} (id, run_key, conversation_id, assistant_id, key_id, task, context, base_url, callback_url, trace_parent,
+		INSERT INTO {runs} (id, run_key, conversation_id, assistant_id, key_id, task, context, base_url, callback_url, callback_host, trace_parent,
 			message_id, first_event_id, created_at)
-		SELECT run_id, run_key, conversation_id, assistant, key_id, task, context, base, callback, trace, 1, 1, now FROM fresh
+		SELECT run_id, run_key, conversation_id, assistant, key_id, task, context, base, callback, host, trace, 1, 1, now FROM fresh
 	),
 	queued AS (
 		INSERT INTO {queue} (run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since,
@@ -75,6 +75,7 @@ type pgTrigger struct {
 	Task      *string `json:"task,omitempty"`
 	Base      string  `json:"base"`
 	Callback  string  `json:"callback"`
+	Host      string  `json:"host"`
 	Trace     string  `json:"trace"`
 	Worker    *string `json:"worker,omitempty"`
 	Lease     int64   `json:"lease,omitempty"`
@@ -188,7 +189,7 @@ func pgTriggers(calls []*accepting) (string, error) {
 		triggers[i] = pgTrigger{
 			Ord: i, RunKey: t.RunKey, Assistant: t.AssistantID, KeyID: t.KeyID, Subject: t.Input.Subject, Message: t.Input.Message,
 			Context: optional(t.Input.Context), Metadata: optional(t.Input.Metadata), Task: task,
-			Base: t.BaseURL, Callback: t.CallbackURL, Trace: t.TraceParent,
+			Base: t.BaseURL, Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent,
 		}
 		if t.Take != nil {
 			triggers[i].Worker, triggers[i].Lease = &t.Take.Worker, micros(t.Take.Lease)

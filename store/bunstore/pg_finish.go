@@ -47,7 +47,8 @@ var pgFinishText = `
 		RETURNING h.ord, r.*
 	),
 	owed AS (
-		INSERT INTO {deliveries} (run_id, state, created_at) SELECT id, 'pending', completed_at FROM r WHERE callback_url <> ''
+		INSERT INTO {deliveries} (run_id, host, state, retry, created_at, due_at)
+		SELECT id, callback_host, 'pending', 0, completed_at, completed_at FROM r WHERE callback_url <> ''
 	)
 	SELECT ` + runColumns + `, r.ord FROM r
 		LEFT JOIN {queue} q ON false LEFT JOIN {messages} m ON false`

@@ -80,7 +80,8 @@ func (s *Store) idList(ids []int64) string {
 // NULLs, m the message that is its result or NULLs.
 const runColumns = `r.id, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.status, r.status_detail,
 	r.error_message, r.input_tokens, r.output_tokens, r.task, r.base_url, r.callback_url, r.trace_parent,
-	r.created_at, r.attempts, r.started_at, r.completed_at, q.leased, q.attempts, q.started_at, m.content`
+	r.created_at, r.attempts, r.started_at, r.completed_at, q.leased, q.attempts, q.started_at, m.content,
+	r.callback_delivery_id, r.callback_state, r.callback_http_status, r.callback_error_class, r.callback_at`
 
 // fromRuns is where runColumns come from.
 const fromRuns = `{runs} r
@@ -101,6 +102,8 @@ type runRow struct {
 	endedStart, openStart       time.Time
 	leased                      sql.NullBool
 	result                      sql.NullString
+	delivery, httpStatus        sql.NullInt64
+	deliveryState, errorClass   sql.NullString
 }
 
 // dest is where the columns go.
@@ -110,6 +113,7 @@ func (x *runRow) dest() []any {
 		&x.failure, &x.inputTokens, &x.outputTokens, raw{&x.task}, &x.base, &x.callback, &x.trace,
 		stamp{&x.run.CreatedAt}, &x.endedAttempts, stamp{&x.endedStart}, stamp{&x.run.CompletedAt},
 		&x.leased, &x.openAttempts, stamp{&x.openStart}, &x.result,
+		&x.delivery, &x.deliveryState, &x.httpStatus, &x.errorClass, stamp{&x.run.Callback.At},
 	}
 }
 
@@ -143,6 +147,8 @@ func (x *runRow) read() (*webtrigger.Run, error) {
 	if x.inputTokens.Valid {
 		run.Usage = &webtrigger.Usage{InputTokens: x.inputTokens.Int64, OutputTokens: x.outputTokens.Int64}
 	}
+	run.Callback.DeliveryID, run.Callback.State = x.delivery.Int64, webtrigger.DeliveryState(x.deliveryState.String)
+	run.Callback.HTTPStatus, run.Callback.ErrorClass = int(x.httpStatus.Int64), x.errorClass.String
 	return run, nil
 }
 

@@ -91,7 +91,7 @@ func (t *tx) end(q *queueRow, outcome webtrigger.Outcome, messages []webtrigger.
 		return err
 	}
 	if callback != "" {
-		if _, err := t.owe(q.runID, now); err != nil {
+		if _, err := t.owe(q.runID, 0, now, now); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,8 @@
 CREATE TABLE IF NOT EXISTS {{.Prefix}}channels (
     assistant_id        text PRIMARY KEY,
     enabled             boolean NOT NULL,
-    allow_callback_urls boolean NOT NULL
+    allow_callback_urls boolean NOT NULL,
+    signing_secrets     text NOT NULL DEFAULT '' -- Standard Webhooks secrets with a blank between; '': none
 );
 
 CREATE TABLE IF NOT EXISTS {{.Prefix}}api_keys (
@@ -59,6 +60,7 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}runs (
     context           text,            -- as sent; NULL: none
     base_url          text NOT NULL,
     callback_url      text NOT NULL,   -- '': none
+    callback_host     text NOT NULL,
     trace_parent      text NOT NULL,   -- '': none
     message_id        integer NOT NULL, -- the message that it answers
     first_event_id    integer NOT NULL,
@@ -71,7 +73,16 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}runs (
     attempts          integer,
     started_at        integer    ,     -- of the last attempt; NULL: never taken
     completed_at      integer    ,
-    result_message_id integer           -- the message that is the result; NULL: none
+    result_message_id integer, -- the message that is the result; NULL: none
+    -- the last outcome of a delivery, which the run mirrors
+    callback_delivery_id integer NOT NULL DEFAULT 0,
+    callback_state       text NOT NULL DEFAULT '',
+    callback_http_status integer NOT NULL DEFAULT 0,
+    callback_error_class text NOT NULL DEFAULT '',
+    callback_at          integer,
+    -- events of the run up to this one are gone
+    purged_event_id      integer NOT NULL DEFAULT 0,
+    purged_sequence      integer NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS {{.Index}}runs_assistant ON {{.Prefix}}runs (assistant_id, id);
 
@@ -121,21 +132,26 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}events (
 
 -- The outbox of callbacks, and their log.
 CREATE TABLE IF NOT EXISTS {{.Prefix}}deliveries (
-    id              integer PRIMARY KEY AUTOINCREMENT,
-    run_id          integer NOT NULL,
-    state           text NOT NULL,
-    token           integer NOT NULL DEFAULT 0, -- rises with each lease
-    leased_until    integer    ,
-    created_at      integer     NOT NULL,
-    attempted_at    integer    ,
-    completed_at    integer    ,
-    http_status     integer NOT NULL DEFAULT 0,
-    latency_us      integer NOT NULL DEFAULT 0,
-    error           text NOT NULL DEFAULT '',
-    response        text NOT NULL DEFAULT ''
+    id           integer PRIMARY KEY AUTOINCREMENT,
+    run_id       integer NOT NULL,
+    host         text NOT NULL,
+    state        text NOT NULL,
+    retry        integer NOT NULL,
+    token        integer NOT NULL DEFAULT 0, -- rises with each lease
+    leased_until integer,
+    created_at   integer NOT NULL,
+    due_at       integer NOT NULL,
+    attempted_at integer,
+    completed_at integer,
+    http_status  integer NOT NULL DEFAULT 0,
+    latency_us   integer NOT NULL DEFAULT 0,
+    error_class  text NOT NULL DEFAULT '',
+    error        text NOT NULL DEFAULT '',
+    response     text NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS {{.Index}}deliveries_run ON {{.Prefix}}deliveries (run_id, id);
-CREATE INDEX IF NOT EXISTS {{.Index}}deliveries_pending ON {{.Prefix}}deliveries (id) WHERE state = 'pending';
+CREATE UNIQUE INDEX IF NOT EXISTS {{.Index}}deliveries_open ON {{.Prefix}}deliveries (run_id) WHERE state IN ('pending', 'sending');
+CREATE INDEX IF NOT EXISTS {{.Index}}deliveries_pending ON {{.Prefix}}deliveries (host, due_at, id) WHERE state = 'pending';
 CREATE INDEX IF NOT EXISTS {{.Index}}deliveries_sending ON {{.Prefix}}deliveries (attempted_at) WHERE state = 'sending';
 
 CREATE TABLE IF NOT EXISTS {{.Prefix}}idempotency_keys (
@@ -147,3 +163,4 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}idempotency_keys (
     PRIMARY KEY (assistant_id, key)
 );
 CREATE INDEX IF NOT EXISTS {{.Index}}idempotency_keys_expires ON {{.Prefix}}idempotency_keys (expires_at);
+CREATE INDEX IF NOT EXISTS {{.Index}}idempotency_keys_run ON {{.Prefix}}idempotency_keys (run_id);

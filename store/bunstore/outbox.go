@@ -1,0 +1,240 @@
+package bunstore
+
+import (
+	"context"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// LeaseDeliveries implements [webtrigger.DeliveryStore].
+func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) (owed []webtrigger.OwedDelivery, _ error) {
+	err := s.write(ctx, "lease deliveries", func(t *tx) error {
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		due, err := t.due(claim, now)
+		if err != nil || len(due) == 0 {
+			return err
+		}
+		_, err = t.exec(t.ctx, `UPDATE {deliveries} SET token = CASE token WHEN 0 THEN id << 20 ELSE token END + 1, leased_until = $2
+			WHERE id IN ({ids})`, s.idList(due), t.at(now.Add(claim.Lease)))
+		if err != nil {
+			return err
+		}
+		owed, err = t.owed(due, now)
+		return err
+	})
+	return owed, err
+}
+
+// due locks the deliveries that a claim may have, in their order. What another
+// process is about to lease is left out; where that leaves nothing, there may be
+// others still.
+func (t *tx) due(claim webtrigger.DeliveryClaim, now time.Time) ([]int64, error) {
+	for range 3 {
+		rows, err := t.rows(t.ctx, dueTexts[t.store.postgres], t.at(now), claim.Limit, claim.PerHost, hostInput(claim))
+		picked, err := collect(rows, err, scanID)
+		if err != nil || len(picked) == 0 {
+			return nil, err
+		}
+		rows, err = t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE id IN ({ids}) AND state = 'pending'
+			AND (leased_until IS NULL OR leased_until <= $2) ORDER BY id {skip locked}`, t.store.idList(picked), t.at(now))
+		locked, err := collect(rows, err, scanID)
+		if err != nil || len(locked) > 0 {
+			return inOrderOf(picked, locked), err
+		}
+	}
+	return nil, nil
+}
+
+func scanID(row scanner) (id int64, _ error) { return id, row.Scan(&id) }
+
+// inOrderOf sorts ids as they lie in order.
+func inOrderOf(order, ids []int64) (sorted []int64) {
+	has := make(map[int64]bool, len(ids))
+	for _, id := range ids {
+		has[id] = true
+	}
+	for _, id := range order {
+		if has[id] {
+			sorted = append(sorted, id)
+		}
+	}
+	return sorted
+}
+
+// dueTexts pick deliveries by turns between hosts: first the first of each host,
+// counted from what the caller has under way there. Arguments: the time, how
+// many, how many to a host (0: no bound), what is known of hosts.
+//
+// Postgres walks the index from host to host and looks at a few of each; SQLite,
+// which has no LATERAL, numbers all that is due.
+var dueTexts = map[bool]string{
+	true: `WITH RECURSIVE host(name) AS (
+			(SELECT host FROM {deliveries} WHERE state = 'pending' ORDER BY host LIMIT 1)
+			UNION ALL
+			SELECT (SELECT d.host FROM {deliveries} d WHERE d.state = 'pending' AND d.host > host.name ORDER BY d.host LIMIT 1)
+			FROM host WHERE host.name IS NOT NULL
+		)
+		SELECT p.id FROM host
+		LEFT JOIN json_to_recordset($4::json) AS k(host text, busy int, resting boolean) ON k.host = host.name
+		CROSS JOIN LATERAL (
+			SELECT d.id, d.due_at, row_number() OVER (ORDER BY d.due_at, d.id) + coalesce(k.busy, 0) AS place FROM (
+				SELECT id, due_at FROM {deliveries} WHERE state = 'pending' AND host = host.name AND due_at <= $1
+					AND (leased_until IS NULL OR leased_until <= $1) AND (retry = 0 OR NOT coalesce(k.resting, false))
+				ORDER BY due_at, id LIMIT $2
+			) d
+		) p
+		WHERE $3 = 0 OR p.place <= $3
+		ORDER BY p.place, p.due_at, p.id LIMIT $2`,
+
+	false: `SELECT p.id FROM (
+			SELECT d.id, d.due_at, row_number() OVER (PARTITION BY d.host ORDER BY d.due_at, d.id) + coalesce(k.busy, 0) AS place
+			FROM {deliveries} d LEFT JOIN (
+				SELECT value ->> 'host' AS host, value ->> 'busy' AS busy, value ->> 'resting' AS resting FROM json_each($4)
+			) k ON k.host = d.host
+			WHERE d.state = 'pending' AND d.due_at <= $1 AND (d.leased_until IS NULL OR d.leased_until <= $1)
+				AND (d.retry = 0 OR NOT coalesce(k.resting, false))
+		) p
+		WHERE $3 = 0 OR p.place <= $3
+		ORDER BY p.place, p.due_at, p.id LIMIT $2`,
+}
+
+// hostState is what a claim knows of a host.
+type hostState struct {
+	Host    string `json:"host"`
+	Busy    int    `json:"busy"`
+	Resting bool   `json:"resting"`
+}
+
+func hostInput(claim webtrigger.DeliveryClaim) string {
+	known := make(map[string]*hostState, len(claim.Busy)+len(claim.Resting))
+	var list []*hostState
+	of := func(host string) *hostState {
+		if known[host] == nil {
+			known[host] = &hostState{Host: host}
+			list = append(list, known[host])
+		}
+		return known[host]
+	}
+	for host, n := range claim.Busy {
+		of(host).Busy = n
+	}
+	for _, host := range claim.Resting {
+		of(host).Resting = true
+	}
+	input, _ := encode(list) // texts and numbers: cannot fail
+	return input
+}
+
+// owed reads leased deliveries with what it takes to make them.
+func (t *tx) owed(ids []int64, now time.Time) ([]webtrigger.OwedDelivery, error) {
+	rows, err := t.rows(t.ctx, `SELECT `+runColumns+`, d.token, ch.signing_secrets, `+deliveryColumns+`
+		FROM `+fromRuns+` JOIN {deliveries} d ON d.run_id = r.id LEFT JOIN {channels} ch ON ch.assistant_id = r.assistant_id
+		WHERE d.id IN ({ids})`, t.store.idList(ids))
+	byID := make(map[int64]webtrigger.OwedDelivery, len(ids))
+	err = each(rows, err, func(row scanner) (err error) {
+		var d deliveryRow
+		o := webtrigger.OwedDelivery{LeasedAt: now}
+		o.Run, err = scanRun(row, append([]any{&o.Lease.Token, secretList{&o.Secrets}}, d.dest()...)...)
+		o.Delivery, o.Lease.DeliveryID = d.read(), d.ID
+		byID[d.ID] = o
+		return err
+	})
+	owed := make([]webtrigger.OwedDelivery, 0, len(ids))
+	for _, id := range ids {
+		owed = append(owed, byID[id])
+	}
+	return owed, err
+}
+
+// BeginDelivery implements [webtrigger.DeliveryStore].
+func (s *Store) BeginDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+	const text = `UPDATE {deliveries} SET state = 'sending', attempted_at = coalesce(CAST($3 AS {time}), {clock})
+		WHERE id = $1 AND token = $2 AND state = 'pending' AND leased_until > coalesce(CAST($3 AS {time}), {clock})`
+	var changed int64
+	var err error
+	if s.postgres {
+		changed, err = s.pgExec(ctx, "begin delivery", text, lease.DeliveryID, lease.Token, nil)
+	} else {
+		err = s.write(ctx, "begin delivery", func(t *tx) (err error) {
+			changed, err = t.exec(t.ctx, text, lease.DeliveryID, lease.Token, t.at(t.time))
+			return err
+		})
+	}
+	if err == nil && changed == 0 {
+		return webtrigger.ErrLeaseLost
+	}
+	return err
+}
+
+// FinishDelivery implements [webtrigger.DeliveryStore].
+func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLease, end webtrigger.DeliveryOutcome) error {
+	if s.postgres {
+		return s.pgFinishDelivery(ctx, lease, end)
+	}
+	return s.write(ctx, "finish delivery", func(t *tx) error {
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		changed, err := t.exec(t.ctx, `UPDATE {deliveries} SET state = $3, completed_at = $4, http_status = $5, latency_us = $6,
+				error_class = $7, error = $8, response = $9
+			WHERE id = $1 AND token = $2 AND (state IN ('sending', 'unknown') OR state = 'pending' AND leased_until > $4)`,
+			lease.DeliveryID, lease.Token, string(end.State), t.at(now), end.HTTPStatus, micros(end.Latency),
+			end.ErrorClass, end.Error, end.Response)
+		if err == nil && changed == 0 {
+			return webtrigger.ErrLeaseLost
+		} else if err != nil {
+			return err
+		}
+		if err := t.mirror(lease.DeliveryID, now); err != nil || end.RetryIn <= 0 {
+			return err
+		}
+		d, err := t.delivery(t.ctx, lease.DeliveryID)
+		if err == nil {
+			_, err = t.owe(d.RunID, d.Retry+1, now, now.Add(end.RetryIn))
+		}
+		return err
+	})
+}
+
+// mirror shows the outcome of a delivery on its run, unless a later one's is
+// there.
+func (t *tx) mirror(deliveryID int64, now time.Time) error {
+	_, err := t.exec(t.ctx, `UPDATE {runs} SET callback_delivery_id = d.id, callback_state = d.state,
+			callback_http_status = d.http_status, callback_error_class = d.error_class, callback_at = $2
+		FROM {deliveries} d WHERE d.id = $1 AND {runs}.id = d.run_id AND {runs}.callback_delivery_id <= d.id`, deliveryID, t.at(now))
+	return err
+}
+
+// SweepDeliveries implements [webtrigger.DeliveryStore].
+func (s *Store) SweepDeliveries(ctx context.Context, after time.Duration, limit int) (swept []webtrigger.Delivery, _ error) {
+	err := s.write(ctx, "sweep deliveries", func(t *tx) error {
+		swept = nil
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		rows, err := t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE state = 'sending' AND attempted_at < $1
+			ORDER BY attempted_at, id LIMIT $2 {skip locked}`, t.at(now.Add(-after)), limit)
+		late, err := collect(rows, err, scanID)
+		for _, id := range late {
+			if _, err := t.exec(t.ctx, `UPDATE {deliveries} SET state = 'unknown' WHERE id = $1`, id); err != nil {
+				return err
+			}
+			if err := t.mirror(id, now); err != nil {
+				return err
+			}
+			d, err := t.delivery(t.ctx, id)
+			if err != nil {
+				return err
+			}
+			swept = append(swept, d)
+		}
+		return err
+	})
+	return swept, err
+}
