@@ -38,8 +38,8 @@ import (
 //
 // # Lock order
 //
-// A transition that touches several rows takes them in the order lease, run,
-// conversation, each by ascending id.
+// A transition that touches several rows takes them in one order that the store
+// documents, beginning with the lease, each kind by ascending id.
 type Store interface {
 	ChannelStore
 	KeyStore
@@ -49,6 +49,7 @@ type Store interface {
 	WorkStore
 	EventStore
 	DeliveryStore
+	RetentionStore
 
 	// Ping reports whether the store answers.
 	Ping(ctx context.Context) error
@@ -313,6 +314,25 @@ type DeliveryStore interface {
 	Redeliver(ctx context.Context, deliveryID int64) (Delivery, error)
 }
 
+// RetentionStore forgets what has ended. What it forgets is absent from then on,
+// and no id of it is given again.
+type RetentionStore interface {
+	// Purge forgets what is older than its age among the next runs in the order of
+	// their ids, so that a pass of calls looks at each run once. Older means that
+	// the run ended at least that long ago.
+	//
+	// Of a run that is older than purge.Keep.Events it forgets the events, which
+	// EventPage.PurgedTo tells readers of; the rest of the run stays. A trigger
+	// goes whole, with its runs, messages, events, deliveries and idempotency
+	// records, once each of its runs is older than the age of its state and none of
+	// its deliveries is pending or sending.
+	Purge(ctx context.Context, purge Purge) (Purged, error)
+
+	// EraseTrigger forgets a trigger whole, whatever its age, deliveries that are
+	// owed or under way included. ErrConflict while one of its runs has not ended.
+	EraseTrigger(ctx context.Context, conversationID int64) error
+}
+
 // Page is a piece of a list that is ordered by falling id.
 type Page struct {
 	Before int64 // only items with a lower id; 0 starts at the newest
@@ -428,6 +448,20 @@ type RunQuery struct {
 	From        time.Time // created at this instant or later
 	To          time.Time // created before this instant
 	Page        Page
+}
+
+// Purge says what to forget.
+type Purge struct {
+	Keep  Retention
+	After int64 // where the pass has come to: only runs with a higher id; 0 begins
+	Limit int   // how many runs' events and how many triggers at most
+}
+
+// Purged is what a Purge has forgotten.
+type Purged struct {
+	Events   int   // runs that lost their events and stay
+	Triggers int   // triggers that went whole
+	Next     int64 // After of the pass's next call; 0: the pass is over
 }
 
 // EventQuery selects events of one conversation. An event is returned when it

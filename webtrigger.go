@@ -152,6 +152,9 @@ type Options struct {
 	// has ended. 0: 20 s. Negative: not at all.
 	DrainTimeout time.Duration
 
+	// Retention says how long what has ended is kept. Zero: forever.
+	Retention Retention
+
 	// CompileSchema compiles the output_schema of a task definition into a check
 	// of results. nil: definitions with a schema are refused. Package llm has
 	// one (llm.CompileSchema).
@@ -258,6 +261,9 @@ func (o *Options) complete(runner Runner) error {
 		if *d.v == 0 {
 			*d.v = d.def
 		}
+	}
+	if err := o.Retention.check(); err != nil {
+		return err
 	}
 	if o.Lease < minLease {
 		return fmt.Errorf("Lease must be at least %v", minLease)

@@ -28,6 +28,7 @@ func (s *Service) Work(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { s.watch(life) })
 	loops.Go(func() { s.sweepLoop(life) })
+	loops.Go(func() { s.purgeLoop(life) })
 	callbacks := newDispatcher(s)
 	loops.Go(func() { callbacks.run(life) })
 

@@ -6,8 +6,7 @@
 //
 //   - store/memstore keeps everything in the memory of one process and forgets
 //     it when the process ends. It is for tests, for trying things out, and for
-//     services whose triggers need not survive a restart. It never forgets
-//     before that: memory grows with the number of triggers.
+//     services whose triggers need not survive a restart.
 //   - store/bunstore keeps everything in PostgreSQL, shared by any number of
 //     processes, or in an SQLite file of one process. It stands on bun: the host
 //     brings the *bun.DB and the driver.

@@ -85,10 +85,13 @@ func (s *Store) Redeliver(ctx context.Context, deliveryID int64) (d webtrigger.D
 // it is a delivery of its own.
 func (t *tx) redeliver(deliveryID int64) (id int64, _ error) {
 	var runID int64
-	// The run's row makes simultaneous calls for one run wait for each other.
-	err := t.row(t.ctx, `SELECT id FROM {runs} WHERE id = (SELECT run_id FROM {deliveries} WHERE id = $1) {for update}`,
-		deliveryID).Scan(&runID)
+	err := t.row(t.ctx, `SELECT run_id FROM {deliveries} WHERE id = $1`, deliveryID).Scan(&runID)
 	if err != nil {
+		return 0, err
+	}
+	// The run's deliveries make simultaneous calls for one run wait for each other.
+	rows, err := t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE run_id = $1 ORDER BY id {for update}`, runID)
+	if _, err := collect(rows, err, scanID); err != nil {
 		return 0, err
 	}
 	now, err := t.now()
@@ -99,10 +102,13 @@ func (t *tx) redeliver(deliveryID int64) (id int64, _ error) {
 	var retry int
 	var leasedUntil time.Time
 	err = t.row(t.ctx, `SELECT id, state, retry, leased_until FROM {deliveries}
-		WHERE run_id = $1 AND state IN ('pending', 'sending') {for update}`, runID).Scan(&id, &state, &retry, stamp{&leasedUntil})
+		WHERE run_id = $1 AND state IN ('pending', 'sending')`, runID).Scan(&id, &state, &retry, stamp{&leasedUntil})
 	switch {
 	case err == sql.ErrNoRows:
-		return t.owe(runID, 0, now, now)
+		if id, err = t.owe(runID, 0, now, now); err == nil && id == 0 {
+			err = webtrigger.ErrConflict // another call was faster
+		}
+		return id, err
 	case err != nil:
 		return 0, err
 	case retry == 0 || state != webtrigger.DeliveryPending || leasedUntil.After(now):

@@ -46,9 +46,13 @@ func (s *Store) pgFinishDelivery(ctx context.Context, lease webtrigger.DeliveryL
 		return err
 	}
 	defer cancel()
-	rows, err := s.rows(ctx, pgFinishDeliveryText, lease.DeliveryID, lease.Token, string(end.State), end.HTTPStatus,
-		micros(end.Latency), end.ErrorClass, end.Error, end.Response, micros(end.RetryIn))
-	ids, err := collect(rows, err, scanID)
+	var ids []int64
+	err = again(func() error {
+		rows, err := s.rows(ctx, pgFinishDeliveryText, lease.DeliveryID, lease.Token, string(end.State), end.HTTPStatus,
+			micros(end.Latency), end.ErrorClass, end.Error, end.Response, micros(end.RetryIn))
+		ids, err = collect(rows, err, scanID)
+		return err
+	})
 	if err == nil && len(ids) == 0 {
 		return webtrigger.ErrLeaseLost
 	}

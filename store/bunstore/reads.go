@@ -201,7 +201,7 @@ const (
 
 	eventPageBounded = `SELECT *, sum({size}) OVER (ORDER BY id) - {size} AS before, row_number() OVER (ORDER BY id) AS place FROM`
 
-	conversationEvents = `SELECT c.last_event_id, c.purged_event_id, c.open_runs = 0, 0, ` + eventPageColumns + `
+	conversationEvents = `SELECT c.last_event_id, c.purged_event_id, c.open_runs = 0, 0, 0, ` + eventPageColumns + `
 		FROM {conversations} c
 		LEFT JOIN (` + eventPageBounded + ` (
 			SELECT * FROM {events} WHERE conversation_id = $1 AND id > $2 ORDER BY id LIMIT $3) page
@@ -209,7 +209,7 @@ const (
 		LEFT JOIN {runs} k ON k.id = e.run_id
 		WHERE c.id = $1 ORDER BY e.id`
 
-	runEvents = `SELECT c.last_event_id, c.purged_event_id, k.status IS NOT NULL, k.first_event_id, ` + eventPageColumns + `
+	runEvents = `SELECT c.last_event_id, 0, k.status IS NOT NULL, k.purged_event_id, k.purged_sequence, ` + eventPageColumns + `
 		FROM {conversations} c
 		JOIN {runs} k ON k.id = $5 AND k.conversation_id = c.id
 		LEFT JOIN (` + eventPageBounded + ` (
@@ -231,13 +231,19 @@ type pageReader struct {
 func (p *pageReader) read(row scanner) error {
 	var id, sequence, runID sql.NullInt64
 	var key, kind, payload sql.NullString
-	var purged, first int64
+	var purged, purgedOfRun, purgedSequence int64
 	e := webtrigger.Event{ConversationID: p.query.ConversationID}
-	err := row.Scan(&p.page.LastID, &purged, &p.page.Ended, &first, &id, &sequence, &runID, &key, &kind, &payload, stamp{&e.CreatedAt})
+	err := row.Scan(&p.page.LastID, &purged, &p.page.Ended, &purgedOfRun, &purgedSequence, &id, &sequence, &runID, &key, &kind, &payload, stamp{&e.CreatedAt})
 	if err != nil {
 		return err
 	}
 	p.found = true
+	if purgedSequence > p.query.AfterSequence {
+		purged = purgedOfRun
+	}
+	if purged > p.query.AfterID {
+		p.page.PurgedTo = purged
+	}
 	if !id.Valid || p.full {
 		return nil
 	}

@@ -12,9 +12,9 @@ import (
 
 // tx is one transaction and the transitions of runs in it, one run at a time:
 // all of them on SQLite, the rare ones and those in a host's transaction on
-// Postgres. It takes rows in the order queue, conversation, which is the
-// contract's lease, run, conversation: who holds a run's row in the queue is
-// the only one to write the run.
+// Postgres. It locks rows in the order idempotency key, queue, conversation,
+// delivery, run, each kind by ascending id. Until a run ends, who holds its row in
+// the queue is the only one to write it.
 type tx struct {
 	session
 	ctx    context.Context

@@ -1,7 +1,7 @@
 // Package memstore is a [webtrigger.Store] in the memory of one process. It is
 // the reference for what a store does, and good for tests and for services whose
-// triggers need not outlive the process. Nothing is ever forgotten but expired
-// idempotency records: memory grows with the number of triggers.
+// triggers need not outlive the process. Memory grows with the number of triggers,
+// unless [webtrigger.Options.Retention] lets old ones go.
 //
 // One mutex guards everything, so that each method is one transition simply by
 // holding it. No path that a trigger takes looks at all runs: see order for the

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// byID holds things that are never removed: the one with id n lies at n-1.
+// byID holds things by id: the one with id n lies at n-1, nil once it is forgotten.
 type byID[T any] []*T
 
 // nextID is the id of the thing that is added next.
@@ -19,6 +19,21 @@ func (b byID[T]) get(id int64) *T {
 		return nil
 	}
 	return b[id-1]
+}
+
+// newestBefore yields things with a lower id than before (0: all of them), newest
+// first.
+func (b byID[T]) newestBefore(before int64) iter.Seq[*T] {
+	if before < 1 || before > b.nextID() {
+		before = b.nextID()
+	}
+	return func(yield func(*T) bool) {
+		for _, x := range slices.Backward(b[:before-1]) {
+			if x != nil && !yield(x) {
+				return
+			}
+		}
+	}
 }
 
 // newestBefore yields items with a lower id than before (0: all of them), newest

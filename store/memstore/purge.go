@@ -2,14 +2,100 @@ package memstore
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
 
+// stretch is how many runs one call of Purge looks at.
+const stretch = 1000
+
+// Purge implements [webtrigger.RetentionStore]. The places of what it forgets
+// stay, a few bytes each, so that no id is given again.
+func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (webtrigger.Purged, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.Purged{}, err
+	}
+	defer s.unlock()
+	now := s.now()
+	var done webtrigger.Purged
+	last := min(purge.After+stretch, int64(len(s.runs)))
+	for id := purge.After + 1; id <= last; id++ {
+		if done.Events == purge.Limit || done.Triggers == purge.Limit {
+			done.Next = id - 1
+			return done, nil
+		}
+		r := s.runs.get(id)
+		switch {
+		case r == nil:
+		case s.outlived(r.conv, purge.Keep, now):
+			s.erase(r.conv)
+			done.Triggers++
+		case r.older(purge.Keep.Events, now) && r.purged < int64(len(r.events)):
+			r.purge(int64(len(r.events)))
+			done.Events++
+		}
+	}
+	if last < int64(len(s.runs)) {
+		done.Next = last
+	}
+	return done, nil
+}
+
+// EraseTrigger implements [webtrigger.RetentionStore].
+func (s *Store) EraseTrigger(ctx context.Context, conversationID int64) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	conv := s.conversations.get(conversationID)
+	if conv == nil {
+		return webtrigger.ErrNotFound
+	}
+	if conv.open > 0 {
+		return webtrigger.ErrConflict
+	}
+	s.erase(conv)
+	return nil
+}
+
+// older reports whether a run ended at least that long ago; 0: no run has.
+func (r *run) older(age time.Duration, now time.Time) bool {
+	return age > 0 && r.Status.Terminal() && !now.Before(r.CompletedAt.Add(age))
+}
+
+// outlived reports whether a trigger may go whole.
+func (s *Store) outlived(conv *conversation, keep webtrigger.Retention, now time.Time) bool {
+	return !slices.ContainsFunc(conv.runs, func(r *run) bool {
+		return !r.older(keep.Age(r.Status), now) || r.openDelivery() != nil
+	})
+}
+
+// erase forgets a conversation whose runs have ended, with all that belongs to it.
+func (s *Store) erase(conv *conversation) {
+	for _, r := range conv.runs {
+		for _, d := range r.deliveries {
+			switch d.State {
+			case webtrigger.DeliveryPending:
+				s.outbox.remove(d)
+			case webtrigger.DeliverySending:
+				s.sending.remove(d)
+			}
+			s.deliveries[d.ID-1] = nil
+		}
+		if r.record != nil {
+			s.forget(r.record)
+		}
+		delete(s.runOf, r.Key)
+		s.runs[r.ID-1] = nil
+	}
+	s.conversations[conv.ID-1] = nil
+}
+
 // PurgeEvents forgets the events of a run up to the sequence through and returns
-// how many there were. Readers whose cursors lie before them are told (see
-// [webtrigger.EventPage]). Ids and sequences are not given again. ErrNotFound
-// when the run does not exist.
+// how many there were, as Purge does for runs that are old. ErrNotFound when the
+// run does not exist.
 func (s *Store) PurgeEvents(ctx context.Context, runID, through int64) (int, error) {
 	if err := s.lock(ctx); err != nil {
 		return 0, err
@@ -19,14 +105,18 @@ func (s *Store) PurgeEvents(ctx context.Context, runID, through int64) (int, err
 	if r == nil {
 		return 0, webtrigger.ErrNotFound
 	}
-	n := 0
+	return r.purge(through), nil
+}
+
+// purge forgets the run's events up to a sequence.
+func (r *run) purge(through int64) (n int) {
 	for through = min(through, int64(len(r.events))); r.purged < through; r.purged++ {
 		id := r.events[r.purged]
 		r.conv.purged = max(r.conv.purged, id)
 		r.conv.events[id-1] = webtrigger.Event{}
 		n++
 	}
-	return n, nil
+	return n
 }
 
 // isPurged reports whether an event's place is all that is left of it.

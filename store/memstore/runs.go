@@ -17,6 +17,7 @@ type run struct {
 	host       string  // of the callback URL
 	deliveries []*delivery
 	stop       *webtrigger.Stop // recorded while it was running
+	record     *record          // the idempotency record that names it, while it lives
 	purged     int64            // the highest sequence of a purged event; 0: none
 
 	waitsSince time.Time // queued: when it was last queued
@@ -79,7 +80,7 @@ func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigg
 	}
 	defer s.unlock()
 	var runs []webtrigger.Run
-	for r := range newestBefore(s.runs, query.Page.Before) {
+	for r := range s.runs.newestBefore(query.Page.Before) {
 		if len(runs) == query.Page.Limit {
 			break
 		}

@@ -149,10 +149,12 @@ func (s *Store) remember(assistantID string, use webtrigger.Idempotency, r *run,
 		}
 	}
 	s.requests[rec.request] = rec
+	r.record = rec
 	s.expiring.add(rec)
 }
 
 func (s *Store) forget(rec *record) {
+	rec.run.record = nil
 	delete(s.requests, rec.request)
 	s.expiring.remove(rec)
 }

@@ -233,6 +233,12 @@ func calls() []call {
 		{"Deliveries", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.Deliveries(ctx, s.completed.ID))
 		}},
+		{"Purge", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.Purge(ctx, webtrigger.Purge{Keep: webtrigger.Retention{Events: 1, Completed: 1}, Limit: 10}))
+		}},
+		{"EraseTrigger", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return store.EraseTrigger(ctx, s.completed.ConversationID)
+		}},
 		{"Redeliver", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.Redeliver(ctx, s.delivered.Delivery.ID))
 		}},

@@ -60,6 +60,7 @@ func groups() []group {
 		{"outcomes", deliveryOutcomeRules()},
 		{"retries", retryRules()},
 		{"turns", turnRules()},
+		{"retention", retentionRules()},
 		{"isolation", isolationRules()},
 		{"copies", copyRules()},
 		{"times", timeRules()},

@@ -81,6 +81,7 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}runs (
     callback_at          timestamptz,
     -- events of the run up to this one are gone
     purged_event_id      bigint NOT NULL DEFAULT 0,
+    events_purged        boolean NOT NULL DEFAULT false, -- all of them
     purged_sequence      bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70);
 CREATE INDEX IF NOT EXISTS {{.Index}}runs_assistant ON {{.Prefix}}runs (assistant_id, id);

@@ -82,6 +82,7 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}runs (
     callback_at          integer,
     -- events of the run up to this one are gone
     purged_event_id      integer NOT NULL DEFAULT 0,
+    events_purged        boolean NOT NULL DEFAULT false, -- all of them
     purged_sequence      integer NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS {{.Index}}runs_assistant ON {{.Prefix}}runs (assistant_id, id);

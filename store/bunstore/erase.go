@@ -1,0 +1,116 @@
+package bunstore
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// EraseTrigger implements [webtrigger.RetentionStore].
+func (s *Store) EraseTrigger(ctx context.Context, conversationID int64) error {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	erased, err := s.erase(ctx, conversationID, nil)
+	if err == nil && !erased {
+		err = webtrigger.ErrConflict
+	}
+	return err
+}
+
+// erase deletes a trigger whole, unless one of its runs has not ended. With
+// outlived it does so only when each of its runs has been and no delivery is open.
+// Events go first, in chunks.
+func (s *Store) erase(ctx context.Context, conversationID int64, outlived func(r endedRun) bool) (erased bool, _ error) {
+	on := &tx{session: s.pool(), ctx: ctx}
+	runs, err := on.erasable(conversationID, outlived, "")
+	if err != nil || runs == nil {
+		return false, s.absent(outlived, err)
+	}
+	for _, r := range runs {
+		if _, err := s.purgeEvents(ctx, r); err != nil {
+			return false, err
+		}
+	}
+	err = s.write(ctx, "erase trigger", func(t *tx) error {
+		runs, err := t.erasable(conversationID, outlived, "{for update}")
+		erased = runs != nil
+		if err != nil || !erased {
+			return s.absent(outlived, err)
+		}
+		return t.erase(conversationID, runs)
+	})
+	return erased, err
+}
+
+// absent is the error of an erasure: for retention, a trigger that somebody else
+// has erased is none.
+func (s *Store) absent(outlived func(r endedRun) bool, err error) error {
+	if err == sql.ErrNoRows && outlived != nil {
+		return nil
+	}
+	return s.wrap("erase trigger", err)
+}
+
+// erasable are the runs of a conversation if it may be erased, else none. lock
+// locks the conversation: nothing joins it then.
+func (t *tx) erasable(conversationID int64, outlived func(r endedRun) bool, lock string) ([]endedRun, error) {
+	var open int
+	err := t.row(t.ctx, `SELECT open_runs FROM {conversations} WHERE id = $1 `+lock, conversationID).Scan(&open)
+	if err != nil || open > 0 {
+		return nil, err
+	}
+	rows, err := t.rows(t.ctx, `SELECT `+endedRunColumns+` FROM {runs}
+		WHERE id IN (SELECT run_id FROM {messages} WHERE conversation_id = $1) ORDER BY id`, conversationID)
+	runs, err := collect(rows, err, scanEndedRun)
+	if err != nil || outlived == nil {
+		return runs, err
+	}
+	for _, r := range runs {
+		if !outlived(r) {
+			return nil, nil
+		}
+	}
+	rows, err = t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE run_id IN ({ids}) AND state IN ('pending', 'sending') LIMIT 1`,
+		t.store.idList(runIDs(runs)))
+	if open, err := collect(rows, err, scanID); err != nil || len(open) > 0 {
+		return nil, err
+	}
+	return runs, nil
+}
+
+func runIDs(runs []endedRun) []int64 {
+	ids := make([]int64, len(runs))
+	for i, r := range runs {
+		ids[i] = r.id
+	}
+	return ids
+}
+
+// erase deletes a locked conversation whose runs have ended, with all that
+// belongs to it.
+func (t *tx) erase(conversationID int64, runs []endedRun) error {
+	list := t.store.idList(runIDs(runs))
+	for _, text := range []string{
+		`DELETE FROM {deliveries} WHERE run_id IN ({ids})`,
+		`DELETE FROM {idempotency_keys} WHERE run_id IN ({ids})`,
+		`DELETE FROM {runs} WHERE id IN ({ids})`,
+	} {
+		if _, err := t.exec(t.ctx, text, list); err != nil {
+			return err
+		}
+	}
+	for _, text := range []string{
+		`DELETE FROM {events} WHERE conversation_id = $1`,
+		`DELETE FROM {messages} WHERE conversation_id = $1`,
+		`DELETE FROM {conversations} WHERE id = $1`,
+	} {
+		if _, err := t.exec(t.ctx, text, conversationID); err != nil {
+			return err
+		}
+	}
+	return nil
+}

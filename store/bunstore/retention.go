@@ -1,0 +1,173 @@
+package bunstore
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+const (
+	purgeStretch = 20_000 // runs that one call of Purge looks at
+	eventChunk   = 5_000  // events that one transaction deletes
+)
+
+// Purge implements [webtrigger.RetentionStore]. It walks the runs by their
+// primary key: an index on the time of their end would make each end of a run
+// more expensive.
+func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrigger.Purged, _ error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return done, err
+	}
+	defer cancel()
+	t := &tx{session: s.pool(), ctx: ctx, time: s.now()}
+	now, err := t.now()
+	if err != nil {
+		return done, s.wrap("purge", err)
+	}
+	last, more, err := t.stretchAfter(purge.After)
+	if err != nil {
+		return done, s.wrap("purge", err)
+	}
+	old, err := t.oldRuns(purge, last, now)
+	if err != nil {
+		return done, s.wrap("purge", err)
+	}
+	for _, r := range old {
+		if done.Events >= purge.Limit || done.Triggers >= purge.Limit {
+			done.Next = r.id - 1
+			return done, nil
+		}
+		if err := s.purgeRun(ctx, r, purge.Keep, now, &done); err != nil {
+			return done, err
+		}
+	}
+	if more {
+		done.Next = last
+	}
+	return done, nil
+}
+
+// stretchAfter is the id that the stretch of runs after an id ends with, and
+// whether there may be more behind it.
+func (t *tx) stretchAfter(after int64) (last int64, more bool, err error) {
+	var n int
+	var highest sql.NullInt64
+	err = t.row(t.ctx, `SELECT count(*), max(id) FROM (SELECT id FROM {runs} WHERE id > $1 ORDER BY id LIMIT $2) r`,
+		after, purgeStretch).Scan(&n, &highest)
+	return highest.Int64, n == purgeStretch, err
+}
+
+// endedRun is what retention has to know of a run that has ended.
+type endedRun struct {
+	id, conversationID int64
+	status             webtrigger.RunStatus
+	completedAt        time.Time
+	eventsPurged       bool
+}
+
+// older reports whether the run ended at least that long ago; 0: it did not.
+func (r *endedRun) older(age time.Duration, now time.Time) bool {
+	return age > 0 && !now.Before(r.completedAt.Add(age))
+}
+
+const endedRunColumns = `id, conversation_id, status, completed_at, events_purged`
+
+func scanEndedRun(row scanner) (r endedRun, err error) {
+	err = row.Scan(&r.id, &r.conversationID, &r.status, stamp{&r.completedAt}, &r.eventsPurged)
+	return r, err
+}
+
+// oldRuns are the runs of a stretch that are older than the shortest age.
+func (t *tx) oldRuns(purge webtrigger.Purge, last int64, now time.Time) ([]endedRun, error) {
+	shortest := purge.Keep.Shortest()
+	if shortest == 0 {
+		return nil, nil
+	}
+	rows, err := t.rows(t.ctx, `SELECT `+endedRunColumns+` FROM {runs} WHERE id > $1 AND id <= $2
+		AND status IS NOT NULL AND completed_at <= $3 ORDER BY id`, purge.After, last, t.at(now.Add(-shortest)))
+	return collect(rows, err, scanEndedRun)
+}
+
+// purgeRun forgets the trigger of a run if it may go whole, else the run's events
+// if they are too old.
+func (s *Store) purgeRun(ctx context.Context, r endedRun, keep webtrigger.Retention, now time.Time, done *webtrigger.Purged) error {
+	outlived := func(r endedRun) bool { return r.older(keep.Age(r.status), now) }
+	if outlived(r) {
+		if erased, err := s.erase(ctx, r.conversationID, outlived); err != nil {
+			return err
+		} else if erased {
+			done.Triggers++
+			return nil
+		}
+	}
+	if r.eventsPurged || !r.older(keep.Events, now) {
+		return nil
+	}
+	purged, err := s.purgeEvents(ctx, r)
+	if purged {
+		done.Events++
+	}
+	return err
+}
+
+// purgeEvents deletes the events of an ended run, a chunk at a time. It reports
+// whether the last of them went here.
+func (s *Store) purgeEvents(ctx context.Context, r endedRun) (purged bool, _ error) {
+	for more := true; more; {
+		err := s.write(ctx, "purge events", func(t *tx) (err error) {
+			purged, more, err = t.purgeChunk(r)
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return purged, nil
+}
+
+func (t *tx) purgeChunk(r endedRun) (purged, more bool, _ error) {
+	var conversationID int64
+	err := t.row(t.ctx, `SELECT id FROM {conversations} WHERE id = $1 {for update}`, r.conversationID).Scan(&conversationID)
+	if err == sql.ErrNoRows {
+		return false, false, nil // the trigger is gone
+	} else if err != nil {
+		return false, false, err
+	}
+	var n int
+	var id, sequence sql.NullInt64
+	err = t.row(t.ctx, `SELECT count(*), max(id), max(sequence) FROM (
+			SELECT id, sequence FROM {events} WHERE conversation_id = $1 AND run_id = $2
+				AND id >= (SELECT first_event_id FROM {runs} WHERE id = $2) ORDER BY id LIMIT $3) e`,
+		r.conversationID, r.id, eventChunk).Scan(&n, &id, &sequence)
+	if err != nil {
+		return false, false, err
+	}
+	if n > 0 {
+		if err := t.purgeEventsTo(r, id.Int64, sequence.Int64); err != nil {
+			return false, false, err
+		}
+	}
+	if n == eventChunk {
+		return false, true, nil
+	}
+	changed, err := t.exec(t.ctx, `UPDATE {runs} SET events_purged = true WHERE id = $1 AND NOT events_purged`, r.id)
+	return changed == 1, false, err
+}
+
+// purgeEventsTo deletes the events of a run up to one and notes that they are
+// gone.
+func (t *tx) purgeEventsTo(r endedRun, id, sequence int64) error {
+	_, err := t.exec(t.ctx, `UPDATE {conversations} SET purged_event_id = $2 WHERE id = $1 AND purged_event_id < $2`, r.conversationID, id)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(t.ctx, `UPDATE {runs} SET purged_event_id = $2, purged_sequence = $3 WHERE id = $1`, r.id, id, sequence)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(t.ctx, `DELETE FROM {events} WHERE conversation_id = $1 AND run_id = $2 AND id <= $3`, r.conversationID, r.id, id)
+	return err
+}

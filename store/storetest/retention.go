@@ -1,0 +1,243 @@
+package storetest
+
+import (
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// Retention: what has ended goes at its age and not before, events before the
+// run they tell of; readers are told; what is gone is gone everywhere.
+func retentionRules() []rule {
+	soon := webtrigger.Retention{Events: 1, Completed: 1, Failed: 1, Cancelled: 1, TimedOut: 1}
+	return []rule{
+		{"without ages nothing goes", func(b *rig) {
+			run := b.complete(owing)
+			b.outlast(time.Millisecond)
+			b.changesNothing(run.ID, func() { b.Zero(b.purge(webtrigger.Retention{})) })
+		}},
+		{"what is younger than its age stays", func(b *rig) {
+			run := b.complete()
+			b.changesNothing(run.ID, func() {
+				b.Zero(b.purge(webtrigger.Retention{Events: time.Hour, Completed: time.Hour}))
+			})
+		}},
+		{"the events of an old run go and the rest stays", func(b *rig) {
+			run := b.complete()
+			before := b.record(run.ID)
+			b.outlast(time.Millisecond)
+			b.Equal(webtrigger.Purged{Events: 1}, b.purge(webtrigger.Retention{Events: 1}))
+			last := before.Events.LastID
+			before.Events.Events, before.Events.PurgedTo = nil, last
+			b.Equal(before, b.record(run.ID))
+			b.Zero(b.purge(webtrigger.Retention{Events: 1}), "they go once")
+		}},
+		{"events that are gone are told to whom they were for", func(b *rig) {
+			run := b.complete()
+			last := b.page(webtrigger.EventQuery{ConversationID: run.ConversationID}).LastID
+			b.outlast(time.Millisecond)
+			b.purge(webtrigger.Retention{Events: 1})
+			for _, runID := range []int64{0, run.ID} {
+				for after := range last + 1 {
+					page := b.page(webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: runID, AfterID: after})
+					b.Empty(page.Events)
+					b.True(page.Ended)
+					b.Equal(last, page.LastID)
+					if after < last {
+						b.Equal(last, page.PurgedTo)
+					} else {
+						b.Zero(page.PurgedTo)
+					}
+				}
+			}
+			b.Equal(last, b.page(webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, AfterSequence: 2}).PurgedTo)
+			b.Zero(b.page(webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, AfterSequence: 3}).PurgedTo)
+		}},
+		{"the events of a run that has not ended stay", func(b *rig) {
+			old := b.complete()
+			young := b.start(in(old.ConversationID))
+			b.append(young.Lease, steps(1, 2))
+			b.outlast(time.Millisecond)
+			b.Equal(webtrigger.Purged{Events: 1}, b.purge(soon))
+			b.Len(b.events(young.Run), 4)
+			b.Zero(b.page(webtrigger.EventQuery{ConversationID: old.ConversationID, RunID: young.Run.ID}).PurgedTo)
+			b.Len(b.page(webtrigger.EventQuery{ConversationID: old.ConversationID}).Events, 4)
+		}},
+		{"ids and sequences go on after those that are gone", func(b *rig) {
+			old := b.complete()
+			b.outlast(time.Millisecond)
+			b.purge(webtrigger.Retention{Events: 1})
+			last := b.page(webtrigger.EventQuery{ConversationID: old.ConversationID}).LastID
+			events := b.events(b.complete(in(old.ConversationID)))
+			b.Equal(last+1, events[0].ID)
+			b.EqualValues(1, events[0].Sequence)
+		}},
+		{"an old trigger goes whole", func(b *rig) {
+			_, hash := b.key(assistant)
+			run := b.complete(owing, keyed("key", 1, long))
+			d := b.deliver()
+			stays := b.finish(b.start(of(stranger)).Lease, failed("text"))
+			b.outlast(time.Millisecond)
+			before := b.record(stays.ID)
+			b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(webtrigger.Retention{Completed: 1}))
+			b.gone(run, d.Delivery.ID, hash)
+			b.Equal(before, b.record(stays.ID))
+			again := b.accept(keyed("key", 2, long))
+			b.Greater(again.ID, stays.ID)
+			b.Greater(again.ConversationID, stays.ConversationID)
+		}},
+		{"each state has its age", func(b *rig) {
+			ends := map[webtrigger.RunStatus]webtrigger.Run{
+				webtrigger.RunCompleted: b.complete(),
+				webtrigger.RunFailed:    b.finish(b.start().Lease, failed("text")),
+				webtrigger.RunCancelled: b.stop(b.accept().ID, webtrigger.CancelStop("")),
+				webtrigger.RunTimedOut:  b.swept(b.strand().Run.ID),
+			}
+			b.outlast(time.Millisecond)
+			for status, keep := range map[webtrigger.RunStatus]webtrigger.Retention{
+				webtrigger.RunCompleted: {Completed: 1}, webtrigger.RunFailed: {Failed: 1},
+				webtrigger.RunCancelled: {Cancelled: 1}, webtrigger.RunTimedOut: {TimedOut: 1},
+			} {
+				b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(keep))
+				_, err := b.store.Run(b.ctx, ends[status].ID)
+				b.notFound(err)
+				delete(ends, status)
+				for _, run := range ends {
+					b.run(run.ID)
+				}
+			}
+		}},
+		{"a trigger stays while one of its runs has not ended or is younger", func(b *rig) {
+			run := b.complete()
+			open := b.start(in(run.ConversationID))
+			b.outlast(time.Millisecond)
+			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
+			b.finish(open.Lease, failed("text"))
+			b.outlast(time.Millisecond)
+			b.Zero(b.purge(webtrigger.Retention{Completed: 1, Failed: time.Hour}))
+			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
+			b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(webtrigger.Retention{Completed: 1, Failed: 1}))
+		}},
+		{"a trigger stays while its callback is owed or under way", func(b *rig) {
+			run := b.complete(owing)
+			b.outlast(time.Millisecond)
+			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
+			owed := b.begin()
+			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
+			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered}))
+			b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(webtrigger.Retention{Completed: 1}))
+			_, err := b.store.Run(b.ctx, run.ID)
+			b.notFound(err)
+		}},
+		{"a pass of small calls looks at every run once", func(b *rig) {
+			const n = 25
+			for range n {
+				b.complete()
+			}
+			b.outlast(time.Millisecond)
+			after, triggers := int64(0), 0
+			for range 2 * n {
+				done, err := b.store.Purge(b.ctx, webtrigger.Purge{Keep: webtrigger.Retention{Completed: 1}, After: after, Limit: 2})
+				b.NoError(err)
+				b.LessOrEqual(done.Triggers, 2)
+				triggers += done.Triggers
+				if after = done.Next; after == 0 {
+					break
+				}
+			}
+			b.Zero(after)
+			b.Equal(n, triggers)
+			runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{Page: webtrigger.Page{Limit: 10}})
+			b.NoError(err)
+			b.Empty(runs)
+		}},
+		{"simultaneous passes forget each thing once", func(b *rig) {
+			const n = 20
+			for range n {
+				b.complete()
+			}
+			b.outlast(time.Millisecond)
+			done := make([]webtrigger.Purged, 4)
+			b.all(b.together(len(done), func(i int) (err error) {
+				done[i], err = b.store.Purge(b.ctx, webtrigger.Purge{Keep: webtrigger.Retention{Completed: 1}, Limit: 100})
+				return err
+			}))
+			triggers := 0
+			for _, d := range done {
+				triggers += d.Triggers
+			}
+			b.Equal(n, triggers)
+		}},
+		{"a trigger is erased at once, with what it owes", func(b *rig) {
+			_, hash := b.key(assistant)
+			run := b.complete(owing, keyed("key", 1, long))
+			sending := b.begin()
+			b.NoError(b.store.EraseTrigger(b.ctx, run.ConversationID))
+			b.gone(run, sending.Delivery.ID, hash)
+			b.ErrorIs(b.store.FinishDelivery(b.ctx, sending.Lease,
+				webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered}), webtrigger.ErrLeaseLost)
+			owing := b.complete(owing)
+			b.NoError(b.store.EraseTrigger(b.ctx, owing.ConversationID))
+			b.Empty(b.leased(10, long))
+			b.notFound(b.store.EraseTrigger(b.ctx, run.ConversationID))
+		}},
+		{"a trigger with a run that has not ended is not erased", func(b *rig) {
+			for _, run := range []webtrigger.Run{b.accept(), b.start().Run, b.accept(in(b.complete().ConversationID))} {
+				b.changesNothing(run.ID, func() {
+					b.ErrorIs(b.store.EraseTrigger(b.ctx, run.ConversationID), webtrigger.ErrConflict)
+				})
+			}
+		}},
+		{"an absent trigger cannot be erased", func(b *rig) {
+			b.notFound(b.store.EraseTrigger(b.ctx, absent))
+		}},
+	}
+}
+
+// purge makes a whole pass and returns what it has forgotten in all.
+func (b *rig) purge(keep webtrigger.Retention) (all webtrigger.Purged) {
+	b.t.Helper()
+	for after := int64(0); ; {
+		done, err := b.store.Purge(b.ctx, webtrigger.Purge{Keep: keep, After: after, Limit: 100})
+		b.NoError(err)
+		all.Events += done.Events
+		all.Triggers += done.Triggers
+		if done.Next == 0 {
+			return all
+		}
+		b.Greater(done.Next, after)
+		after = done.Next
+	}
+}
+
+// gone holds a run's trigger to be absent from every read.
+func (b *rig) gone(run webtrigger.Run, deliveryID int64, hash webtrigger.KeyHash) {
+	b.t.Helper()
+	_, err := b.store.Run(b.ctx, run.ID)
+	b.notFound(err)
+	_, err = b.store.RunByKey(b.ctx, run.Key)
+	b.notFound(err)
+	_, err = b.store.RunInput(b.ctx, run.ID)
+	b.notFound(err)
+	_, err = b.store.Conversation(b.ctx, run.ConversationID)
+	b.notFound(err)
+	_, err = b.store.Events(b.ctx, webtrigger.EventQuery{ConversationID: run.ConversationID, Limit: 1})
+	b.notFound(err)
+	_, err = b.store.Delivery(b.ctx, deliveryID)
+	b.notFound(err)
+	_, err = b.store.Redeliver(b.ctx, deliveryID)
+	b.notFound(err)
+	_, err = b.store.Replay(b.ctx, assistant, *use("key", 1, long))
+	b.notFound(err)
+	b.Empty(b.messages(run.ConversationID))
+	b.Empty(b.deliveries(run.ID))
+	last, err := b.store.LastEventIDs(b.ctx, []int64{run.ConversationID})
+	b.NoError(err)
+	b.Empty(last)
+	grant, err := b.store.Authenticate(b.ctx, hash, run.ConversationID)
+	b.NoError(err)
+	b.Nil(grant.Run)
+	runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{AssistantID: assistant, Page: webtrigger.Page{Limit: 100}})
+	b.NoError(err)
+	b.NotContains(each(runs, runID), run.ID)
+}
