@@ -175,6 +175,15 @@ func TestRetriesOfADeadHostRest(t *testing.T) {
 		require.Less(b.t, tried, runs+40)
 		require.Greater(b.t, tried, runs+4, "some retries find out whether it is back")
 
+		// What rests is held by nobody: an operator's word moves it at once.
+		waiting, err := b.svc.Deliveries(b.ctx, runs)
+		require.NoError(b.t, err)
+		require.Equal(b.t, webtrigger.DeliveryPending, waiting[len(waiting)-1].State)
+		_, err = b.svc.Redeliver(b.ctx, waiting[0].ID)
+		require.NoError(b.t, err)
+		time.Sleep(time.Second)
+		require.Len(b.t, got.times(hook), tried+1)
+
 		mu.Lock()
 		dead = false
 		mu.Unlock()
