@@ -4,11 +4,17 @@ package callbacktest
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"math/big"
+	mathrand "math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -70,15 +76,15 @@ func Race(t *testing.T, stores [Replicas]webtrigger.Store, n int) {
 
 // work takes about as long as a run may, and ends well or badly.
 func work(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
-	timer := time.NewTimer(rand.N(2 * runTimeout))
+	timer := time.NewTimer(mathrand.N(2 * runTimeout))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		if rand.N(2) == 0 {
+		if mathrand.N(2) == 0 {
 			return nil, context.Cause(ctx)
 		}
 	case <-timer.C:
-		if rand.N(4) == 0 {
+		if mathrand.N(4) == 0 {
 			return nil, fmt.Errorf("no luck with %q", task.Input.Message)
 		}
 	}
@@ -111,19 +117,19 @@ func accept(t *testing.T, services []*webtrigger.Service, url string, n int) []i
 	for c := range callers {
 		wg.Go(func() {
 			for i := c; i < n; i += callers {
-				run, err := services[rand.N(len(services))].Trigger(t.Context(), "1", webtrigger.TriggerRequest{
+				run, err := services[mathrand.N(len(services))].Trigger(t.Context(), "1", webtrigger.TriggerRequest{
 					Message: "run " + strconv.Itoa(i), CallbackURL: url})
 				if err != nil {
 					t.Errorf("trigger: %v", err)
 					return
 				}
 				ids[i] = run.ID
-				if rand.N(3) == 0 {
+				if mathrand.N(3) == 0 {
 					continue
 				}
-				wait := time.NewTimer(rand.N(runTimeout + 5*time.Millisecond))
+				wait := time.NewTimer(mathrand.N(runTimeout + 5*time.Millisecond))
 				<-wait.C
-				if _, err := services[rand.N(len(services))].CancelRun(t.Context(), run.ID, "by caller"); err != nil {
+				if _, err := services[mathrand.N(len(services))].CancelRun(t.Context(), run.ID, "by caller"); err != nil {
 					t.Errorf("cancel: %v", err)
 				}
 			}
@@ -186,7 +192,7 @@ func body(t *testing.T, run webtrigger.Run) map[string]any {
 	fields := map[string]any{
 		"run_key": run.Key, "status": string(run.Status), "status_detail": orNil(run.StatusDetail), "result_text": nil,
 		"error_message": orNil(run.ErrorMessage), "conversation_id": json.Number(strconv.FormatInt(run.ConversationID, 10)),
-		"events_url": fmt.Sprintf("https://app.example.com/base/conversations/%d/agent-events?run_id=%d", run.ConversationID, run.ID),
+		"events_url":   fmt.Sprintf("https://app.example.com/base/conversations/%d/agent-events?run_id=%d", run.ConversationID, run.ID),
 		"completed_at": run.CompletedAt.UTC().Format("2006-01-02T15:04:05.999999-07:00"),
 	}
 	if run.Status == webtrigger.RunCompleted {
@@ -207,11 +213,29 @@ type counter struct {
 func newCounter(t *testing.T) *counter {
 	c := &counter{bodies: make(map[string][]map[string]any), roots: x509.NewCertPool()}
 	server := httptest.NewUnstartedServer(c)
+	certificate := selfSigned(t)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MaxVersion: tls.VersionTLS12, CurvePreferences: []tls.CurveID{tls.CurveP256}}
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	c.roots.AddCert(server.Certificate())
+	c.roots.AddCert(certificate.Leaf)
 	c.url = server.URL
 	return c
+}
+
+// selfSigned is a certificate for 127.0.0.1 whose key signs fast: there is a handshake for every callback.
+func selfSigned(t *testing.T) tls.Certificate {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	require.NoError(t, err)
+	leaf, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private, Leaf: leaf}
 }
 
 func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -1,3 +1,7 @@
+// The race detector watches every step of the post-quantum key exchange, which would take most of the test's time.
+//
+//go:debug tlsmlkem=0
+
 package callbacktest_test
 
 import (
