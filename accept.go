@@ -259,7 +259,7 @@ func (s *Service) checkCallbackURL(ctx context.Context, channel ChannelSettings,
 	}
 	var refusal *egress.Refusal
 	if errors.As(err, &refusal) {
-		f.add(at, refusal.Detail)
+		f.add(at, refusal.Error())
 	}
 	return host
 }

@@ -5,15 +5,17 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"sync"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/egress"
+	"github.com/webtrigger-go/webtrigger/internal/signature"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// A callback is sent at most once, and exactly once unless a fault hits one
-// short window; then its delivery says "unknown".
+// A delivery is sent at most once, and exactly once unless a fault hits one
+// short window; then it says "unknown".
 //
 //	lease the delivery ─► resolve, dial, TLS ─► claim (commit) ─► POST ─► record
 //	                        │                      │               │
@@ -22,7 +24,8 @@ import (
 //
 // The connection stands before the claim is committed, so that what usually
 // goes wrong goes wrong before it. After the claim nothing tries again: the
-// connection carries this one request, and net/http is given no way to resend.
+// connection carries this one request, and net/http is given no way to resend. A
+// retry, where the host has opted in, is another delivery: see RetryPolicy.
 
 const (
 	callbackTimeout = 10 * time.Second // for all of it, from the first DNS packet
@@ -74,105 +77,61 @@ func callbackBody(run *Run) ([]byte, error) {
 	})
 }
 
-// dispatcher sends owed callbacks with a bounded number of senders.
-type dispatcher struct {
-	s     *Service
-	free  chan struct{} // a token per idle sender
-	under sync.WaitGroup
-}
-
-func newDispatcher(s *Service) *dispatcher {
-	d := &dispatcher{s: s, free: make(chan struct{}, s.opts.Callback.Workers)}
-	for range cap(d.free) {
-		d.free <- struct{}{}
-	}
-	return d
-}
-
-// run sends callbacks as they become owed, until ctx ends; it returns when those
-// under way have ended.
-func (d *dispatcher) run(ctx context.Context) {
-	poll := time.NewTicker(pollInterval)
-	defer poll.Stop()
-	defer d.under.Wait()
-	for {
-		d.sendOwed(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-d.s.owed:
-		case <-poll.C:
-		}
-	}
-}
-
-// flush sends what is owed now, such as by runs that ended while Work drained.
-// It begins nothing after callbackTimeout.
-func (d *dispatcher) flush() {
-	ctx, cancel := context.WithTimeout(context.Background(), callbackTimeout)
-	defer cancel()
-	for d.sendOwed(ctx) {
-		d.under.Wait()
-	}
-	d.under.Wait()
-}
-
-// sendOwed leases deliveries as long as there are some and senders are idle, and
-// sends them in the background. It reports whether more may be owed.
-func (d *dispatcher) sendOwed(ctx context.Context) (more bool) {
-	for ctx.Err() == nil {
-		idle := len(d.free)
-		if idle == 0 {
-			return true // a sender that gets idle signals
-		}
-		call, cancel := context.WithTimeout(ctx, statementTimeout)
-		owed, err := d.s.store.LeaseDeliveries(call, DeliveryClaim{Lease: deliveryLease, Limit: idle})
-		cancel()
-		if err != nil {
-			if ctx.Err() == nil {
-				d.s.log.Warn("lease deliveries", "error", err)
-			}
-			return false
-		}
-		for _, delivery := range owed {
-			<-d.free
-			d.under.Go(func() {
-				d.s.deliver(delivery)
-				d.free <- struct{}{}
-				signal(d.s.owed)
-			})
-		}
-		if len(owed) < idle {
-			return false
-		}
-	}
-	return false
-}
-
-// deliver makes one delivery under its lease.
-func (s *Service) deliver(d OwedDelivery) {
+// deliver makes one delivery under its lease and says what it told of the host.
+func (s *Service) deliver(d OwedDelivery) hostSign {
+	leased := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), callbackTimeout)
 	defer cancel()
 	body, err := callbackBody(&d.Run)
 	if err != nil {
 		s.recordDelivery(d, DeliveryOutcome{State: DeliveryFailed, ErrorClass: ErrorInternal, Error: err.Error()})
-		return
+		return hostSilent
 	}
 	conn, err := s.connect.connect(ctx, d.Delivery.URL)
 	if err != nil {
-		s.recordDelivery(d, unsent(err))
-		return
+		return s.conclude(d, unsent(err), nil, leased)
 	}
 	defer conn.Close()
 	if err := s.store.BeginDelivery(ctx, d.Lease); err != nil {
 		// Whether the claim was stored is not known: another lease is the only way
 		// on for a delivery that is still pending.
 		s.deliveryLog(d).Warn("callback not sent: it could not be claimed", "error", err)
-		return
+		return hostSilent
 	}
 	began := time.Now()
-	response, err := conn.Post(ctx, http.Header{"Content-Type": {"application/json"}, "User-Agent": {userAgent}}, body)
-	s.recordDelivery(d, sent(response, err, time.Since(began)))
+	response, err := conn.Post(ctx, s.callbackHeader(d, began, body), body)
+	return s.conclude(d, sent(response, err, time.Since(began)), response, leased)
+}
+
+// conclude records an outcome, and the retry that it may owe.
+func (s *Service) conclude(d OwedDelivery, o DeliveryOutcome, response *egress.Response, leased time.Time) hostSign {
+	if policy := s.opts.Callback.Retry; policy != nil && o.State == DeliveryFailed {
+		age := d.LeasedAt.Sub(d.Run.CompletedAt) + time.Since(leased)
+		o.RetryIn = policy.retryIn(d.Delivery.Retry, age, &o, response)
+	}
+	s.recordDelivery(d, o)
+	return signOf(&o)
+}
+
+// callbackHeader is the header of one attempt. It is signed by the assistant's
+// own secrets, else by the service's, else not at all.
+func (s *Service) callbackHeader(d OwedDelivery, at time.Time, body []byte) http.Header {
+	h := http.Header{"Content-Type": {"application/json"}, "User-Agent": {userAgent}}
+	secrets := d.Secrets
+	if len(secrets) == 0 {
+		secrets = s.opts.Callback.Secrets
+	}
+	if len(secrets) == 0 {
+		return h
+	}
+	signatures := make([]string, len(secrets))
+	for i, secret := range secrets {
+		signatures[i] = secret.sign(d.Run.Key, at.Unix(), body)
+	}
+	h.Set(signature.HeaderID, d.Run.Key)
+	h.Set(signature.HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
+	h.Set(signature.HeaderSignature, strings.Join(signatures, " "))
+	return h
 }
 
 // unsent is the outcome of a delivery that ended before its claim.
@@ -206,7 +165,7 @@ func (s *Service) recordDelivery(d OwedDelivery, o DeliveryOutcome) {
 	if o.State == DeliveryDelivered {
 		log.Info("callback delivered")
 	} else {
-		log.Warn("callback not delivered", "error_class", o.ErrorClass, "reason", o.Error)
+		log.Warn("callback not delivered", "error_class", o.ErrorClass, "reason", o.Error, "retry_in", o.RetryIn)
 	}
 	const tries = 10
 	pause := 50 * time.Millisecond
@@ -227,5 +186,5 @@ func (s *Service) recordDelivery(d OwedDelivery, o DeliveryOutcome) {
 }
 
 func (s *Service) deliveryLog(d OwedDelivery) *slog.Logger {
-	return s.log.With("delivery_id", d.Delivery.ID, "run_id", d.Run.ID, "run_key", d.Run.Key)
+	return s.log.With("delivery_id", d.Delivery.ID, "run_id", d.Run.ID, "run_key", d.Run.Key, "retry", d.Delivery.Retry)
 }

@@ -80,3 +80,13 @@ func main() { _, _ = webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{
 		require.Contains(t, []string{module, "github.com/google/uuid", "code.dny.dev/ssrf"}, strings.TrimPrefix(path, "("), "in the host's go.mod")
 	}
 }
+
+// The client needs nothing but the standard library and the signature scheme.
+func TestClientDependencies(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./client").Output()
+	require.NoError(t, err)
+	for path := range strings.FieldsSeq(string(out)) {
+		require.True(t, path == module+"/client" || strings.HasPrefix(path, module+"/internal/"), "client reaches %s", path)
+	}
+}

@@ -3,6 +3,7 @@ package webtrigger
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/egress"
 )
@@ -10,30 +11,52 @@ import (
 // StubCallbacks replaces the network under callbacks: connect stands for DNS,
 // TCP and TLS, post for the exchange.
 func (s *Service) StubCallbacks(connect func() error, post func(body []byte) (status int, err error)) {
+	s.StubReceivers(func(string) error { return connect() }, func(e Exchange) (*egress.Response, error) {
+		status, err := post(e.Body)
+		if err != nil {
+			return nil, err
+		}
+		return &egress.Response{Status: status}, nil
+	})
+}
+
+// Exchange is one POST of a callback.
+type Exchange struct {
+	URL    string
+	Header http.Header
+	Body   []byte
+}
+
+// StubReceivers is StubCallbacks for tests that tell receivers apart.
+func (s *Service) StubReceivers(connect func(url string) error, post func(Exchange) (*egress.Response, error)) {
 	s.connect = stubConnector{connect, post}
 }
 
 type stubConnector struct {
-	open func() error
-	post func([]byte) (int, error)
+	open func(string) error
+	post func(Exchange) (*egress.Response, error)
 }
 
-func (c stubConnector) connect(context.Context, string) (callbackConn, error) {
-	if err := c.open(); err != nil {
+func (c stubConnector) connect(_ context.Context, url string) (callbackConn, error) {
+	if err := c.open(url); err != nil {
 		return nil, err
 	}
-	return c, nil
+	return stubConn{c, url}, nil
 }
 
-func (c stubConnector) Post(_ context.Context, _ http.Header, body []byte) (*egress.Response, error) {
-	status, err := c.post(body)
-	if err != nil {
-		return nil, err
-	}
-	return &egress.Response{Status: status}, nil
+type stubConn struct {
+	stubConnector
+	url string
 }
 
-func (c stubConnector) Close() error { return nil }
+func (c stubConn) Post(_ context.Context, header http.Header, body []byte) (*egress.Response, error) {
+	return c.post(Exchange{c.url, header, body})
+}
+
+func (c stubConn) Close() error { return nil }
+
+// RetryAfter reads the header of that name.
+func RetryAfter(h http.Header, now time.Time) time.Duration { return retryAfter(h, now) }
 
 // Transitions is the run's state machine as the code has it.
 func Transitions() map[RunStatus][]RunStatus { return transitions() }

@@ -16,7 +16,9 @@ import (
 // It shows itself nowhere: whatever prints, logs or marshals it gets
 // "whsec_(hidden)". [SigningSecret.Reveal] is the one way to the text.
 type SigningSecret struct {
-	key *[]byte // behind a pointer: fmt prints the fields of structs that it cannot ask
+	// Behind two pointers, since fmt prints the fields of structs that it cannot
+	// ask, and with a verb that does not fit even follows the first.
+	key **[]byte
 }
 
 const hiddenSecret = "whsec_(hidden)"
@@ -27,8 +29,7 @@ const MaxSigningSecrets = 2
 
 // NewSigningSecret draws a secret of 32 random bytes.
 func NewSigningSecret() SigningSecret {
-	key := signature.NewKey()
-	return SigningSecret{&key}
+	return seal(signature.NewKey())
 }
 
 // ParseSigningSecret reads a secret as Reveal writes it: "whsec_" and the
@@ -39,7 +40,12 @@ func ParseSigningSecret(text string) (SigningSecret, error) {
 	if err != nil {
 		return SigningSecret{}, err
 	}
-	return SigningSecret{&key}, nil
+	return seal(key), nil
+}
+
+func seal(key []byte) SigningSecret {
+	p := &key
+	return SigningSecret{&p}
 }
 
 // Reveal is the secret in clear, for the store and for whoever sets up a
@@ -48,7 +54,7 @@ func (s SigningSecret) Reveal() string {
 	if s.IsZero() {
 		return ""
 	}
-	return signature.FormatSecret(*s.key)
+	return signature.FormatSecret(**s.key)
 }
 
 // IsZero reports whether s is no secret.
@@ -56,7 +62,7 @@ func (s SigningSecret) IsZero() bool { return s.key == nil }
 
 // sign is one signature of a message.
 func (s SigningSecret) sign(id string, unix int64, body []byte) string {
-	return signature.Sign(*s.key, id, unix, body)
+	return signature.Sign(**s.key, id, unix, body)
 }
 
 // String, Format, GoString, MarshalText and LogValue hide the secret.

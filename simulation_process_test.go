@@ -197,5 +197,8 @@ func (p *process) post(body []byte) (int, error) {
 	if p.w.fault(5) {
 		return 0, errors.New("the connection broke")
 	}
+	if p.w.fault(4) {
+		return http.StatusServiceUnavailable, nil
+	}
 	return http.StatusOK, nil
 }

@@ -32,7 +32,8 @@ import (
 //   - a cancellation that was recorded decides
 //   - every reader, wherever it reconnects, sees exactly the events after its
 //     first cursor
-//   - at most one POST per run, and one whenever its delivery says delivered
+//   - at most one POST per delivery, and one whenever it says delivered; one
+//     delivery per run, or with a retry policy one after each that may be retried
 //
 // WEBTRIGGER_SIM_SEEDS sets how many seeds (default 2,000), and
 // WEBTRIGGER_SIM_SEED runs a single one.
@@ -116,6 +117,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	if w.n(4) == 0 {
 		w.options.MaxQueueTime = 10 * time.Second
+	}
+	if w.n(2) == 0 {
+		w.options.Callback.Retry = &webtrigger.RetryPolicy{Pauses: []time.Duration{time.Second, 5 * time.Second}}
 	}
 	return w
 }
@@ -312,15 +316,34 @@ func (w *world) checkCallback(run webtrigger.Run) {
 		require.Zero(t, posts)
 		return
 	}
-	require.Len(t, deliveries, 1, "seed %d", w.seed)
-	require.LessOrEqual(t, posts, 1, "seed %d: POSTs of run %d", w.seed, run.ID)
-	switch state := deliveries[0].State; state {
-	case webtrigger.DeliveryDelivered:
-		require.Equal(t, 1, posts)
-	case webtrigger.DeliveryFailed, webtrigger.DeliveryUnknown:
-	default:
-		t.Errorf("seed %d: the delivery of run %d is still %s", w.seed, run.ID, state)
+	require.NotEmpty(t, deliveries, "seed %d", w.seed)
+	attempted, answered, unknown := 0, 0, 0
+	for i, d := range deliveries {
+		last := i == len(deliveries)-1
+		retry := w.options.Callback.Retry != nil && d.HTTPStatus == http.StatusServiceUnavailable && d.Retry < 2
+		require.Equal(t, retry, !last, "seed %d: delivery %d of %d of run %d", w.seed, i+1, len(deliveries), run.ID)
+		require.Equal(t, i, d.Retry)
+		if !d.AttemptedAt.IsZero() {
+			attempted++
+		}
+		if d.HTTPStatus != 0 {
+			answered++
+		}
+		switch d.State {
+		case webtrigger.DeliveryUnknown:
+			unknown++
+		case webtrigger.DeliveryDelivered, webtrigger.DeliveryFailed:
+		default:
+			t.Errorf("seed %d: delivery %d of run %d is still %s", w.seed, i+1, run.ID, d.State)
+		}
+		if last {
+			require.Equal(t, d.ID, run.Callback.DeliveryID)
+			require.Equal(t, d.State, run.Callback.State)
+		}
 	}
+	require.LessOrEqual(t, posts, attempted, "seed %d: POSTs of run %d", w.seed, run.ID)
+	require.GreaterOrEqual(t, posts, answered, "seed %d: POSTs of run %d", w.seed, run.ID)
+	require.LessOrEqual(t, attempted-posts, unknown, "seed %d: every missing POST of run %d is unknown", w.seed, run.ID)
 }
 
 // run is every process's Runner: it emits, waits, and ends in some way. Its

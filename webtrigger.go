@@ -44,6 +44,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -180,6 +181,19 @@ type CallbackOptions struct {
 
 	// Workers is how many callbacks are under way at a time. 0: 32.
 	Workers int
+
+	// PerHost is how many of them go to one host (host:port) at a time, so that a
+	// slow receiver holds up no other. 0: 8, or all of Workers if these are fewer.
+	PerHost int
+
+	// Secrets sign the callbacks of assistants that have no secrets of their own
+	// ([Service.SetSigningSecrets]): one, or two while receivers change over.
+	// Empty: these callbacks are not signed.
+	Secrets []SigningSecret
+
+	// Retry sends a callback that failed again. nil: every callback is sent once,
+	// whatever becomes of it. See [RetryPolicy].
+	Retry *RetryPolicy
 }
 
 const (
@@ -271,8 +285,8 @@ func (o *Options) complete(runner Runner) error {
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = 20 * time.Second
 	}
-	if o.MaxBodyBytes < 0 || o.MaxAttempts < 0 || o.Callback.Workers < 0 {
-		return errors.New("MaxBodyBytes, MaxAttempts and Callback.Workers must not be negative")
+	if o.MaxBodyBytes < 0 || o.MaxAttempts < 0 {
+		return errors.New("MaxBodyBytes and MaxAttempts must not be negative")
 	}
 	if o.MaxBodyBytes == 0 {
 		o.MaxBodyBytes = 1 << 20
@@ -283,8 +297,32 @@ func (o *Options) complete(runner Runner) error {
 	if o.Workers == 0 {
 		o.Workers = 16
 	}
-	if o.Callback.Workers == 0 {
-		o.Callback.Workers = 32
+	if err := o.Callback.complete(); err != nil {
+		return fmt.Errorf("Callback: %w", err)
+	}
+	return nil
+}
+
+func (o *CallbackOptions) complete() error {
+	if o.Workers < 0 || o.PerHost < 0 {
+		return errors.New("Workers and PerHost must not be negative")
+	}
+	if o.Workers == 0 {
+		o.Workers = 32
+	}
+	if o.PerHost == 0 {
+		o.PerHost = min(8, o.Workers)
+	}
+	if err := checkSecrets(o.Secrets); err != nil {
+		return fmt.Errorf("Secrets %w", err)
+	}
+	o.Secrets = slices.Clone(o.Secrets)
+	if o.Retry != nil {
+		policy, err := o.Retry.complete()
+		if err != nil {
+			return fmt.Errorf("Retry: %w", err)
+		}
+		o.Retry = policy
 	}
 	return nil
 }

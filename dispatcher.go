@@ -1,0 +1,120 @@
+package webtrigger
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+)
+
+// dispatcher sends owed callbacks with a bounded number of senders, no more than
+// a share of them to one host. Which delivery is next is the store's to say: it
+// is told how many are under way to each host, and gives to the host with the
+// fewest first.
+type dispatcher struct {
+	s       *Service
+	under   sync.WaitGroup
+	circuit circuit
+
+	mu   sync.Mutex
+	idle int            // senders
+	busy map[string]int // host → deliveries under way
+}
+
+func newDispatcher(s *Service) *dispatcher {
+	return &dispatcher{s: s, idle: s.opts.Callback.Workers, busy: make(map[string]int)}
+}
+
+// run sends callbacks as they become owed, until ctx ends; it returns when those
+// under way have ended. Retries become due without anybody's word: the poll finds
+// them.
+func (d *dispatcher) run(ctx context.Context) {
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	defer d.under.Wait()
+	for {
+		d.sendOwed(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.s.owed:
+		case <-poll.C:
+		}
+	}
+}
+
+// flush sends what is owed now, such as by runs that ended while Work drained.
+// It begins nothing after callbackTimeout.
+func (d *dispatcher) flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), callbackTimeout)
+	defer cancel()
+	for d.sendOwed(ctx) > 0 {
+		d.under.Wait()
+	}
+}
+
+// sendOwed leases deliveries as long as there are some and senders are idle,
+// sends them in the background and returns how many. A sender that gets idle
+// signals that it is worth another look.
+func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
+	for ctx.Err() == nil {
+		claim := d.claim()
+		if claim.Limit == 0 {
+			return sent
+		}
+		call, cancel := context.WithTimeout(ctx, statementTimeout)
+		owed, err := d.s.store.LeaseDeliveries(call, claim)
+		cancel()
+		if err != nil {
+			if ctx.Err() == nil {
+				d.s.log.Warn("lease deliveries", "error", err)
+			}
+			return sent
+		}
+		for _, delivery := range owed {
+			if d.send(delivery) {
+				sent++
+			}
+		}
+		if len(owed) < claim.Limit {
+			return sent
+		}
+	}
+	return sent
+}
+
+// claim asks for as many deliveries as there are idle senders.
+func (d *dispatcher) claim() DeliveryClaim {
+	resting := d.circuit.resting(time.Now())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return DeliveryClaim{
+		Lease: deliveryLease, Limit: d.idle, PerHost: d.s.opts.Callback.PerHost, Busy: maps.Clone(d.busy), Resting: resting,
+	}
+}
+
+// send makes a delivery in the background. It reports false for a retry that is
+// to wait for another one's trial of its host: its lease runs out, and it comes
+// again.
+func (d *dispatcher) send(delivery OwedDelivery) bool {
+	host, retry := delivery.Delivery.Host, delivery.Delivery.Retry > 0
+	if retry && !d.circuit.admit(host, time.Now()) {
+		return false
+	}
+	d.mu.Lock()
+	d.idle--
+	d.busy[host]++
+	d.mu.Unlock()
+	d.under.Go(func() {
+		sign := d.s.deliver(delivery)
+		d.circuit.report(host, sign, retry, time.Now())
+		d.mu.Lock()
+		d.idle++
+		if d.busy[host]--; d.busy[host] == 0 {
+			delete(d.busy, host)
+		}
+		d.mu.Unlock()
+		signal(d.s.owed)
+	})
+	return true
+}

@@ -1,0 +1,212 @@
+package webtrigger_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/client"
+	"github.com/webtrigger-go/webtrigger/internal/egress"
+)
+
+const knownSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+func parseSecret(t testing.TB, text string) webtrigger.SigningSecret {
+	t.Helper()
+	secret, err := webtrigger.ParseSigningSecret(text)
+	require.NoError(t, err)
+	return secret
+}
+
+func TestSigningSecretParsesAndReveals(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, knownSecret, parseSecret(t, knownSecret).Reveal())
+	require.Equal(t, "", webtrigger.SigningSecret{}.Reveal())
+	require.True(t, webtrigger.SigningSecret{}.IsZero())
+	fresh, other := webtrigger.NewSigningSecret(), webtrigger.NewSigningSecret()
+	require.False(t, fresh.IsZero())
+	require.Len(t, fresh.Reveal(), len("whsec_")+44)
+	require.NotEqual(t, fresh.Reveal(), other.Reveal())
+	require.Equal(t, fresh.Reveal(), parseSecret(t, fresh.Reveal()).Reveal())
+	for _, bad := range []string{"", "whsec_", "geheimgeheimgeheimgeheimgeheimge", "whsec_geheim", knownSecret + "geheim", knownSecret + "\n"} {
+		_, err := webtrigger.ParseSigningSecret(bad)
+		require.Error(t, err, "%q", bad)
+		require.NotContains(t, err.Error(), "geheim")
+	}
+}
+
+// Whatever shows a secret shows a mask, also from inside of structs whose fields
+// fmt cannot ask.
+func TestSigningSecretShowsNowhere(t *testing.T) {
+	t.Parallel()
+	secret := parseSecret(t, knownSecret)
+	raw := "\x31\xf2\x90\xf6" // how its key begins
+	opts := webtrigger.Options{Callback: webtrigger.CallbackOptions{Secrets: []webtrigger.SigningSecret{secret}}}
+	inner := struct{ hidden webtrigger.SigningSecret }{secret}
+	owed := webtrigger.OwedDelivery{Secrets: []webtrigger.SigningSecret{secret}}
+	svc, err := webtrigger.New(setup(t, nil, nil).store, webtrigger.RunnerFunc(obey), &opts)
+	require.NoError(t, err)
+
+	var shown strings.Builder
+	for _, value := range []any{secret, &secret, []webtrigger.SigningSecret{secret}, opts, &opts, inner, &inner, owed, svc} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%o", "%b", "%c", "%U", "%e", "%p", "%T"} {
+			fmt.Fprintf(&shown, verb+"\n", value)
+		}
+	}
+	data, err := json.Marshal(map[string]any{"a": secret, "b": opts.Callback.Secrets, "c": owed, "d": map[string]webtrigger.SigningSecret{"k": secret}})
+	require.NoError(t, err)
+	shown.Write(data)
+	log := slog.New(slog.NewJSONHandler(&shown, nil))
+	log.Info("x", "secret", secret, "secrets", opts.Callback.Secrets, "owed", owed)
+	slog.New(slog.NewTextHandler(&shown, nil)).Info("x", "secret", secret, "secrets", opts.Callback.Secrets, "opts", opts.Callback.Secrets)
+
+	require.Contains(t, shown.String(), "whsec_(hidden)")
+	for _, leak := range []string{"MfKQ9r8G", raw, fmt.Sprintf("%x", raw), fmt.Sprintf("%X", raw), "49 242 144 246", "[61 362"} {
+		require.NotContains(t, shown.String(), leak)
+	}
+}
+
+func TestSecretsOfAnAssistant(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	one, two := parseSecret(t, knownSecret), webtrigger.NewSigningSecret()
+	got, err := b.svc.SigningSecrets(b.ctx, "1")
+	require.NoError(t, err)
+	require.Empty(t, got)
+	require.NoError(t, b.svc.SetSigningSecrets(b.ctx, "1", two, one))
+	got, err = b.svc.SigningSecrets(b.ctx, "1")
+	require.NoError(t, err)
+	require.Equal(t, []webtrigger.SigningSecret{two, one}, got)
+	require.Contains(t, log.String(), "signing secrets set")
+	require.NotContains(t, log.String(), "whsec_M")
+
+	var refused *webtrigger.RequestError
+	require.ErrorAs(t, b.svc.SetSigningSecrets(b.ctx, "1", one, two, one), &refused)
+	require.Equal(t, "/signing_secrets", refused.Faults[0].Pointer)
+	require.ErrorAs(t, b.svc.SetSigningSecrets(b.ctx, "1", webtrigger.SigningSecret{}), &refused)
+	require.ErrorAs(t, b.svc.SetSigningSecrets(b.ctx, "a/b", one), &refused)
+	require.Equal(t, "/assistant_id", refused.Faults[0].Pointer)
+	_, err = b.svc.SigningSecrets(b.ctx, "a/b")
+	require.ErrorIs(t, err, webtrigger.ErrNotFound)
+	got, err = b.svc.SigningSecrets(b.ctx, "1")
+	require.NoError(t, err)
+	require.Len(t, got, 2, "what was refused changed nothing")
+}
+
+func TestSecretOptionsAreChecked(t *testing.T) {
+	t.Parallel()
+	one := webtrigger.NewSigningSecret()
+	for _, bad := range [][]webtrigger.SigningSecret{{{}}, {one, {}}, {one, one, one}} {
+		_, err := webtrigger.New(setup(t, nil, nil).store, webtrigger.RunnerFunc(obey),
+			&webtrigger.Options{Callback: webtrigger.CallbackOptions{Secrets: bad}})
+		require.ErrorContains(t, err, "Secrets")
+	}
+}
+
+// callbackOf sends one callback in a bubble and returns it.
+func (b *bundle) callbackOf(message string) webtrigger.Exchange {
+	b.t.Helper()
+	got := make(chan webtrigger.Exchange, 8)
+	b.svc.StubReceivers(func(string) error { return nil }, func(e webtrigger.Exchange) (*egress.Response, error) {
+		got <- e
+		return &egress.Response{Status: 200}, nil
+	})
+	stop := b.work()
+	defer stop()
+	b.triggerWithCallback(message, "https://203.0.114.1/")
+	return <-got
+}
+
+func verifies(t testing.TB, e webtrigger.Exchange, secret webtrigger.SigningSecret) bool {
+	t.Helper()
+	v, err := client.NewVerifier([]string{secret.Reveal()}, nil)
+	require.NoError(t, err)
+	return v.Verify(e.Header, e.Body) == nil
+}
+
+func TestCallbacksAreSigned(t *testing.T) {
+	t.Parallel()
+	wide, second := webtrigger.NewSigningSecret(), webtrigger.NewSigningSecret()
+	own, next := webtrigger.NewSigningSecret(), webtrigger.NewSigningSecret()
+	all := []webtrigger.SigningSecret{wide, second, own, next}
+	for name, c := range map[string]struct {
+		service, assistant []webtrigger.SigningSecret
+		by                 []webtrigger.SigningSecret // in the order of the signatures
+	}{
+		"by nobody":                    {},
+		"by the service":               {service: all[:1], by: all[:1]},
+		"by both of the service":       {service: all[:2], by: all[:2]},
+		"by the assistant":             {assistant: all[2:3], by: all[2:3]},
+		"by both of the assistant":     {assistant: []webtrigger.SigningSecret{next, own}, by: []webtrigger.SigningSecret{next, own}},
+		"by the assistant, not beyond": {service: all[:2], assistant: all[2:3], by: all[2:3]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := setup(t, nil, &webtrigger.Options{
+					BaseURL: "https://app.example.com", Callback: webtrigger.CallbackOptions{Secrets: c.service}})
+				require.NoError(t, b.svc.SetSigningSecrets(b.ctx, "1", c.assistant...))
+				e := b.callbackOf("say h\u00e9llo <&> \U0001f600")
+				if len(c.by) == 0 {
+					for name := range e.Header {
+						require.False(t, strings.HasPrefix(strings.ToLower(name), "webhook-"), name)
+					}
+					return
+				}
+				require.Equal(t, b.run(1).Key, e.Header.Get("webhook-id"))
+				require.Equal(t, fmt.Sprint(time.Now().Unix()), e.Header.Get("webhook-timestamp"))
+				signatures := strings.Split(e.Header.Get("webhook-signature"), " ")
+				require.Len(t, signatures, len(c.by))
+				for _, secret := range all {
+					want := false
+					for i, by := range c.by {
+						one := webtrigger.Exchange{Header: e.Header.Clone(), Body: e.Body}
+						one.Header.Set("webhook-signature", signatures[i])
+						require.Equal(t, by == secret, verifies(t, one, secret))
+						want = want || by == secret
+					}
+					require.Equal(t, want, verifies(t, e, secret))
+				}
+			})
+		})
+	}
+}
+
+// A secret that is set after the run ended signs what is sent from then on, and
+// a repetition has the same id and the same bytes.
+func TestRedeliveryIsSignedAnewUnderTheSameID(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		own := webtrigger.NewSigningSecret()
+		b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com",
+			Callback: webtrigger.CallbackOptions{Secrets: []webtrigger.SigningSecret{webtrigger.NewSigningSecret()}}})
+		got := make(chan webtrigger.Exchange, 8)
+		b.svc.StubReceivers(func(string) error { return nil }, func(e webtrigger.Exchange) (*egress.Response, error) {
+			got <- e
+			return &egress.Response{Status: 500}, nil
+		})
+		stop := b.work()
+		defer stop()
+		b.triggerWithCallback("say x", "https://203.0.114.1/")
+		first := <-got
+		require.False(t, verifies(t, first, own))
+		time.Sleep(time.Hour)
+		require.NoError(t, b.svc.SetSigningSecrets(b.ctx, "1", own))
+		_, err := b.svc.Redeliver(b.ctx, 1)
+		require.NoError(t, err)
+		second := <-got
+		require.True(t, verifies(t, second, own))
+		require.Equal(t, first.Body, second.Body)
+		require.Equal(t, first.Header.Get("webhook-id"), second.Header.Get("webhook-id"))
+		require.NotEqual(t, first.Header.Get("webhook-timestamp"), second.Header.Get("webhook-timestamp"))
+	})
+}
