@@ -31,6 +31,9 @@ fuzz: ## fuzz every target for FUZZTIME (30s) each, stopping at the first findin
 simulate: ## run the simulation over SEEDS (20000) seeds instead of the suite's 2000
 	@SEEDS=$(SEEDS) sh scripts/simulate.sh
 
+check-tables: ## compare the guard's address tables with what IANA publishes (needs the network)
+	@sh scripts/check-tables.sh
+
 run: ## start the evaluation server
 	@go run ./examples/server $(ARGS)
 
@@ -46,4 +49,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: help test test-short lint fmt fuzz simulate run cover tidy-check vuln clean
+.PHONY: help test test-short lint fmt fuzz simulate check-tables run cover tidy-check vuln clean

@@ -2,7 +2,8 @@ package egress
 
 import "net/netip"
 
-// The IANA special-purpose registries for IPv4 and for 2000::/3 come from code.dny.dev/ssrf. Its tables are wider than
+// The IANA special-purpose registries for IPv4 and for 2000::/3 come from code.dny.dev/ssrf; testdata/registries.txt, a copy
+// of the registries with their dates, is what the tests hold them to, and what make check-tables compares. Its tables are wider than
 // "not globally reachable" in a few places, and the guard keeps that: 192.0.0.0/24 and 2001::/23 whole (with the
 // globally reachable anycast and ORCHIDv2 blocks in them), AS112 (192.31.196.0/24, 192.175.48.0/24, 2620:4f:8000::/48),
 // AMT (192.52.193.0/24) and the former 6to4 relays (192.88.99.0/24). No callback receiver lives there. Everything outside
@@ -39,7 +40,7 @@ var metadataAddrs = []netip.Addr{
 
 // allocated6 are the blocks that IANA has given to a regional registry, out of 2000::/3; the rest of 2000::/3 is nobody's,
 // so an answer that points there is a mistake or a local route. Source: IANA "IPv6 Global Unicast Address Assignments",
-// https://www.iana.org/assignments/ipv6-unicast-address-assignments, as of 2024-11-01 (addition of 2410::/12).
+// https://www.iana.org/assignments/ipv6-unicast-address-assignments, as of 2025-10-10 (the last addition is 2410::/12, 2024).
 // 2001::/23 (IETF protocol assignments) and 2002::/16 (6to4) are in the registry, and refused all the same.
 var allocated6 = []netip.Prefix{
 	netip.MustParsePrefix("2001:200::/23"),
