@@ -2,12 +2,14 @@ package egress
 
 import "net/netip"
 
-// The IANA special-purpose registries for IPv4 and for 2000::/3 come from code.dny.dev/ssrf; testdata/registries.txt, a copy
-// of the registries with their dates, is what the tests hold them to, and what make check-tables compares. Its tables are wider than
+// The IANA special-purpose registries for IPv4 and for 2000::/3 come from code.dny.dev/ssrf. Its tables are wider than
 // "not globally reachable" in a few places, and the guard keeps that: 192.0.0.0/24 and 2001::/23 whole (with the
 // globally reachable anycast and ORCHIDv2 blocks in them), AS112 (192.31.196.0/24, 192.175.48.0/24, 2620:4f:8000::/48),
 // AMT (192.52.193.0/24) and the former 6to4 relays (192.88.99.0/24). No callback receiver lives there. Everything outside
 // 2000::/3 is refused without a table. Below is what the library lacks.
+//
+// testdata/registries.txt is a copy of the registries with their dates. The tests hold all these tables to it, and make
+// check-tables compares it with what is published.
 
 // embedding6 are the blocks whose addresses carry an IPv4 address. IPv4-mapped addresses (::ffff:0:0/96, RFC 4291
 // §2.5.5.2) and ISATAP (any /64) are not prefixes that netip could match and are told apart in code.
