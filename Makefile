@@ -11,7 +11,7 @@ SEEDS    = 20000
 ARGS =
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 test: ## install what is missing, then run the whole suite with the race detector
 	@sh scripts/test.sh $(ARGS)
@@ -31,6 +31,12 @@ fuzz: ## fuzz every target for FUZZTIME (30s) each, stopping at the first findin
 simulate: ## run the simulation over SEEDS (20000) seeds instead of the suite's 2000
 	@SEEDS=$(SEEDS) sh scripts/simulate.sh
 
+callbacks-long: ## hold the guard to 10 million addresses and callbacks to 100000 ends that race
+	@sh scripts/callbacks-long.sh
+
+check-tables: ## compare the guard's address tables with what IANA publishes (needs the network)
+	@sh scripts/check-tables.sh
+
 run: ## start the evaluation server
 	@go run ./examples/server $(ARGS)
 
@@ -46,4 +52,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: help test test-short lint fmt fuzz simulate run cover tidy-check vuln clean
+.PHONY: help test test-short lint fmt fuzz simulate callbacks-long check-tables run cover tidy-check vuln clean

@@ -55,6 +55,15 @@ func (c stubConn) Post(_ context.Context, header http.Header, body []byte) (*egr
 
 func (c stubConn) Close() error { return nil }
 
+// SetGuard replaces the guard, at accept and at delivery.
+func (s *Service) SetGuard(policy egress.Policy) error {
+	guard, err := egress.New(policy)
+	if err == nil {
+		s.guard, s.connect = guard, guardedConnector{guard}
+	}
+	return err
+}
+
 // RetryAfter reads the header of that name.
 func RetryAfter(h http.Header, now time.Time) time.Duration { return retryAfter(h, now) }
 

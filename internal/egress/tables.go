@@ -7,6 +7,9 @@ import "net/netip"
 // globally reachable anycast and ORCHIDv2 blocks in them), AS112 (192.31.196.0/24, 192.175.48.0/24, 2620:4f:8000::/48),
 // AMT (192.52.193.0/24) and the former 6to4 relays (192.88.99.0/24). No callback receiver lives there. Everything outside
 // 2000::/3 is refused without a table. Below is what the library lacks.
+//
+// testdata/registries.txt is a copy of the registries with their dates. The tests hold all these tables to it, and make
+// check-tables compares it with what is published.
 
 // embedding6 are the blocks whose addresses carry an IPv4 address. IPv4-mapped addresses (::ffff:0:0/96, RFC 4291
 // §2.5.5.2) and ISATAP (any /64) are not prefixes that netip could match and are told apart in code.
@@ -39,7 +42,7 @@ var metadataAddrs = []netip.Addr{
 
 // allocated6 are the blocks that IANA has given to a regional registry, out of 2000::/3; the rest of 2000::/3 is nobody's,
 // so an answer that points there is a mistake or a local route. Source: IANA "IPv6 Global Unicast Address Assignments",
-// https://www.iana.org/assignments/ipv6-unicast-address-assignments, as of 2024-11-01 (addition of 2410::/12).
+// https://www.iana.org/assignments/ipv6-unicast-address-assignments, as of 2025-10-10 (the last addition is 2410::/12, 2024).
 // 2001::/23 (IETF protocol assignments) and 2002::/16 (6to4) are in the registry, and refused all the same.
 var allocated6 = []netip.Prefix{
 	netip.MustParsePrefix("2001:200::/23"),

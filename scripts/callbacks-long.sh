@@ -1,0 +1,12 @@
+#!/bin/sh
+# Runs the tests of callbacks at length: the address rules on 10 million random
+# addresses, and 100,000 runs whose ends race, each of which owes one POST.
+set -eu
+cd "$(dirname "$0")/.."
+
+export WEBTRIGGER_ADDRESS_CASES="${WEBTRIGGER_ADDRESS_CASES:-10000000}"
+export WEBTRIGGER_CALLBACK_RUNS="${WEBTRIGGER_CALLBACK_RUNS:-100000}"
+echo "callbacks-long: $WEBTRIGGER_ADDRESS_CASES addresses"
+go test -count=1 -timeout 2h -run '^TestOracleNearTheEdges$' ./internal/egress
+echo "callbacks-long: $WEBTRIGGER_CALLBACK_RUNS runs"
+go test -count=1 -timeout 2h -v -run '^TestRace$' ./internal/callbacktest
