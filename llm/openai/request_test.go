@@ -74,16 +74,20 @@ func TestUnknownRole(t *testing.T) {
 	require.Empty(t, v.Requests())
 }
 
+func structured(schema string) *llm.Request {
+	req := hello()
+	req.Output = llm.OutputFormat{Type: webtrigger.OutputJSON}
+	if schema != "" {
+		req.Output.Schema = json.RawMessage(schema)
+	}
+	return req
+}
+
 func TestStructuredOutput(t *testing.T) {
 	t.Parallel()
 	asked := func(schema string) any {
 		v := serve(t, nil, modeltest.OpenAIText("{}"))
-		req := hello()
-		req.Output = llm.OutputFormat{Type: webtrigger.OutputJSON}
-		if schema != "" {
-			req.Output.Schema = json.RawMessage(schema)
-		}
-		v.must(t, req)
+		v.must(t, structured(schema))
 		require.Len(t, v.Requests(), 1)
 		return v.last()["response_format"]
 	}
@@ -140,11 +144,7 @@ func nested(depth int) string {
 // and once.
 func TestForms(t *testing.T) {
 	t.Parallel()
-	structured := func() *llm.Request {
-		req := hello()
-		req.Output = llm.OutputFormat{Type: webtrigger.OutputJSON, Schema: json.RawMessage(`{"type":"object"}`)}
-		return req
-	}
+	const schema = `{"type":"object"}`
 	for name, refusal := range map[string]modeltest.Turn{
 		"schema refused":   modeltest.Refuse(400, modeltest.OpenAIError("invalid_request_error", "", "response_format", "Invalid schema")),
 		"format unknown":   modeltest.Refuse(400, modeltest.OpenAIError("invalid_request_error", "", "", "This response_format type is unavailable now")),
@@ -153,7 +153,7 @@ func TestForms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := serve(t, nil, refusal, modeltest.OpenAIText(`{}`))
-			require.Equal(t, `{}`, v.must(t, structured()).Text)
+			require.Equal(t, `{}`, v.must(t, structured(schema)).Text)
 			require.Contains(t, v.Requests()[0].Body, "response_format")
 			require.NotContains(t, v.last(), "response_format")
 			require.Empty(t, v.log.String(), "that is no failure")
@@ -162,13 +162,13 @@ func TestForms(t *testing.T) {
 	t.Run("refused for another reason", func(t *testing.T) {
 		t.Parallel()
 		v := serve(t, nil, modeltest.Refuse(400, modeltest.OpenAIError("invalid_request_error", "context_length_exceeded", "messages", "too long")))
-		require.EqualError(t, v.fail(t, structured()), "openai: 400 Bad Request (context_length_exceeded)")
+		require.EqualError(t, v.fail(t, structured(schema)), "openai: 400 Bad Request (context_length_exceeded)")
 		require.Len(t, v.Requests(), 1)
 	})
 	t.Run("refused in any form", func(t *testing.T) {
 		t.Parallel()
 		v := serve(t, nil, modeltest.Refuse(400, `{}`), modeltest.Refuse(400, `{"error":{"message":"no","code":"really_not"}}`))
-		require.EqualError(t, v.fail(t, structured()), "openai: 400 Bad Request (really_not)")
+		require.EqualError(t, v.fail(t, structured(schema)), "openai: 400 Bad Request (really_not)")
 		require.Len(t, v.Requests(), 2)
 	})
 	t.Run("tools without reasoning", func(t *testing.T) {
