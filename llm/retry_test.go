@@ -188,16 +188,18 @@ func TestRetryCancel(t *testing.T) {
 		require.Zero(t, time.Since(began))
 		require.Len(t, model.calls, 1)
 	})
-	// An error that the end of the context brought about is not repeated either.
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancelCause(t.Context())
-		model := modelFunc(func(context.Context, *llm.Request, func(llm.Chunk) error) (*llm.Response, error) {
-			cancel(errStop)
-			return nil, passing(0)
+	// An error that the end of the context brought about is told by its cause.
+	for _, said := range []error{passing(0), &llm.Error{Err: errVendor}, context.Canceled} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			model := modelFunc(func(context.Context, *llm.Request, func(llm.Chunk) error) (*llm.Response, error) {
+				cancel(errStop)
+				return nil, said
+			})
+			_, err := generate(ctx, model, nil)
+			require.Equal(t, errStop, err)
 		})
-		_, err := generate(ctx, model, nil)
-		require.ErrorIs(t, err, errStop)
-	})
+	}
 }
 
 // What the vendor says goes to the log and not into the error.

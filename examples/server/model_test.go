@@ -35,13 +35,14 @@ func TestRealModels(t *testing.T) {
 		fake      *modeltest.Server
 		env       func(base string) []string
 		announced string
+		model     string
 	}{
 		"openai": {openai, func(base string) []string {
 			return []string{"OPENAI_API_KEY=" + vendorKey, "OPENAI_BASE_URL=" + base + "/v1", "OPENAI_MODEL=gpt-mine", "ANTHROPIC_API_KEY=the second"}
-		}, "model     gpt-mine (by OPENAI_API_KEY)"},
+		}, "model     gpt-mine (by OPENAI_API_KEY)", "gpt-mine"},
 		"anthropic": {anthropic, func(base string) []string {
 			return []string{"ANTHROPIC_API_KEY=" + vendorKey, "ANTHROPIC_BASE_URL=" + base, "ANTHROPIC_MODEL=claude-mine"}
-		}, "model     claude-mine (by ANTHROPIC_API_KEY)"},
+		}, "model     claude-mine (by ANTHROPIC_API_KEY)", "claude-mine"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -67,6 +68,7 @@ func TestRealModels(t *testing.T) {
 			requests := c.fake.Requests()
 			require.Len(t, requests, 3, "the second was refused and repeated")
 			require.Len(t, requests[0].Body["tools"], 3)
+			require.Equal(t, c.model, requests[0].Body["model"])
 			require.Contains(t, s.stderr.String(), "model call failed")
 		})
 	}

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/anthropics/anthropic-sdk-go/option"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/modeltest"
@@ -190,10 +193,32 @@ func TestNew(t *testing.T) {
 	_, err = model.Generate(t.Context(), hello(), func(llm.Chunk) error { return nil })
 	require.EqualError(t, err, "anthropic: 401 Unauthorized")
 	require.Equal(t, "https://api.anthropic.com/v1/messages", asked.URL.String())
-	require.Empty(t, asked.Header.Get("Traceparent"))
 	for name, values := range asked.Header {
 		require.NotContains(t, strings.Join(values, ""), "environment", name)
 	}
+}
+
+// counter counts who asks it for a tracer.
+type counter struct {
+	noop.TracerProvider
+	asked atomic.Int32
+}
+
+func (c *counter) Tracer(name string, opts ...trace.TracerOption) trace.Tracer {
+	c.asked.Add(1)
+	return c.TracerProvider.Tracer(name, opts...)
+}
+
+// Requests are traced only where the host says so.
+func TestNoTelemetry(t *testing.T) {
+	t.Parallel()
+	tracers := new(counter)
+	opts := []option.RequestOption{option.WithTracerProvider(tracers)}
+	serve(t, &anthropic.Options{Request: opts}, modeltest.AnthropicText("ok")).must(t, hello())
+	require.Zero(t, tracers.asked.Load())
+	opts = append(opts, option.WithOpenTelemetryTraces(true))
+	serve(t, &anthropic.Options{Request: opts}, modeltest.AnthropicText("ok")).must(t, hello())
+	require.NotZero(t, tracers.asked.Load())
 }
 
 // The SDK's own options reach the wire, except for its retries.

@@ -107,7 +107,7 @@ func TestStructuredOutput(t *testing.T) {
 		`{"type":"object","properties":{"a":true},"required":["a"],"additionalProperties":false}`:                   false,
 		`{"type":"object","properties":{"a":{"items":[1]}},"required":["a"],"additionalProperties":false}`:          false,
 		`{"type":"object","properties":{"a":{"required":["b"]}},"required":["a"],"additionalProperties":false}`:     false,
-		`{"type":"object","properties":{},"required":[],"additionalProperties":false,"anyOf":[{"type":"object"}]}`:  false,
+		`{"type":"object","properties":{},"required":[],"additionalProperties":false,"anyOf":[{"type":"null"}]}`:    false,
 		`{"type":"object","properties":{},"required":[],"additionalProperties":false,"$defs":{"a":{"not":{}}}}`:     false,
 		`{"type":"object","properties":{},"required":[],"additionalProperties":false,"patternProperties":{"x":{}}}`: false,
 		nested(11): false,

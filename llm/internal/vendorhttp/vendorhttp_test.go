@@ -148,15 +148,20 @@ func TestDetail(t *testing.T) {
 	require.NotContains(t, got.Detail, "sk-s")
 
 	// A body without an end is read as far as it is of use.
+	sent := make(chan int, 1)
 	got = failure(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
+		total := 0
 		for r.Context().Err() == nil {
-			if _, err := io.WriteString(w, strings.Repeat("flood ", 1000)); err != nil {
-				return
+			n, err := io.WriteString(w, strings.Repeat("flood ", 1000))
+			if total += n; err != nil {
+				break
 			}
 		}
+		sent <- total
 	})
 	require.EqualError(t, got, "acme: 502 Bad Gateway")
+	require.Less(t, <-sent, 32<<20, "what buffers on the way hold, and no more")
 }
 
 // Faults of the way to the vendor: all but a certificate that is not to be trusted
