@@ -30,7 +30,10 @@ type LLM interface {
 	//
 	// Generate returns soon after ctx has ended, with an error. It keeps no state
 	// between calls and may be called concurrently. An [*Error] tells whether a
-	// repetition is worth while.
+	// repetition is worth while; a [Retrier] repeats.
+	//
+	// An answer without text and without tool calls is an answer: the caller says
+	// what it means. One that ends before the model said why it stopped is an error.
 	Generate(ctx context.Context, req *Request, stream func(Chunk) error) (*Response, error)
 }
 
@@ -61,6 +64,10 @@ type Message struct {
 	Content    string
 	ToolCalls  []ToolCall // of an assistant message
 	ToolCallID string     // of a tool message: the call that it answers
+
+	// Native is Response.Native of the response that became this assistant
+	// message. nil: Content and ToolCalls are all that the model is to see.
+	Native json.RawMessage
 }
 
 // ToolSpec describes a tool to the model.
@@ -103,13 +110,29 @@ type Response struct {
 	Finish    FinishReason
 	Usage     webtrigger.Usage
 	Model     string // the name of the model that answered
+
+	// Native is what the model must see again, in its own form, when the
+	// conversation goes on after this answer: signed thinking, for example.
+	// Whoever goes on copies it to Message.Native. It means something to the model
+	// that made it only; another one ignores it. nil: there is nothing of the kind.
+	Native json.RawMessage
+
+	// Detail is what the vendor says about Finish, such as why the model declined.
+	// It is for people and may be empty.
+	Detail string
 }
 
 // Error is an error of a model that says whether to try again.
 type Error struct {
+	// Err says what happened in words that a caller of the assistant may read:
+	// status and error code, no text of the vendor's and no secret.
 	Err        error
 	Retryable  bool          // rate limits, overload, a cut connection
-	RetryAfter time.Duration // what the vendor asked for; 0: nothing
+	RetryAfter time.Duration // the least time to wait, as the vendor asked; 0: it did not ask
+
+	// Detail is the vendor's own text, for logs. It may name organizations and
+	// deployments, never the API key. "": there is none.
+	Detail string
 }
 
 func (e *Error) Error() string { return e.Err.Error() }

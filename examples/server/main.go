@@ -4,6 +4,10 @@
 //	go run ./examples/server
 //
 // It prints a curl line that is ready to paste. Flags: -h.
+//
+// With OPENAI_API_KEY in the environment (and OPENAI_BASE_URL, OPENAI_MODEL), or
+// else ANTHROPIC_API_KEY (and ANTHROPIC_BASE_URL, ANTHROPIC_MODEL), a real model
+// answers.
 package main
 
 import (
@@ -23,7 +27,6 @@ import (
 	"github.com/webtrigger-go/webtrigger/admin"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/demotools"
-	"github.com/webtrigger-go/webtrigger/llm/scripted"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -52,7 +55,11 @@ func run(cfg *config) error {
 		cfg.baseURL = "http://" + listener.Addr().String()
 	}
 
-	svc, err := newService(cfg, log)
+	model, err := chooseModel(os.Getenv, log)
+	if err != nil {
+		return err
+	}
+	svc, err := newService(cfg, model, log)
 	if err != nil {
 		return err
 	}
@@ -66,12 +73,12 @@ func run(cfg *config) error {
 	if err != nil {
 		return err
 	}
-	announce(os.Stdout, cfg, secret)
+	announce(os.Stdout, cfg, model.name, secret)
 	return serve(svc, listener, handler, cfg, log)
 }
 
-func newService(cfg *config, log *slog.Logger) (*webtrigger.Service, error) {
-	agent, err := llm.NewAgent(scripted.New(), &llm.AgentOptions{Tools: demotools.Tools(), Logger: log})
+func newService(cfg *config, model llm.LLM, log *slog.Logger) (*webtrigger.Service, error) {
+	agent, err := llm.NewAgent(model, &llm.AgentOptions{Tools: demotools.Tools(), Logger: log})
 	if err != nil {
 		return nil, err
 	}

@@ -62,18 +62,18 @@ func revokeFresh(ctx context.Context, svc *webtrigger.Service) error {
 }
 
 // announce prints what a newcomer needs, ready to paste.
-func announce(w io.Writer, cfg *config, secret string) {
+func announce(w io.Writer, cfg *config, model, secret string) {
 	fmt.Fprintf(w, `Web Trigger evaluation server
 
   URL       %[1]s
   console   not there yet; its JSON API is %[1]s/admin/api
             user admin, password %[2]s
-  model     scripted (real models are not there yet)
+  model     %[4]s
 
 Other than the library's safe defaults:
   assistants 1 and 2 accept triggers (default: off)
   callback URLs are %[3]s (default: refused)
-`, cfg.baseURL, cfg.adminPassword, map[bool]string{true: "accepted", false: "refused"}[cfg.allowCallbacks])
+`, cfg.baseURL, cfg.adminPassword, map[bool]string{true: "accepted", false: "refused"}[cfg.allowCallbacks], model)
 	for _, p := range cfg.callbackAllow {
 		fmt.Fprintf(w, "  callbacks may reach %s (default: the public internet only)\n", p)
 	}

@@ -107,7 +107,14 @@ var (
 // test, and its log must then hold no secret and no data race.
 func start(t *testing.T, flags ...string) *server {
 	t.Helper()
+	return startWith(t, nil, flags...)
+}
+
+// startWith is start with additions to the environment.
+func startWith(t *testing.T, env []string, flags ...string) *server {
+	t.Helper()
 	s := &server{t: t, cmd: command(t, append([]string{"-addr", "127.0.0.1:0"}, flags...)...), exited: make(chan struct{})}
+	s.cmd.Env = append(s.cmd.Env, env...)
 	s.stdout, s.stderr = new(output), new(output)
 	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
 	s.client = &http.Client{

@@ -1,0 +1,299 @@
+package anthropic_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/modeltest"
+	"github.com/webtrigger-go/webtrigger/llm"
+)
+
+func TestStreamsText(t *testing.T) {
+	t.Parallel()
+	v := serve(t, nil, modeltest.AnthropicText("Hel", "lo, ", "Wörld 🌍"))
+	got := v.must(t, hello())
+	require.Equal(t, []string{"Hel", "lo, ", "Wörld 🌍"}, got.pieces)
+	require.Equal(t, &llm.Response{Text: "Hello, Wörld 🌍", Finish: llm.FinishStop, Model: "claude-fake-2026",
+		Usage: webtrigger.Usage{InputTokens: 11, OutputTokens: 7}}, got.Response)
+}
+
+// Pieces arrive while the model still writes, not at its end.
+func TestStreamsAtOnce(t *testing.T) {
+	t.Parallel()
+	heard := make(chan struct{})
+	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
+		a.Start()
+		a.Block(0, map[string]any{"type": "text", "text": ""})
+		a.Text(0, "first")
+		select { // goes on when the first piece has arrived
+		case <-heard:
+			a.Text(0, " second")
+			a.BlockStop(0)
+			a.End("end_turn", 2)
+		case <-a.Gone():
+		}
+	}))
+	response, err := v.model.Generate(t.Context(), hello(), func(c llm.Chunk) error {
+		if c.Text == "first" {
+			close(heard)
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, "first second", response.Text)
+}
+
+func TestParallelToolCalls(t *testing.T) {
+	t.Parallel()
+	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
+		a.Start()
+		a.Block(0, map[string]any{"type": "text", "text": ""})
+		a.Text(0, "Let me look.")
+		a.BlockStop(0)
+		a.Tool(1, "toolu_a", "search")
+		a.Input(1, "", `{"q": "`, `otters`)
+		a.Tool(2, "toolu_b", "clock")
+		a.Input(1, `"}`) // pieces may come in any order
+		a.BlockStop(1)
+		a.BlockStop(2)
+		a.Block(3, map[string]any{"type": "tool_use", "id": "toolu_c", "name": "search", "input": map[string]any{"q": "whole"}})
+		a.BlockStop(3)
+		a.End("tool_use", 30)
+	}))
+	got := v.must(t, withTools(hello()))
+	require.Equal(t, "Let me look.", got.Text)
+	require.Equal(t, llm.FinishToolCalls, got.Finish)
+	require.Equal(t, []llm.ToolCall{
+		{ID: "toolu_a", Name: "search", Arguments: json.RawMessage(`{"q": "otters"}`)},
+		{ID: "toolu_b", Name: "clock", Arguments: json.RawMessage(`{}`)},
+		{ID: "toolu_c", Name: "search", Arguments: json.RawMessage(`{"q":"whole"}`)},
+	}, got.ToolCalls)
+	require.Nil(t, got.Native)
+}
+
+// Ids are unique within the conversation whatever a server that only resembles the
+// vendor's makes of them, and arguments that are no JSON are left to who checks them.
+func TestToolCallsOfOtherServers(t *testing.T) {
+	t.Parallel()
+	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
+		a.Start()
+		for i, id := range []string{"", "", "tool_0"} {
+			a.Tool(i, id, "clock")
+			a.BlockStop(i)
+		}
+		a.Tool(3, "tool_1", "search")
+		a.Input(3, `{"q": oops`)
+		a.BlockStop(3)
+		a.End("tool_use", 1)
+	}))
+	req := withTools(hello())
+	req.Messages = append(req.Messages,
+		llm.Message{Role: webtrigger.RoleAssistant, ToolCalls: []llm.ToolCall{{ID: "tool_0", Name: "clock", Arguments: json.RawMessage(`{}`)}}},
+		llm.Message{Role: webtrigger.RoleTool, ToolCallID: "tool_0", Content: "noon"})
+	ids := map[string]bool{"tool_0": true, "": true}
+	calls := v.must(t, req).ToolCalls
+	for _, c := range calls {
+		require.False(t, ids[c.ID], "the id %q again", c.ID)
+		ids[c.ID] = true
+	}
+	require.Equal(t, "tool_1", calls[3].ID)
+	require.Equal(t, `{"q": oops`, string(calls[3].Arguments))
+}
+
+// Signed thinking comes back word for word, before the calls that it led to.
+func TestNative(t *testing.T) {
+	t.Parallel()
+	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
+		a.Start()
+		a.Thinking(0, "I should <search>.", "c2lnbmVk")
+		a.Block(1, map[string]any{"type": "redacted_thinking", "data": "ZW5j"})
+		a.BlockStop(1)
+		a.Block(2, map[string]any{"type": "text", "text": ""})
+		a.Text(2, "\n\n")
+		a.BlockStop(2)
+		a.Block(3, map[string]any{"type": "text", "text": ""})
+		a.Text(3, "One moment.")
+		a.BlockStop(3)
+		a.Tool(4, "toolu_a", "search")
+		a.Input(4, `{"q": 1e22}`)
+		a.BlockStop(4)
+		a.Tool(5, "toolu_b", "search")
+		a.Input(5, `{oops`)
+		a.BlockStop(5)
+		a.End("tool_use", 1)
+	}), modeltest.AnthropicText("ok"), modeltest.AnthropicText("ok"))
+	req := withTools(hello())
+	got := v.must(t, req)
+	require.Equal(t, "\n\nOne moment.", got.Text, "thinking is no answer")
+
+	req.Messages = append(req.Messages,
+		llm.Message{Role: webtrigger.RoleAssistant, Content: got.Text, ToolCalls: got.ToolCalls, Native: got.Native},
+		llm.Message{Role: webtrigger.RoleTool, ToolCallID: "toolu_a", Content: "found"},
+		llm.Message{Role: webtrigger.RoleTool, ToolCallID: "toolu_b", Content: "Error: no JSON"})
+	v.must(t, req)
+	sent := struct {
+		Messages []struct{ Content json.RawMessage }
+	}{}
+	requests := v.Requests()
+	require.NoError(t, json.Unmarshal([]byte(requests[len(requests)-1].Raw), &sent))
+	require.JSONEq(t, `[
+		{"type": "thinking", "thinking": "I should <search>.", "signature": "c2lnbmVk"},
+		{"type": "redacted_thinking", "data": "ZW5j"},
+		{"type": "text", "text": "One moment."},
+		{"type": "tool_use", "id": "toolu_a", "name": "search", "input": {"q": 1e22}},
+		{"type": "tool_use", "id": "toolu_b", "name": "search", "input": {}}]`, string(sent.Messages[1].Content))
+
+	req.Messages[1].Native = json.RawMessage(`{"openai":{"reasoning":"hm"}}`) // of another model: nothing
+	v.must(t, req)
+	content := v.last()["messages"].([]any)[1].(map[string]any)["content"].([]any)
+	require.Equal(t, "text", content[0].(map[string]any)["type"])
+	require.Len(t, content, 3)
+}
+
+// Nothing goes on after an answer without calls: its thinking is not kept.
+func TestNoNativeAtTheEnd(t *testing.T) {
+	t.Parallel()
+	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
+		a.Start()
+		a.Thinking(0, "Easy.", "c2lnbmVk")
+		a.Block(1, map[string]any{"type": "text", "text": ""})
+		a.Text(1, "Four.")
+		a.BlockStop(1)
+		a.End("end_turn", 1)
+	}))
+	got := v.must(t, hello())
+	require.Equal(t, []string{"Four."}, got.pieces)
+	require.Nil(t, got.Native)
+}
+
+func TestFinish(t *testing.T) {
+	t.Parallel()
+	text := func(a modeltest.Anthropic, s string) {
+		a.Start()
+		a.Block(0, map[string]any{"type": "text", "text": ""})
+		a.Text(0, s)
+		a.BlockStop(0)
+	}
+	for name, c := range map[string]struct {
+		play func(a modeltest.Anthropic)
+		want llm.Response
+	}{
+		"refusal": {func(a modeltest.Anthropic) {
+			text(a, "I")
+			a.Reason("refusal", 2, map[string]any{"type": "refusal", "category": "cyber", "explanation": "Not that."})
+			a.Event("message_stop", map[string]any{"type": "message_stop"})
+		}, llm.Response{Text: "I", Finish: llm.FinishRefusal, Detail: "Not that."}},
+		"refusal by category": {func(a modeltest.Anthropic) {
+			a.Start()
+			a.Reason("refusal", 2, map[string]any{"type": "refusal", "category": "bio", "explanation": nil})
+			a.Event("message_stop", map[string]any{"type": "message_stop"})
+		}, llm.Response{Finish: llm.FinishRefusal, Detail: "bio"}},
+		"refusal without a word": {func(a modeltest.Anthropic) { a.Start(); a.End("refusal", 2) }, llm.Response{Finish: llm.FinishRefusal}},
+		"length":                 {func(a modeltest.Anthropic) { text(a, "Once upon"); a.End("max_tokens", 2) }, llm.Response{Text: "Once upon", Finish: llm.FinishLength}},
+		"window full":            {func(a modeltest.Anthropic) { text(a, "Once"); a.End("model_context_window_exceeded", 2) }, llm.Response{Text: "Once", Finish: llm.FinishLength}},
+		"length within a tool call": {func(a modeltest.Anthropic) {
+			a.Start()
+			a.Tool(0, "toolu_a", "search")
+			a.Input(0, `{"q": "otte`)
+			a.BlockStop(0)
+			a.End("max_tokens", 2)
+		}, llm.Response{Finish: llm.FinishLength, ToolCalls: []llm.ToolCall{{ID: "toolu_a", Name: "search", Arguments: json.RawMessage(`{"q": "otte`)}}}},
+		"nothing said":  {func(a modeltest.Anthropic) { a.Start(); a.End("end_turn", 2) }, llm.Response{Finish: llm.FinishStop}},
+		"stop sequence": {func(a modeltest.Anthropic) { text(a, "ok"); a.End("stop_sequence", 2) }, llm.Response{Text: "ok", Finish: llm.FinishStop}},
+		"a new reason":  {func(a modeltest.Anthropic) { text(a, "ok"); a.End("bored", 2) }, llm.Response{Text: "ok", Finish: llm.FinishStop}},
+		"a cut after the reason": {func(a modeltest.Anthropic) { text(a, "ok"); a.Reason("end_turn", 2, nil); a.Cut() },
+			llm.Response{Text: "ok", Finish: llm.FinishStop}},
+		"events and blocks that are new": {func(a modeltest.Anthropic) {
+			a.Start()
+			a.Event("weather", map[string]any{"type": "weather", "rain": true})
+			a.Block(0, map[string]any{"type": "hologram", "light": 1})
+			a.Delta(0, map[string]any{"type": "light_delta", "light": 2})
+			a.BlockStop(0)
+			a.Event("ping", map[string]any{"type": "ping"})
+			a.Block(1, map[string]any{"type": "text", "text": "ok"})
+			a.BlockStop(1)
+			a.End("end_turn", 2)
+		}, llm.Response{Text: "ok", Finish: llm.FinishStop}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := serve(t, nil, modeltest.AnthropicTurn(c.play))
+			c.want.Model, c.want.Usage = "claude-fake-2026", webtrigger.Usage{InputTokens: 11, OutputTokens: 2}
+			require.Equal(t, &c.want, v.must(t, withTools(hello())).Response)
+		})
+	}
+}
+
+// The totals of the end count, where they are told.
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
+		a.Start()
+		a.Event("message_delta", map[string]any{"type": "message_delta", "delta": map[string]any{"stop_reason": "end_turn"},
+			"usage": map[string]any{"input_tokens": 100, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 3, "output_tokens": 9}})
+		a.Event("message_stop", map[string]any{"type": "message_stop"})
+	}))
+	require.Equal(t, webtrigger.Usage{InputTokens: 123, OutputTokens: 9}, v.must(t, hello()).Usage)
+}
+
+// A pause is for tools that no request of ours offers: nobody could go on.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) { a.Start(); a.End("pause_turn", 1) }))
+	failure := v.fail(t, hello())
+	require.EqualError(t, failure, "anthropic: the model paused for a tool of the vendor's")
+	require.False(t, failure.Retryable)
+}
+
+// The caller's wish to stop ends the call with the caller's error.
+func TestStreamError(t *testing.T) {
+	t.Parallel()
+	errFull := errors.New("no more events")
+	for _, start := range []string{"", "whole"} { // in a piece, and in a block that begins with text
+		v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
+			a.Start()
+			a.Block(0, map[string]any{"type": "text", "text": start})
+			a.Text(0, "a", "b")
+			a.Hang()
+		}))
+		_, err := v.model.Generate(t.Context(), hello(), func(llm.Chunk) error { return errFull })
+		require.Equal(t, errFull, err)
+	}
+}
+
+func TestAnswerTooLarge(t *testing.T) {
+	t.Parallel()
+	big := strings.Repeat("x", 1<<20)
+	piece := func(kind, field string) func(a modeltest.Anthropic) {
+		return func(a modeltest.Anthropic) {
+			a.Start()
+			a.Block(0, map[string]any{"type": "text", "text": ""})
+			for range 5 {
+				a.Delta(0, map[string]any{"type": kind, field: big})
+			}
+		}
+	}
+	for name, play := range map[string]func(a modeltest.Anthropic){
+		"text": piece("text_delta", "text"), "input": piece("input_json_delta", "partial_json"),
+		"thinking": piece("thinking_delta", "thinking"), "signature": piece("signature_delta", "signature"),
+		"blocks": func(a modeltest.Anthropic) {
+			a.Start()
+			for i := range 5 {
+				a.Block(i, map[string]any{"type": "redacted_thinking", "data": big})
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) { play(a); a.End("end_turn", 1) }))
+			failure := v.fail(t, hello())
+			require.EqualError(t, failure, "anthropic: the answer is too large")
+			require.False(t, failure.Retryable)
+		})
+	}
+}
