@@ -198,7 +198,7 @@ func TestTaskWithOutputSchema(t *testing.T) {
 
 	for _, tt := range []struct{ answer, want string }{
 		{`{"total": "many"}`, "The result does not meet the task definition's schema: at /total: type: must be integer"},
-		{`many`, "The result is not valid JSON, which the task definition asks for."},
+		{`many`, "The result is not valid JSON, which the task definition asks for. Malformed JSON at offset 0: a value is expected."},
 	} {
 		status := s.ended(s.trigger(map[string]any{"message": "/say " + tt.answer, "task_definition_id": id}))
 		require.Equal(t, "failed", status["run_status"])
