@@ -100,32 +100,49 @@ func resultText(result any) (string, error) {
 
 var toolName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
+// CheckTool reports why an agent could not use a tool: its name, its function, its
+// time limit or its schema. It is for those who get tools from elsewhere and would
+// rather leave one out than have no agent.
+func CheckTool(t Tool) error {
+	_, err := newRegistered(t)
+	return err
+}
+
 // register checks tools and compiles their schemas.
 func register(tools []Tool) (map[string]*registered, error) {
 	byName := make(map[string]*registered, len(tools))
 	for _, t := range tools {
-		if !toolName.MatchString(t.Name) {
-			return nil, fmt.Errorf("llm: tool %q: the name must be 1 to 64 of A-Z a-z 0-9 _ -", t.Name)
-		}
-		if t.Call == nil {
-			return nil, fmt.Errorf("llm: tool %s: no function", t.Name)
-		}
-		if t.Timeout < 0 {
-			return nil, fmt.Errorf("llm: tool %s: Timeout must not be negative", t.Name)
+		r, err := newRegistered(t)
+		if err != nil {
+			return nil, err
 		}
 		if _, ok := byName[t.Name]; ok {
 			return nil, fmt.Errorf("llm: tool %s: registered twice", t.Name)
 		}
-		if len(t.Parameters) == 0 {
-			t.Parameters = json.RawMessage(`{"type":"object"}`)
-		}
-		check, err := compileParameters(t.Parameters)
-		if err != nil {
-			return nil, fmt.Errorf("llm: tool %s: %w", t.Name, err)
-		}
-		byName[t.Name] = &registered{Tool: t, check: check}
+		byName[t.Name] = r
 	}
 	return byName, nil
+}
+
+func newRegistered(t Tool) (*registered, error) {
+	if !toolName.MatchString(t.Name) {
+		return nil, fmt.Errorf("llm: tool %q: the name must be 1 to 64 of A-Z a-z 0-9 _ -", fitName(t.Name))
+	}
+	if t.Call == nil {
+		return nil, fmt.Errorf("llm: tool %s: no function", t.Name)
+	}
+	if t.Timeout < 0 {
+		return nil, fmt.Errorf("llm: tool %s: Timeout must not be negative", t.Name)
+	}
+	if len(t.Parameters) == 0 {
+		t.Parameters = json.RawMessage(`{"type":"object"}`)
+	}
+	check, err := compileParameters(t.Parameters)
+	if err != nil {
+		return nil, fmt.Errorf("llm: tool %s: %w", t.Name, err)
+	}
+	t.Description = wire.ValidText(t.Description)
+	return &registered{Tool: t, check: check}, nil
 }
 
 // compileParameters compiles the check of a tool's arguments: an object, and
