@@ -317,6 +317,9 @@ func TestBadFlags(t *testing.T) {
 		{"timeout", []string{"-run-timeout", "0s"}, "-run-timeout", ""},
 		{"duration", []string{"-lease", "soon"}, "-lease", ""},
 		{"unknown", []string{"-colour", "red"}, "-colour", ""},
+		{"instructions", []string{"-instructions", "@absent.txt"}, "-instructions: open absent.txt", ""},
+		{"no MCP server", []string{"-mcp", "notes="}, "-mcp: a URL or a command is needed", ""},
+		{"MCP URL", []string{"-mcp", "https://u:hush@127.0.0.1:x/"}, "-mcp: the URL cannot be read", "hush"},
 		{"argument", []string{"start"}, `unexpected argument "start"`, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -30,7 +30,9 @@ func (f DialerFunc) Dial(ctx context.Context) (sdk.Transport, error) { return f(
 
 // Command is a server that runs as a process of its own and is spoken to over its
 // standard input and output. A session starts the process and its end ends it:
-// the input is closed, then it gets SIGTERM, then SIGKILL, 2 s apart.
+// the input is closed, then it gets SIGTERM, then SIGKILL, 2 s apart. It has a
+// process group of its own, so that an interrupt from the terminal does not end it
+// while runs drain.
 type Command struct {
 	Path string // a file, or a name that is looked up in PATH
 	Args []string
@@ -53,6 +55,7 @@ func (c *Command) Dial(context.Context) (sdk.Transport, error) {
 	cmd.Dir, cmd.Stderr = c.Dir, c.Stderr
 	cmd.Env = append(passedOn(), c.Env...)
 	cmd.WaitDelay = terminateAfter // for children of it that hold on to its output
+	alone(cmd)
 	return &sdk.CommandTransport{Command: cmd, TerminateDuration: terminateAfter}, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,46 +144,6 @@ func TestResultsAsText(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, `{"total":3}`, said)
 	})
-}
-
-func TestACrashedServerIsStartedAgain(t *testing.T) {
-	t.Parallel()
-	server := connect(t, stdio(t), nil)
-	first, err := call(t, server, "pid", `{}`)
-	require.NoError(t, err)
-	again, err := call(t, server, "pid", `{}`)
-	require.NoError(t, err)
-	require.Equal(t, first, again, "one process for all calls")
-
-	_, err = call(t, server, "crash", `{}`)
-	require.Error(t, err, "nobody knows how far it came, and it is not repeated")
-	var second string
-	require.Eventually(t, func() bool { // the loss is noticed soon, not at once
-		second, err = call(t, server, "pid", `{}`)
-		return err == nil
-	}, patience, time.Millisecond)
-	require.NotEqual(t, first, second)
-	ended(t, first)
-}
-
-// ended waits until a process is gone, and not just a zombie.
-func ended(t *testing.T, pid string) {
-	t.Helper()
-	n, err := strconv.Atoi(pid)
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return syscall.Kill(n, 0) != nil }, patience, 5*time.Millisecond)
-}
-
-func TestClose(t *testing.T) {
-	t.Parallel()
-	server := connect(t, stdio(t), nil)
-	pid, err := call(t, server, "pid", `{}`)
-	require.NoError(t, err)
-	require.NoError(t, server.Close())
-	ended(t, pid)
-	_, err = call(t, server, "pid", `{}`)
-	require.ErrorContains(t, err, "the connection was closed")
-	require.NoError(t, server.Close(), "closing twice is no error")
 }
 
 func TestTheEnvironmentIsKeptFromAServer(t *testing.T) {
