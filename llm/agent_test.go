@@ -442,6 +442,14 @@ func TestUnfinishedAnswersFail(t *testing.T) {
 	}
 }
 
+func TestWhyAModelDeclined(t *testing.T) {
+	t.Parallel()
+	model := &answers{responses: []llm.Response{{Finish: llm.FinishRefusal, Detail: "I may not\xff. " + strings.Repeat("x", 2000)}}}
+	_, err := newAgent(t, model, nil).Run(t.Context(), task(nil), new(recorder).emit)
+	require.ErrorContains(t, err, "The model declined to answer. It says: I may not\uFFFD. xxx")
+	require.Less(t, len(err.Error()), 1100)
+}
+
 func TestModelErrors(t *testing.T) {
 	t.Parallel()
 	inner := errors.New("rate limited")

@@ -56,13 +56,10 @@ func TestCancelEndsTheRunAtOnce(t *testing.T) {
 		{name: "before the first piece of a model's answer", model: func(chan struct{}) llm.LLM { return pipeModel{} }},
 		{name: "in the middle of a model's answer", model: func(chan struct{}) llm.LLM { return pipeModel{lines: []string{"one ", "two "}} }},
 		{name: "before another attempt at a model", free: true, model: func(chan struct{}) llm.LLM {
-			return modelFunc(func(ctx context.Context, _ *llm.Request, _ func(llm.Chunk) error) (*llm.Response, error) {
-				select {
-				case <-time.After(time.Hour):
-				case <-ctx.Done():
-				}
-				return nil, &llm.Error{Err: errors.New("overloaded"), Retryable: true}
+			overloaded := modelFunc(func(context.Context, *llm.Request, func(llm.Chunk) error) (*llm.Response, error) {
+				return nil, &llm.Error{Err: errors.New("overloaded"), Retryable: true, RetryAfter: 5 * time.Minute}
 			})
+			return llm.NewRetrier(overloaded, nil)
 		}},
 		{name: "during a tool", model: func(chan struct{}) llm.LLM {
 			return &answers{responses: []llm.Response{paid(calls("a", `{}`))}}

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -57,7 +58,7 @@ func (c *conversation) converse(ctx context.Context) error {
 		if len(response.ToolCalls) > 0 {
 			err = c.act(ctx, steps, response)
 		} else {
-			done, err = c.settle(steps)
+			done, err = c.settle(steps, response)
 		}
 		if err != nil || done {
 			return err
@@ -115,6 +116,9 @@ func (c *conversation) unfinished(response *Response) error {
 	default:
 		return nil
 	}
+	if detail := wire.ValidText(response.Detail); !blank(detail) {
+		reason += failure(" It says: " + wire.Truncate(detail, 1000))
+	}
 	if text := c.text.take(); !blank(text) {
 		if err := c.complete(text); err != nil {
 			return err
@@ -133,11 +137,15 @@ func (c *conversation) act(ctx context.Context, steps int, response *Response) e
 	if err := c.mayAsk(steps); err != nil {
 		return err // nobody would read what the tools say
 	}
-	calls, err := c.identified(response.ToolCalls)
+	calls, renamed, err := c.identified(response.ToolCalls)
 	if err != nil {
 		return err
 	}
-	c.remember(Message{Role: webtrigger.RoleAssistant, Content: wire.ValidText(response.Text), ToolCalls: calls})
+	m := Message{Role: webtrigger.RoleAssistant, Content: wire.ValidText(response.Text), ToolCalls: calls, Native: response.Native}
+	if renamed { // what the model would see again names other calls
+		m.Native = nil
+	}
+	c.remember(m)
 	said, err := c.callTools(ctx, calls)
 	if err != nil {
 		return err
@@ -150,10 +158,10 @@ func (c *conversation) act(ctx context.Context, steps int, response *Response) e
 }
 
 // settle takes what the model said as the answer.
-func (c *conversation) settle(steps int) (done bool, err error) {
+func (c *conversation) settle(steps int, response *Response) (done bool, err error) {
 	text := c.text.take()
 	if c.output.json() {
-		return c.settleJSON(steps, text)
+		return c.settleJSON(steps, text, response.Native)
 	}
 	if blank(text) && !c.acted {
 		return false, failure("The model gave an empty answer.")
@@ -167,7 +175,7 @@ func (c *conversation) settle(steps int) (done bool, err error) {
 
 // settleJSON takes the answer when it is what the task asks for, or asks the
 // model once to repair it.
-func (c *conversation) settleJSON(steps int, said string) (done bool, err error) {
+func (c *conversation) settleJSON(steps int, said string, native json.RawMessage) (done bool, err error) {
 	answer, value, fault := c.output.read(said)
 	if fault == nil {
 		c.result.Text, c.result.Value = answer, value
@@ -187,7 +195,7 @@ func (c *conversation) settleJSON(steps int, said string) (done bool, err error)
 		return false, err
 	}
 	if !blank(said) { // vendors refuse empty messages
-		c.remember(Message{Role: webtrigger.RoleAssistant, Content: said})
+		c.remember(Message{Role: webtrigger.RoleAssistant, Content: said, Native: native})
 	}
 	c.request.Messages = append(c.request.Messages, Message{Role: webtrigger.RoleUser, Content: repairDemand(fault)})
 	return false, nil

@@ -26,21 +26,21 @@ type toolEvent struct {
 // identified is the calls with ids that are unique within the run, whatever the
 // model named them: vendors refuse a conversation with an id twice, and readers
 // of events pair by it.
-func (c *conversation) identified(calls []ToolCall) ([]ToolCall, error) {
+func (c *conversation) identified(calls []ToolCall) (_ []ToolCall, renamed bool, err error) {
 	if len(calls) > maxCallsAtOnce {
-		return nil, failure(fmt.Sprintf("The model asked for %d tool calls at once, more than %d.", len(calls), maxCallsAtOnce))
+		return nil, false, failure(fmt.Sprintf("The model asked for %d tool calls at once, more than %d.", len(calls), maxCallsAtOnce))
 	}
 	calls = slices.Clone(calls)
 	for i := range calls {
 		for n := len(c.ids) + 1; calls[i].ID == "" || c.ids[calls[i].ID]; n++ {
-			calls[i].ID = "call_" + strconv.Itoa(n)
+			calls[i].ID, renamed = "call_"+strconv.Itoa(n), true
 		}
 		c.ids[calls[i].ID] = true
 		if firstByte(calls[i].Arguments) == 0 {
 			calls[i].Arguments = json.RawMessage(`{}`)
 		}
 	}
-	return calls, nil
+	return calls, renamed, nil
 }
 
 // called is how a tool call ended.

@@ -234,6 +234,31 @@ func TestCallIDs(t *testing.T) {
 	require.Equal(t, []string{"x", "", "x", "call_3"}, idsOf(model.responses[0]), "what a model returned stays the model's")
 }
 
+// What a model wants to see again, it sees again, unless it names other calls.
+func TestNativeFormsAreKept(t *testing.T) {
+	t.Parallel()
+	native := json.RawMessage(`{"vendor":"thinking"}`)
+	asks := calls("a", `{}`)
+	asks.Native = native
+	again := asks
+	again.ToolCalls = []llm.ToolCall{call("c2", "a", `{}`), call("c1", "a", `{}`)} // c1 was taken
+	wrong := says(`no JSON`)
+	wrong.Native = native
+	model := &answers{responses: []llm.Response{asks, again, wrong, says(`{}`)}}
+	_, err := newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{tool("a", nil, result("1"))}}).
+		Run(t.Context(), task(jsonTask("")), new(recorder).emit)
+	require.NoError(t, err)
+	var kept []string
+	for _, m := range model.requests[3].Messages {
+		if m.Role == webtrigger.RoleAssistant {
+			kept = append(kept, string(m.Native))
+		} else {
+			require.Nil(t, m.Native)
+		}
+	}
+	require.Equal(t, []string{string(native), "", string(native)}, kept)
+}
+
 func idsOf(response llm.Response) (ids []string) {
 	for _, c := range response.ToolCalls {
 		ids = append(ids, c.ID)
