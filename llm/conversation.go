@@ -70,6 +70,7 @@ func (c *conversation) converse(ctx context.Context) error {
 func (c *conversation) ask(ctx context.Context) (*Response, error) {
 	began := time.Now()
 	response, err := c.agent.model.Generate(ctx, &c.request, c.stream)
+	took := time.Since(began)
 	if response != nil { // an error may come with what was consumed until then
 		if c.result.Usage == nil {
 			c.result.Usage = new(webtrigger.Usage)
@@ -91,7 +92,7 @@ func (c *conversation) ask(ctx context.Context) (*Response, error) {
 		Model      string           `json:"model"`
 		DurationMS int64            `json:"duration_ms"`
 		Usage      webtrigger.Usage `json:"usage"`
-	}{fitName(response.Model), time.Since(began).Milliseconds(), response.Usage}); err != nil {
+	}{fitName(response.Model), took.Milliseconds(), response.Usage}); err != nil {
 		return nil, err
 	}
 	return response, c.unfinished(response)
