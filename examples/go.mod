@@ -3,9 +3,11 @@ module github.com/webtrigger-go/webtrigger/examples
 go 1.26.0
 
 require (
+	github.com/modelcontextprotocol/go-sdk v1.8.0
 	github.com/stretchr/testify v1.12.1
 	github.com/webtrigger-go/webtrigger v0.0.0
 	github.com/webtrigger-go/webtrigger/llm/anthropic v0.0.0
+	github.com/webtrigger-go/webtrigger/llm/mcp v0.0.0
 	github.com/webtrigger-go/webtrigger/llm/openai v0.0.0
 	go.uber.org/goleak v1.3.0
 )
@@ -23,22 +25,29 @@ require (
 	github.com/invopop/jsonschema v0.14.0 // indirect
 	github.com/openai/openai-go/v3 v3.96.0 // indirect
 	github.com/pb33f/ordered-map/v2 v2.3.1 // indirect
+	github.com/segmentio/asm v1.1.3 // indirect
+	github.com/segmentio/encoding v0.5.4 // indirect
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1 // indirect
 	github.com/tidwall/gjson v1.20.0 // indirect
 	github.com/tidwall/match v1.1.1 // indirect
 	github.com/tidwall/pretty v1.2.1 // indirect
 	github.com/tidwall/sjson v1.2.5 // indirect
+	github.com/yosida95/uritemplate/v3 v3.0.2 // indirect
 	go.opentelemetry.io/auto/sdk v1.1.0 // indirect
 	go.opentelemetry.io/otel v1.33.0 // indirect
 	go.opentelemetry.io/otel/metric v1.33.0 // indirect
 	go.opentelemetry.io/otel/trace v1.33.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.6 // indirect
 	go.yaml.in/yaml/v4 v4.0.0-rc.2 // indirect
+	golang.org/x/oauth2 v0.35.0 // indirect
 	golang.org/x/sync v0.23.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+	golang.org/x/time v0.15.0 // indirect
 )
 
 replace (
 	github.com/webtrigger-go/webtrigger => ../
 	github.com/webtrigger-go/webtrigger/llm/anthropic => ../llm/anthropic
+	github.com/webtrigger-go/webtrigger/llm/mcp => ../llm/mcp
 	github.com/webtrigger-go/webtrigger/llm/openai => ../llm/openai
 )

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,45 +11,79 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// DefaultMaxSteps is how often an agent asks its model within one run, unless
-// AgentOptions say otherwise.
-const DefaultMaxSteps = 20
+// Defaults of AgentOptions.
+const (
+	DefaultMaxSteps      = 20
+	DefaultMaxTokens     = 1_000_000
+	DefaultToolTimeout   = time.Minute
+	DefaultParallelTools = 8
+	DefaultMaxToolResult = 128 << 10
+)
 
 // AgentOptions is everything about an Agent that has a default.
 type AgentOptions struct {
-	// Instructions are the host's for an assistant: who it is, how it talks.
-	// nil: none.
-	Instructions func(assistantID string) string
+	// Instructions are the host's for an assistant: who it is, how it talks. They
+	// are asked for once a run. nil: none. An error fails the run.
+	Instructions func(ctx context.Context, assistantID string) (string, error)
 
 	// Tools are all tools that there are; names are unique.
 	Tools []Tool
 
 	// AllowTools lists the tools that an assistant may use. nil: all of them. An
-	// empty list is none, so that a lookup that finds nothing opens nothing.
-	// A task definition narrows this further, and never widens it.
-	AllowTools func(assistantID string) []string
+	// empty list is none, so that a lookup that finds nothing opens nothing; an
+	// error fails the run. A task definition narrows this further, and never widens
+	// it.
+	AllowTools func(ctx context.Context, assistantID string) ([]string, error)
 
 	// MaxSteps bounds the model calls of a run. 0: DefaultMaxSteps. Tools that
-	// the last of them asks for are not called, and the run fails.
+	// the last of them asks for are not called, and the run fails. The repair of a
+	// JSON answer may use one call more.
 	MaxSteps int
 
-	// Logger gets the stacks of tools that panic. nil discards.
+	// MaxTokens bounds what a run consumes, input and output together, as the model
+	// reports it: once it is reached there is no further model call, and a run that
+	// needs one fails. The answer that a call gave stands, whatever it took. 0:
+	// DefaultMaxTokens. Negative: no bound.
+	MaxTokens int64
+
+	// ToolTimeout bounds one call of a tool that has no Timeout of its own. 0:
+	// DefaultToolTimeout.
+	ToolTimeout time.Duration
+
+	// ParallelTools is how many of the calls that a model asks for at once are
+	// under way at a time. 0: DefaultParallelTools. 1: one after the other.
+	ParallelTools int
+
+	// MaxToolResult bounds what the result of one call adds to the conversation, in
+	// bytes; the rest is left out, and the model is told. 0: DefaultMaxToolResult.
+	MaxToolResult int
+
+	// CompileSchema compiles the output schema of a task definition. nil: the
+	// function CompileSchema of this package. It should be that of
+	// webtrigger.Options.
+	CompileSchema func(schema json.RawMessage) (check func(result json.RawMessage) error, err error)
+
+	// Logger gets what a tool that panics or does not return leaves behind. nil
+	// discards.
 	Logger *slog.Logger
 }
 
 // Agent lets a model answer: it asks the model, calls the tools that the model
 // wants, tells the model what they said, and so on until the model is done.
 //
-// It emits model_completed after every model call, message_delta for text that
-// streams, message_completed for each text, and tool_started with tool_completed
-// or tool_failed for each call. An Agent is a webtrigger.Runner and keeps no
-// state between runs.
+// It emits model_completed after every model call, message_delta for text as it
+// comes, message_completed for each text, and for each tool call tool_started,
+// then tool_completed or tool_failed. The pieces between two message_completed
+// make up the text of the second; the last of these texts is the result. Where
+// a task asks for JSON, only the answer that is accepted is shown in pieces.
+//
+// An Agent is a webtrigger.Runner and keeps no state between runs, but for a
+// count of tool calls that never ended.
 type Agent struct {
 	model LLM
-	tools map[string]registered
+	tools map[string]*registered
 	order []string // tool names as given
 	opts  AgentOptions
 }
@@ -65,14 +100,8 @@ func NewAgent(model LLM, opts *AgentOptions) (*Agent, error) {
 	if opts != nil {
 		a.opts = *opts
 	}
-	if a.opts.MaxSteps < 0 {
-		return nil, errors.New("llm: MaxSteps must not be negative")
-	}
-	if a.opts.MaxSteps == 0 {
-		a.opts.MaxSteps = DefaultMaxSteps
-	}
-	if a.opts.Logger == nil {
-		a.opts.Logger = slog.New(slog.DiscardHandler)
+	if err := a.opts.complete(); err != nil {
+		return nil, err
 	}
 	for _, t := range a.opts.Tools {
 		a.order = append(a.order, t.Name)
@@ -82,28 +111,62 @@ func NewAgent(model LLM, opts *AgentOptions) (*Agent, error) {
 	return a, err
 }
 
-// Run answers one task.
-func (a *Agent) Run(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
-	c := &conversation{agent: a, task: task, emit: emit, allowed: a.allowed(task)}
-	c.request = Request{Messages: a.opening(task), Tools: a.specs(c.allowed), Task: task}
-	if def := task.Definition; def != nil {
-		c.request.Output = OutputFormat{Type: def.OutputType, Schema: def.OutputSchema}
+// complete checks o and puts the defaults where it is zero.
+func (o *AgentOptions) complete() error {
+	if o.MaxSteps < 0 || o.ToolTimeout < 0 || o.ParallelTools < 0 || o.MaxToolResult < 0 {
+		return errors.New("llm: MaxSteps, ToolTimeout, ParallelTools and MaxToolResult must not be negative")
 	}
-	err := c.converse(ctx)
+	orDefault(&o.MaxSteps, DefaultMaxSteps)
+	orDefault(&o.MaxTokens, DefaultMaxTokens)
+	orDefault(&o.ToolTimeout, DefaultToolTimeout)
+	orDefault(&o.ParallelTools, DefaultParallelTools)
+	orDefault(&o.MaxToolResult, DefaultMaxToolResult)
+	if o.CompileSchema == nil {
+		o.CompileSchema = CompileSchema
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+func orDefault[T comparable](v *T, def T) {
+	if *v == *new(T) {
+		*v = def
+	}
+}
+
+// Tools describes all tools of the agent in the order in which they were given,
+// for lists such as that of the admin API. Which of them a run may use is
+// decided for each run.
+func (a *Agent) Tools() []ToolSpec { return a.specs(a.order) }
+
+// Run answers one task. What was consumed and said until an error is in the
+// result all the same.
+func (a *Agent) Run(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+	c := &conversation{agent: a, task: task, emit: emit}
+	err := c.open(ctx)
+	if err == nil {
+		err = c.converse(ctx)
+	}
 	return &c.result, err
 }
 
-// allowed is the tools of this run: those of the assistant, and of these those
-// of the task definition; an empty list there is no further limit.
-func (a *Agent) allowed(task *webtrigger.Task) []string {
+// allowed is the tools of a run: those of the assistant, and of these those of
+// the task definition; an empty list there is no further limit.
+func (a *Agent) allowed(ctx context.Context, task *webtrigger.Task) ([]string, error) {
 	names := a.order
 	if a.opts.AllowTools != nil {
-		names = intersect(names, a.opts.AllowTools(task.Run.AssistantID))
+		allow, err := a.opts.AllowTools(ctx, task.Run.AssistantID)
+		if err != nil {
+			return nil, fmt.Errorf("look up the assistant's tools: %w", err)
+		}
+		names = intersect(names, allow)
 	}
 	if def := task.Definition; def != nil && len(def.AllowedTools) > 0 {
 		names = intersect(names, def.AllowedTools)
 	}
-	return names
+	return names, nil
 }
 
 func intersect(names, with []string) []string {
@@ -114,141 +177,30 @@ func (a *Agent) specs(names []string) []ToolSpec {
 	specs := make([]ToolSpec, len(names))
 	for i, n := range names {
 		t := a.tools[n]
-		specs[i] = ToolSpec{Name: t.Name, Description: t.Description, Parameters: t.Parameters}
+		specs[i] = ToolSpec{Name: t.Name, Description: t.Description, Parameters: slices.Clone(t.Parameters)}
 	}
 	return specs
 }
 
 // opening is what the model sees first: the instructions, then the prompt.
-func (a *Agent) opening(task *webtrigger.Task) []Message {
+func (a *Agent) opening(ctx context.Context, task *webtrigger.Task) ([]Message, error) {
 	var parts []string
 	if a.opts.Instructions != nil {
-		parts = append(parts, a.opts.Instructions(task.Run.AssistantID))
+		text, err := a.opts.Instructions(ctx, task.Run.AssistantID)
+		if err != nil {
+			return nil, fmt.Errorf("look up the assistant's instructions: %w", err)
+		}
+		parts = append(parts, text)
 	}
 	if def := task.Definition; def != nil {
 		parts = append(parts, def.Instructions, outputDemand(def))
 	}
-	parts = slices.DeleteFunc(parts, func(p string) bool { return strings.TrimSpace(p) == "" })
+	parts = slices.DeleteFunc(parts, blank)
 	var messages []Message
 	if len(parts) > 0 {
 		messages = append(messages, Message{Role: RoleSystem, Content: strings.Join(parts, "\n\n")})
 	}
-	return append(messages, Message{Role: webtrigger.RoleUser, Content: task.Prompt})
+	return append(messages, Message{Role: webtrigger.RoleUser, Content: task.Prompt}), nil
 }
 
-func outputDemand(def *webtrigger.TaskDefinition) string {
-	switch {
-	case def.OutputType == webtrigger.OutputMarkdown:
-		return "Answer in Markdown."
-	case def.OutputType == webtrigger.OutputJSON && def.OutputSchema != nil:
-		return "Answer with nothing but one JSON value that meets this JSON Schema:\n" + string(def.OutputSchema)
-	case def.OutputType == webtrigger.OutputJSON:
-		return "Answer with nothing but one JSON value."
-	}
-	return ""
-}
-
-// conversation is one run of an agent.
-type conversation struct {
-	agent   *Agent
-	task    *webtrigger.Task
-	emit    webtrigger.Emit
-	allowed []string
-	request Request
-	result  webtrigger.Result
-}
-
-// converse asks the model until it is done.
-func (c *conversation) converse(ctx context.Context) error {
-	for step := 1; step <= c.agent.opts.MaxSteps; step++ {
-		response, err := c.ask(ctx)
-		if err != nil {
-			return err
-		}
-		if err := finished(response.Finish); err != nil {
-			return err // and calls that were cut off are not made
-		}
-		if len(response.ToolCalls) == 0 {
-			c.result.Text = response.Text
-			return nil
-		}
-		if step == c.agent.opts.MaxSteps {
-			break // nobody would read what the tools say
-		}
-		c.remember(Message{Role: webtrigger.RoleAssistant, Content: response.Text, ToolCalls: response.ToolCalls})
-		for _, call := range response.ToolCalls {
-			said, err := c.callTool(ctx, call)
-			if err != nil {
-				return err
-			}
-			c.remember(Message{Role: webtrigger.RoleTool, Content: said, ToolCallID: call.ID})
-		}
-	}
-	return fmt.Errorf("the assistant used more than %d steps", c.agent.opts.MaxSteps)
-}
-
-func finished(reason FinishReason) error {
-	switch reason {
-	case FinishLength:
-		return errors.New("the model's answer was cut off at its length limit")
-	case FinishRefusal:
-		return errors.New("the model declined to answer")
-	}
-	return nil
-}
-
-// remember adds to what the model sees next and to the run's transcript.
-func (c *conversation) remember(m Message) {
-	c.request.Messages = append(c.request.Messages, m)
-	if m.Content != "" {
-		c.result.Messages = append(c.result.Messages, webtrigger.NewMessage{Role: m.Role, Content: m.Content})
-	}
-}
-
-// ask makes one model call.
-func (c *conversation) ask(ctx context.Context) (*Response, error) {
-	began := time.Now()
-	response, err := c.agent.model.Generate(ctx, &c.request, c.stream)
-	if err != nil {
-		return nil, err
-	}
-	if response == nil {
-		return nil, errors.New("the model gave no answer")
-	}
-	if c.result.Usage == nil {
-		c.result.Usage = new(webtrigger.Usage)
-	}
-	c.result.Usage.Add(response.Usage)
-	if err := c.emit(webtrigger.EventModelCompleted, struct {
-		Model      string           `json:"model"`
-		DurationMS int64            `json:"duration_ms"`
-		Usage      webtrigger.Usage `json:"usage"`
-	}{fitName(response.Model), time.Since(began).Milliseconds(), response.Usage}); err != nil {
-		return nil, err
-	}
-	if response.Text == "" {
-		return response, nil
-	}
-	return response, c.emit(webtrigger.EventMessageCompleted, shown{Text: fitMessage(response.Text)})
-}
-
-// shown is the payload of a text.
-type shown struct {
-	Text string `json:"text"`
-}
-
-func (c *conversation) stream(chunk Chunk) error {
-	if chunk.Type != "" {
-		return c.emit(chunk.Type, chunk.Payload)
-	}
-	// Usually one round: a piece that no event could hold becomes several.
-	for text := wire.ValidText(chunk.Text); ; {
-		piece := wire.Truncate(text, maxShown)
-		if err := c.emit(webtrigger.EventMessageDelta, shown{Text: piece}); err != nil {
-			return err
-		}
-		if text = text[len(piece):]; text == "" {
-			return nil
-		}
-	}
-}
+func blank(s string) bool { return strings.TrimSpace(s) == "" }

@@ -43,9 +43,9 @@ func TestToolsOffered(t *testing.T) {
 				opts.Tools = append(opts.Tools, tool(name, nil, result("")))
 			}
 			if tt.allow != nil {
-				opts.AllowTools = func(id string) []string {
+				opts.AllowTools = func(_ context.Context, id string) ([]string, error) {
 					require.Equal(t, "1", id)
-					return tt.allow
+					return tt.allow, nil
 				}
 			}
 			var def *webtrigger.TaskDefinition
@@ -76,7 +76,9 @@ func TestToolOutsideTheListsIsRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			called := 0
-			opts := &llm.AgentOptions{AllowTools: func(string) []string { return []string{"both", "assistant_only", "absent"} }}
+			opts := &llm.AgentOptions{AllowTools: func(context.Context, string) ([]string, error) {
+				return []string{"both", "assistant_only", "absent"}, nil
+			}}
 			for _, name := range []string{"both", "task_only", "assistant_only", "neither"} {
 				opts.Tools = append(opts.Tools, tool(name, &called, result("secret")))
 			}
@@ -225,22 +227,22 @@ func TestEventsAreAlwaysValid(t *testing.T) {
 		{"a large name", calls(strings.Repeat("n", mega), `{}`), ""},
 		{"a name of invalid UTF-8", calls(strings.Repeat("\xff\x00", mega/8), `{}`), ""},
 		{"a large call id", llm.Response{ToolCalls: []llm.ToolCall{call(strings.Repeat("\x01", mega), "a", `{}`)}}, ""},
-		{"a large text", llm.Response{Text: strings.Repeat("x", mega), ToolCalls: []llm.ToolCall{call("c", "a", `{}`)}}, ""},
-		{"a text that escapes", llm.Response{Text: strings.Repeat("\x01", mega), ToolCalls: []llm.ToolCall{call("c", "a", `{}`)}}, ""},
-		{"a text of invalid UTF-8", llm.Response{Text: strings.Repeat("\xff\x00", mega/8), ToolCalls: []llm.ToolCall{call("c", "a", `{}`)}}, ""},
-		{"a large piece", says("ok"), strings.Repeat("\x01é", mega/8)},
-		{"a piece of invalid UTF-8", says("ok"), strings.Repeat("\xff\x00", 1000)},
+		{"a large text", llm.Response{Text: strings.Repeat("x", mega/2), ToolCalls: []llm.ToolCall{call("c", "a", `{}`)}}, ""},
+		{"a text that escapes", llm.Response{Text: strings.Repeat("\x01", mega/8), ToolCalls: []llm.ToolCall{call("c", "a", `{}`)}}, ""},
+		{"a text of invalid UTF-8", llm.Response{Text: strings.Repeat("\xff\x00", mega/16), ToolCalls: []llm.ToolCall{call("c", "a", `{}`)}}, ""},
+		{"a large piece", llm.Response{ToolCalls: []llm.ToolCall{call("c", "a", `{}`)}}, strings.Repeat("\x01é", mega/24)},
+		{"a piece of invalid UTF-8", llm.Response{ToolCalls: []llm.ToolCall{call("c", "a", `{}`)}}, strings.Repeat("\xff\x00", 1000)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			inner := &answers{responses: []llm.Response{tt.response, says("ok")}}
 			model := modelFunc(func(ctx context.Context, req *llm.Request, stream func(llm.Chunk) error) (*llm.Response, error) {
-				if tt.stream != "" {
-					if err := stream(llm.Chunk{Text: tt.stream}); err != nil {
-						return nil, err
-					}
+				response, err := inner.Generate(ctx, req, stream)
+				if len(inner.requests) == 1 && tt.stream != "" {
+					response.Text = tt.stream
+					err = stream(llm.Chunk{Text: tt.stream})
 				}
-				return inner.Generate(ctx, req, stream)
+				return response, err
 			})
 			anything := tool("a", nil, result(strings.Repeat("\x01", mega)))
 			anything.Parameters = nil
@@ -259,8 +261,8 @@ func TestEventsAreAlwaysValid(t *testing.T) {
 					streamed += p.Text
 				}
 			}
-			want := strings.ReplaceAll(strings.ToValidUTF8(tt.stream, "\uFFFD"), "\x00", "\uFFFD")
-			require.True(t, want == streamed, "nothing of what streams is lost")
+			want := strings.ReplaceAll(strings.ToValidUTF8(tt.response.Text+tt.stream, "\uFFFD"), "\x00", "\uFFFD") + "ok"
+			require.True(t, want == streamed, "nothing of what is said is lost")
 		})
 	}
 }
@@ -285,20 +287,31 @@ func TestStepLimit(t *testing.T) {
 	require.Equal(t, "done", got.Text)
 }
 
+// The cause is what the run hears of, whatever the model makes of its end.
 func TestCancelDuringModel(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		model := modelFunc(func(ctx context.Context, _ *llm.Request, _ func(llm.Chunk) error) (*llm.Response, error) {
-			<-ctx.Done()
-			return nil, context.Cause(ctx)
+	for name, end := range map[string]func(ctx context.Context) (*llm.Response, error){
+		"the cause":    func(ctx context.Context) (*llm.Response, error) { return nil, context.Cause(ctx) },
+		"its own word": func(context.Context) (*llm.Response, error) { return nil, errors.New("connection reset") },
+		"an answer":    func(context.Context) (*llm.Response, error) { return &llm.Response{Text: "half"}, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				model := modelFunc(func(ctx context.Context, _ *llm.Request, _ func(llm.Chunk) error) (*llm.Response, error) {
+					<-ctx.Done()
+					return end(ctx)
+				})
+				ctx, cancel := context.WithCancelCause(t.Context())
+				time.AfterFunc(time.Hour, func() { cancel(webtrigger.ErrCancelled) })
+				began := time.Now()
+				got, err := newAgent(t, model, nil).Run(ctx, task(nil), new(recorder).emit)
+				require.ErrorIs(t, err, webtrigger.ErrCancelled)
+				require.Empty(t, got.Text)
+				require.Equal(t, time.Hour, time.Since(began))
+			})
 		})
-		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(time.Hour, func() { cancel(webtrigger.ErrCancelled) })
-		began := time.Now()
-		_, err := newAgent(t, model, nil).Run(ctx, task(nil), new(recorder).emit)
-		require.ErrorIs(t, err, webtrigger.ErrCancelled)
-		require.Equal(t, time.Hour, time.Since(began))
-	})
+	}
 }
 
 func TestCancelDuringTool(t *testing.T) {
@@ -330,7 +343,9 @@ func TestCancelDuringTool(t *testing.T) {
 				}}
 				later := 0
 				rec := new(recorder)
-				agent := newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{tool("a", nil, tt.do), tool("b", &later, result(""))}})
+				agent := newAgent(t, model, &llm.AgentOptions{
+					Tools: []llm.Tool{tool("a", nil, tt.do), tool("b", &later, result(""))}, ParallelTools: 1,
+				})
 				_, err := agent.Run(ctx, task(nil), rec.emit)
 				require.ErrorIs(t, err, webtrigger.ErrDeadline)
 				require.Zero(t, later)
@@ -351,7 +366,8 @@ func TestConversation(t *testing.T) {
 	}}
 	rec := new(recorder)
 	agent := newAgent(t, model, &llm.AgentOptions{
-		Instructions: func(id string) string { return "You are assistant " + id + "." },
+		ParallelTools: 1, // and so events have one order
+		Instructions:  func(_ context.Context, id string) (string, error) { return "You are assistant " + id + ".", nil },
 		Tools: []llm.Tool{tool("a", nil, result("found")), tool("silent", nil, result("")),
 			tool("broken", nil, func(context.Context) (string, error) { return "", errors.New("broken") })},
 	})
@@ -369,15 +385,17 @@ func TestConversation(t *testing.T) {
 	}, got.Messages, "the transcript, without what says nothing and without the result")
 
 	require.Equal(t, []string{
-		"model_completed", "message_completed", "tool_started", "tool_completed", "tool_started", "tool_failed", "tool_started", "tool_completed",
+		"message_delta", "model_completed", "message_completed",
+		"tool_started", "tool_completed", "tool_started", "tool_failed", "tool_started", "tool_completed",
 		"model_completed", "tool_started", "tool_completed",
-		"model_completed", "message_completed",
+		"message_delta", "model_completed", "message_completed",
 	}, rec.types())
-	require.Equal(t, "m-1", rec.events[0].Payload["model"])
-	require.Equal(t, map[string]any{"input_tokens": 10.0, "output_tokens": 1.0}, rec.events[0].Payload["usage"])
-	require.Contains(t, rec.events[0].Payload, "duration_ms")
-	require.Equal(t, map[string]any{"text": "Let me see."}, rec.events[1].Payload)
-	require.Equal(t, map[string]any{"text": "The answer."}, rec.events[12].Payload)
+	require.Equal(t, map[string]any{"text": "Let me see."}, rec.events[0].Payload)
+	require.Equal(t, "m-1", rec.events[1].Payload["model"])
+	require.Equal(t, map[string]any{"input_tokens": 10.0, "output_tokens": 1.0}, rec.events[1].Payload["usage"])
+	require.Contains(t, rec.events[1].Payload, "duration_ms")
+	require.Equal(t, map[string]any{"text": "Let me see."}, rec.events[2].Payload)
+	require.Equal(t, map[string]any{"text": "The answer."}, rec.events[14].Payload)
 
 	system := model.requests[0].Messages[0]
 	require.Equal(t, webtrigger.Role("system"), system.Role)
@@ -410,7 +428,7 @@ func TestJSONOutputIsAskedFor(t *testing.T) {
 func TestWithoutInstructionsThereIsNoSystemMessage(t *testing.T) {
 	t.Parallel()
 	model := &answers{responses: []llm.Response{says("ok")}}
-	agent := newAgent(t, model, &llm.AgentOptions{Instructions: func(string) string { return " \n" }})
+	agent := newAgent(t, model, &llm.AgentOptions{Instructions: func(context.Context, string) (string, error) { return " \n", nil }})
 	_, err := agent.Run(t.Context(), task(nil), new(recorder).emit)
 	require.NoError(t, err)
 	require.Equal(t, []llm.Message{{Role: webtrigger.RoleUser, Content: "hello"}}, model.requests[0].Messages)
@@ -431,8 +449,16 @@ func TestUnfinishedAnswersFail(t *testing.T) {
 		require.Zero(t, called, "a call that was cut off is not made")
 		require.Empty(t, got.Text)
 		require.EqualValues(t, 3, got.Usage.OutputTokens, "paid for all the same")
-		require.Equal(t, []string{"model_completed", "message_completed"}, rec.types())
+		require.Equal(t, []string{"message_delta", "model_completed", "message_completed"}, rec.types())
 	}
+}
+
+func TestWhyAModelDeclined(t *testing.T) {
+	t.Parallel()
+	model := &answers{responses: []llm.Response{{Finish: llm.FinishRefusal, Detail: "I may not\xff. " + strings.Repeat("x", 2000)}}}
+	_, err := newAgent(t, model, nil).Run(t.Context(), task(nil), new(recorder).emit)
+	require.ErrorContains(t, err, "The model declined to answer. It says: I may not\uFFFD. xxx")
+	require.Less(t, len(err.Error()), 1100)
 }
 
 func TestModelErrors(t *testing.T) {
@@ -500,6 +526,10 @@ func TestNewAgentRefuses(t *testing.T) {
 	}{
 		{"no model", nil, llm.AgentOptions{}, "needs a model"},
 		{"negative steps", model, llm.AgentOptions{MaxSteps: -1}, "MaxSteps"},
+		{"negative timeout", model, llm.AgentOptions{ToolTimeout: -1}, "ToolTimeout"},
+		{"negative parallel", model, llm.AgentOptions{ParallelTools: -1}, "ParallelTools"},
+		{"negative result", model, llm.AgentOptions{MaxToolResult: -1}, "MaxToolResult"},
+		{"negative timeout of a tool", model, llm.AgentOptions{Tools: []llm.Tool{{Name: "a", Call: good("a").Call, Timeout: -1}}}, "Timeout"},
 		{"no name", model, llm.AgentOptions{Tools: []llm.Tool{good("")}}, "the name must be"},
 		{"bad name", model, llm.AgentOptions{Tools: []llm.Tool{good("a b")}}, "the name must be"},
 		{"name with a line end", model, llm.AgentOptions{Tools: []llm.Tool{good("a\n")}}, "the name must be"},

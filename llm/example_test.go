@@ -37,6 +37,7 @@ func Example() {
 	// model_completed
 	// tool_started
 	// tool_completed
+	// message_delta
 	// model_completed
 	// message_completed
 	// The tool said: order 7 is on its way <nil>

@@ -25,8 +25,10 @@ import (
 type LLM interface {
 	// Generate answers one request. Text that arrives piece by piece is handed to
 	// stream as it comes, in order; put together the pieces of one call are
-	// Response.Text, or there were none. stream is not called after Generate has
-	// returned; its error, when the run is to stop, ends the call.
+	// Response.Text, or there were none. (A model that streams and then names no
+	// text goes on with the same message in its next answer.) stream is not called
+	// after Generate has returned; its error, when the run is to stop, ends the
+	// call.
 	//
 	// Generate returns soon after ctx has ended, with an error. It keeps no state
 	// between calls and may be called concurrently. An [*Error] tells whether a

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/google/jsonschema-go/jsonschema"
 
+	"github.com/webtrigger-go/webtrigger/internal/strictjson"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
@@ -74,16 +74,31 @@ func CompileSchema(schema json.RawMessage) (check func(result json.RawMessage) e
 // decode reads one JSON value into the types that jsonschema judges rightly: a
 // json.Number is a string to it, and a float64 loses the end of large integers.
 func decode(raw []byte) (any, error) {
+	v, err := parseJSON(raw)
+	if err != nil {
+		return nil, limited(fmt.Errorf("is not valid JSON: %w", err))
+	}
+	return numbers(v)
+}
+
+// parseJSON reads one JSON value with its numbers as they are. What two readers
+// could take for different values is refused: a key twice in one object, invalid
+// UTF-8, half a surrogate pair.
+func parseJSON(raw []byte) (any, error) {
+	if _, err := strictjson.Value(raw); err != nil {
+		var syntax *strictjson.SyntaxError
+		if errors.As(err, &syntax) {
+			err = errors.New(syntax.Detail)
+		}
+		return nil, err
+	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var v any
-	if err := dec.Decode(&v); err != nil {
-		return nil, limited(fmt.Errorf("is not valid JSON: %w", err))
+	if err := dec.Decode(&v); err != nil { // more levels than encoding/json takes
+		return nil, limited(err)
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("is not valid JSON: something follows the value")
-	}
-	return numbers(v)
+	return v, nil
 }
 
 func numbers(v any) (_ any, err error) {

@@ -176,3 +176,11 @@ func (b *buffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+// textOf is the text of a stored event.
+func textOf(t *testing.T, e webtrigger.Event) string {
+	t.Helper()
+	var payload struct{ Text string }
+	require.NoError(t, json.Unmarshal(e.Payload, &payload))
+	return payload.Text
+}

@@ -3,17 +3,16 @@ package llm
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
+	"strconv"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// maxToolResult bounds what a tool's result adds to the conversation, in bytes.
-const maxToolResult = 128 << 10
+// maxCallsAtOnce bounds the calls of one model answer.
+const maxCallsAtOnce = 128
 
 // toolEvent is the payload of the events of a tool call.
 type toolEvent struct {
@@ -24,28 +23,86 @@ type toolEvent struct {
 	Error     *string         `json:"error,omitempty"`
 }
 
-// callTool makes one call and returns what the model hears of it. A call that
-// fails fails nothing else; the error is that of a run that is to stop.
-func (c *conversation) callTool(ctx context.Context, call ToolCall) (string, error) {
-	if firstByte(call.Arguments) == 0 {
-		call.Arguments = json.RawMessage(`{}`)
+// identified is the calls with ids that are unique within the run, whatever the
+// model named them: vendors refuse a conversation with an id twice, and readers
+// of events pair by it.
+func (c *conversation) identified(calls []ToolCall) (_ []ToolCall, renamed bool, err error) {
+	if len(calls) > maxCallsAtOnce {
+		return nil, false, failure(fmt.Sprintf("The model asked for %d tool calls at once, more than %d.", len(calls), maxCallsAtOnce))
 	}
-	event := toolEvent{Tool: fitName(call.Name), CallID: fitName(call.ID), Arguments: showable(call.Arguments)}
-	if err := c.emit(webtrigger.EventToolStarted, event); err != nil {
-		return "", err
+	calls = slices.Clone(calls)
+	for i := range calls {
+		for n := len(c.ids) + 1; calls[i].ID == "" || c.ids[calls[i].ID]; n++ {
+			calls[i].ID, renamed = "call_"+strconv.Itoa(n), true
+		}
+		c.ids[calls[i].ID] = true
+		if firstByte(calls[i].Arguments) == 0 {
+			calls[i].Arguments = json.RawMessage(`{}`)
+		}
 	}
-	said, err := c.try(ctx, call)
-	if ctx.Err() != nil {
-		return "", context.Cause(ctx)
+	return calls, renamed, nil
+}
+
+// called is how a tool call ended.
+type called struct {
+	index int
+	said  string
+	err   error
+}
+
+// callTools makes the calls, some at a time, and returns what the model hears of
+// them in their order. A call that fails fails nothing else; the error is that of
+// a run that is to stop. Events are emitted from here only.
+func (c *conversation) callTools(ctx context.Context, calls []ToolCall) (said []string, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	said = make([]string, len(calls))
+	ended := make(chan called)
+	next, under := 0, 0
+	defer func() { // after an error
+		cancel(err)
+		for ; under > 0; under-- {
+			<-ended
+		}
+	}()
+	for next < len(calls) || under > 0 {
+		for ; next < len(calls) && under < c.agent.opts.ParallelTools; next++ {
+			if err := c.emit(webtrigger.EventToolStarted, eventOf(calls[next])); err != nil {
+				return nil, err
+			}
+			under++
+			go func(index int) {
+				text, err := c.try(ctx, calls[index])
+				ended <- called{index, text, err}
+			}(next)
+		}
+		one := <-ended // soon after ctx has ended, too
+		under--
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if said[one.index], err = c.toolSaid(calls[one.index], one); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		text := fit(err.Error())
+	return said, nil
+}
+
+// eventOf describes a call.
+func eventOf(call ToolCall) toolEvent {
+	return toolEvent{Tool: fitName(call.Name), CallID: fitName(call.ID), Arguments: showable(call.Arguments)}
+}
+
+// toolSaid records how a call ended and returns what the model hears of it.
+func (c *conversation) toolSaid(call ToolCall, end called) (string, error) {
+	event := eventOf(call)
+	if end.err != nil {
+		text := fit(end.err.Error())
 		event.Error = &text
 		return "Error: " + text, c.emit(webtrigger.EventToolFailed, event)
 	}
-	said = wire.ValidText(said) // before the cut: it may grow
-	if n := len(said); n > maxToolResult {
-		said = fmt.Sprintf("%s\n[the rest was left out: the result has %d bytes]", wire.Truncate(said, maxToolResult), n)
+	said, most := wire.ValidText(end.said), c.agent.opts.MaxToolResult // before the cut: it may grow
+	if n := len(said); n > most {
+		said = fmt.Sprintf("%s\n[the rest was left out: the result has %d bytes]", wire.Truncate(said, most), n)
 	}
 	text := fit(said)
 	event.Result = &text
@@ -61,60 +118,9 @@ func (c *conversation) try(ctx context.Context, call ToolCall) (said string, err
 	if err := tool.check(call.Arguments); err != nil {
 		return "", fmt.Errorf("the arguments are not valid: %w", err)
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			c.agent.opts.Logger.ErrorContext(ctx, "tool panicked", "tool", call.Name,
-				"run_id", c.task.Run.ID, "run_key", c.task.Run.Key, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-			said, err = "", errors.New("the tool crashed")
-		}
-	}()
-	return tool.Call(ctx, call.Arguments)
-}
-
-// maxShown bounds one text in an event, in bytes: JSON writes a byte as six at
-// the most, and an event has room for two such texts.
-const maxShown = webtrigger.MaxEventPayload / 16
-
-// fit makes a text short enough for an event.
-func fit(s string) string {
-	s = wire.ValidText(s)
-	if len(s) <= maxShown {
-		return s
-	}
-	return wire.Truncate(s, maxShown) + "…"
-}
-
-// fitMessage makes a text that is alone in its event short enough: it stays
-// whole as long as its JSON fits.
-func fitMessage(s string) string {
-	const most, surely = webtrigger.MaxEventPayload - 64, webtrigger.MaxEventPayload / 8
-	if s = wire.ValidText(s); len(s) <= surely {
-		return s
-	}
-	if raw, err := wire.Marshal(s); err == nil && len(raw) <= most {
-		return s
-	}
-	return wire.Truncate(s, surely) + "…"
-}
-
-// fitName does the same to a name, which a model may make up at any length.
-func fitName(s string) string {
-	const most = 256
-	if s = wire.ValidText(s); len(s) <= most {
-		return s
-	}
-	return wire.Truncate(s, most) + "…"
-}
-
-// showable is arguments as they go into an event: as they are, or as a string
-// where they are no JSON or too long.
-func showable(arguments json.RawMessage) json.RawMessage {
-	if json.Valid(arguments) && len(arguments) <= maxShown {
-		return arguments
-	}
-	quoted, err := json.Marshal(fit(string(arguments)))
-	if err != nil { // a string always marshals
-		return json.RawMessage(`null`)
-	}
-	return quoted
+	limit := tool.Timeout
+	orDefault(&limit, c.agent.opts.ToolTimeout)
+	ctx = context.WithValue(ctx, callKey{}, Call{Task: c.task, ID: call.ID})
+	log := c.agent.opts.Logger.With("tool", call.Name, "call_id", call.ID, "run_id", c.task.Run.ID, "run_key", c.task.Run.Key)
+	return tool.within(ctx, limit, call.Arguments, log)
 }

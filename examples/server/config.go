@@ -33,6 +33,8 @@ type config struct {
 	maxAttempts    int
 	drain          time.Duration
 	adminPassword  string
+	instructions   string
+	mcp            []mcpServer
 }
 
 func parseFlags(args []string, output io.Writer) (*config, error) {
@@ -54,10 +56,19 @@ func parseFlags(args []string, output io.Writer) (*config, error) {
 	flags.IntVar(&cfg.maxAttempts, "max-attempts", 1, "how often a run is begun when its worker vanishes")
 	flags.DurationVar(&cfg.drain, "drain", 20*time.Second, "drain time at SIGTERM")
 	flags.StringVar(&cfg.adminPassword, "admin-password", "", "`password` of the user admin (default: random)")
+	instructions := flags.String("instructions", "", "instructions of the assistants: a `text`, or @FILE")
+	var servers []string
+	flags.Func("mcp", "an MCP `server` whose tools the assistants may use: [NAME=]URL or [NAME=]COMMAND ARG...; may be repeated", func(value string) error {
+		servers = append(servers, value)
+		return nil
+	})
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	err := cfg.complete(flags.Args(), *callbackAllow, *callbackCA, *callbackSecret)
+	if err == nil {
+		err = cfg.completeAgent(*instructions, servers)
+	}
 	if err != nil {
 		fmt.Fprintln(output, "server:", err)
 	}

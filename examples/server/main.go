@@ -26,7 +26,6 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/admin"
 	"github.com/webtrigger-go/webtrigger/llm"
-	"github.com/webtrigger-go/webtrigger/llm/demotools"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -59,7 +58,12 @@ func run(cfg *config) error {
 	if err != nil {
 		return err
 	}
-	svc, err := newService(cfg, model, log)
+	tools, err := openTools(context.Background(), cfg, log)
+	if err != nil {
+		return err
+	}
+	defer tools.close()
+	svc, agent, err := newService(cfg, model, tools, log)
 	if err != nil {
 		return err
 	}
@@ -69,7 +73,7 @@ func run(cfg *config) error {
 	if err != nil {
 		return err
 	}
-	handler, err := routes(svc, cfg)
+	handler, err := routes(svc, agent, cfg)
 	if err != nil {
 		return err
 	}
@@ -77,17 +81,18 @@ func run(cfg *config) error {
 	return serve(svc, listener, handler, cfg, log)
 }
 
-func newService(cfg *config, model llm.LLM, log *slog.Logger) (*webtrigger.Service, error) {
-	agent, err := llm.NewAgent(model, &llm.AgentOptions{Tools: demotools.Tools(), Logger: log})
+func newService(cfg *config, model llm.LLM, tools *toolbox, log *slog.Logger) (*webtrigger.Service, *llm.Agent, error) {
+	agent, err := llm.NewAgent(model, cfg.agentOptions(tools, log))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return webtrigger.New(memstore.New(nil), agent, cfg.serviceOptions(log))
+	svc, err := webtrigger.New(memstore.New(nil), agent, cfg.serviceOptions(log))
+	return svc, agent, err
 }
 
-func routes(svc *webtrigger.Service, cfg *config) (http.Handler, error) {
+func routes(svc *webtrigger.Service, agent *llm.Agent, cfg *config) (http.Handler, error) {
 	door := newDoor(cfg.adminPassword, cfg.secureCookies())
-	api, err := admin.New(svc, door.authorize, &admin.Options{Tools: listTools, Assistants: listAssistants})
+	api, err := admin.New(svc, door.authorize, &admin.Options{Tools: lister(agent), Assistants: listAssistants})
 	if err != nil {
 		return nil, err
 	}
@@ -114,12 +119,15 @@ func listAssistants(context.Context) ([]admin.Assistant, error) {
 	return []admin.Assistant{{ID: "1", Name: "Evaluation assistant"}, {ID: "2", Name: "Second assistant"}}, nil
 }
 
-func listTools(context.Context) ([]admin.Tool, error) {
-	var tools []admin.Tool
-	for _, t := range demotools.Tools() {
-		tools = append(tools, admin.Tool{Name: t.Name, Description: t.Description})
+// lister lists the tools that a task may allow.
+func lister(agent *llm.Agent) func(context.Context) ([]admin.Tool, error) {
+	return func(context.Context) ([]admin.Tool, error) {
+		var tools []admin.Tool
+		for _, t := range agent.Tools() {
+			tools = append(tools, admin.Tool{Name: t.Name, Description: t.Description})
+		}
+		return tools, nil
 	}
-	return tools, nil
 }
 
 // serve serves until SIGINT or SIGTERM, then drains: HTTP first, so that nothing

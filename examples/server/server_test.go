@@ -198,7 +198,7 @@ func TestTaskWithOutputSchema(t *testing.T) {
 
 	for _, tt := range []struct{ answer, want string }{
 		{`{"total": "many"}`, "The result does not meet the task definition's schema: at /total: type: must be integer"},
-		{`many`, "The result is not valid JSON, which the task definition asks for."},
+		{`many`, "The result is not valid JSON, which the task definition asks for. Malformed JSON at offset 0: a value is expected."},
 	} {
 		status := s.ended(s.trigger(map[string]any{"message": "/say " + tt.answer, "task_definition_id": id}))
 		require.Equal(t, "failed", status["run_status"])
@@ -317,6 +317,9 @@ func TestBadFlags(t *testing.T) {
 		{"timeout", []string{"-run-timeout", "0s"}, "-run-timeout", ""},
 		{"duration", []string{"-lease", "soon"}, "-lease", ""},
 		{"unknown", []string{"-colour", "red"}, "-colour", ""},
+		{"instructions", []string{"-instructions", "@absent.txt"}, "-instructions: open absent.txt", ""},
+		{"no MCP server", []string{"-mcp", "notes="}, "-mcp: a URL or a command is needed", ""},
+		{"MCP URL", []string{"-mcp", "https://u:hush@127.0.0.1:x/"}, "-mcp: the URL cannot be read", "hush"},
 		{"argument", []string{"start"}, `unexpected argument "start"`, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -77,6 +77,9 @@ Other than the library's safe defaults:
 	for _, p := range cfg.callbackAllow {
 		fmt.Fprintf(w, "  callbacks may reach %s (default: the public internet only)\n", p)
 	}
+	for _, one := range cfg.mcp {
+		fmt.Fprintf(w, "  assistants may use the tools of the MCP server %s\n", one.target)
+	}
 	if cfg.callbackCA != nil {
 		fmt.Fprintln(w, "  callbacks trust the authorities of -callback-ca too (default: the system's)")
 	}

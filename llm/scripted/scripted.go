@@ -20,7 +20,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +66,7 @@ func message(req *llm.Request) string {
 }
 
 func prompt(req *llm.Request) string {
-	for _, m := range slices.Backward(req.Messages) {
+	for _, m := range req.Messages { // the first: a later one asks for a repair
 		if m.Role == webtrigger.RoleUser {
 			return m.Content
 		}
@@ -92,6 +91,16 @@ func (p *player) toolResults() (said []string) {
 		}
 	}
 	return said
+}
+
+// asked is how often somebody has asked for an answer.
+func (p *player) asked() (n int) {
+	for _, m := range p.req.Messages {
+		if m.Role == webtrigger.RoleUser {
+			n++
+		}
+	}
+	return n
 }
 
 // finalText is known from the start, so that it can be streamed on the way.
@@ -123,6 +132,9 @@ func (p *player) finalText() string {
 }
 
 func (p *player) play() (*llm.Response, error) {
+	if p.asked() > 1 { // to repair the answer: the script was played
+		return &llm.Response{Text: p.text, Finish: llm.FinishStop}, nil
+	}
 	pieces := split(p.text, p.script)
 	done := len(p.toolResults()) // tool calls of the script that are answered
 	for _, c := range p.script {

@@ -25,7 +25,9 @@ type played struct {
 	events []webtrigger.Event
 }
 
-func play(t *testing.T, request webtrigger.TriggerRequest) played {
+// play plays what a trigger asks for; with an output type, under a task
+// definition of that type.
+func play(t *testing.T, request webtrigger.TriggerRequest, output ...webtrigger.OutputType) played {
 	t.Helper()
 	agent, err := llm.NewAgent(scripted.New(), &llm.AgentOptions{Tools: demotools.Tools()})
 	require.NoError(t, err)
@@ -33,6 +35,13 @@ func play(t *testing.T, request webtrigger.TriggerRequest) played {
 	svc, err := webtrigger.New(store, agent, &webtrigger.Options{BaseURL: "https://app.example.com"})
 	require.NoError(t, err)
 	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+	for _, typ := range output {
+		task, err := svc.CreateTask(t.Context(), webtrigger.TaskDefinition{
+			AssistantID: "1", Name: "Test", Instructions: "Test.", OutputType: typ, Active: true,
+		})
+		require.NoError(t, err)
+		request.TaskDefinitionID = task.ID
+	}
 	run, err := svc.Trigger(t.Context(), "1", request)
 	require.NoError(t, err)
 	require.NoError(t, svc.Execute(t.Context(), run.ID))
@@ -178,9 +187,29 @@ func TestEmit(t *testing.T) {
 	require.Equal(t, []string{`{"of":3,"step":1}`, `{"of":3,"step":2}`, `{"of":3,"step":3}`, `{"of":2,"step":1}`, `{"of":2,"step":2}`}, steps)
 	require.Equal(t, []string{
 		"run_queued", "run_started", "x_step", "x_step", "x_step", "model_completed", "tool_started", "tool_completed",
-		"x_step", "x_step", "model_completed", "message_completed", "run_completed",
+		"x_step", "x_step", "message_delta", "model_completed", "message_completed", "run_completed",
 	}, types)
-	require.Len(t, play(t, message("/emit 0\n/say x")).events, 5)
+	require.Len(t, play(t, message("/emit 0\n/say x")).events, 6)
+}
+
+// A model that is asked to repair its answer has played its script already.
+func TestRepairPlaysNothingTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		p := play(t, message("/sleep 1s\n/emit 2\n/tool current_time\n/stream 3\n/say no JSON"), webtrigger.OutputJSON)
+		require.Equal(t, webtrigger.RunFailed, p.run.Status)
+		require.Contains(t, p.run.ErrorMessage, "not valid JSON")
+		require.Equal(t, time.Second, time.Since(began))
+		var types []string
+		for _, e := range p.events {
+			types = append(types, string(e.Type))
+		}
+		require.Equal(t, []string{
+			"run_queued", "run_started", "x_step", "x_step", "model_completed", "tool_started", "tool_completed",
+			"model_completed", "x_output_rejected", "model_completed", "run_failed",
+		}, types)
+	})
 }
 
 func TestToolCallIDsAreUnique(t *testing.T) {

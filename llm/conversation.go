@@ -1,0 +1,232 @@
+package llm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+// conversation is one run of an agent.
+type conversation struct {
+	agent   *Agent
+	task    *webtrigger.Task
+	emit    webtrigger.Emit
+	allowed []string
+	request Request
+	result  webtrigger.Result
+
+	text   speech // what the model says
+	output output // what the answer must be
+	acted  bool   // a tool was called
+	ids    map[string]bool
+}
+
+// failure is a reason in a sentence of our own for a run's error_message.
+type failure string
+
+func (f failure) Error() string { return string(f) }
+
+// open prepares what the model sees first.
+func (c *conversation) open(ctx context.Context) (err error) {
+	if err := c.output.compile(c.task.Definition, c.agent.opts.CompileSchema); err != nil {
+		return err
+	}
+	if c.allowed, err = c.agent.allowed(ctx, c.task); err != nil {
+		return err
+	}
+	c.request = Request{Tools: c.agent.specs(c.allowed), Output: c.output.format, Task: c.task}
+	if c.request.Messages, err = c.agent.opening(ctx, c.task); err != nil {
+		return err
+	}
+	c.ids = map[string]bool{}
+	c.text = speech{emit: c.emit, hold: c.output.json()}
+	return nil
+}
+
+// converse asks the model until it is done.
+func (c *conversation) converse(ctx context.Context) error {
+	for steps := 1; ; steps++ {
+		response, err := c.ask(ctx)
+		if err != nil {
+			return err
+		}
+		done := false
+		if len(response.ToolCalls) > 0 {
+			err = c.act(ctx, steps, response)
+		} else {
+			done, err = c.settle(steps, response)
+		}
+		if err != nil || done {
+			return err
+		}
+	}
+}
+
+// ask makes one model call, and shows what the model said.
+func (c *conversation) ask(ctx context.Context) (*Response, error) {
+	began := time.Now()
+	response, err := c.agent.model.Generate(ctx, &c.request, c.stream)
+	took := time.Since(began)
+	if response != nil { // an error may come with what was consumed until then
+		if c.result.Usage == nil {
+			c.result.Usage = new(webtrigger.Usage)
+		}
+		c.result.Usage.Add(response.Usage)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, err
+	case response == nil:
+		return nil, failure("The model gave no answer.")
+	}
+	if err := c.text.end(response); err != nil {
+		return nil, err
+	}
+	if err := c.emit(webtrigger.EventModelCompleted, struct {
+		Model      string           `json:"model"`
+		DurationMS int64            `json:"duration_ms"`
+		Usage      webtrigger.Usage `json:"usage"`
+	}{fitName(response.Model), took.Milliseconds(), response.Usage}); err != nil {
+		return nil, err
+	}
+	return response, c.unfinished(response)
+}
+
+func (c *conversation) stream(chunk Chunk) error {
+	if chunk.Type != "" {
+		return c.emit(chunk.Type, chunk.Payload)
+	}
+	return c.text.add(chunk.Text)
+}
+
+// unfinished fails a run whose model stopped early. What it said until then is
+// shown, and calls that were cut off are not made.
+func (c *conversation) unfinished(response *Response) error {
+	var reason failure
+	switch response.Finish {
+	case FinishLength:
+		reason = "The model's answer was cut off at its length limit."
+	case FinishRefusal:
+		reason = "The model declined to answer."
+	default:
+		return nil
+	}
+	if detail := wire.ValidText(response.Detail); !blank(detail) {
+		reason += failure(" It says: " + wire.Truncate(detail, 1000))
+	}
+	if text := c.text.take(); !blank(text) {
+		if err := c.complete(text); err != nil {
+			return err
+		}
+	}
+	return reason
+}
+
+// act calls the tools that the model wants and tells it what they said.
+func (c *conversation) act(ctx context.Context, steps int, response *Response) error {
+	if response.Text != "" {
+		if err := c.complete(c.text.take()); err != nil {
+			return err
+		}
+	}
+	if err := c.mayAsk(steps); err != nil {
+		return err // nobody would read what the tools say
+	}
+	calls, renamed, err := c.identified(response.ToolCalls)
+	if err != nil {
+		return err
+	}
+	m := Message{Role: webtrigger.RoleAssistant, Content: wire.ValidText(response.Text), ToolCalls: calls, Native: response.Native}
+	if renamed { // what the model would see again names other calls
+		m.Native = nil
+	}
+	c.remember(m)
+	said, err := c.callTools(ctx, calls)
+	if err != nil {
+		return err
+	}
+	for i, text := range said {
+		c.remember(Message{Role: webtrigger.RoleTool, Content: text, ToolCallID: calls[i].ID})
+	}
+	c.acted = true
+	return nil
+}
+
+// settle takes what the model said as the answer.
+func (c *conversation) settle(steps int, response *Response) (done bool, err error) {
+	text := c.text.take()
+	if c.output.json() {
+		return c.settleJSON(steps, text, response.Native)
+	}
+	if blank(text) && !c.acted {
+		return false, failure("The model gave an empty answer.")
+	}
+	c.result.Text = text
+	if text == "" { // the tools have done what there was to do
+		return true, nil
+	}
+	return true, c.complete(text)
+}
+
+// settleJSON takes the answer when it is what the task asks for, or asks the
+// model once to repair it.
+func (c *conversation) settleJSON(steps int, said string, native json.RawMessage) (done bool, err error) {
+	answer, value, fault := c.output.read(said)
+	if fault == nil {
+		c.result.Text, c.result.Value = answer, value
+		if err := c.text.show(answer); err != nil {
+			return false, err
+		}
+		return true, c.complete(answer)
+	}
+	if c.output.repaired {
+		return false, fault
+	}
+	c.output.repaired = true
+	if c.mayAsk(steps) != nil {
+		return false, fault // what is wrong says more than that the budget is used up
+	}
+	if err := c.emit(eventOutputRejected, rejected{Error: fit(fault.Error())}); err != nil {
+		return false, err
+	}
+	if !blank(said) { // vendors refuse empty messages
+		c.remember(Message{Role: webtrigger.RoleAssistant, Content: said, Native: native})
+	}
+	c.request.Messages = append(c.request.Messages, Message{Role: webtrigger.RoleUser, Content: repairDemand(fault)})
+	return false, nil
+}
+
+// complete says that a text is whole.
+func (c *conversation) complete(text string) error {
+	return c.emit(webtrigger.EventMessageCompleted, shown{Text: fitMessage(text)})
+}
+
+// mayAsk holds the run to its budgets before the next model call.
+func (c *conversation) mayAsk(steps int) error {
+	opts := c.agent.opts
+	most := opts.MaxSteps
+	if c.output.repaired {
+		most++
+	}
+	if steps >= most {
+		return failure(fmt.Sprintf("The assistant needed more than %d steps.", opts.MaxSteps))
+	}
+	if u := c.result.Usage; opts.MaxTokens > 0 && u.InputTokens+u.OutputTokens >= opts.MaxTokens {
+		return failure(fmt.Sprintf("The assistant needed more than %d tokens.", opts.MaxTokens))
+	}
+	return nil
+}
+
+// remember adds to what the model sees next and to the run's transcript.
+func (c *conversation) remember(m Message) {
+	c.request.Messages = append(c.request.Messages, m)
+	if m.Content != "" {
+		c.result.Messages = append(c.result.Messages, webtrigger.NewMessage{Role: m.Role, Content: m.Content})
+	}
+}

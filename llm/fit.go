@@ -1,0 +1,56 @@
+package llm
+
+import (
+	"encoding/json"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
+)
+
+// maxShown bounds one text in an event, in bytes: JSON writes a byte as six at
+// the most, and an event has room for two such texts.
+const maxShown = webtrigger.MaxEventPayload / 16
+
+// fit makes a text short enough for an event.
+func fit(s string) string {
+	s = wire.ValidText(s)
+	if len(s) <= maxShown {
+		return s
+	}
+	return wire.Truncate(s, maxShown) + "…"
+}
+
+// fitMessage makes a text that is alone in its event short enough: it stays
+// whole as long as its JSON fits.
+func fitMessage(s string) string {
+	const most, surely = webtrigger.MaxEventPayload - 64, webtrigger.MaxEventPayload / 8
+	if s = wire.ValidText(s); len(s) <= surely {
+		return s
+	}
+	if raw, err := wire.Marshal(s); err == nil && len(raw) <= most {
+		return s
+	}
+	return wire.Truncate(s, surely) + "…"
+}
+
+// fitName does the same to a name, which a model may make up at any length.
+func fitName(s string) string {
+	const most = 256
+	if s = wire.ValidText(s); len(s) <= most {
+		return s
+	}
+	return wire.Truncate(s, most) + "…"
+}
+
+// showable is arguments as they go into an event: as they are, or as a string
+// where they are no JSON or too long.
+func showable(arguments json.RawMessage) json.RawMessage {
+	if json.Valid(arguments) && len(arguments) <= maxShown {
+		return arguments
+	}
+	quoted, err := json.Marshal(fit(string(arguments)))
+	if err != nil { // a string always marshals
+		return json.RawMessage(`null`)
+	}
+	return quoted
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package mcp
+
+import "os/exec"
+
+// alone is for systems whose terminals signal process groups.
+func alone(*exec.Cmd) {}
