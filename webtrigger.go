@@ -157,8 +157,16 @@ type Options struct {
 	// one (llm.CompileSchema).
 	CompileSchema func(schema json.RawMessage) (check func(result json.RawMessage) error, err error)
 
+	// DeltaInterval is how long the text of message_delta events may wait to be
+	// put together with what follows it, into one event. The first piece after a
+	// pause does not wait. 0: 50 ms. Negative: each piece is an event of its own.
+	DeltaInterval time.Duration
+
 	// Callback says how callbacks are sent.
 	Callback CallbackOptions
+
+	// Streams bounds what event streams take.
+	Streams StreamOptions
 }
 
 // CallbackOptions says where callbacks may go besides the public internet and
@@ -222,7 +230,7 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 		guard: guard, connect: guardedConnector{guard}, owed: make(chan struct{}, 1),
 	}
 	s.worker.init(o.Workers)
-	s.streams.init(store, s.log)
+	s.streams.init(store, s.log, o.Streams)
 	return s, nil
 }
 
@@ -261,6 +269,12 @@ func (o *Options) complete(runner Runner) error {
 	}
 	if o.Lease < minLease {
 		return fmt.Errorf("Lease must be at least %v", minLease)
+	}
+	if o.DeltaInterval == 0 {
+		o.DeltaInterval = 50 * time.Millisecond
+	}
+	if err := o.Streams.complete(); err != nil {
+		return err
 	}
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = 20 * time.Second

@@ -18,6 +18,7 @@ func TestFrames(t *testing.T) {
 		{"appends", string(sse.AppendEvent([]byte("x"), 9223372036854775807, []byte(`y`))), "xid: 9223372036854775807\ndata: y\n\n"},
 		{"all three line breaks", string(sse.AppendEvent(nil, 1, []byte("a\nb\rc\r\nd\n\re"))), "id: 1\ndata: a\ndata: b\ndata: c\ndata: d\ndata: \ndata: e\n\n"},
 		{"no data", string(sse.AppendEvent(nil, 1, nil)), "id: 1\ndata: \n\n"},
+		{"named", string(sse.AppendNamed(nil, "gap", []byte("a\nb"))), "event: gap\ndata: a\ndata: b\n\n"},
 		{"comment", string(sse.AppendComment(nil, "heartbeat")), ": heartbeat\n\n"},
 		{"comment cannot break out", string(sse.AppendComment(nil, "a\ndata: b")), ": a\n: data: b\n\n"},
 		{"retry", string(sse.AppendRetry(nil, 3*time.Second)), "retry: 3000\n\n"},
