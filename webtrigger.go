@@ -87,6 +87,9 @@ type Task struct {
 // Emit records one event of the run. The payload is anything that marshals to a
 // JSON object; text that is not valid Unicode is made so. The event is stored
 // soon after, in order and always before the run ends; readers see it then.
+// message_delta events that follow one another may become one, with their texts
+// put together (see [Options.DeltaInterval]), unless their payloads hold more
+// than a text.
 //
 // It returns an error, and records nothing, when the type is one that only the
 // library writes or is unknown, when the payload is not an object or larger
