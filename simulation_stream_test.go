@@ -44,6 +44,7 @@ func TestSimulationStreams(t *testing.T) {
 							Configure: func(svc *webtrigger.Service) { svc.SetStreamWindow(4+seed%29, 1<<20, 1+seed%11) },
 						})
 					}
+					time.Sleep(time.Minute) // polls that are held up end
 				})
 			}
 		})
