@@ -22,3 +22,10 @@ func (s *Service) Tails() int {
 	defer s.streams.mu.Unlock()
 	return len(s.streams.tails)
 }
+
+// Streaming returns how many streams are open.
+func (s *Service) Streaming() int {
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	return len(s.streams.open)
+}

@@ -73,7 +73,7 @@ const (
 	// A tail's read is soon over and shared, a subscriber's own page stays with a
 	// reader that stalls.
 	tailEvents, tailBytes = 256, 256 << 10
-	ownEvents, ownBytes   = 64, 16 << 10
+	ownEvents, ownBytes   = 48, 12 << 10
 
 	// Watch cannot tell when it has begun to listen, so the first polls come
 	// sooner; each waits twice as long as the one before, up to pollInterval.
