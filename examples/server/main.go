@@ -92,6 +92,7 @@ func routes(svc *webtrigger.Service, cfg *config) (http.Handler, error) {
 	mux.HandleFunc("GET /admin/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "The console is not there yet. Its JSON API is: try /admin/api/runs.")
 	})
+	mux.Handle("GET /watch/", watch())
 	door.mount(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		if err := svc.Ping(r.Context()); err != nil {

@@ -82,6 +82,18 @@ func TestStream(t *testing.T) {
 	require.Equal(t, events[4:], readEvents(t, middle.Body))
 }
 
+func TestWatchPage(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	page := s.do(http.MethodGet, "/watch/?conversation=1", "")
+	require.Equal(t, http.StatusOK, page.Status)
+	require.Contains(t, page.Body, "watch.js")
+	require.Contains(t, page.Header.Get("Content-Security-Policy"), "default-src 'none'")
+	script := s.do(http.MethodGet, "/watch/watch.js", "")
+	require.Equal(t, http.StatusOK, script.Status)
+	require.Contains(t, script.Body, "new EventSource")
+}
+
 func TestStreamedTextIsTheResult(t *testing.T) {
 	t.Parallel()
 	s := start(t)
