@@ -6,7 +6,8 @@ import "net/http"
 // something: the same function serves the event stream and the admin handler.
 // It answers nil, or [ErrUnauthenticated] when nobody is signed in (shown as
 // 401), or any other error (shown as the 404 of an absent thing). It writes
-// nothing to the client. During a long stream it is asked again.
+// nothing to the client. During a long stream it is asked again; there an error
+// that wraps [ErrUnavailable] says that it cannot tell now, and the stream waits.
 type Authorizer func(r *http.Request, access Access) error
 
 // Access is what an Authorizer judges.

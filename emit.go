@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -17,6 +18,7 @@ import (
 
 // emitter gathers the events of one execution and stores them in batches
 // without a timer: a batch is what came while the one before was being stored.
+// Only text that streams may wait for more of it, see delta.go.
 type emitter struct {
 	ctx   context.Context
 	store func(EventBatch) error
@@ -28,6 +30,7 @@ type emitter struct {
 	failed  error // what store said; nothing is stored after it
 	closed  bool
 	storing chan struct{} // closed when the batch under way is stored; nil: none
+	delta   delta
 }
 
 // What may wait to be stored before Emit blocks.
@@ -38,8 +41,9 @@ const (
 
 var errEmitClosed = errors.New("webtrigger: emit after the run ended")
 
-func newEmitter(ctx context.Context, store func(EventBatch) error) *emitter {
-	return &emitter{ctx: ctx, store: store}
+// newEmitter returns an emitter that lets text wait for at most the interval.
+func newEmitter(ctx context.Context, interval time.Duration, store func(EventBatch) error) *emitter {
+	return &emitter{ctx: ctx, store: store, delta: delta{interval: interval}}
 }
 
 // emit is the Runner's Emit.
@@ -70,26 +74,62 @@ func (e *emitter) emit(typ EventType, payload any) error {
 		}
 		e.mu.Lock()
 	}
-	e.pending = append(e.pending, event)
-	e.size += len(event.Payload)
-	if e.storing == nil {
-		e.storing = make(chan struct{})
-		go e.flush()
-	}
+	e.add(event)
+	e.start()
 	return nil
 }
 
-// flush stores batch after batch until nothing is pending.
+// add puts an event behind those that are pending, or its text to the last one;
+// mu is held.
+func (e *emitter) add(event NewEvent) {
+	e.size += len(event.Payload)
+	if last := len(e.pending) - 1; e.delta.open && e.delta.grow(&e.pending[last], event) {
+		return
+	}
+	e.delta.open = e.delta.interval > 0 && isDelta(event)
+	e.pending = append(e.pending, event)
+}
+
+// start stores what may be stored now, unless that is under way; mu is held.
+func (e *emitter) start() {
+	if e.storing == nil && e.ready() > 0 {
+		e.storing = make(chan struct{})
+		go e.flush()
+	}
+}
+
+// ready is how many of the pending events may be stored now: all but a text
+// that waits for more. It sees to it that that is looked at again; mu is held.
+func (e *emitter) ready() int {
+	if e.closed || e.failed != nil || len(e.pending) == 0 {
+		return 0
+	}
+	last := len(e.pending) - 1
+	if !e.delta.open || !e.delta.waits(e.wake) {
+		return len(e.pending)
+	}
+	return last
+}
+
+// wake is called when a text has waited long enough.
+func (e *emitter) wake() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.start()
+}
+
+// flush stores batch after batch until nothing is ready.
 func (e *emitter) flush() {
 	for {
 		e.mu.Lock()
-		if e.closed || e.failed != nil || len(e.pending) == 0 {
+		n := e.ready()
+		if n == 0 {
 			close(e.storing)
 			e.storing = nil
 			e.mu.Unlock()
 			return
 		}
-		batch := e.take()
+		batch := e.take(n)
 		e.mu.Unlock()
 
 		err := e.store(batch)
@@ -102,14 +142,20 @@ func (e *emitter) flush() {
 	}
 }
 
-// take makes a batch of what is pending; mu is held.
-func (e *emitter) take() EventBatch {
-	if len(e.pending) == 0 {
+// take makes a batch of the first n pending events; mu is held.
+func (e *emitter) take(n int) EventBatch {
+	if n == 0 {
 		return EventBatch{}
 	}
 	e.number++
-	batch := EventBatch{Number: e.number, Events: e.pending}
-	e.pending, e.size = nil, 0
+	batch := EventBatch{Number: e.number, Events: e.pending[:n:n]}
+	if n == len(e.pending) {
+		e.pending, e.size = nil, 0
+		e.delta.taken(batch.Events[n-1])
+		return batch
+	}
+	open := e.pending[n]
+	e.pending, e.size = []NewEvent{open}, len(open.Payload)
 	return batch
 }
 
@@ -119,13 +165,14 @@ func (e *emitter) close() EventBatch {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
+	e.delta.stop()
 	for e.storing != nil {
 		storing := e.storing
 		e.mu.Unlock()
 		<-storing
 		e.mu.Lock()
 	}
-	return e.take()
+	return e.take(len(e.pending))
 }
 
 // newEvent holds what a Runner emits to the rules of events.

@@ -60,7 +60,7 @@ func (s *Service) newExecution(claimed ClaimedRun, claimedAt time.Time) *executi
 	// The lease is counted from before it was asked for: the store's own count
 	// starts later.
 	x.expiry = time.AfterFunc(s.opts.Lease-time.Since(claimedAt), x.lose)
-	x.out = newEmitter(x.ctx, x.append)
+	x.out = newEmitter(x.ctx, s.opts.DeltaInterval, x.append)
 	return x
 }
 

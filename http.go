@@ -15,6 +15,7 @@ import (
 //
 //	POST …/assistants/{assistant_id}/web-trigger
 //	GET  …/web-triggers/{trigger_id}/status
+//	GET  …/web-triggers/{trigger_id}/events
 //
 // It reads the end of the path itself, so that it works under any router, below
 // any prefix and behind [http.StripPrefix]. What is wrong with a request is
@@ -28,6 +29,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = s.serveTrigger(w, r, id)
 	case collection == "web-triggers" && leaf == "status":
 		err = s.serveStatus(w, r, id)
+	case collection == "web-triggers" && leaf == "events":
+		err = s.serveKeyEvents(w, r, id)
 	default:
 		err = wire.NotFound()
 	}

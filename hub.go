@@ -5,44 +5,91 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/webtrigger-go/webtrigger/internal/sse"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// hub holds the tails of a process.
+// hub holds the tails and the open streams of a process.
 type hub struct {
 	store        Store
 	log          *slog.Logger
-	windowFrames int
-	windowBytes  int
-	pageSize     int
-	closing      chan struct{} // closed by close
+	opts         StreamOptions
+	windowFrames int           // how many frames a tail keeps
+	windowBytes  int           // and of how many bytes
+	tailPage     EventQuery    // Limit and MaxBytes of a tail's reads
+	ownPage      EventQuery    // and of a subscriber's own
 	now          chan struct{} // always closed: look again at once
 
-	mu     sync.Mutex // guards what follows, and the readers of tails; taken before a tail's
-	closed bool
-	tails  map[int64]*tail
-	life   context.Context // ends with the last subscriber
-	stop   context.CancelFunc
+	held    atomic.Int64 // bytes of frames in all tails, at most opts.MemoryBytes
+	holders atomic.Int64 // tails that keep any
+
+	mu      sync.Mutex // guards what follows, and the readers of tails; taken before a tail's
+	closed  bool
+	tails   map[int64]*tail
+	open    map[*pump]struct{}
+	perKey  map[int64]int   // streams by API key
+	life    context.Context // ends with the last subscriber
+	endLife context.CancelFunc
 }
 
-func (h *hub) init(store Store, log *slog.Logger) {
-	h.store, h.log = store, log
-	h.windowFrames, h.windowBytes, h.pageSize = windowFrames, windowBytes, eventPage
-	h.closing, h.now = make(chan struct{}), make(chan struct{})
+func (h *hub) init(store Store, log *slog.Logger, opts StreamOptions) {
+	h.store, h.log, h.opts = store, log, opts
+	h.windowFrames, h.windowBytes = windowFrames, windowBytes
+	h.tailPage = EventQuery{Limit: tailEvents, MaxBytes: tailBytes}
+	h.ownPage = EventQuery{Limit: ownEvents, MaxBytes: ownBytes}
+	h.now = make(chan struct{})
 	close(h.now)
 	h.tails = make(map[int64]*tail)
+	h.open = make(map[*pump]struct{})
+	h.perKey = make(map[int64]int)
 }
 
 // close ends all streams, now and from now on.
 func (h *hub) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.closed = true
+	for p := range h.open {
+		p.hurry()
+	}
+}
+
+// begin registers a stream that close is to end. It reports false when it is
+// too late for that.
+func (h *hub) begin(p *pump) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if !h.closed {
-		h.closed = true
-		close(h.closing)
+		h.open[p] = struct{}{}
+	}
+	return !h.closed
+}
+
+func (h *hub) end(p *pump) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.open, p)
+}
+
+// take counts one more stream of an API key, which giveBack ends. It reports
+// false when the key has as many as it may.
+func (h *hub) take(keyID int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.opts.PerKey > 0 && h.perKey[keyID] >= h.opts.PerKey {
+		return false
+	}
+	h.perKey[keyID]++
+	return true
+}
+
+func (h *hub) giveBack(keyID int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.perKey[keyID]--; h.perKey[keyID] == 0 {
+		delete(h.perKey, keyID)
 	}
 }
 
@@ -51,11 +98,10 @@ func (h *hub) join(conversationID int64) (*tail, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return nil, &wire.Problem{Status: http.StatusServiceUnavailable, Code: "shutting_down",
-			Detail: "This server is shutting down. Try again later.", RetryAfter: time.Second}
+		return nil, shuttingDown()
 	}
 	if len(h.tails) == 0 {
-		h.life, h.stop = context.WithCancel(context.Background())
+		h.life, h.endLife = context.WithCancel(context.Background())
 		go h.watch(h.life)
 		go h.pollLoop(h.life)
 	}
@@ -68,6 +114,11 @@ func (h *hub) join(conversationID int64) (*tail, error) {
 	return t, nil
 }
 
+func shuttingDown() error {
+	return &wire.Problem{Status: http.StatusServiceUnavailable, Code: "shutting_down",
+		Detail: "This server is shutting down. Try again later.", RetryAfter: time.Second}
+}
+
 func (h *hub) leave(t *tail) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -75,9 +126,21 @@ func (h *hub) leave(t *tail) {
 		return
 	}
 	delete(h.tails, t.conversationID)
+	t.abandon()
 	if len(h.tails) == 0 {
-		h.stop()
+		h.endLife()
 	}
+}
+
+// share is how many bytes of frames a tail may keep beside the others that keep
+// some.
+func (h *hub) share() int {
+	return min(h.windowBytes, h.opts.MemoryBytes/max(int(h.holders.Load()), 1))
+}
+
+// full reports whether tails keep more than they may together, less bytes.
+func (h *hub) full(less int) bool {
+	return h.held.Load()-int64(less) > int64(h.opts.MemoryBytes)
 }
 
 // watch hands the store's hints on until life ends.
@@ -125,7 +188,8 @@ func (h *hub) pollLoop(life context.Context) {
 	}
 }
 
-// poll compares the ends of all watched logs with the heads of their tails.
+// poll compares the ends of all watched logs with the heads of their tails, and
+// lets tails that rest give up what they keep.
 func (h *hub) poll(life context.Context) {
 	h.mu.Lock()
 	ids := make([]int64, 0, len(h.tails))
@@ -141,7 +205,8 @@ func (h *hub) poll(life context.Context) {
 		h.log.Warn("poll events for streams", "error", err)
 	}
 	for _, t := range tails {
-		t.reaches(last[t.conversationID])
+		end, exists := last[t.conversationID]
+		t.polled(end, err == nil && !exists)
 	}
 }
 
@@ -150,37 +215,4 @@ func (h *hub) events(ctx context.Context, query EventQuery) (EventPage, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
 	return h.store.Events(ctx, query)
-}
-
-// frame encodes an event.
-func (h *hub) frame(e *Event) frame {
-	type shape struct {
-		Type           EventType `json:"event_type"`
-		Sequence       int64     `json:"sequence"`
-		ID             int64     `json:"id"`
-		RunID          int64     `json:"run_id"`
-		RunKey         string    `json:"run_key"`
-		ConversationID int64     `json:"conversation_id"`
-		Payload        any       `json:"payload"`
-		CreatedAt      string    `json:"created_at"`
-	}
-	v := shape{e.Type, e.Sequence, e.ID, e.RunID, e.RunKey, e.ConversationID, e.Payload, wire.FormatTime(e.CreatedAt)}
-	data, err := wire.Marshal(v)
-	if err != nil { // the store broke its word; the reader's cursor must not hang on it
-		h.log.Error("event payload is not JSON", "run_id", e.RunID, "event_id", e.ID, "error", err)
-		v.Payload = nil
-		data, _ = wire.Marshal(v)
-	}
-	return frame{
-		id: e.ID, runID: e.RunID, sequence: e.Sequence, terminal: e.Type.Terminal(),
-		data: sse.AppendEvent(make([]byte, 0, len(data)+32), e.ID, data),
-	}
-}
-
-func (h *hub) encode(events []Event) []frame {
-	frames := make([]frame, len(events))
-	for i := range events {
-		frames[i] = h.frame(&events[i])
-	}
-	return frames
 }

@@ -7,18 +7,11 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/webtrigger-go/webtrigger/internal/sse"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
-)
-
-const (
-	streamRetry        = 3 * time.Second  // what EventSource waits before it reconnects
-	streamHeartbeat    = 10 * time.Second // promised: at least every 15 s
-	streamWriteTimeout = 10 * time.Second // for each burst of about burstBytes
 )
 
 // EventsHandler serves the live event stream of conversations:
@@ -32,10 +25,11 @@ const (
 //
 // authorize is the host's word on who may watch (see [Authorizer]); it is asked
 // with ActionReadEvents before anything else is said, with an empty AssistantID
-// when there is no such conversation, and again every ten seconds: a refusal
-// ends the stream. It should answer quickly. An API key opens nothing here.
-// EventsHandler panics when authorize is nil: there is no way to mount the
-// stream without one.
+// when there is no such conversation, and again while the stream lasts: a
+// refusal ends it within 15 s. It should answer quickly. An API key opens nothing
+// here; for those there is …/web-triggers/{trigger_id}/events of
+// [Service.ServeHTTP]. EventsHandler panics when authorize is nil: there is no
+// way to mount the stream without one.
 //
 // The writer must be able to flush and to set write deadlines, itself or through
 // Unwrap (see [http.ResponseController]); the timeouts of [http.Server] do not
@@ -53,8 +47,9 @@ func (s *Service) EventsHandler(authorize Authorizer) http.Handler {
 }
 
 // CloseStreams ends every open event stream between two events and refuses new
-// ones with 503, so that readers reconnect to another process. Streams do not
-// end by themselves when an http.Server shuts down, and Shutdown waits for them:
+// ones with 503, so that readers reconnect to another process. A reader that is
+// just stalled gets two seconds more. Streams do not end by themselves when an
+// http.Server shuts down, and Shutdown waits for them:
 //
 //	server.RegisterOnShutdown(svc.CloseStreams)
 func (s *Service) CloseStreams() { s.streams.close() }
@@ -92,6 +87,8 @@ func (s *Service) admit(r *http.Request, authorize Authorizer) (query EventQuery
 			return nil
 		case errors.Is(err, ErrUnauthenticated):
 			return ErrUnauthenticated
+		case errors.Is(err, ErrUnavailable):
+			return err
 		default:
 			return wire.NotFound()
 		}
@@ -106,11 +103,19 @@ func (s *Service) admit(r *http.Request, authorize Authorizer) (query EventQuery
 	if absent {
 		return query, nil, wire.NotFound()
 	}
-	query.ConversationID = id
-	if run != nil {
-		query.RunID, err = s.streamRun(ctx, *run)
-	}
+	query, err = s.streamOf(ctx, query, id, run)
 	return query, allowed, err
+}
+
+// streamOf completes a query with what it is about.
+func (s *Service) streamOf(ctx context.Context, query EventQuery, conversationID int64, run *string) (EventQuery, error) {
+	query.ConversationID = conversationID
+	if run == nil {
+		return query, nil
+	}
+	var err error
+	query.RunID, err = s.streamRun(ctx, *run)
+	return query, err
 }
 
 // eventsPath reads the conversation's id from the end of a path.
@@ -184,7 +189,7 @@ func (s *Service) streamRun(ctx context.Context, name string) (int64, error) {
 }
 
 // stream answers with the events that pass the query. Its errors come before
-// the first byte. allowed is asked again at every heartbeat.
+// the first byte. allowed is asked again while it lasts.
 func (s *Service) stream(w http.ResponseWriter, r *http.Request, query EventQuery, allowed func() error) error {
 	tail, err := s.streams.join(query.ConversationID)
 	if err != nil {
@@ -201,57 +206,25 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request, query EventQuer
 		w.WriteHeader(http.StatusNoContent) // EventSource gives up at that
 		return nil
 	}
-	out := streamWriter{w, http.NewResponseController(w)}
 	if !canFlush(w) {
 		return errors.New("stream events: the ResponseWriter cannot flush")
 	}
-	if err := out.deadline(); err != nil {
+	p := &pump{s: s, r: r, w: w, sub: sub, allowed: allowed, controller: http.NewResponseController(w), timeout: s.opts.Streams.WriteTimeout}
+	if err := p.setDeadline(true); err != nil {
 		return fmt.Errorf("stream events: the ResponseWriter cannot set write deadlines: %w", err)
+	}
+	p.ctx, p.cancel = context.WithCancel(r.Context())
+	defer p.close()
+	if !s.streams.begin(p) {
+		return shuttingDown()
 	}
 	h := w.Header()
 	h.Set("Content-Type", sse.ContentType)
 	h.Set("Cache-Control", "no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	if r.Method == http.MethodHead {
-		return nil
+	if r.Method != http.MethodHead {
+		p.run(next)
 	}
-	s.pump(r, out, sub, next, allowed)
 	return nil
-}
-
-// pump sends bursts and heartbeats until the stream ends for whatever reason.
-func (s *Service) pump(r *http.Request, out streamWriter, sub *subscriber, next burst, allowed func() error) {
-	// The end of the answer is written after the handler; a reader who has
-	// stalled is not to hold it up either.
-	defer func() { _ = out.deadline() }()
-
-	next.frames = append([][]byte{sse.AppendRetry(nil, streamRetry)}, next.frames...)
-	beat := time.NewTicker(streamHeartbeat)
-	defer beat.Stop()
-	for {
-		if err := out.send(next.frames...); err != nil || next.last {
-			return
-		}
-		next.frames = nil
-		select {
-		case <-r.Context().Done():
-			return
-		case <-s.streams.closing:
-			return
-		case <-beat.C:
-			if allowed() != nil || out.send(sse.AppendComment(nil, "heartbeat")) != nil {
-				return
-			}
-		case <-next.wake:
-		}
-		var err error
-		if next, err = sub.next(r.Context()); err != nil {
-			if r.Context().Err() == nil {
-				s.log.WarnContext(r.Context(), "read events for a stream",
-					"conversation_id", sub.query.ConversationID, "error", err)
-			}
-			return
-		}
-	}
 }

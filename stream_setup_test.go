@@ -120,6 +120,7 @@ type site struct {
 
 type siteConfig struct {
 	store     webtrigger.Store // nil: a memstore
+	streams   webtrigger.StreamOptions
 	authorize webtrigger.Authorizer
 	wrap      func(http.Handler) http.Handler
 	http2     bool
@@ -137,12 +138,19 @@ func newSite(t *testing.T, c siteConfig) *site {
 	if c.authorize == nil {
 		c.authorize = everyone
 	}
-	svc, err := webtrigger.New(c.store, nil, &webtrigger.Options{Workers: -1})
+	svc, err := webtrigger.New(c.store, nil, &webtrigger.Options{Workers: -1, Streams: c.streams})
 	require.NoError(t, err)
 	if c.window[0] > 0 {
 		svc.SetStreamWindow(c.window[0], c.window[1], c.window[2])
 	}
-	handler := svc.EventsHandler(c.authorize)
+	events := svc.EventsHandler(c.authorize)
+	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/v1/web-triggers/") {
+			svc.ServeHTTP(w, r)
+			return
+		}
+		events.ServeHTTP(w, r)
+	})
 	if c.wrap != nil {
 		handler = c.wrap(handler)
 	}
@@ -174,9 +182,21 @@ func (s *site) open(path string, header ...string) *reader {
 	return r
 }
 
+// do is open with another method.
+func (s *site) do(method, path string, header ...string) *reader {
+	s.t.Helper()
+	r, err := s.request(method, path, header...)
+	require.NoError(s.t, err)
+	return r
+}
+
 func (s *site) tryOpen(path string, header ...string) (*reader, error) {
+	return s.request("GET", path, header...)
+}
+
+func (s *site) request(method, path string, header ...string) (*reader, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://app.example.com"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://app.example.com"+path, nil)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -254,6 +274,9 @@ func (r *reader) frame() (id int64, data string, err error) {
 			return 0, "", errHeartbeat
 		case len(lines) == 1 && lines[0] == "retry: 3000":
 			r.retries++
+		case len(lines) == 2 && lines[0] == "event: gap" && strings.HasPrefix(lines[1], "data: "):
+			gap := &gapError{}
+			return 0, "", errors.Join(json.Unmarshal([]byte(lines[1][len("data: "):]), gap), gap)
 		case len(lines) == 2 && strings.HasPrefix(lines[0], "id: ") && strings.HasPrefix(lines[1], "data: "):
 			id, err := strconv.ParseInt(lines[0][len("id: "):], 10, 64)
 			return id, lines[1][len("data: "):], err
@@ -265,6 +288,24 @@ func (r *reader) frame() (id int64, data string, err error) {
 }
 
 var errHeartbeat = errors.New("heartbeat")
+
+// gapError is a gap frame.
+type gapError struct {
+	ConversationID int64 `json:"conversation_id"`
+	FromID         int64 `json:"from_id"`
+	ToID           int64 `json:"to_id"`
+}
+
+func (g *gapError) Error() string { return fmt.Sprintf("gap from %d to %d", g.FromID, g.ToID) }
+
+// gap reads a gap frame, over heartbeats.
+func (r *reader) gap(t *testing.T) (from, to int64) {
+	t.Helper()
+	_, err := r.event()
+	var gap *gapError
+	require.ErrorAs(t, err, &gap)
+	return gap.FromID, gap.ToID
+}
 
 // event returns the next event, over some heartbeats.
 func (r *reader) event() (e shown, err error) {

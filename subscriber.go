@@ -3,11 +3,12 @@ package webtrigger
 import (
 	"context"
 	"net/http"
-	"time"
+
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // burstBytes is about how much is written under one deadline.
-const burstBytes = 64 << 10
+const burstBytes = 32 << 10
 
 // subscriber is one reader of a tail; see tail.go for the protocol.
 type subscriber struct {
@@ -15,6 +16,8 @@ type subscriber struct {
 	query EventQuery // the cursors
 	pos   int64      // the last event dealt with, sent or not
 	page  view       // what is left of a page of its own; inside is false without one
+	told  int64      // the highest id of a purged event that it was told of
+	gap   []byte     // the frame that comes before the rest of the page; nil: none
 }
 
 // burst is what a subscriber sends next, if anything.
@@ -25,19 +28,27 @@ type burst struct {
 }
 
 // first is next by a read of the subscriber's own, so that the store says
-// whether the conversation and the run exist.
+// whether the conversation and the run exist, and whether all is there still.
 func (sub *subscriber) first(ctx context.Context) (burst, error) {
 	if err := sub.readPage(ctx, sub.tail.look(0).hints); err != nil {
 		return burst{}, err
 	}
+	if sub.gap != nil {
+		return burst{}, &wire.Problem{Status: http.StatusGone, Code: "events_purged", PurgedTo: sub.told,
+			Detail: "Events that this request asks for have been purged. Go on behind them by after_event_id."}
+	}
 	return sub.next(ctx)
 }
 
-// next returns what comes after the position, and moves it.
+// next returns what comes after the position, and moves it. After an error it
+// may be called again.
 func (sub *subscriber) next(ctx context.Context) (burst, error) {
 	if !sub.page.inside {
 		v := sub.tail.look(sub.pos)
-		if v.inside {
+		switch {
+		case v.gone:
+			return burst{}, ErrNotFound
+		case v.inside:
 			return sub.take(&v), nil
 		}
 		if err := sub.readPage(ctx, v.hints); err != nil {
@@ -56,10 +67,14 @@ func (sub *subscriber) readPage(ctx context.Context, hints int) error {
 	hub := sub.tail.hub
 	query := sub.query
 	query.AfterID = max(query.AfterID, sub.pos)
-	query.Limit, query.MaxBytes = hub.pageSize, hub.windowBytes
+	query.Limit, query.MaxBytes = hub.ownPage.Limit, hub.ownPage.MaxBytes
 	page, err := hub.events(ctx, query)
 	if err != nil {
 		return err
+	}
+	if page.PurgedTo > sub.told {
+		sub.gap = gapFrame(query.ConversationID, max(query.AfterID, sub.told)+1, page.PurgedTo)
+		sub.told = page.PurgedTo
 	}
 	sub.page = view{inside: true, frames: hub.encode(page.Events), wake: hub.now}
 	if page.More {
@@ -76,6 +91,9 @@ func (sub *subscriber) readPage(ctx context.Context, hints int) error {
 // take moves the position through v, about a burst far.
 func (sub *subscriber) take(v *view) burst {
 	b := burst{wake: v.wake}
+	if sub.gap != nil {
+		b.frames, sub.gap = [][]byte{sub.gap}, nil
+	}
 	size := 0
 	for len(v.frames) > 0 && size < burstBytes {
 		f := v.frames[0]
@@ -104,50 +122,4 @@ func (sub *subscriber) take(v *view) burst {
 func (sub *subscriber) passes(f *frame) bool {
 	q := &sub.query
 	return (q.RunID == 0 || f.runID == q.RunID) && f.id > q.AfterID && f.sequence > q.AfterSequence
-}
-
-// streamWriter writes bursts, each under its own deadline, so that a reader who
-// stalls is cut off and http.Server.WriteTimeout cuts off nobody.
-type streamWriter struct {
-	w          http.ResponseWriter
-	controller *http.ResponseController
-}
-
-// canFlush reports whether w, or a writer that it wraps, can flush. Asking the
-// controller would commit the answer.
-func canFlush(w http.ResponseWriter) bool {
-	for {
-		switch v := w.(type) {
-		case interface{ FlushError() error }, http.Flusher:
-			return true
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = v.Unwrap()
-		default:
-			return false
-		}
-	}
-}
-
-// deadline gives the next writes streamWriteTimeout.
-func (s streamWriter) deadline() error {
-	return s.controller.SetWriteDeadline(time.Now().Add(streamWriteTimeout))
-}
-
-// send writes and flushes whole frames.
-func (s streamWriter) send(frames ...[]byte) error {
-	if len(frames) == 0 {
-		return nil
-	}
-	if err := s.deadline(); err != nil {
-		return err
-	}
-	for _, f := range frames {
-		if _, err := s.w.Write(f); err != nil {
-			return err
-		}
-	}
-	if err := s.controller.Flush(); err != nil {
-		return err
-	}
-	return s.controller.SetWriteDeadline(time.Time{}) // HTTP/2 would reset an idle stream
 }

@@ -3,6 +3,7 @@ package webtrigger
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -29,8 +30,13 @@ import (
 // A tail is what one process knows of the end of one log, while somebody
 // watches it: the frames of the last events, all of those with base < id ≤ head.
 // A subscriber inside the window takes frames from it, one behind reads the
-// store by itself. So a slow reader costs a few reads of its own and holds
-// nobody, and the memory of a tail is bounded whatever its readers do.
+// store by itself, in small pages. So a slow reader costs a few reads of its own
+// and holds nobody.
+//
+// A window has a bound, and so have all windows together: where many
+// conversations move at once each keeps less, down to nothing, and more readers
+// read by themselves. A tail that has rested for a while gives its window up: a
+// quiet conversation costs its connections and one id in the poll.
 //
 // Where the first read of a subscriber finds the end of the log, an unanchored
 // tail is anchored: base = head = that end. From then on only refresh moves it:
@@ -53,23 +59,28 @@ import (
 //
 // Watch and the poll are two goroutines per process, there while there is any
 // subscriber at all.
+//
+// Retention may purge events that somebody has not read. The page that should
+// have held them says so (EventPage.PurgedTo). A subscriber's first page then
+// makes the answer a 410; a later one a gap frame, behind which the stream goes
+// on. A tail whose own read says so keeps nothing of that page, so that its
+// subscribers, who are all behind then, meet the gap in reads of their own.
 
 const (
 	windowFrames = 512     // how many frames a tail keeps
 	windowBytes  = 1 << 20 // and of how many bytes
-	eventPage    = 256     // events per read
+
+	// A tail's read is soon over and shared, a subscriber's own page stays with a
+	// reader that stalls.
+	tailEvents, tailBytes = 256, 256 << 10
+	ownEvents, ownBytes   = 48, 12 << 10
 
 	// Watch cannot tell when it has begun to listen, so the first polls come
 	// sooner; each waits twice as long as the one before, up to pollInterval.
 	firstPoll = 20 * time.Millisecond
-)
 
-// frame is one event ready to be sent; it is never changed.
-type frame struct {
-	id, runID, sequence int64
-	terminal            bool
-	data                []byte
-}
+	restAfter = pollInterval // without a new event
+)
 
 // tail is the end of one conversation's log: see the top of this file.
 type tail struct {
@@ -82,9 +93,11 @@ type tail struct {
 	anchored   bool
 	base, head int64
 	ended      bool    // every run had ended when the log ended at head
+	gone       bool    // the conversation exists no more
+	abandoned  bool    // the last subscriber has left
 	frames     []frame // base < id ≤ head; readers share the array, which is only appended to
-	size       int     // bytes of frames
-	spent      int     // bytes that left the window and are still in the array
+	size       int     // cost of frames, which is in hub.held
+	moved      time.Time
 	hints      int
 	read       int // hints when the last whole read began
 	refreshing bool
@@ -94,6 +107,7 @@ type tail struct {
 // view is what a subscriber sees of a tail at one instant.
 type view struct {
 	inside bool          // the position is in the window
+	gone   bool          // there is nothing to read any more
 	frames []frame       // what comes after it
 	head   int64         // where they end
 	ended  bool          // no run covered adds anything after head
@@ -105,7 +119,7 @@ type view struct {
 func (t *tail) look(pos int64) view {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v := view{inside: t.anchored && pos >= t.base, head: t.head, ended: t.ended, wake: t.wake, hints: t.hints}
+	v := view{inside: t.anchored && pos >= t.base, gone: t.gone, head: t.head, ended: t.ended, wake: t.wake, hints: t.hints}
 	if v.inside {
 		i, _ := slices.BinarySearchFunc(t.frames, pos+1, func(f frame, id int64) int { return cmp.Compare(f.id, id) })
 		v.frames = t.frames[i:]
@@ -136,15 +150,26 @@ func (t *tail) hint() {
 	t.refresh()
 }
 
-// reaches says that the log reaches to the id last at least. It also tries again
-// what a failed read has left.
-func (t *tail) reaches(last int64) {
+// polled says that the log reaches to the id last at least, or that it is gone.
+// It also tries again what a failed read has left.
+func (t *tail) polled(last int64, gone bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if last > t.head {
+	if last > t.head || gone && !t.gone {
 		t.hints++
 	}
+	if time.Since(t.moved) >= restAfter {
+		t.letGo()
+	}
 	t.refresh()
+}
+
+// abandon is called when the last subscriber has left.
+func (t *tail) abandon() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.abandoned = true
+	t.letGo()
 }
 
 // refresh reads on in the background when that is due; mu is held.
@@ -156,7 +181,9 @@ func (t *tail) refresh() {
 }
 
 // due reports whether the log may go on after head; mu is held.
-func (t *tail) due() bool { return t.anchored && t.hints != t.read && t.life.Err() == nil }
+func (t *tail) due() bool {
+	return t.anchored && t.hints != t.read && !t.gone && !t.abandoned && t.life.Err() == nil
+}
 
 // catchUp reads until nothing is due. It gives up at an error: the next hint or
 // poll starts it again.
@@ -180,14 +207,21 @@ func (t *tail) beginRead() (query EventQuery, hints int, due bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refreshing = t.due()
-	return EventQuery{ConversationID: t.conversationID, AfterID: t.head, Limit: t.hub.pageSize, MaxBytes: t.hub.windowBytes}, t.hints, t.refreshing
+	query = t.hub.tailPage
+	query.ConversationID, query.AfterID = t.conversationID, t.head
+	return query, t.hints, t.refreshing
 }
 
 func (t *tail) giveUp(err error) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.refreshing = false
-	t.mu.Unlock()
-	if t.life.Err() == nil {
+	switch {
+	case t.life.Err() != nil:
+	case errors.Is(err, ErrNotFound):
+		t.gone = true
+		t.wakeAll()
+	default:
 		t.hub.log.Warn("read events for streams", "conversation_id", t.conversationID, "error", err)
 	}
 }
@@ -202,31 +236,63 @@ func (t *tail) endRead(page EventPage, frames []frame, hints int) {
 	} else {
 		t.read = hints
 	}
-	if head == t.head && ended == t.ended {
+	if head == t.head && ended == t.ended || t.abandoned {
 		return
 	}
-	t.extend(frames)
-	t.head, t.ended = head, ended
+	t.head, t.ended, t.moved = head, ended, time.Now()
+	if page.PurgedTo > 0 {
+		t.letGo()
+	} else {
+		t.extend(frames)
+	}
+	t.wakeAll()
+}
+
+// wakeAll tells the subscribers that the tail has moved; mu is held.
+func (t *tail) wakeAll() {
 	close(t.wake)
 	t.wake = make(chan struct{})
 }
 
-// extend appends frames to the window and lets go of the oldest; mu is held.
+// extend appends frames to the window. When that is too much it lets go of the
+// oldest, down to three quarters, so that it need not copy the rest each time;
+// mu is held.
 func (t *tail) extend(frames []frame) {
-	for _, f := range frames {
-		t.frames = append(t.frames, f)
-		t.size += len(f.data)
+	added := 0
+	for i := range frames {
+		added += frames[i].cost()
 	}
-	drop := 0
-	for len(t.frames)-drop > t.hub.windowFrames || t.size > t.hub.windowBytes {
-		old := t.frames[drop]
-		t.base = old.id
-		t.size -= len(old.data)
-		t.spent += len(old.data)
+	t.frames = append(t.frames, frames...)
+	t.hold(added)
+	n, size := t.hub.windowFrames, t.hub.share()
+	if len(t.frames) <= n && t.size <= size && !t.hub.full(0) {
+		return
+	}
+	drop, dropped := 0, 0
+	for drop < len(t.frames) && (len(t.frames)-drop > n*3/4 || t.size-dropped > size*3/4 || t.hub.full(dropped)) {
+		t.base = t.frames[drop].id
+		dropped += t.frames[drop].cost()
 		drop++
 	}
-	t.frames = t.frames[drop:]
-	if t.spent > t.hub.windowBytes {
-		t.frames, t.spent = slices.Clone(t.frames), 0
+	t.frames = slices.Clone(t.frames[drop:]) // views may still hold the old array
+	t.hold(-dropped)
+}
+
+// letGo gives the window up; mu is held.
+func (t *tail) letGo() {
+	t.frames, t.base = nil, t.head
+	t.hold(-t.size)
+}
+
+// hold accounts for what the window has gained or lost; mu is held.
+func (t *tail) hold(bytes int) {
+	had := t.size > 0
+	t.size += bytes
+	t.hub.held.Add(int64(bytes))
+	switch has := t.size > 0; {
+	case has && !had:
+		t.hub.holders.Add(1)
+	case had && !has:
+		t.hub.holders.Add(-1)
 	}
 }

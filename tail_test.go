@@ -31,11 +31,16 @@ type faulty struct {
 	calls     atomic.Int64
 	polls     atomic.Int64
 	watches   atomic.Int64 // under way
+
+	brokenAfter atomic.Int64 // Events fails for good after this cursor; 0: no such
 }
 
 func (s *faulty) Events(ctx context.Context, query webtrigger.EventQuery) (webtrigger.EventPage, error) {
 	if after := s.awayAfter.Load(); s.away.Load() || after > 0 && query.AfterID == after {
 		return webtrigger.EventPage{}, fmt.Errorf("read events: %w", webtrigger.ErrUnavailable)
+	}
+	if after := s.brokenAfter.Load(); after > 0 && query.AfterID == after {
+		return webtrigger.EventPage{}, errors.New("broken")
 	}
 	page, err := s.Store.Events(ctx, query)
 	if call := int(s.calls.Add(1)); s.onEvents != nil {
@@ -244,14 +249,25 @@ func TestTailSurvivesStoreErrors(t *testing.T) {
 		require.Equal(t, ids(3, 3), r.take(t, 1), "the poll tries again")
 		require.LessOrEqual(t, time.Since(start), 2*time.Second)
 
-		// A subscriber who reads by itself is sent away to reconnect.
+		// One who reads by itself waits, and goes on where it was.
 		f.append(9)
 		store.awayAfter.Store(4)
 		late := s.open(f.path(""))
 		require.Equal(t, 200, late.resp.StatusCode)
-		require.Equal(t, ids(1, 4), late.rest(t))
+		require.Equal(t, ids(1, 4), late.take(t, 4))
+		late.beats(t, 3)
+		store.awayAfter.Store(0)
+		start = time.Now()
+		require.Equal(t, ids(5, 12), late.take(t, 8))
+		require.LessOrEqual(t, time.Since(start), time.Second)
 		store.away.Store(true)
 		require.Equal(t, 503, s.open(f.path("")).resp.StatusCode)
+
+		// What is no absence ends the stream.
+		store.away.Store(false)
+		store.brokenAfter.Store(4)
+		broken := s.open(f.path(""))
+		require.Equal(t, ids(1, 4), broken.rest(t))
 	})
 }
 

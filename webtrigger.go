@@ -88,6 +88,9 @@ type Task struct {
 // Emit records one event of the run. The payload is anything that marshals to a
 // JSON object; text that is not valid Unicode is made so. The event is stored
 // soon after, in order and always before the run ends; readers see it then.
+// message_delta events that follow one another may become one, with their texts
+// put together (see [Options.DeltaInterval]), unless their payloads hold more
+// than a text.
 //
 // It returns an error, and records nothing, when the type is one that only the
 // library writes or is unknown, when the payload is not an object or larger
@@ -167,8 +170,16 @@ type Options struct {
 	// one (llm.CompileSchema).
 	CompileSchema func(schema json.RawMessage) (check func(result json.RawMessage) error, err error)
 
+	// DeltaInterval is how long the text of message_delta events may wait to be
+	// put together with what follows it, into one event. The first piece after a
+	// pause does not wait. 0: 50 ms. Negative: each piece is an event of its own.
+	DeltaInterval time.Duration
+
 	// Callback says how callbacks are sent.
 	Callback CallbackOptions
+
+	// Streams bounds what event streams take.
+	Streams StreamOptions
 }
 
 // CallbackOptions says where callbacks may go besides the public internet and
@@ -245,7 +256,7 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 		guard: guard, connect: guardedConnector{guard}, owed: make(chan struct{}, 1),
 	}
 	s.worker.init(o.Workers)
-	s.streams.init(store, s.log)
+	s.streams.init(store, s.log, o.Streams)
 	return s, nil
 }
 
@@ -287,6 +298,12 @@ func (o *Options) complete(runner Runner) error {
 	}
 	if o.Lease < minLease {
 		return fmt.Errorf("Lease must be at least %v", minLease)
+	}
+	if o.DeltaInterval == 0 {
+		o.DeltaInterval = 50 * time.Millisecond
+	}
+	if err := o.Streams.complete(); err != nil {
+		return err
 	}
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = 20 * time.Second

@@ -104,6 +104,7 @@ func routes(svc *webtrigger.Service, agent *llm.Agent, cfg *config) (http.Handle
 	mux.HandleFunc("GET /admin/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "The console is not there yet. Its JSON API is: try /admin/api/runs.")
 	})
+	mux.Handle("GET /watch/", watch())
 	door.mount(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		if err := svc.Ping(r.Context()); err != nil {

@@ -63,7 +63,7 @@ func TestAnnouncement(t *testing.T) {
 func TestStream(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	a := s.say("/sleep 300ms\n/emit 2\n/tool calculator {\"expression\":\"6*7\"}\n/stream 2\n/say done")
+	a := s.say("/sleep 300ms\n/emit 2\n/tool calculator {\"expression\":\"6*7\"}\n/stream 1\n/sleep 200ms\n/stream 1\n/say done")
 	events := s.events(a)
 	require.Equal(t, []string{
 		"run_queued", "run_started", "x_step", "x_step", "model_completed", "tool_started", "tool_completed",
@@ -80,6 +80,35 @@ func TestStream(t *testing.T) {
 	middle := s.open(http.MethodGet, a.EventsURL, "", s.basic, header("Last-Event-ID", fmt.Sprint(events[3].ID)))
 	defer middle.Body.Close()
 	require.Equal(t, events[4:], readEvents(t, middle.Body))
+}
+
+func TestWatchPage(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	page := s.do(http.MethodGet, "/watch/?conversation=1", "")
+	require.Equal(t, http.StatusOK, page.Status)
+	require.Contains(t, page.Body, "watch.js")
+	require.Contains(t, page.Header.Get("Content-Security-Policy"), "default-src 'none'")
+	script := s.do(http.MethodGet, "/watch/watch.js", "")
+	require.Equal(t, http.StatusOK, script.Status)
+	require.Contains(t, script.Body, "new EventSource")
+}
+
+func TestStreamedTextIsTheResult(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	a := s.say("/stream 100")
+	var text strings.Builder
+	deltas := 0
+	for _, e := range s.events(a) {
+		if e.Type == "message_delta" {
+			text.WriteString(e.Payload["text"].(string))
+			deltas++
+		}
+	}
+	require.Equal(t, s.ended(a)["result"], text.String())
+	require.Positive(t, deltas)
+	require.Less(t, deltas, 100, "pieces that come at once are one event")
 }
 
 func TestStreamAsksForTheSession(t *testing.T) {

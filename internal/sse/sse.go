@@ -22,6 +22,16 @@ func AppendEvent(dst []byte, id int64, data []byte) []byte {
 	return append(dst, '\n')
 }
 
+// AppendNamed appends an event with a name and no id, so that onmessage does not
+// see it and the reader's cursor stays where it is. The name has no line break.
+func AppendNamed(dst []byte, name string, data []byte) []byte {
+	dst = append(dst, "event: "...)
+	dst = append(dst, name...)
+	dst = append(dst, '\n')
+	dst = appendLines(dst, "data: ", data)
+	return append(dst, '\n')
+}
+
 // AppendComment appends a comment, which readers ignore.
 func AppendComment(dst []byte, text string) []byte {
 	dst = appendLines(dst, ": ", []byte(text))

@@ -1,6 +1,8 @@
 package sse_test
 
 import (
+	"bytes"
+	"io"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +20,7 @@ func TestFrames(t *testing.T) {
 		{"appends", string(sse.AppendEvent([]byte("x"), 9223372036854775807, []byte(`y`))), "xid: 9223372036854775807\ndata: y\n\n"},
 		{"all three line breaks", string(sse.AppendEvent(nil, 1, []byte("a\nb\rc\r\nd\n\re"))), "id: 1\ndata: a\ndata: b\ndata: c\ndata: d\ndata: \ndata: e\n\n"},
 		{"no data", string(sse.AppendEvent(nil, 1, nil)), "id: 1\ndata: \n\n"},
+		{"named", string(sse.AppendNamed(nil, "gap", []byte("a\nb"))), "event: gap\ndata: a\ndata: b\n\n"},
 		{"comment", string(sse.AppendComment(nil, "heartbeat")), ": heartbeat\n\n"},
 		{"comment cannot break out", string(sse.AppendComment(nil, "a\ndata: b")), ": a\n: data: b\n\n"},
 		{"retry", string(sse.AppendRetry(nil, 3*time.Second)), "retry: 3000\n\n"},
@@ -87,11 +90,14 @@ func (p *parser) endLine(line string) {
 	}
 }
 
-// FuzzAppend reads what the encoder wrote in chunks of 1 to 7 bytes.
+// FuzzAppend reads what the encoder wrote in chunks of 1 to 7 bytes, with the
+// parser of this test and with Reader.
 func FuzzAppend(f *testing.F) {
 	f.Add(int64(1), []byte(`{"event_type":"x_step"}`), "heartbeat", uint8(0))
 	f.Add(int64(9223372036854775807), []byte("a\r\nb\n\nid: 3\rdata: \u2028\x00"), "x\n\ndata: y", uint8(3))
 	f.Add(int64(0), []byte(" \r"), "\r", uint8(6))
+	f.Add(int64(2), []byte("\xef\xbb\xbf{}"), "\xef\xbb\xbf", uint8(1))
+	f.Add(int64(3), []byte("\ndata: x\n\nid: 9\nevent: gap\nretry: 1\n:"), "event: gap", uint8(4))
 	f.Fuzz(func(t *testing.T, id int64, data []byte, comment string, chunk uint8) {
 		stream := sse.AppendRetry(nil, 3*time.Second)
 		stream = sse.AppendComment(stream, comment)
@@ -108,6 +114,9 @@ func FuzzAppend(f *testing.F) {
 		text := strings.ReplaceAll(strings.ReplaceAll(string(data), "\r\n", "\n"), "\r", "\n")
 		want := message{strconv.FormatInt(id, 10), "", text}
 		require.Equal(t, []message{want, want}, p.got)
+		got, err := readAll(t, sse.NewReader(chunked{bytes.NewReader(stream), int(chunk%7) + 1}, 1<<20))
+		require.ErrorIs(t, err, io.EOF)
+		require.Equal(t, p.got, got)
 		require.Equal(t, 3000, p.retry)
 		require.GreaterOrEqual(t, p.comments, 2)
 		require.Empty(t, p.line, "the stream ends between two frames")

@@ -19,6 +19,7 @@ type Problem struct {
 	Allow      string        // the Allow header; "": none
 	Challenge  string        // the WWW-Authenticate header; "": none
 	RetryAfter time.Duration // the Retry-After header, in whole seconds; 0: none
+	PurgedTo   int64         // the highest id of a purged event; 0: no such member
 }
 
 // FieldError is one fault of a body, at an RFC 6901 JSON Pointer.
@@ -49,7 +50,8 @@ func (p *Problem) Write(w http.ResponseWriter) {
 		Detail string       `json:"detail"`
 		Code   string       `json:"code"`
 		Errors []FieldError `json:"errors,omitempty"`
-	}{problemBase + p.Code, http.StatusText(p.Status), p.Status, p.Detail, p.Code, p.Errors})
+		Purged int64        `json:"purged_to,omitempty"`
+	}{problemBase + p.Code, http.StatusText(p.Status), p.Status, p.Detail, p.Code, p.Errors, p.PurgedTo})
 	if err != nil { // strings and integers always marshal
 		panic(err)
 	}

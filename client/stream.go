@@ -1,0 +1,304 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger/internal/sse"
+)
+
+const (
+	streamRetry = 3 * time.Second  // unless the stream asks for another
+	maxPause    = 30 * time.Second // between two connections, unless Retry-After asks for more
+	idleTimeout = 45 * time.Second // a heartbeat comes at least every 15 s
+	maxEvent    = 4 << 20          // bytes; a payload has at most 256 KiB
+)
+
+// Stream yields the events of a trigger's conversation, from the first one on,
+// and follows it live until all its runs have ended. Each event comes once and
+// in order, without a hole, however often the connection is lost: Stream
+// reconnects by itself, from the last event that it has yielded.
+//
+// An error is the last thing that it yields: that of the context when it ends,
+// an [*Error] that trying again does not help, or what was wrong last when
+// [Options.MaxRetries] are used up. A [*GapError] alone is not the end: the loop
+// may go on.
+func (c *Client) Stream(ctx context.Context, triggerID int64) iter.Seq2[Event, error] {
+	return c.StreamAfter(ctx, triggerID, 0)
+}
+
+// StreamAfter is Stream from behind the event with the id after on, for a
+// caller that keeps its place itself. 0: from the first event.
+func (c *Client) StreamAfter(ctx context.Context, triggerID, after int64) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		s := &stream{
+			c: c, url: c.trigger(triggerID, "events"), yield: yield,
+			cursor: after, whole: after == 0, sequences: make(map[int64]int64),
+			retry: streamRetry,
+		}
+		s.http = *c.opts.HTTPClient
+		s.http.Timeout = 0
+		if err := s.run(ctx); err != nil && !errors.Is(err, errStop) {
+			yield(Event{}, err)
+		}
+	}
+}
+
+// stream is one loop over a Stream.
+type stream struct {
+	c     *Client
+	http  http.Client
+	url   string
+	yield func(Event, error) bool
+
+	cursor    int64           // the id of the last event yielded
+	whole     bool            // nothing was left out: a run that is new begins with sequence 1
+	sequences map[int64]int64 // of the last event of each run that has not ended
+	told      int64           // the highest id of a gap that was yielded
+	skipped   int64           // the cursor at which a connection had a hole; 0: none
+
+	retry    time.Duration
+	failures int // in a row
+}
+
+var (
+	errStop = errors.New("the loop was left")
+	errEnd  = errors.New("the stream has ended")
+)
+
+// again is what went wrong with a connection that is worth another.
+type again struct {
+	err   error
+	after time.Duration // what the service asks to wait
+	now   bool          // there is nothing to wait for
+}
+
+func (a *again) Error() string { return a.err.Error() }
+func (a *again) Unwrap() error { return a.err }
+
+// run makes connection after connection.
+func (s *stream) run(ctx context.Context) error {
+	for {
+		err := s.connect(ctx)
+		var a *again
+		switch {
+		case errors.Is(err, errEnd):
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !errors.As(err, &a):
+			return err
+		}
+		if s.failures++; s.c.opts.MaxRetries >= 0 && s.failures > s.c.opts.MaxRetries {
+			return a.err
+		}
+		wait := s.pause(a)
+		s.c.opts.Logger.InfoContext(ctx, "event stream reconnects", "after_event_id", s.cursor, "wait", wait, "error", a.err)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+	}
+}
+
+// pause is how long to wait before the next connection: what the stream has
+// asked for, twice that after each failure, and never all clients at once.
+func (s *stream) pause(a *again) time.Duration {
+	if a.now {
+		return 0
+	}
+	wait := min(s.retry<<min(s.failures-1, 10), maxPause)
+	wait = wait/2 + rand.N(wait/2+1)
+	return max(wait, a.after)
+}
+
+// connect makes one connection and yields what it brings.
+func (s *stream) connect(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(idleTimeout, func() { cancel(fmt.Errorf("nothing came for %v", idleTimeout)) })
+	defer idle.Stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+s.c.key)
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Accept-Encoding", "identity")
+	if s.cursor > 0 {
+		req.Header.Set("Last-Event-ID", strconv.FormatInt(s.cursor, 10))
+	}
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return &again{err: because(ctx, err)}
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+		media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+		if media != sse.ContentType {
+			return fmt.Errorf("client: the answer of %s is %q, not an event stream", s.url, media)
+		}
+		err := s.read(sse.NewReader(alive{resp.Body, idle}, maxEvent))
+		var a *again
+		if errors.As(err, &a) {
+			a.err = because(ctx, a.err)
+		}
+		return err
+	case http.StatusNoContent:
+		return errEnd
+	}
+	p := readProblem(resp)
+	switch {
+	case resp.StatusCode == http.StatusGone && p.purgedTo > s.cursor:
+		return s.leap(p.purgedTo)
+	case p.err.temporary():
+		return &again{err: p.err, after: p.retryAfter}
+	}
+	return p.err
+}
+
+// because is the cause of ctx's end, when that is what err comes from.
+func because(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return fmt.Errorf("client: event stream: %w", err)
+}
+
+// alive puts off a timer whenever something was read.
+type alive struct {
+	r    io.Reader
+	idle *time.Timer
+}
+
+func (a alive) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	if n > 0 {
+		a.idle.Reset(idleTimeout)
+	}
+	return n, err
+}
+
+// leap tells of a gap that lies before all that can be read, and goes on behind
+// it.
+func (s *stream) leap(to int64) error {
+	gap := &GapError{FromID: max(s.cursor, s.told) + 1, ToID: to}
+	s.cursor, s.failures = to, 0
+	s.lose()
+	if to > s.told {
+		s.told = to
+		if !s.yield(Event{}, gap) {
+			return errStop
+		}
+	}
+	return &again{err: gap, now: true}
+}
+
+// lose forgets where the runs are: after a gap they may be anywhere.
+func (s *stream) lose() {
+	s.whole = false
+	clear(s.sequences)
+}
+
+// read yields what a connection brings, until its end.
+func (s *stream) read(r *sse.Reader) error {
+	ended := false // the last event was a run's last
+	for {
+		frame, err := r.Next()
+		if r.Retry() > 0 {
+			s.retry = min(r.Retry(), maxPause)
+			s.failures = 0 // the service is there
+		}
+		if err != nil {
+			return &again{err: err, now: ended && errors.Is(err, io.EOF)}
+		}
+		switch frame.Name {
+		case "":
+			if ended, err = s.event(frame); err != nil {
+				return err
+			}
+		case "gap":
+			if err := s.gap(frame.Data); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// gap tells of a gap frame. The cursor stays: events inside the gap that still
+// stand follow.
+func (s *stream) gap(data []byte) error {
+	gap := &GapError{}
+	if err := json.Unmarshal(data, gap); err != nil {
+		return &again{err: fmt.Errorf("a gap frame that is none: %w", err)}
+	}
+	s.lose()
+	if gap.ToID <= s.told {
+		return nil
+	}
+	s.told = gap.ToID
+	if !s.yield(Event{}, gap) {
+		return errStop
+	}
+	return nil
+}
+
+// event yields the event of a frame, unless it was yielded before.
+func (s *stream) event(frame sse.Event) (last bool, err error) {
+	var e Event
+	if err := json.Unmarshal(frame.Data, &e); err != nil {
+		return false, &again{err: fmt.Errorf("an event that is none: %w", err)}
+	}
+	if strconv.FormatInt(e.ID, 10) != frame.ID {
+		return false, &again{err: fmt.Errorf("event %d came as %q", e.ID, frame.ID)}
+	}
+	if e.ID <= s.cursor {
+		return false, nil
+	}
+	if err := s.follow(&e); err != nil {
+		return false, err
+	}
+	s.cursor = e.ID
+	if !s.yield(e, nil) {
+		return false, errStop
+	}
+	return e.Terminal(), nil
+}
+
+// follow holds an event to its run's sequence. A hole ends the connection; when
+// the next one has it too, it is told.
+func (s *stream) follow(e *Event) error {
+	before, known := s.sequences[e.RunID]
+	if (known || s.whole) && e.Sequence != before+1 {
+		if e.Sequence <= before || e.ID == s.cursor+1 {
+			return fmt.Errorf("client: event %d of run %d has the sequence %d after %d", e.ID, e.RunID, e.Sequence, before)
+		}
+		if s.skipped != s.cursor+1 {
+			s.skipped = s.cursor + 1
+			return &again{err: fmt.Errorf("event %d of run %d has the sequence %d, not %d", e.ID, e.RunID, e.Sequence, before+1)}
+		}
+		s.lose()
+		if !s.yield(Event{}, &GapError{FromID: s.cursor + 1, ToID: e.ID - 1}) {
+			return errStop
+		}
+	}
+	if e.Terminal() || e.ID <= s.told { // inside a gap what follows may be missing too
+		delete(s.sequences, e.RunID)
+	} else {
+		s.sequences[e.RunID] = e.Sequence
+	}
+	return nil
+}

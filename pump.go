@@ -1,0 +1,201 @@
+package webtrigger
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger/internal/sse"
+)
+
+const (
+	streamRetry     = 3 * time.Second  // what EventSource waits before it reconnects
+	streamHeartbeat = 10 * time.Second // promised: at least every 15 s
+	streamPause     = time.Second      // before the store or the authorizer is tried again
+	streamHurry     = 2 * time.Second  // what a write under way gets when the process ends
+
+	// A stream asks whether it is still allowed at every heartbeat, and before it
+	// shows anything when the last word is as old as this. With a write that takes
+	// as long as it may, a refusal acts within 15 s.
+	allowedFor = 15*time.Second - maxStreamWrite
+)
+
+// pump sends bursts and heartbeats to one reader until the stream ends, for
+// whatever reason. Each burst has its own write deadline, so that a reader who
+// stalls is cut off and http.Server.WriteTimeout cuts off nobody. It ends between
+// two frames, unless it is a write that fails.
+type pump struct {
+	s       *Service
+	r       *http.Request
+	w       http.ResponseWriter
+	sub     *subscriber
+	allowed func() error // asks the authorizer
+	asked   time.Time    // when it said yes last
+	beat    *time.Ticker
+
+	ctx    context.Context // ends with the request, and when the process ends
+	cancel context.CancelFunc
+
+	mu         sync.Mutex // guards what follows
+	controller *http.ResponseController
+	timeout    time.Duration // of a burst
+	over       bool          // w must not be touched any more
+}
+
+// run sends next and all that follows. The answer's head is written.
+func (p *pump) run(next burst) {
+	p.asked = time.Now()
+	p.beat = time.NewTicker(streamHeartbeat)
+	defer p.beat.Stop()
+	next.frames = append([][]byte{sse.AppendRetry(nil, streamRetry)}, next.frames...)
+	for {
+		if len(next.frames) > 0 && time.Since(p.asked) >= allowedFor && !p.permitted() {
+			return
+		}
+		if p.send(next.frames...) != nil || next.last {
+			return
+		}
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-p.beat.C:
+			if !p.heartbeat() || !p.permitted() {
+				return
+			}
+		case <-next.wake:
+		}
+		var ok bool
+		if next, ok = p.next(); !ok {
+			return
+		}
+	}
+}
+
+// next asks the subscriber for what to send. A store that is away ends no
+// stream: the reader would only have to find another.
+func (p *pump) next() (burst, bool) {
+	for {
+		next, err := p.sub.next(p.ctx)
+		if err == nil {
+			return next, true
+		}
+		if p.ctx.Err() != nil {
+			return burst{}, false
+		}
+		p.s.log.WarnContext(p.r.Context(), "read events for a stream",
+			"conversation_id", p.sub.query.ConversationID, "error", err)
+		if !away(err) || !p.pause() {
+			return burst{}, false
+		}
+	}
+}
+
+// permitted asks the authorizer again. While it cannot tell, the stream stays
+// and shows nothing.
+func (p *pump) permitted() bool {
+	for {
+		err := p.allowed()
+		if err == nil {
+			p.asked = time.Now()
+			return true
+		}
+		if !away(err) || !p.pause() {
+			return false
+		}
+	}
+}
+
+// away reports whether err is the store's absence, which will pass.
+func away(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// pause lets some time pass, with heartbeats. It reports whether to go on.
+func (p *pump) pause() bool {
+	timer := time.NewTimer(streamPause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.ctx.Done():
+			return false
+		case <-p.beat.C:
+			if !p.heartbeat() {
+				return false
+			}
+		case <-timer.C:
+			return true
+		}
+	}
+}
+
+func (p *pump) heartbeat() bool { return p.send(sse.AppendComment(nil, "heartbeat")) == nil }
+
+// send writes and flushes whole frames.
+func (p *pump) send(frames ...[]byte) error {
+	if len(frames) == 0 {
+		return nil
+	}
+	if err := p.setDeadline(true); err != nil {
+		return err
+	}
+	for _, f := range frames {
+		if _, err := p.w.Write(f); err != nil {
+			return err
+		}
+	}
+	if err := p.controller.Flush(); err != nil {
+		return err
+	}
+	return p.setDeadline(false) // HTTP/2 would reset an idle stream
+}
+
+// setDeadline gives the writes that follow their time, or lifts the deadline.
+func (p *pump) setDeadline(on bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var at time.Time
+	if on {
+		at = time.Now().Add(p.timeout)
+	}
+	return p.controller.SetWriteDeadline(at)
+}
+
+// hurry ends the stream soon, from another goroutine. A write that is stalled
+// does not hold up the process.
+func (p *pump) hurry() {
+	p.cancel()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timeout = min(p.timeout, streamHurry)
+	if !p.over {
+		_ = p.controller.SetWriteDeadline(time.Now().Add(p.timeout))
+	}
+}
+
+// close is the end. What completes the answer is written after the handler: a
+// reader who has stalled is not to hold that up either.
+func (p *pump) close() {
+	p.s.streams.end(p)
+	p.cancel()
+	_ = p.setDeadline(true)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+}
+
+// canFlush reports whether w, or a writer that it wraps, can flush. Asking the
+// controller would commit the answer.
+func canFlush(w http.ResponseWriter) bool {
+	for {
+		switch v := w.(type) {
+		case interface{ FlushError() error }, http.Flusher:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return false
+		}
+	}
+}

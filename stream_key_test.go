@@ -1,0 +1,216 @@
+package webtrigger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+// keyPath is the stream of a feed's conversation for API keys.
+func (f *feed) keyPath(query string) string {
+	return "/api/v1/web-triggers/" + strconv.FormatInt(f.run.ConversationID, 10) + "/events" + query
+}
+
+func newKey(t *testing.T, svc *webtrigger.Service, assistantID string) (key webtrigger.APIKey, bearer string) {
+	t.Helper()
+	key, secret, err := svc.CreateKey(t.Context(), assistantID, "Watcher", time.Time{})
+	require.NoError(t, err)
+	return key, "Bearer " + secret
+}
+
+func TestKeyStream(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, siteConfig{authorize: func(*http.Request, webtrigger.Access) error { return errors.New("not asked") }})
+		f := newFeed(t, s.store, 0)
+		other := newFeed(t, s.store, f.run.ConversationID)
+		_, bearer := newKey(t, s.svc, "1")
+		auth := []string{"Authorization", bearer}
+		whole := s.open(f.keyPath(""), auth...)
+		require.Equal(t, 200, whole.resp.StatusCode)
+		require.Equal(t, "text/event-stream", whole.resp.Header.Get("Content-Type"))
+		require.Equal(t, "no-store, no-transform", whole.resp.Header.Get("Cache-Control"))
+		require.NotEmpty(t, whole.resp.Header.Get("X-Request-Id"))
+		require.Equal(t, ids(1, 4), whole.take(t, 4))
+		run := s.open(f.keyPath("?run_id="+other.run.Key+"&after_sequence=1"), auth...)
+		require.Equal(t, ids(4, 4), run.take(t, 1))
+		f.append(1)
+		require.Equal(t, ids(5, 5), whole.take(t, 1))
+		f.finish()
+		require.Equal(t, ids(6, 6), whole.take(t, 1))
+		other.finish()
+		require.Equal(t, ids(7, 7), whole.rest(t))
+		require.Equal(t, ids(7, 7), run.rest(t))
+		require.Equal(t, ids(4, 7), s.open(f.keyPath("?after_event_id=2"), append(auth, "Last-Event-ID", "3")...).rest(t))
+		require.Equal(t, 204, s.open(f.keyPath("?after_event_id=7"), auth...).resp.StatusCode)
+		require.Equal(t, 404, s.open(f.keyPath("?run_id=4711"), auth...).resp.StatusCode)
+		require.Equal(t, 405, s.do("POST", f.keyPath(""), auth...).resp.StatusCode)
+		require.Zero(t, s.svc.KeysStreaming())
+	})
+}
+
+// A key has so many streams at a time and no more; what another key does is
+// nothing to it.
+func TestKeyStreamCap(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []int{0, 3, -1} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t, siteConfig{streams: webtrigger.StreamOptions{PerKey: limit}})
+			a, b := newFeed(t, s.store, 0), newFeed(t, s.store, 0)
+			_, bearer := newKey(t, s.svc, "1")
+			_, second := newKey(t, s.svc, "1")
+			open, allowed := []*reader{}, limit
+			if limit <= 0 {
+				allowed = 100
+			}
+			for i := range allowed {
+				open = append(open, s.open([]*feed{a, b}[i%2].keyPath("?after_event_id=2"), "Authorization", bearer))
+				require.Equal(t, 200, open[i].resp.StatusCode)
+			}
+			more := s.open(a.keyPath(""), "Authorization", bearer)
+			if limit < 0 {
+				require.Equal(t, 200, more.resp.StatusCode)
+				return
+			}
+			require.Equal(t, 429, more.resp.StatusCode)
+			require.Equal(t, "5", more.resp.Header.Get("Retry-After"))
+			require.Equal(t, "application/problem+json", more.resp.Header.Get("Content-Type"))
+			require.Equal(t, 200, s.open(a.keyPath(""), "Authorization", second).resp.StatusCode)
+			require.Equal(t, 200, s.open(a.path("")).resp.StatusCode, "the host's sessions are not counted")
+
+			open[0].close()
+			synctest.Wait()
+			require.Equal(t, 200, s.open(a.keyPath(""), "Authorization", bearer).resp.StatusCode)
+			require.Equal(t, 429, s.open(a.keyPath(""), "Authorization", bearer).resp.StatusCode)
+		})
+	}
+}
+
+// A refusal closes a stream within 15 s: one that rests, one whose reader is as
+// slow as it may be, and one that always has something to send.
+func TestRevokedKeyClosesStreams(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"resting", "slow", "busy"} {
+		for at := range 12 {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, siteConfig{})
+				f := newFeed(t, s.store, 0)
+				key, bearer := newKey(t, s.svc, "1")
+				if kind == "slow" {
+					f.appendPayload(500, `{"text":"`+strings.Repeat("x", 1000)+`"}`)
+				}
+				r := s.open(f.keyPath("?after_event_id=2"), "Authorization", bearer)
+				ctx, cancel := context.WithCancel(t.Context())
+				var writer sync.WaitGroup
+				defer writer.Wait()
+				defer cancel()
+				if kind == "busy" {
+					writer.Go(func() {
+						for ctx.Err() == nil {
+							time.Sleep(100 * time.Millisecond) // fake time
+							f.append(1)
+						}
+					})
+				}
+				closed := make(chan time.Time, 1)
+				go func() {
+					for {
+						if kind == "slow" {
+							time.Sleep(250 * time.Millisecond) // a burst takes about 8 s
+						}
+						if _, err := r.next(); err != nil && !errors.Is(err, errHeartbeat) {
+							closed <- time.Now()
+							return
+						}
+					}
+				}()
+				time.Sleep(time.Duration(at) * time.Second)
+				revoked := time.Now()
+				_, err := s.svc.RevokeKey(t.Context(), key.ID)
+				require.NoError(t, err)
+				for s.svc.Tails() > 0 { // until the handler has returned
+					time.Sleep(50 * time.Millisecond)
+					require.LessOrEqual(t, time.Since(revoked), 15*time.Second, "%s, %d s after the start", kind, at)
+				}
+				r.close()
+				<-closed
+				require.Equal(t, 401, s.open(f.keyPath(""), "Authorization", bearer).resp.StatusCode)
+			})
+		}
+	}
+}
+
+// While nobody can tell whether a reader is still allowed, the stream stays and
+// shows nothing.
+func TestStreamWaitsForTheAuthorizer(t *testing.T) {
+	t.Parallel()
+	for _, then := range []string{"allowed", "refused"} {
+		synctest.Test(t, func(t *testing.T) {
+			var word atomic.Pointer[error]
+			say := func(err error) { word.Store(&err) }
+			say(nil)
+			s := newSite(t, siteConfig{authorize: func(*http.Request, webtrigger.Access) error { return *word.Load() }})
+			f := newFeed(t, s.store, 0)
+			r := s.open(f.path("?after_event_id=2"))
+			r.beats(t, 1)
+			say(fmt.Errorf("look up session: %w", webtrigger.ErrUnavailable))
+			time.Sleep(9 * time.Second)
+			f.append(1)
+			r.beats(t, 5) // and not the event
+			start := time.Now()
+			if then == "refused" {
+				say(webtrigger.ErrUnauthenticated)
+				require.Empty(t, r.rest(t))
+			} else {
+				say(nil)
+				require.Equal(t, ids(3, 3), r.take(t, 1))
+			}
+			require.LessOrEqual(t, time.Since(start), time.Second)
+			say(webtrigger.ErrUnavailable)
+			require.Equal(t, 503, s.open(f.path("")).resp.StatusCode)
+		})
+	}
+}
+
+// A store that is away when keys are checked again ends nothing.
+func TestKeyStreamSurvivesStoreErrors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &keyless{Store: memstore.New(nil)}
+		s := newSite(t, siteConfig{store: store})
+		f := newFeed(t, store, 0)
+		_, bearer := newKey(t, s.svc, "1")
+		r := s.open(f.keyPath("?after_event_id=2"), "Authorization", bearer)
+		store.away.Store(true)
+		r.beats(t, 4)
+		store.away.Store(false)
+		f.append(1)
+		require.Equal(t, ids(3, 3), r.take(t, 1))
+	})
+}
+
+// keyless is a store that may be unable to check keys.
+type keyless struct {
+	webtrigger.Store
+	away atomic.Bool
+}
+
+func (s *keyless) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
+	if s.away.Load() {
+		return webtrigger.Grant{}, fmt.Errorf("authenticate: %w", webtrigger.ErrUnavailable)
+	}
+	return s.Store.Authenticate(ctx, hash, triggerID)
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package webtrigger_test
+
+const raceOverhead = 0
