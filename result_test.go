@@ -25,7 +25,7 @@ func TestDecodeResult(t *testing.T) {
 	for _, text := range []string{"", "It is done.", `{"total": 1} and more`, `{"total": 1}{}`, `{"total"`} {
 		require.ErrorContains(t, completed(text).DecodeResult(&anything), "it is not JSON", text)
 	}
-	require.ErrorContains(t, completed(`{"total": "many"}`).DecodeResult(&sum), "total")
+	require.ErrorContains(t, completed(`{"total": "many"}`).DecodeResult(&sum), "int64")
 	running := &webtrigger.Run{Status: webtrigger.RunRunning}
 	require.ErrorContains(t, running.DecodeResult(&anything), "the run is running")
 }

@@ -190,7 +190,7 @@ func TestDependencies(t *testing.T) {
 	require.NoError(t, err)
 	for path := range strings.FieldsSeq(string(out)) {
 		const module = "github.com/webtrigger-go/webtrigger/"
-		require.True(t, path == module+"client" || strings.HasPrefix(path, module+"internal/sse"), path)
+		require.Contains(t, []string{module + "client", module + "internal/sse", module + "internal/signature"}, path)
 	}
 }
 

@@ -32,7 +32,7 @@ func play(t *testing.T, request webtrigger.TriggerRequest, output ...webtrigger.
 	agent, err := llm.NewAgent(scripted.New(), &llm.AgentOptions{Tools: demotools.Tools()})
 	require.NoError(t, err)
 	store := memstore.New(nil)
-	svc, err := webtrigger.New(store, agent, &webtrigger.Options{BaseURL: "https://app.example.com"})
+	svc, err := webtrigger.New(store, agent, &webtrigger.Options{BaseURL: "https://app.example.com", DeltaInterval: -1})
 	require.NoError(t, err)
 	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
 	for _, typ := range output {
