@@ -25,6 +25,14 @@ func weighTrigger(t webtrigger.NewTrigger) int {
 	return 512 + len(t.Input.Message) + len(t.Input.Context) + len(t.Input.Metadata)
 }
 
+// requestOf is the request that a trigger repeats, if it has an idempotency key.
+func requestOf(t webtrigger.NewTrigger) (any, bool) {
+	if t.Idempotency == nil {
+		return nil, false
+	}
+	return [2]string{t.AssistantID, t.Idempotency.Key}, true
+}
+
 // accepting is a trigger in the batcher.
 type accepting = call[webtrigger.NewTrigger, webtrigger.Accepted]
 

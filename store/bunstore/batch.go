@@ -20,8 +20,9 @@ type batcher[A, R any] struct {
 	// batch as a whole: the calls are then done one by one.
 	run func(ctx context.Context, calls []*call[A, R]) error
 
-	workers int             // batches under way at a time
-	weigh   func(arg A) int // in bytes, about; nil: nothing
+	workers int                     // batches under way at a time
+	weigh   func(arg A) int         // in bytes, about; nil: nothing
+	subject func(arg A) (any, bool) // what a batch may have once only; nil: nothing
 
 	mu    sync.Mutex
 	queue []*call[A, R]
@@ -99,27 +100,37 @@ func (b *batcher[A, R]) work() {
 	}
 }
 
-// next takes the calls of a batch out of the queue, in order.
+// next takes the calls of a batch out of the queue, in order. Of the calls with
+// one subject it takes the first, and the others stay for the next batches: a
+// batch is one statement, which is done as a whole or not at all.
 func (b *batcher[A, R]) next() []*call[A, R] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n, weight := 0, 0
-	for n < len(b.queue) && n < maxBatch {
+	var calls, stay []*call[A, R]
+	subjects, weight := map[any]bool{}, 0
+	for i, c := range b.queue {
 		if b.weigh != nil {
-			weight += b.weigh(b.queue[n].arg)
+			weight += b.weigh(c.arg)
 		}
-		if n > 0 && weight > maxWeight {
+		if len(calls) == maxBatch || len(calls) > 0 && weight > maxWeight {
+			stay = append(stay, b.queue[i:]...)
 			break
 		}
-		n++
+		if b.subject != nil {
+			if subject, has := b.subject(c.arg); has {
+				if subjects[subject] {
+					stay = append(stay, c)
+					continue
+				}
+				subjects[subject] = true
+			}
+		}
+		calls = append(calls, c)
 	}
-	if n == 0 {
+	if len(calls) == 0 {
 		b.busy--
-		return nil
 	}
-	calls := append([]*call[A, R](nil), b.queue[:n]...)
-	clear(b.queue[:n])
-	b.queue = b.queue[n:]
+	b.queue = stay
 	return calls
 }
 
@@ -157,32 +168,15 @@ func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 	})
 }
 
-// rounds splits calls so that no key comes twice in a round; the order of calls
-// with one key stays.
-func rounds[A, R any, K comparable](calls []*call[A, R], key func(A) (K, bool)) [][]*call[A, R] {
-	var all [][]*call[A, R]
-	times := make(map[K]int, len(calls))
-	for _, c := range calls {
-		round := 0
-		if k, has := key(c.arg); has {
-			round = times[k]
-			times[k]++
-		}
-		if round == len(all) {
-			all = append(all, nil)
-		}
-		all[round] = append(all[round], c)
-	}
-	return all
-}
-
 // batch makes the store's batchers. Two workers keep Postgres busy while one
 // batch waits for its commit; SQLite has one writer anyway.
 func (s *Store) batch() {
 	workers := 2
-	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{workers: workers, run: s.runAccepts, weigh: weighTrigger}
-	s.appends = &batcher[appending, struct{}]{workers: workers, run: s.runAppends, weigh: weighAppending}
-	s.ends = &batcher[ending, webtrigger.Run]{workers: workers, run: s.runEnds, weigh: weighEnding}
+	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{workers: workers, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
+	s.appends = &batcher[appending, struct{}]{workers: workers, run: s.runAppends, weigh: weighAppending,
+		subject: func(a appending) (any, bool) { return a.lease.RunID, true }}
+	s.ends = &batcher[ending, webtrigger.Run]{workers: workers, run: s.runEnds, weigh: weighEnding,
+		subject: func(e ending) (any, bool) { return e.lease.RunID, true }}
 	s.grants = &batcher[asking, webtrigger.Grant]{workers: workers, run: s.runGrants}
 }
 

@@ -95,14 +95,8 @@ func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
 			together = append(together, c)
 		}
 	}
-	type request struct{ assistantID, key string }
-	for _, round := range rounds(together, func(t webtrigger.NewTrigger) (request, bool) {
-		if t.Idempotency == nil {
-			return request{}, false
-		}
-		return request{t.AssistantID, t.Idempotency.Key}, true
-	}) {
-		if err := s.pgAcceptRound(ctx, round); err != nil {
+	if len(together) > 0 {
+		if err := s.pgAcceptTogether(ctx, together); err != nil {
 			return err
 		}
 	}
@@ -112,9 +106,9 @@ func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
 	return nil
 }
 
-// pgAcceptRound stores triggers no two of which are of one request. Those whose
-// request was accepted before get the first answer.
-func (s *Store) pgAcceptRound(ctx context.Context, calls []*accepting) error {
+// pgAcceptTogether stores triggers no two of which are of one request. Those
+// whose request was accepted before get the first answer.
+func (s *Store) pgAcceptTogether(ctx context.Context, calls []*accepting) error {
 	stored, err := s.pgAcceptStatement(ctx, calls)
 	if err != nil {
 		return s.wrap("create trigger", err)

@@ -69,12 +69,7 @@ func weighEvents(events []webtrigger.NewEvent) (n int) {
 // runAppends appends a batch of batches.
 func (s *Store) runAppends(ctx context.Context, calls []*call[appending, struct{}]) error {
 	if s.postgres {
-		for _, round := range rounds(calls, func(a appending) (int64, bool) { return a.lease.RunID, true }) {
-			if err := s.pgAppend(ctx, round); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.pgAppend(ctx, calls)
 	}
 	return s.write(ctx, "append events", func(t *tx) error {
 		for _, c := range calls {
@@ -109,12 +104,7 @@ func weighEnding(e ending) int {
 // runEnds ends a batch of runs.
 func (s *Store) runEnds(ctx context.Context, calls []*call[ending, webtrigger.Run]) error {
 	if s.postgres {
-		for _, round := range rounds(calls, func(e ending) (int64, bool) { return e.lease.RunID, true }) {
-			if err := s.pgFinish(ctx, round); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.pgFinish(ctx, calls)
 	}
 	return s.write(ctx, "finish run", func(t *tx) error {
 		for _, c := range calls {

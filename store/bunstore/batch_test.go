@@ -1,0 +1,73 @@
+package bunstore
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// refused is an error by which a database says that it has rolled back.
+type refused struct{}
+
+func (refused) Error() string    { return "bad row" }
+func (refused) SQLState() string { return "22P05" }
+
+// What queues up while a batch is under way makes the next one. A subject comes
+// once in a batch, so that a batch that is rolled back has left nothing; a bad
+// call fails alone.
+func TestBatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var batches [][]string
+		first := make(chan struct{})
+		b := &batcher[string, int]{
+			workers: 1,
+			subject: func(arg string) (any, bool) { return arg, arg != "none" },
+			run: func(_ context.Context, calls []*call[string, int]) error {
+				var args []string
+				for _, c := range calls {
+					args = append(args, c.arg)
+					c.result = len(batches)
+				}
+				if batches = append(batches, args); len(batches) == 1 {
+					<-first
+				}
+				for _, arg := range args {
+					if arg == "bad" {
+						return refused{}
+					}
+				}
+				return nil
+			},
+		}
+		var wait sync.WaitGroup
+		do := func(arg string) {
+			wait.Go(func() {
+				_, err := b.do(t.Context(), arg)
+				if arg == "bad" {
+					require.ErrorIs(t, err, refused{})
+				} else {
+					require.NoError(t, err)
+				}
+			})
+			synctest.Wait()
+		}
+		for _, arg := range []string{"alone", "a", "a", "none", "b", "none", "a", "b"} {
+			do(arg)
+		}
+		close(first)
+		wait.Wait()
+		require.Equal(t, [][]string{{"alone"}, {"a", "none", "b", "none"}, {"a", "b"}, {"a"}}, batches)
+
+		batches, first = nil, make(chan struct{})
+		for _, arg := range []string{"alone", "a", "bad", "b"} {
+			do(arg)
+		}
+		close(first)
+		wait.Wait()
+		require.Equal(t, [][]string{{"alone"}, {"a", "bad", "b"}, {"a"}, {"bad"}, {"b"}}, batches)
+	})
+}
