@@ -39,6 +39,6 @@ const (
 	ActionReadRuns       Action = "runs.read"
 	ActionWriteRuns      Action = "runs.write" // cancel, test triggers
 	ActionReadDelivery   Action = "deliveries.read"
-	ActionWriteDelivery  Action = "deliveries.write" // redeliver
+	ActionWriteDelivery  Action = "deliveries.write" // redeliver, test callbacks
 	ActionReadAssistants Action = "assistants.read"
 )

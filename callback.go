@@ -99,7 +99,7 @@ func (s *Service) deliver(d OwedDelivery) hostSign {
 		return hostSilent
 	}
 	began := time.Now()
-	response, err := conn.Post(ctx, s.callbackHeader(d, began, body), body)
+	response, err := conn.Post(ctx, s.callbackHeader(d.Secrets, d.Run.Key, began, body), body)
 	return s.conclude(d, sent(response, err, time.Since(began)), response, leased)
 }
 
@@ -113,11 +113,10 @@ func (s *Service) conclude(d OwedDelivery, o DeliveryOutcome, response *egress.R
 	return signOf(&o)
 }
 
-// callbackHeader is the header of one attempt. It is signed by the assistant's
-// own secrets, else by the service's, else not at all.
-func (s *Service) callbackHeader(d OwedDelivery, at time.Time, body []byte) http.Header {
+// callbackHeader is the header of one attempt. It is signed by secrets, which
+// are the assistant's own, else by the service's, else not at all.
+func (s *Service) callbackHeader(secrets []SigningSecret, runKey string, at time.Time, body []byte) http.Header {
 	h := http.Header{"Content-Type": {"application/json"}, "User-Agent": {userAgent}}
-	secrets := d.Secrets
 	if len(secrets) == 0 {
 		secrets = s.opts.Callback.Secrets
 	}
@@ -126,9 +125,9 @@ func (s *Service) callbackHeader(d OwedDelivery, at time.Time, body []byte) http
 	}
 	signatures := make([]string, len(secrets))
 	for i, secret := range secrets {
-		signatures[i] = secret.sign(d.Run.Key, at.Unix(), body)
+		signatures[i] = secret.sign(runKey, at.Unix(), body)
 	}
-	h.Set(signature.HeaderID, d.Run.Key)
+	h.Set(signature.HeaderID, runKey)
 	h.Set(signature.HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
 	h.Set(signature.HeaderSignature, strings.Join(signatures, " "))
 	return h

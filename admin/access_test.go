@@ -39,6 +39,7 @@ func calls() []call {
 		{"PUT /tasks/3", task, about("tasks.write", 0), "PUT /tasks/99"},
 		{"DELETE /tasks/3", "", about("tasks.write", 0), "DELETE /tasks/99"},
 		{"POST /assistants/1/test-trigger", `{"message":"m"}`, about("runs.write", 0), "POST /assistants/%20/test-trigger"},
+		{"POST /assistants/1/test-callback", `{"callback_url":"https://10.0.0.1/"}`, about("deliveries.write", 0), "POST /assistants/%20/test-callback"},
 		{"GET /runs", "", all("runs.read"), ""},
 		{"GET /runs?assistant_id=1", "", about("runs.read", 0), ""},
 		{"GET /runs?assistant_id=%20", "", all("runs.read"), ""},

@@ -8,8 +8,14 @@ import (
 )
 
 type deliveryView struct {
-	ID          int64                    `json:"id"`
-	RunID       int64                    `json:"run_id"`
+	ID    int64 `json:"id"`
+	RunID int64 `json:"run_id"`
+	attemptView
+}
+
+// attemptView is what a test callback, which is of no run, has in common with
+// deliveries.
+type attemptView struct {
 	RunKey      string                   `json:"run_key"`
 	URL         string                   `json:"url"`
 	State       webtrigger.DeliveryState `json:"state"`
@@ -23,8 +29,12 @@ type deliveryView struct {
 }
 
 func viewDelivery(d webtrigger.Delivery) deliveryView {
-	v := deliveryView{
-		ID: d.ID, RunID: d.RunID, RunKey: d.RunKey, URL: d.URL, State: d.State,
+	return deliveryView{d.ID, d.RunID, viewAttempt(d)}
+}
+
+func viewAttempt(d webtrigger.Delivery) attemptView {
+	v := attemptView{
+		RunKey: d.RunKey, URL: d.URL, State: d.State,
 		CreatedAt: wire.FormatTime(d.CreatedAt), AttemptedAt: wire.NullableTime(d.AttemptedAt), CompletedAt: wire.NullableTime(d.CompletedAt),
 		Error: wire.NullableString(d.Error), Response: wire.NullableString(d.Response),
 	}
@@ -54,4 +64,21 @@ func (h *Handler) redeliver(w http.ResponseWriter, r *http.Request, d webtrigger
 		return err
 	}
 	return wire.WriteJSON(w, http.StatusAccepted, viewDelivery(d))
+}
+
+// testCallback answers 200 with what became of the callback, delivered or not.
+func (h *Handler) testCallback(w http.ResponseWriter, r *http.Request, assistantID string) error {
+	b, err := h.readBody(w, r, "callback_url")
+	if err != nil {
+		return err
+	}
+	url := b.neededText("callback_url")
+	if err := b.err(); err != nil {
+		return err
+	}
+	d, err := h.svc.TestCallback(r.Context(), assistantID, url)
+	if err != nil {
+		return err
+	}
+	return wire.WriteJSON(w, http.StatusOK, viewAttempt(d))
 }

@@ -21,6 +21,7 @@
 //	GET  POST /assistants/{id}/tasks              tasks.read   .write the assistant
 //	GET  PUT DELETE /tasks/{id}                   tasks.read   .write the task's assistant
 //	POST /assistants/{id}/test-trigger            runs.write          the assistant
+//	POST /assistants/{id}/test-callback           deliveries.write    the assistant
 //	GET  /runs                                    runs.read           ?assistant_id=, else all
 //	GET  /runs/{id}                               runs.read           the run's conversation
 //	POST /runs/{id}/cancel                        runs.write          the run's conversation

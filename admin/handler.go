@@ -39,8 +39,8 @@ type Tool struct {
 	Description string // "" is null
 }
 
-// callTimeout bounds a call, other than a stream and a test trigger, which may
-// be held until its run ends.
+// callTimeout bounds a call, other than a stream, a test trigger, which may be
+// held until its run ends, and a test callback, which has a bound of its own.
 const callTimeout = 10 * time.Second
 
 // Handler is the JSON API. It reads paths relative to where it is mounted, so
@@ -103,6 +103,8 @@ func (h *Handler) routes() {
 		"DELETE": guard(h, webtrigger.ActionWriteTasks, h.task, h.deleteTask)})
 	h.handle("/assistants/{id}/test-trigger", resource{
 		"POST": guardPatiently(h, webtrigger.ActionWriteRuns, h.assistant, h.testTrigger)})
+	h.handle("/assistants/{id}/test-callback", resource{
+		"POST": guardPatiently(h, webtrigger.ActionWriteDelivery, h.assistant, h.testCallback)})
 	h.handle("/runs", resource{
 		"GET": guard(h, webtrigger.ActionReadRuns, assistantAsked, h.listRuns)})
 	h.handle("/runs/{id}", resource{

@@ -3,19 +3,24 @@ package admin_test
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/admin"
+	"github.com/webtrigger-go/webtrigger/client"
 )
 
 func newRequest(t *testing.T, method, url, body string) *http.Request {
@@ -190,4 +195,41 @@ func TestRequestIDIsEchoed(t *testing.T) {
 		require.Equal(t, "abc-1", h.do(call, "", "X-Request-Id", "abc-1").Header.Get("X-Request-Id"), call)
 		require.NotEqual(t, "a b", h.do(call, "", "X-Request-Id", "a b").Header.Get("X-Request-Id"), call)
 	}
+}
+
+func TestTestCallbackArrives(t *testing.T) {
+	t.Parallel()
+	secret := webtrigger.NewSigningSecret()
+	var got atomic.Int64
+	receiver := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		verifier, err := client.NewVerifier([]string{secret.Reveal()}, nil)
+		if err == nil {
+			_, err = verifier.Receive(w, r)
+		}
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		got.Add(1)
+		_, _ = io.WriteString(w, "thanks")
+	}))
+	defer receiver.Close()
+	h := setup(t, func(h *host, _ *admin.Options) {
+		roots := x509.NewCertPool()
+		roots.AddCert(receiver.Certificate())
+		h.service.Callback = webtrigger.CallbackOptions{
+			Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots, Secrets: []webtrigger.SigningSecret{secret},
+		}
+	})
+	a := h.do("POST /assistants/1/test-callback", `{"callback_url":"`+receiver.URL+`/hook"}`)
+	require.Equal(t, http.StatusOK, a.Status, a.Body)
+	told := a.decode()
+	require.Equal(t, "delivered", told["state"])
+	require.Equal(t, json.Number("200"), told["http_status"])
+	require.Equal(t, "thanks", told["response"])
+	require.Equal(t, receiver.URL+"/hook", told["url"])
+	require.NotNil(t, told["latency_ms"])
+	require.NotNil(t, told["attempted_at"])
+	require.Nil(t, told["error"])
+	require.EqualValues(t, 1, got.Load())
 }

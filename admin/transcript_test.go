@@ -28,7 +28,8 @@ var update = flag.Bool("update", false, "write the answers into the transcripts"
 //	@  are what happens meanwhile: see [host.happen]
 //	#  are remarks
 //
-// What differs from time to time is written <uuid>, <secret> and <prefix>.
+// What differs from time to time is written <uuid>, <secret>, <prefix> and, where
+// the service's own clock is shown, <now>.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*.txt")
@@ -131,12 +132,14 @@ func answerLines(a *answer) []string {
 var (
 	uuids    = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 	secrets  = regexp.MustCompile(`"[0-9a-f]{64}"`)
+	times    = regexp.MustCompile(`(_at":)"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,}\+00:00"`) // the tests' clock has no fractions
 	prefixes = regexp.MustCompile(`"prefix":"[0-9a-f]{8}"`)
 )
 
 func normal(body string) string {
 	body = uuids.ReplaceAllString(body, "<uuid>")
 	body = secrets.ReplaceAllString(body, `"<secret>"`)
+	body = times.ReplaceAllString(body, `$1"<now>"`)
 	return prefixes.ReplaceAllString(body, `"prefix":"<prefix>"`)
 }
 
