@@ -189,6 +189,16 @@ func (s *Service) requestBase(r *http.Request) (string, error) {
 	return scheme + "://" + r.Host, nil
 }
 
+// TriggerURL is where callers trigger an assistant, for consoles and settings
+// pages: on [Options.BaseURL], or without one on the scheme and host of r.
+func (s *Service) TriggerURL(r *http.Request, assistantID string) string {
+	base, err := s.requestBase(r)
+	if err != nil {
+		base = "" // r names no host: the path is what is left
+	}
+	return base + "/api/v1/assistants/" + assistantID + "/web-trigger"
+}
+
 func writeAccepted(w http.ResponseWriter, accepted Accepted) error {
 	run := accepted.Run
 	h := w.Header()

@@ -5,6 +5,12 @@
 //	api, err := admin.New(svc, authorize, nil)
 //	mux.Handle("/admin/api/", http.StripPrefix("/admin/api", api))
 //
+// [NewConsole] makes the web console: pages over this API, which it serves at
+// api/ below them. A page asks the authorizer as the calls do that fill it.
+//
+//	console, err := admin.NewConsole(svc, authorize, &admin.ConsoleOptions{SignIn: "/login"})
+//	mux.Handle("/admin/", http.StripPrefix("/admin", console))
+//
 // # Who may do what
 //
 // The [webtrigger.Authorizer] is the host's, and it is asked for every request

@@ -99,14 +99,23 @@ func (d *door) cookie(value string, maxAge int) *http.Cookie {
 // form is the sign-in page.
 func (d *door) form(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; form-action 'self'; frame-ancestors 'none'")
+	w.Header().Set("Content-Security-Policy",
+		"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	_, _ = w.Write([]byte(`<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Sign in</title>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sign in · Web Trigger</title>
+<link rel="icon" href="admin/static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="admin/static/console.css">
+<main>
 <h1>Sign in</h1>
-<form method="post" action="login">
-<p><label>User name <input name="username" autocomplete="username" required></label></p>
-<p><label>Password <input name="password" type="password" autocomplete="current-password" required></label></p>
-<p><button>Sign in</button></p>
-</form></html>
+<form method="post" action="login" class="stack">
+<label>User name <input name="username" autocomplete="username" required></label>
+<label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+<div class="actions"><button class="main">Sign in</button></div>
+</form>
+</main>
+</html>
 `))
 }

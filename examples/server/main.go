@@ -92,7 +92,8 @@ func newService(cfg *config, model llm.LLM, tools *toolbox, log *slog.Logger) (*
 
 func routes(svc *webtrigger.Service, agent *llm.Agent, cfg *config) (http.Handler, error) {
 	door := newDoor(cfg.adminPassword, cfg.secureCookies())
-	api, err := admin.New(svc, door.authorize, &admin.Options{Tools: lister(agent), Assistants: listAssistants})
+	console, err := admin.NewConsole(svc, door.authorize, &admin.ConsoleOptions{
+		Options: admin.Options{Tools: lister(agent), Assistants: listAssistants}, SignIn: "/login", SignOut: "/logout"})
 	if err != nil {
 		return nil, err
 	}
@@ -100,10 +101,7 @@ func routes(svc *webtrigger.Service, agent *llm.Agent, cfg *config) (http.Handle
 	mux.Handle("/api/v1/assistants/{assistant_id}/web-trigger", svc)
 	mux.Handle("/api/v1/web-triggers/", svc)
 	mux.Handle("/conversations/{conversation_id}/agent-events", svc.EventsHandler(door.authorize))
-	mux.Handle("/admin/api/", http.StripPrefix("/admin/api", api))
-	mux.HandleFunc("GET /admin/{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "The console is not there yet. Its JSON API is: try /admin/api/runs.")
-	})
+	mux.Handle("/admin/", http.StripPrefix("/admin", console)) // its JSON API is at /admin/api
 	mux.Handle("GET /watch/", watch())
 	door.mount(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {

@@ -66,7 +66,7 @@ func announce(w io.Writer, cfg *config, model, secret string) {
 	fmt.Fprintf(w, `Web Trigger evaluation server
 
   URL       %[1]s
-  console   not there yet; its JSON API is %[1]s/admin/api
+  console   %[1]s/admin/
             user admin, password %[2]s
   model     %[4]s
 

@@ -1,0 +1,78 @@
+// The JSON API, below the same mount as this page.
+
+export const page = document.body.dataset;
+
+// Failure is why a call gave nothing: the status and the problem of the answer,
+// or status 0 when there was none.
+export class Failure extends Error {
+  constructor(status, problem = {}) {
+    super(problem.detail ?? problem.title ?? `The server answered with status ${status}.`);
+    this.status = status;
+    this.code = problem.code ?? "";
+    this.errors = problem.errors ?? [];
+  }
+
+  get lost() {
+    return this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504;
+  }
+}
+
+// Lexeme is a number that JavaScript cannot hold, as it was written.
+class Lexeme {
+  constructor(source) {
+    this.source = source;
+  }
+
+  toString() {
+    return this.source;
+  }
+
+  toJSON() {
+    return JSON.rawJSON ? JSON.rawJSON(this.source) : this.source;
+  }
+}
+
+// parse reads JSON. Where the browser tells a number's source, numbers that would
+// change keep it: 64-bit ids and a payload's 1e400.
+export function parse(text) {
+  return JSON.parse(text, (_, value, context) =>
+    typeof value === "number" && context?.source && String(value) !== context.source ? new Lexeme(context.source) : value);
+}
+
+export const url = (path) => `${page.root}${path}`;
+
+// call asks the API. A body is sent as JSON; a string is JSON already.
+export async function call(method, path, body) {
+  const options = { method, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(20_000) };
+  if (body !== undefined) {
+    options.headers = { "Content-Type": "application/json" };
+    options.body = typeof body === "string" ? body : JSON.stringify(body);
+  }
+  let answer, text;
+  try {
+    answer = await fetch(url(`api/${path}`), options);
+    text = await answer.text();
+  } catch {
+    throw new Failure(0, { detail: "The server cannot be reached." });
+  }
+  const json = answer.headers.get("Content-Type")?.includes("json");
+  if (answer.ok && (json || text === "")) return text === "" ? null : parse(text);
+  // Middleware of the host may lead to a page where one signs in.
+  if (answer.redirected || (answer.ok && !json)) throw new Failure(401);
+  let problem = {};
+  try {
+    problem = json ? parse(text) : {};
+  } catch {
+    // a proxy's
+  }
+  throw new Failure(answer.status, problem);
+}
+
+export const get = (path) => call("GET", path);
+
+// query is a query string of what is not empty.
+export function query(values) {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(values)) if (value) search.set(name, value);
+  return search.size ? `?${search}` : "";
+}

@@ -1,0 +1,121 @@
+// Small parts that all pages are made of. Text is only ever set as text.
+
+import { page } from "./api.js";
+
+export const $ = (id) => document.getElementById(id);
+
+// el makes an element. Attributes that are false or undefined are left out,
+// functions listen; children are nodes or text.
+export function el(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(key, value);
+    else if (value === true) element.setAttribute(key, "");
+    else if (value !== false && value !== undefined && value !== null) element.setAttribute(key, value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+// when shows a time in the reader's zone; the exact UTC is its title.
+export function when(time, none = "never") {
+  if (!time) return el("span", { class: "quiet" }, none);
+  return el("time", { datetime: time, title: time.replace("+00:00", " UTC").replace("T", " ") }, local.format(new Date(time)));
+}
+
+// duration shows milliseconds for people.
+export function duration(ms) {
+  if (ms < 1) return "< 1 ms";
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 10_000) return `${(ms / 1000).toFixed(2)} s`;
+  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
+  const minutes = Math.floor(ms / 60_000);
+  if (minutes < 60) return `${minutes} min ${Math.round((ms % 60_000) / 1000)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+export const number = (n) => (typeof n === "number" ? n.toLocaleString() : String(n));
+
+// badge is the word for a state, and its colour.
+export function badge(state, tone = tones[state] ?? "plain") {
+  return el("span", { class: `badge ${tone}` }, state.replaceAll("_", " "));
+}
+
+const tones = {
+  queued: "wait", running: "busy", completed: "good", failed: "bad", cancelled: "plain", timed_out: "bad",
+  pending: "wait", sending: "busy", delivered: "good", blocked: "bad", unknown: "odd",
+  active: "good", revoked: "plain", expired: "plain", inactive: "plain",
+};
+
+// failureText says what went wrong, and what the reader can do.
+function failureText(failure) {
+  if (failure.status === 401) {
+    return ["You are signed out. ", page.signIn ? el("a", { href: page.signIn }, "Sign in again") : "Sign in again and load this page anew."];
+  }
+  if (failure.lost) return ["The server cannot be reached or cannot answer now."];
+  if (failure.status === undefined) console.error(failure); // a fault of this page
+  return [failure.message];
+}
+
+// problem shows a failure in place of what could not be loaded.
+export function problem(failure, retry) {
+  return el("div", { class: "notice bad", role: "alert" },
+    el("p", {}, ...failureText(failure)),
+    retry && failure.status !== 401 && el("button", { click: retry }, "Try again"));
+}
+
+// notify says what has just happened, above the page's content.
+export function notify(what, tone = "good") {
+  const text = what instanceof Error ? failureText(what) : [what];
+  $("notices").replaceChildren(el("p", { class: `notice ${what instanceof Error ? "bad" : tone}` }, ...text));
+}
+
+export const empty = (...text) => el("p", { class: "empty" }, ...text);
+
+// busy keeps a button from being pressed twice while work is under way.
+export async function busy(button, work) {
+  button.disabled = true;
+  try {
+    return await work();
+  } finally {
+    button.disabled = false;
+  }
+}
+
+// ask has the reader confirm something. It resolves to null, or to the text of the
+// field ("" without one).
+export function ask({ title, text, yes, danger = true, field }) {
+  const dialog = $("dialog");
+  $("dialog-title").textContent = title;
+  $("dialog-text").textContent = text;
+  $("dialog-yes").textContent = yes;
+  $("dialog-yes").className = danger ? "danger" : "main";
+  $("dialog-field").hidden = !field;
+  $("dialog-field").firstElementChild.textContent = field ?? "";
+  $("dialog-input").value = "";
+  $("dialog-no").onclick = () => dialog.close();
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue ? $("dialog-input").value : null), { once: true });
+  });
+}
+
+// copyable is text with a button that copies it.
+export function copyable(text, what) {
+  const code = el("code", { tabindex: "0" }, text);
+  const button = el("button", { type: "button", "aria-label": `Copy ${what}` }, "Copy");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch { // not a secure origin
+      getSelection().selectAllChildren(code);
+      document.execCommand("copy");
+    }
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  });
+  return el("div", { class: "copy" }, code, button);
+}

@@ -1,0 +1,74 @@
+import { call, page } from "./api.js";
+import { $, ask, badge, busy, copyable, el, empty, notify, when } from "./dom.js";
+import { clear, fault, refused, utc } from "./form.js";
+import { Table, list } from "./table.js";
+
+function state(key) {
+  if (key.revoked_at) return badge("revoked");
+  return badge(key.expires_at && new Date(key.expires_at) <= new Date() ? "expired" : "active");
+}
+
+async function revoke(key, button) {
+  const sure = await ask({
+    title: `Revoke ${key.name}?`, yes: "Revoke key",
+    text: `Whoever uses the key that begins with ${key.prefix} is refused from the next request on. This cannot be undone.`,
+  });
+  if (sure === null) return;
+  await busy(button, async () => {
+    try {
+      await call("POST", `keys/${key.id}/revoke`);
+      notify(`${key.name} is revoked.`);
+      await load();
+    } catch (failure) {
+      notify(failure);
+    }
+  });
+}
+
+const columns = [
+  { label: "Name", cell: (k) => el("strong", {}, k.name) },
+  { label: "Prefix", cell: (k) => el("code", {}, `${k.prefix}…`) },
+  { label: "State", cell: state },
+  { label: "Created", cell: (k) => when(k.created_at) },
+  { label: "Last used", cell: (k) => when(k.last_used_at) },
+  { label: "Expires", cell: (k) => when(k.expires_at) },
+  {
+    label: "Actions", cell: (k) => k.revoked_at ? [el("span", { class: "quiet" }, "revoked "), when(k.revoked_at)]
+      : el("button", { class: "danger small", "aria-label": `Revoke ${k.name}`, click: (e) => revoke(k, e.target) }, "Revoke"),
+  },
+];
+const table = new Table("API keys", columns);
+const load = () => list(`assistants/${page.assistant}/keys`, table, () => empty("No key yet: nobody outside can trigger this assistant."));
+
+// curl is a line that works when it is pasted into a POSIX shell.
+function curl(secret) {
+  return `curl -sS -H 'Authorization: Bearer ${secret}' -H 'Content-Type: application/json' `
+    + `-d '{"message": "What can you do?"}' '${page.triggerUrl}'`;
+}
+
+const form = $("create");
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  clear(form);
+  const name = form.elements.name.value.trim(), expires = form.elements.expires_at.value;
+  if (!name) {
+    fault(form, "name", "A key needs a name.");
+    form.elements.name.focus();
+    return;
+  }
+  busy(event.submitter, async () => {
+    try {
+      const key = await call("POST", `assistants/${page.assistant}/keys`, { name, ...(expires && { expires_at: utc(expires) }) });
+      form.reset();
+      $("secret").replaceChildren(copyable(key.key, "the API key"));
+      $("curl").replaceChildren(copyable(curl(key.key), "the curl line"));
+      $("created").hidden = false;
+      $("created-title").focus();
+      notify(`${key.name} is created.`);
+      await load();
+    } catch (failure) {
+      refused(form, failure);
+    }
+  });
+});
+load().catch(() => {});

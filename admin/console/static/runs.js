@@ -1,0 +1,81 @@
+import { get, page, query, url } from "./api.js";
+import { $, badge, duration, el, empty, when } from "./dom.js";
+import { localTime, utc } from "./form.js";
+import { Table, list } from "./table.js";
+
+const pause = 3000; // between two looks at the newest runs
+const terminal = new Set(["completed", "failed", "cancelled", "timed_out"]);
+const form = $("filter");
+const here = new URLSearchParams(location.search);
+const names = ["status", "assistant_id", "key_id", "from", "to"];
+const filter = Object.fromEntries(names.map((name) => [name, here.get(name) ?? ""]));
+
+function took(run) {
+  if (!run.started_at) return "";
+  return run.completed_at ? duration(new Date(run.completed_at) - new Date(run.started_at)) : el("span", { class: "quiet" }, "under way");
+}
+
+const table = new Table("Runs", [
+  { label: "Run", cell: (r) => el("a", { href: url(`runs/${r.id}`) }, `Run ${r.id}`) },
+  { label: "Status", cell: (r) => [badge(r.status), r.status_detail && el("small", { class: "quiet" }, ` ${r.status_detail}`)] },
+  { label: "Assistant", cell: (r) => el("a", { href: url(`assistants/${r.assistant_id}`) }, r.assistant_id) },
+  { label: "API key", cell: (r) => r.key_id ? String(r.key_id) : el("span", { class: "quiet" }, "none") },
+  { label: "Created", cell: (r) => when(r.created_at) },
+  { label: "Took", cell: took },
+]);
+
+function none() {
+  return names.some((name) => filter[name]) ? empty("No run passes this filter.")
+    : empty("No run yet. ", page.assistant ? el("a", { href: url(`assistants/${page.assistant}/test`) }, "Send a test trigger") : "Send a trigger, or a test trigger from an assistant's page.");
+}
+
+// look shows the list as it is now, and again while it is the newest page.
+let timer;
+async function look() {
+  clearTimeout(timer);
+  const live = !here.has("cursor");
+  try {
+    await list("runs", table, none, filter);
+    $("live").className = "live on";
+    $("live").textContent = live ? "Live" : "";
+  } catch (failure) {
+    $("live").className = "live off";
+    $("live").textContent = failure.lost ? "Connection lost. Trying again …" : "";
+    if (!failure.lost) return;
+  }
+  if (live && !document.hidden) timer = setTimeout(look, pause);
+}
+
+// choices fills the selects with what there is. Without them the filter works on.
+async function choices() {
+  const fill = (select, chosen, options) => {
+    if (chosen && !options.some(([value]) => value === chosen)) options.unshift([chosen, chosen]);
+    select.replaceChildren(el("option", { value: "" }, "Any"), ...options.map(([value, text]) => el("option", { value }, text)));
+    select.value = chosen;
+  };
+  const { assistant_id: assistants, key_id: keys } = form.elements;
+  const keysOf = async (id, chosen) => {
+    fill(keys, chosen, []);
+    keys.disabled = !id && !chosen;
+    const { items } = id ? await get(`assistants/${id}/keys?limit=200`) : { items: [] };
+    fill(keys, chosen, items.map((k) => [String(k.id), `${k.name} (${k.prefix}…)`]));
+  };
+  assistants.addEventListener("change", () => keysOf(assistants.value, "").catch(() => {}));
+  const asked = [keysOf(filter.assistant_id, filter.key_id)];
+  asked.push(get("assistants?limit=200").then(({ items }) =>
+    fill(assistants, filter.assistant_id, items.map((a) => [a.id, a.name ? `${a.name} (${a.id})` : a.id]))));
+  await Promise.allSettled(asked);
+}
+
+form.elements.status.value = terminal.has(filter.status) || ["queued", "running"].includes(filter.status) ? filter.status : "";
+for (const name of ["from", "to"]) if (filter[name]) form.elements[name].value = localTime(filter[name]);
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const values = Object.fromEntries(names.map((name) => [name, form.elements[name].value]));
+  values.from = utc(values.from);
+  values.to = utc(values.to);
+  location.assign(url(`runs${query(values)}`));
+});
+document.addEventListener("visibilitychange", () => document.hidden || look());
+choices();
+look();

@@ -1,0 +1,75 @@
+// Lists as tables, which are cards on small screens. Roles are spelled out, since
+// browsers drop those of a table that is displayed otherwise.
+
+import { get, query } from "./api.js";
+import { $, el, empty, problem } from "./dom.js";
+
+// Table shows items in columns: {label, cell(item)}. Shown again, a row whose item
+// has not changed stays as it is, with its focus.
+export class Table {
+  constructor(label, columns) {
+    this.columns = columns;
+    this.rows = new Map();
+    this.body = el("tbody", { role: "rowgroup" });
+    this.element = el("table", { role: "table", "aria-label": label },
+      el("thead", { role: "rowgroup" }, el("tr", { role: "row" },
+        columns.map((c) => el("th", { role: "columnheader", scope: "col" }, c.label)))),
+      this.body);
+  }
+
+  show(items) {
+    const rows = new Map();
+    for (const item of items) {
+      const id = String(item.id), text = JSON.stringify(item);
+      const old = this.rows.get(id);
+      rows.set(id, old?.text === text ? old : { text, row: this.row(item), fresh: !old && this.rows.size > 0 });
+    }
+    const order = [...rows.values()].map((r) => r.row);
+    for (const [id, { row }] of this.rows) if (rows.get(id)?.row !== row) row.remove();
+    order.forEach((row, i) => {
+      if (this.body.children[i] !== row) this.body.insertBefore(row, this.body.children[i] ?? null);
+    });
+    for (const { row, fresh } of rows.values()) row.classList.toggle("fresh", fresh === true);
+    this.rows = rows;
+  }
+
+  row(item) {
+    return el("tr", { role: "row" }, this.columns.map((c) =>
+      el("td", { role: "cell", "data-label": c.label }, el("div", {}, c.cell(item)))));
+  }
+}
+
+// list loads one page of a list into #list, and links to the pages around it by
+// the address of this page. none is what stands there when there is nothing.
+export async function list(path, table, none, filter = {}) {
+  const place = $("list");
+  const here = new URLSearchParams(location.search);
+  const cursor = here.get("cursor") ?? "";
+  try {
+    const page = await get(`${path}${query({ ...filter, cursor })}`);
+    if (page.items.length === 0) {
+      place.replaceChildren(cursor ? empty("Nothing comes after this.") : none());
+    } else {
+      table.show(page.items);
+      if (place.firstElementChild !== table.element) place.replaceChildren(table.element);
+    }
+    pager(here, cursor, page.next);
+    return page;
+  } catch (failure) {
+    if (!failure.lost || place.firstElementChild !== table.element) {
+      place.replaceChildren(problem(failure, () => list(path, table, none, filter)));
+    }
+    throw failure;
+  }
+}
+
+function pager(here, cursor, next) {
+  const link = (text, cursor) => {
+    const search = new URLSearchParams(here);
+    search.delete("cursor");
+    if (cursor) search.set("cursor", cursor);
+    return el("a", { class: "button", href: `?${search}` }, text);
+  };
+  $("pager").replaceChildren(...[cursor && link("Newest", ""), next && link("Older", next)].filter(Boolean));
+  $("pager").hidden = !cursor && !next;
+}

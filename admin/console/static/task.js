@@ -1,0 +1,109 @@
+import { call, get, page, url } from "./api.js";
+import { $, ask, busy, el, empty, notify, problem } from "./dom.js";
+import { clear, fault, jsonFault, refused } from "./form.js";
+import { indent } from "./json.js";
+
+const form = $("task");
+const schema = $("output_schema");
+
+// The output type decides whether there is a schema.
+function sync() {
+  $("schema").hidden = form.elements.output_type.value !== "json";
+}
+
+// judge says at once whether the schema is an object of JSON. Whether it is a
+// schema is for the server to say.
+function judge() {
+  const text = schema.value.trim();
+  const wrong = text && (jsonFault(text) ?? (text.startsWith("{") ? null : "A schema is a JSON object."));
+  $("schema-state").textContent = wrong || (text ? "This is JSON. The schema itself is checked when you save." : "Any JSON will do.");
+  $("schema-state").classList.toggle("wrong", Boolean(wrong));
+  return wrong;
+}
+
+// tools offers what the host has, and what the task allows though the host has it
+// no longer.
+function tools(offered, allowed) {
+  const gone = allowed.filter((name) => !offered.some((tool) => tool.name === name));
+  const all = [...offered, ...gone.map((name) => ({ name, description: "The application does not have it now." }))];
+  $("tools").replaceChildren(...all.map((tool) => el("label", { class: "choice" },
+    el("input", { type: "checkbox", name: "tool", value: tool.name, checked: allowed.includes(tool.name) }),
+    el("span", {}, el("code", {}, tool.name), tool.description && el("small", {}, tool.description)))));
+  if (!all.length) $("tools").replaceChildren(empty("The application has no tools."));
+}
+
+async function load() {
+  $("loading").hidden = false;
+  try {
+    const [{ items }, task] = await Promise.all([get("tools"), page.task ? get(`tasks/${page.task}`) : null]);
+    tools(items, task?.allowed_tools ?? []);
+    if (task) {
+      form.elements.name.value = task.name;
+      form.elements.instructions.value = task.instructions;
+      form.elements.output_type.value = task.output_type;
+      form.elements.active.checked = task.active;
+      schema.value = task.output_schema ? indent(JSON.stringify(task.output_schema)) : "";
+    }
+    sync();
+    judge();
+    $("loading").hidden = true;
+    form.hidden = false;
+  } catch (failure) {
+    $("loading").replaceChildren(problem(failure, load));
+  }
+}
+
+// body is the definition as JSON. The schema goes in as it was typed.
+function body() {
+  const json = form.elements.output_type.value === "json" && schema.value.trim();
+  const fields = {
+    name: form.elements.name.value, instructions: form.elements.instructions.value, output_type: form.elements.output_type.value,
+    allowed_tools: [...form.querySelectorAll("input[name=tool]:checked")].map((box) => box.value), active: form.elements.active.checked,
+  };
+  return `${JSON.stringify(fields).slice(0, -1)},"output_schema":${json || "null"}}`;
+}
+
+async function save() {
+  try {
+    if (page.task) {
+      await call("PUT", `tasks/${page.task}`, body());
+      notify("Saved. Runs that were accepted before keep the task as it was.");
+    } else {
+      const task = await call("POST", `assistants/${page.assistant}/tasks`, body());
+      location.assign(url(`tasks/${task.id}`));
+    }
+  } catch (failure) {
+    refused(form, failure);
+  }
+}
+
+form.addEventListener("change", sync);
+schema.addEventListener("input", judge);
+$("format").addEventListener("click", () => {
+  if (!judge()) schema.value = indent(schema.value);
+});
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  clear(form);
+  const wrong = form.elements.output_type.value === "json" && judge();
+  if (wrong) {
+    fault(form, "output_schema", wrong);
+    schema.focus();
+    return;
+  }
+  busy(event.submitter, save);
+});
+$("delete")?.addEventListener("click", async (event) => {
+  const sure = await ask({ title: "Delete this task?", yes: "Delete task",
+    text: "Triggers that name it are refused from then on. Runs that were accepted keep their copy." });
+  if (sure === null) return;
+  busy(event.target, async () => {
+    try {
+      await call("DELETE", `tasks/${page.task}`);
+      location.assign(url(`assistants/${page.assistant}/tasks`));
+    } catch (failure) {
+      notify(failure);
+    }
+  });
+});
+load();

@@ -1,0 +1,88 @@
+// Where the time of a run went: waiting, models, tools.
+
+import { duration, el } from "./dom.js";
+
+const most = 40; // bars
+
+// Timeline gathers spans from events and draws them.
+export class Timeline {
+  constructor(place) {
+    this.place = place;
+    this.spans = [];
+    this.tools = new Map();
+  }
+
+  add({ event_type: type, created_at: created, payload: p }) {
+    const at = Date.parse(created);
+    this.begin ??= at;
+    this.latest = at;
+    switch (type) {
+      case "run_queued":
+      case "run_requeued":
+        this.close(at);
+        this.wait = this.open("queue", "Queue", at);
+        break;
+      case "run_started":
+        this.end(this.wait, at);
+        break;
+      case "model_completed":
+        this.spans.push({ kind: "model", label: p.model || "Model", from: Math.max(this.begin, at - Number(p.duration_ms ?? 0)), to: at });
+        break;
+      case "tool_started":
+        this.tools.set(p.call_id, this.open("tool", p.tool, at));
+        break;
+      case "tool_completed":
+      case "tool_failed":
+        this.end(this.tools.get(p.call_id), at);
+        break;
+      case "run_completed": case "run_failed": case "run_cancelled": case "run_timed_out":
+        this.close(at);
+        this.done = at;
+    }
+    this.frame ??= requestAnimationFrame(() => this.draw());
+  }
+
+  open(kind, label, from) {
+    const span = { kind, label, from };
+    this.spans.push(span);
+    return span;
+  }
+
+  end(span, at) {
+    if (span) span.to ??= at;
+  }
+
+  // close ends what is open: the attempt is over.
+  close(at) {
+    for (const span of this.spans) span.to ??= at;
+  }
+
+  draw() {
+    this.frame = undefined;
+    clearTimeout(this.timer);
+    const now = this.done ?? Math.max(this.latest, Date.now());
+    const whole = Math.max(now - this.begin, 1);
+    const length = (span) => (span.to ?? now) - span.from;
+    const sum = (kind) => {
+      const spans = this.spans.filter((s) => s.kind === kind);
+      return [spans.length, spans.reduce((ms, s) => ms + length(s), 0)];
+    };
+    const totals = [["queue", "Queue"], ["model", "Model"], ["tool", "Tools"]].map(([kind, label]) => {
+      const [n, ms] = sum(kind);
+      return n > 0 && el("span", { class: `total ${kind}` }, `${label} ${duration(ms)}${n > 1 ? ` in ${n}` : ""}`);
+    });
+    const shown = this.spans.toSorted((a, b) => a.from - b.from).slice(0, most);
+    this.place.replaceChildren(
+      el("p", { class: "totals" }, ...totals, el("span", { class: "total" }, `Total ${duration(now - this.begin)}${this.done ? "" : " so far"}`)),
+      el("ol", { class: "bars" }, shown.map((span) => {
+        const bar = el("span", { class: `fill ${span.kind}` });
+        bar.style.left = `${((span.from - this.begin) / whole) * 100}%`;
+        bar.style.width = `${(length(span) / whole) * 100}%`;
+        return el("li", {}, el("span", { class: "label" }, span.label),
+          el("span", { class: "track", "aria-hidden": "true" }, bar),
+          el("span", { class: "ms" }, duration(length(span)), span.to === undefined && " …"));
+      })),
+      this.spans.length > most ? el("p", { class: "quiet" }, `${this.spans.length - most} more are in the totals.`) : "");
+    if (!this.done) this.timer = setTimeout(() => this.draw(), 1000);
+  }
+}

@@ -1,0 +1,148 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// page is what a template gets to see.
+type page struct {
+	Title  string
+	Script string // the module that brings the page to life; "": none
+	Nav    string // the entry of the main navigation that is lit
+	Tab    string // the assistant's tab that is lit; "": no tabs
+	Root   string // the mount, relative to the page
+
+	SignIn, SignOut string
+
+	AssistantID, AssistantName string
+	TriggerURL                 string
+	TaskID                     int64 // 0: a new one
+
+	Run   *webtrigger.Run
+	Input *input
+
+	// Of a page that says what is wrong.
+	Status    int
+	RequestID string
+}
+
+// input is what a run was asked to do, to be read by people.
+type input struct {
+	Message, Subject  string
+	Context, Metadata string // indented JSON with every lexeme as it was sent; "": none
+}
+
+func (c *Console) routes() {
+	h := c.api
+	c.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { c.fail(w, r, webtrigger.ErrNotFound) })
+	c.mux.HandleFunc("/static/{file}", c.serveAsset)
+	show(c, "/{$}", webtrigger.ActionReadAssistants, everything, c.assistantsPage)
+	show(c, "/assistants/{id}", webtrigger.ActionReadChannel, h.assistant, c.assistantPage("channel", "Channel"))
+	show(c, "/assistants/{id}/keys", webtrigger.ActionReadKeys, h.assistant, c.assistantPage("keys", "API keys"))
+	show(c, "/assistants/{id}/tasks", webtrigger.ActionReadTasks, h.assistant, c.assistantPage("tasks", "Tasks"))
+	show(c, "/assistants/{id}/tasks/new", webtrigger.ActionWriteTasks, h.assistant, c.newTaskPage)
+	show(c, "/tasks/{id}", webtrigger.ActionReadTasks, h.task, c.taskPage)
+	show(c, "/assistants/{id}/test", webtrigger.ActionWriteRuns, h.assistant, c.assistantPage("test", "Test"))
+	show(c, "/runs", webtrigger.ActionReadRuns, assistantAsked, c.runsPage)
+	show(c, "/runs/{id}", webtrigger.ActionReadRuns, h.run, c.runPage)
+}
+
+// show puts a page at a path, behind the guard of the API.
+func show[T any](c *Console, pattern string, action webtrigger.Action, find finder[T],
+	make func(r *http.Request, about T) (name string, p *page, err error)) {
+	serve := guard(c.api, action, find, func(w http.ResponseWriter, r *http.Request, about T) error {
+		name, p, err := make(r, about)
+		if err != nil {
+			return err
+		}
+		c.write(w, r, http.StatusOK, name, p)
+		return nil
+	})
+	c.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if err := serve(w, r); err != nil {
+			c.fail(w, r, err)
+		}
+	})
+}
+
+// write renders a page. A template that fails leaves nothing half written.
+func (c *Console) write(w http.ResponseWriter, r *http.Request, status int, name string, p *page) {
+	p.Root, p.SignIn, p.SignOut = root(r.URL.Path), c.opts.SignIn, c.opts.SignOut
+	var out bytes.Buffer
+	if err := c.pages[name].ExecuteTemplate(&out, "layout", p); err != nil {
+		c.api.svc.WriteError(w, r, fmt.Errorf("render page %s: %w", name, err))
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(out.Bytes())
+}
+
+func (c *Console) assistantsPage(*http.Request, struct{}) (string, *page, error) {
+	return "assistants", &page{Title: "Assistants", Nav: "assistants", Script: "assistants.js"}, nil
+}
+
+// assistantPage is one of the pages about an assistant, with its tabs.
+func (c *Console) assistantPage(tab, title string) func(r *http.Request, id string) (string, *page, error) {
+	return func(r *http.Request, id string) (string, *page, error) {
+		p := c.aboutAssistant(r, id, tab)
+		p.Title, p.Script = title, tab+".js"
+		return tab, p, nil
+	}
+}
+
+func (c *Console) aboutAssistant(r *http.Request, id, tab string) *page {
+	p := &page{Nav: "assistants", Tab: tab, AssistantID: id, TriggerURL: c.api.svc.TriggerURL(r, id)}
+	if list := c.api.opts.Assistants; list != nil {
+		// Without a name the id stands for it.
+		assistants, _ := list(r.Context())
+		for _, a := range assistants {
+			if a.ID == id {
+				p.AssistantName = a.Name
+			}
+		}
+	}
+	return p
+}
+
+func (c *Console) newTaskPage(r *http.Request, id string) (string, *page, error) {
+	p := c.aboutAssistant(r, id, "tasks")
+	p.Title, p.Script = "New task", "task.js"
+	return "task", p, nil
+}
+
+func (c *Console) taskPage(r *http.Request, task webtrigger.TaskDefinition) (string, *page, error) {
+	p := c.aboutAssistant(r, task.AssistantID, "tasks")
+	p.Title, p.Script, p.TaskID = task.Name, "task.js", task.ID
+	return "task", p, nil
+}
+
+func (c *Console) runsPage(_ *http.Request, q *query) (string, *page, error) {
+	// What is wrong with the query the list itself will say.
+	return "runs", &page{Title: "Runs", Nav: "runs", Script: "runs.js", AssistantID: q.values.Get("assistant_id")}, nil
+}
+
+func (c *Console) runPage(r *http.Request, run webtrigger.Run) (string, *page, error) {
+	stored, err := c.api.svc.RunInput(r.Context(), run.ID)
+	if err != nil {
+		return "", nil, err
+	}
+	return "run", &page{
+		Title: fmt.Sprintf("Run %d", run.ID), Nav: "runs", Script: "run.js", AssistantID: run.AssistantID, Run: &run,
+		Input: &input{stored.Message, stored.Subject, indent(stored.Context), indent(stored.Metadata)},
+	}, nil
+}
+
+// indent spreads JSON over lines and leaves its lexemes alone.
+func indent(raw json.RawMessage) string {
+	var out bytes.Buffer
+	if len(raw) == 0 || json.Indent(&out, raw, "", "  ") != nil {
+		return string(raw)
+	}
+	return out.String()
+}
