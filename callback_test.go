@@ -66,7 +66,7 @@ func (b *bundle) delivered(runID int64) webtrigger.Delivery {
 		}
 		last = all[len(all)-1]
 		return last.State != webtrigger.DeliveryPending && last.State != webtrigger.DeliverySending
-	}, 20*time.Second, 2*time.Millisecond)
+	}, time.Minute, 2*time.Millisecond)
 	return last
 }
 

@@ -1,4 +1,4 @@
-package webtrigger_test
+package hostile_test
 
 import (
 	"bufio"
@@ -25,8 +25,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
 // hostile is a receiver that behaves in some way, and what is to become of a callback to it.
@@ -38,7 +40,7 @@ type hostile struct {
 	large bool                    // the callback has a megabyte
 
 	state     webtrigger.DeliveryState // "": delivered
-	class     string                   // one of those, separated by blanks
+	class     string                   // one of those, separated by blanks: by when the reset, say, is noticed
 	status    int                      // 0: no answer
 	unclaimed bool                     // it ends before the POST is claimed
 	posts     int                      // how many whole requests arrive; -1: perhaps one
@@ -185,7 +187,7 @@ func hostiles() map[string]hostile {
 		"never reads":                 {large: true, serve: func(p *peer) { _ = handshake(p); <-time.After(12 * time.Second) }, state: webtrigger.DeliveryFailed, class: "timeout", posts: 0},
 		"never says hello":            {plain: true, serve: waits, state: webtrigger.DeliveryFailed, class: "timeout", unclaimed: true},
 		"says hello slowly":           {plain: true, serve: func(p *peer) { slowly(p, "\x16") }, state: webtrigger.DeliveryFailed, class: "timeout tls", unclaimed: true},
-		"resets at once":              {plain: true, serve: func(p *peer) { p.resets() }, state: webtrigger.DeliveryFailed, class: "tls", unclaimed: true},
+		"resets at once":              {plain: true, serve: func(p *peer) { p.resets() }, state: webtrigger.DeliveryFailed, class: "tls connect", unclaimed: true},
 		"closes at once":              {plain: true, serve: func(*peer) {}, state: webtrigger.DeliveryFailed, class: "tls", unclaimed: true},
 		"speaks HTTP without TLS":     {plain: true, serve: func(p *peer) { _, _ = io.WriteString(p, "HTTP/1.1 400 Bad Request\r\n\r\n") }, state: webtrigger.DeliveryFailed, class: "tls", unclaimed: true},
 		"floods before the handshake": {plain: true, serve: func(p *peer) { floodPlain(p) }, state: webtrigger.DeliveryFailed, class: "tls", unclaimed: true},
@@ -342,11 +344,12 @@ func issue(edit func(*x509.Certificate), ca tls.Certificate, authority *x509.Cer
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 // TestHostileReceivers calls them all back at once. Each callback ends within its 10 seconds by one connection and at most
 // one POST, with an outcome that says what happened and nothing that it should not, in memory that does not grow with what
 // receivers send.
 func TestHostileReceivers(t *testing.T) {
-	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes ten seconds")
 	}
@@ -358,9 +361,11 @@ func TestHostileReceivers(t *testing.T) {
 		}
 		return &webtrigger.Result{Text: "ok"}, nil
 	})
-	b := setup(t, large, &webtrigger.Options{BaseURL: "https://app.example.com", Workers: 100, Callback: webtrigger.CallbackOptions{
-		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, RootCAs: roots, Workers: 100,
+	svc, err := webtrigger.New(memstore.New(nil), large, &webtrigger.Options{BaseURL: "https://app.example.com", Workers: 100, Callback: webtrigger.CallbackOptions{
+		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, RootCAs: roots, Workers: 100, PerHost: 1,
 	}})
+	require.NoError(t, err)
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	all := hostiles()
 	require.Greater(t, len(all), 60)
 	receivers := make(map[string]*hostileReceiver)
@@ -368,22 +373,61 @@ func TestHostileReceivers(t *testing.T) {
 		receivers[name] = h.listen(t, &ca)
 	}
 	highest := watchHeap(t)
-	stop := b.work()
-	defer stop()
+	work(t, svc)
 	runs := make(map[string]webtrigger.Run)
 	for name, h := range all {
 		message := "small"
 		if h.large {
 			message = "large"
 		}
-		runs[name] = b.triggerWithCallback(message, "https://"+receivers[name].ln.Addr().String()+"/hook?token=geheim")
+		runs[name], err = svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{
+			Message: message, CallbackURL: "https://" + receivers[name].ln.Addr().String() + "/hook?token=geheim"})
+		require.NoError(t, err)
 	}
+	// The machine may be busy with all of this. How busy tell the receivers that answer at once: what they take is not
+	// the receiver's.
+	var delay time.Duration
+	deliveries := make(map[string]webtrigger.Delivery)
 	for name, h := range all {
-		checkHostile(t, name, h, b.delivered(runs[name].ID), receivers[name])
+		d := delivered(t, svc, runs[name].ID)
+		deliveries[name] = d
+		if h.status != 0 && d.Response == "" {
+			delay = max(delay, d.CompletedAt.Sub(d.CreatedAt))
+		}
 	}
 	top := highest()
-	t.Logf("%d behaviours, %d MiB of heap at most", len(all), top>>20)
+	t.Logf("%d behaviours, %d MiB of heap at most, %v for who answers at once", len(all), top>>20, delay)
+	for name, h := range all {
+		checkHostile(t, name, h, deliveries[name], receivers[name])
+		took := deliveries[name].CompletedAt.Sub(deliveries[name].CreatedAt)
+		require.Less(t, took, 12*time.Second+delay, "%s: 10 seconds and a busy machine", name)
+	}
 	require.Less(t, top, uint64(96<<20), "bytes of heap")
+}
+
+// work runs Work until the test ends.
+func work(t *testing.T, svc *webtrigger.Service) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- svc.Work(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+// delivered waits until the run's delivery has an outcome.
+func delivered(t *testing.T, svc *webtrigger.Service, runID int64) (d webtrigger.Delivery) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		all, err := svc.Deliveries(t.Context(), runID)
+		if err != nil || len(all) == 0 {
+			return false
+		}
+		d = all[0]
+		return d.State != webtrigger.DeliveryPending && d.State != webtrigger.DeliverySending
+	}, 2*time.Minute, 2*time.Millisecond)
+	return d
 }
 
 func checkHostile(t *testing.T, name string, h hostile, d webtrigger.Delivery, r *hostileReceiver) {
@@ -401,7 +445,6 @@ func checkHostile(t *testing.T, name string, h hostile, d webtrigger.Delivery, r
 		require.Greater(t, len(d.Error), 10, name)
 	}
 	require.Equal(t, h.unclaimed, d.AttemptedAt.IsZero(), name)
-	require.Less(t, d.CompletedAt.Sub(d.CreatedAt), 13*time.Second, "%s: 10 seconds and a busy machine", name)
 	require.LessOrEqual(t, len(d.Response), 4<<10, name)
 	require.True(t, utf8.ValidString(d.Response) && !strings.Contains(d.Response, "\x00"), name)
 	require.NotContains(t, d.Error, "geheim", name)
