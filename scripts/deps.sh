@@ -46,11 +46,22 @@ pgbouncer() {
 	return 1
 }
 
+# The names are those of e2e/browser/browser.go.
+chromium() {
+	for program in "${WEBTRIGGER_CHROMIUM-}" chromium chromium-browser google-chrome /Applications/Chromium.app/Contents/MacOS/Chromium; do
+		if [ -n "$program" ] && command -v "$program"; then
+			return
+		fi
+	done
+	return 1
+}
+
 # shellcheck disable=SC2016 # the checks expand their variables themselves
 {
 	need 'a C compiler (for the race detector)' 'echo "#include <stdlib.h>" | ${CC:-gcc} -fsyntax-only -x c -' 'gcc libc6-dev' 'on macOS: xcode-select --install; on Fedora: sudo dnf install gcc; on Alpine: sudo apk add build-base'
 	need 'PostgreSQL' postgres 'postgresql' 'on macOS: brew install postgresql@17; on Fedora: sudo dnf install postgresql-server postgresql-contrib; on Alpine: sudo apk add postgresql postgresql-contrib'
 	need 'PgBouncer' pgbouncer 'pgbouncer' 'on macOS: brew install pgbouncer; on Fedora: sudo dnf install pgbouncer; on Alpine: sudo apk add pgbouncer' pgbouncer
+	need 'Chromium' chromium 'chromium' 'on macOS: brew install --cask chromium; on Fedora: sudo dnf install chromium; on Alpine: sudo apk add chromium'
 }
 
 if [ -z "$missing" ]; then

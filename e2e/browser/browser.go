@@ -1,0 +1,127 @@
+// Package browser starts Chromium for tests:
+//
+//	func TestPage(t *testing.T) {
+//		tab := browser.New(t)
+//		err := chromedp.Do(tab, chromedp.Navigate(url), chromedp.WaitVisible("#state"))
+//	}
+//
+// It drives the installed program and downloads none. Where there is none, tests
+// are skipped, unless WEBTRIGGER_TEST_ALL is set: then they fail.
+package browser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	cdplog "github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// ErrNotInstalled says that there is no Chromium on this machine.
+var ErrNotInstalled = errors.New("Chromium not installed: run scripts/deps.sh")
+
+// RequireVariable is the environment variable that, set to anything, has tests
+// fail where Chromium is missing. programVariable names a program that is not
+// where this package looks by itself.
+const (
+	RequireVariable = "WEBTRIGGER_TEST_ALL"
+	programVariable = "WEBTRIGGER_CHROMIUM"
+)
+
+// programs are the names it goes by. scripts/deps.sh looks for them as well.
+var programs = []string{"chromium", "chromium-browser", "google-chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium"}
+
+// patience bounds everything that a tab does, on a machine that is busy.
+const patience = 2 * time.Minute
+
+// New starts a browser with a fresh profile for the length of a test and returns
+// the context of its one tab, for chromedp.Do and chromedp.Run. chromedp.NewContext(tab) opens
+// another tab of the same profile. The context ends after two minutes.
+//
+// An exception that a page does not catch, or what its Content-Security-Policy
+// stops, fails the test.
+func New(tb testing.TB, opts ...chromedp.ExecAllocatorOption) context.Context {
+	tb.Helper()
+	program, err := find()
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrNotInstalled) && os.Getenv(RequireVariable) == "":
+		tb.Skip(err)
+	default:
+		tb.Fatal(err)
+	}
+	all := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(program),
+		chromedp.NoSandbox, // as root there is none, and the pages are ours
+		chromedp.DisableGPU,
+		chromedp.WSURLReadTimeout(time.Minute),
+	)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	tb.Cleanup(cancel)
+	ctx, cancel = chromedp.NewExecAllocator(ctx, append(all, opts...)...)
+	tb.Cleanup(cancel)
+	tab, cancel := chromedp.NewContext(ctx)
+	tb.Cleanup(cancel)
+	complaints, err := listen(tab)
+	if err != nil {
+		tb.Fatal(fmt.Errorf("start %s: %w", program, err))
+	}
+	tb.Cleanup(func() {
+		for _, complaint := range complaints() {
+			tb.Errorf("the page: %s", complaint)
+		}
+		_ = chromedp.Cancel(tab) // and wait until the program has ended
+	})
+	return tab
+}
+
+// listen starts the browser and collects what goes wrong in the tab's pages.
+func listen(tab context.Context) (complaints func() []string, err error) {
+	var mu sync.Mutex
+	var all []string
+	err = chromedp.Listen(tab, func(event any) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch e := event.(type) {
+		case *runtime.EventExceptionThrown:
+			d := e.ExceptionDetails
+			text := d.Text
+			if d.Exception != nil {
+				text += " " + d.Exception.Description
+			}
+			all = append(all, fmt.Sprintf("%s (%s:%d)", text, d.URL, d.LineNumber+1))
+		case *cdplog.EventEntryAdded:
+			if e.Entry.Source == cdplog.EntrySourceSecurity && e.Entry.Level == cdplog.EntryLevelError {
+				all = append(all, fmt.Sprintf("%s (%s:%d)", e.Entry.Text, e.Entry.URL, e.Entry.LineNumber+1))
+			}
+		}
+	})
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return all
+	}, err
+}
+
+// find returns the path of the program.
+func find() (string, error) {
+	if path := os.Getenv(programVariable); path != "" {
+		if _, err := exec.LookPath(path); err != nil {
+			return "", fmt.Errorf("%s: %w", programVariable, err)
+		}
+		return path, nil
+	}
+	for _, name := range programs {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", ErrNotInstalled
+}
