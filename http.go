@@ -16,6 +16,7 @@ import (
 //	POST …/assistants/{assistant_id}/web-trigger
 //	GET  …/web-triggers/{trigger_id}/status
 //	GET  …/web-triggers/{trigger_id}/events
+//	POST …/web-triggers/{trigger_id}/cancel
 //
 // It reads the end of the path itself, so that it works under any router, below
 // any prefix and behind [http.StripPrefix]. What is wrong with a request is
@@ -31,6 +32,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = s.serveStatus(w, r, id)
 	case collection == "web-triggers" && leaf == "events":
 		err = s.serveKeyEvents(w, r, id)
+	case collection == "web-triggers" && leaf == "cancel":
+		err = s.serveCancel(w, r, id)
 	default:
 		err = wire.NotFound()
 	}

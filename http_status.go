@@ -28,6 +28,28 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 }
 
 func writeStatus(w http.ResponseWriter, r *http.Request, run *Run) error {
+	body, err := statusBody(run)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(body)
+	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+	h := w.Header()
+	h.Set("Cache-Control", "private, no-cache")
+	h.Set("ETag", etag)
+	if !run.Status.Terminal() {
+		h.Set("Retry-After", strconv.Itoa(pollAfter(run)))
+	}
+	if matchesETag(r.Header.Values("If-None-Match"), etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	wire.WriteBody(w, http.StatusOK, "application/json", body)
+	return nil
+}
+
+// statusBody is what a client sees of a run.
+func statusBody(run *Run) ([]byte, error) {
 	var result *string
 	if run.Status == RunCompleted {
 		result = &run.Result
@@ -51,22 +73,9 @@ func writeStatus(w http.ResponseWriter, r *http.Request, run *Run) error {
 		run.Usage, run.EventsURL(),
 	})
 	if err != nil {
-		return fmt.Errorf("marshal status: %w", err)
+		return nil, fmt.Errorf("marshal status: %w", err)
 	}
-	sum := sha256.Sum256(body)
-	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
-	h := w.Header()
-	h.Set("Cache-Control", "private, no-cache")
-	h.Set("ETag", etag)
-	if !run.Status.Terminal() {
-		h.Set("Retry-After", strconv.Itoa(pollAfter(run)))
-	}
-	if matchesETag(r.Header.Values("If-None-Match"), etag) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	wire.WriteBody(w, http.StatusOK, "application/json", body)
-	return nil
+	return body, nil
 }
 
 // pollAfter suggests when to poll again, in seconds: soon for a young run, every

@@ -80,7 +80,7 @@ func newWireBundle(t *testing.T) *wireBundle {
 	return b
 }
 
-// do takes one step: "execute RUN", "cancel RUN REASON", "channel off",
+// do takes one step: "execute RUN", "start RUN", "cancel RUN REASON", "channel off",
 // "callbacks off", "revoke $KEY", "task NAME" (of assistant 1), "retire TASK",
 // "tls on".
 func (b *wireBundle) do(step string) {
@@ -93,6 +93,8 @@ func (b *wireBundle) do(step string) {
 	switch verb {
 	case "execute":
 		err = b.svc.Execute(b.ctx, id)
+	case "start": // takes the run for a worker that never does anything
+		_, err = b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 1, RunID: id})
 	case "cancel":
 		_, err = b.svc.CancelRun(b.ctx, id, more)
 	case "channel":
