@@ -62,7 +62,8 @@ func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
 		if claim.Limit == 0 {
 			return sent
 		}
-		call, cancel := context.WithTimeout(ctx, statementTimeout)
+		// A call that is cut short may have leased what nobody then sends.
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
 		owed, err := d.s.store.LeaseDeliveries(call, claim)
 		cancel()
 		if err != nil {
