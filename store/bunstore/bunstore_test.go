@@ -2,7 +2,10 @@ package bunstore_test
 
 import (
 	"database/sql"
+	"fmt"
+	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,29 +26,65 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestSQLite(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t *testing.T) webtrigger.Store { return migrated(t, sqliteDB(t), nil) })
+	storetest.Run(t, func(t *testing.T) webtrigger.Store { return migrated(t, sqliteDB(t, ""), nil) })
 }
 
 func TestPostgres(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t *testing.T) webtrigger.Store { return migrated(t, postgresDB(t, pgtest.Database(t)), nil) })
+	storetest.Run(t, newStores(t, nil))
 }
 
-// sqliteDB is a database in a file of its own.
-func sqliteDB(t *testing.T) *bun.DB {
+// newStores returns a function that makes stores which differ in their schema
+// only: a schema is made in a tenth of the time of a database.
+func newStores(t *testing.T, opts *bunstore.Options) func(t *testing.T) webtrigger.Store {
+	db := postgresDB(t, pgtest.Database(t))
+	var n atomic.Int64
+	return func(t *testing.T) webtrigger.Store {
+		var own bunstore.Options
+		if opts != nil {
+			own = *opts
+		}
+		own.Schema = fmt.Sprintf("rule_%d", n.Add(1))
+		return migrated(t, db, &own)
+	}
+}
+
+// sqliteDB is a database in a file of its own, in memory where that is possible:
+// every commit waits for the disk. params follow the name of the file.
+func sqliteDB(t *testing.T, params string) *bun.DB {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "test.db"))
+	return sqliteOpen(t, filepath.Join(memoryDir(t), "test.db")+params)
+}
+
+// sqliteOpen opens a file.
+func sqliteOpen(t *testing.T, name string) *bun.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+name)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return bun.NewDB(db, sqlitedialect.New())
+}
+
+// memoryDir is a directory for the length of a test, in memory where the system
+// has a place for that.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	const shared = "/dev/shm" // Linux
+	dir, err := os.MkdirTemp(shared, "webtrigger-sqlite-")
+	if os.Getenv("TMPDIR") != "" || err != nil {
+		_ = os.Remove(dir)
+		return t.TempDir()
+	}
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
 }
 
 // postgresDB is a pool on a database.
 func postgresDB(t *testing.T, dsn string) *bun.DB {
 	t.Helper()
 	db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn)))
-	db.SetMaxOpenConns(10)
-	db.SetMaxIdleConns(10)
+	db.SetMaxOpenConns(40)
+	db.SetMaxIdleConns(40)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return bun.NewDB(db, pgdialect.New())
 }

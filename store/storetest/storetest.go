@@ -15,6 +15,7 @@ package storetest
 import (
 	"context"
 	"runtime/debug"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,25 +70,42 @@ func groups() []group {
 	}
 }
 
-// Run holds a store to the contract. Each rule is a parallel subtest
-// "group/rule" with a store of its own: newStore returns an empty one and
-// registers its disposal with t.Cleanup.
+// Run holds a store to the contract. Each rule is a subtest "group/rule" with a
+// store of its own: newStore returns an empty one and registers its disposal with
+// t.Cleanup. Sixteen rules at a time are under way, whatever -parallel says: most
+// of a rule's time is waiting.
 func Run(t *testing.T, newStore func(t *testing.T) webtrigger.Store) {
 	t.Helper()
-	for _, g := range groups() {
+	slots := make(chan struct{}, atOnce)
+	together(groups(), func(g group) {
 		t.Run(g.name, func(t *testing.T) {
-			t.Parallel()
-			for _, r := range g.rules {
-				t.Run(r.says, func(t *testing.T) {
-					t.Parallel()
-					ctx, cancel := context.WithTimeout(t.Context(), patience)
-					defer cancel()
-					defer failPanic(t)
-					r.check(&rig{Assertions: require.New(t), t: t, ctx: ctx, store: newStore(t)})
-				})
-			}
+			together(g.rules, func(r rule) {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				t.Run(r.says, func(t *testing.T) { r.hold(t, newStore) })
+			})
 		})
+	})
+}
+
+// atOnce is how many rules are under way at a time.
+const atOnce = 16
+
+// together calls do with each item at once and returns when all have returned.
+func together[T any](items []T, do func(item T)) {
+	var done sync.WaitGroup
+	for _, item := range items {
+		done.Go(func() { do(item) })
 	}
+	done.Wait()
+}
+
+// hold holds a new store to the rule.
+func (r rule) hold(t *testing.T, newStore func(t *testing.T) webtrigger.Store) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	defer failPanic(t)
+	r.check(&rig{Assertions: require.New(t), t: t, ctx: ctx, store: newStore(t)})
 }
 
 // patience bounds one rule, so that a store that hangs fails by name.
