@@ -30,7 +30,8 @@ type TriggerRequest struct {
 	// HTTP always does.
 	ConversationID int64
 
-	// TraceParent is a W3C traceparent that the run continues. "": none.
+	// TraceParent is a W3C traceparent that the run continues, the header
+	// traceparent over HTTP. What is not one is none. "": none.
 	TraceParent string
 }
 
@@ -58,6 +59,9 @@ func (s *Service) Trigger(ctx context.Context, assistantID string, req TriggerRe
 		return Run{}, err
 	}
 	accepted, err := s.accept(ctx, t)
+	if err == nil {
+		s.opts.Hooks.accepted(ctx, accepted)
+	}
 	return accepted.Run, err
 }
 
@@ -78,6 +82,7 @@ func (s *Service) TriggerVia(ctx context.Context, store TriggerStore, assistantI
 	if err != nil {
 		return Run{}, fmt.Errorf("create trigger: %w", err)
 	}
+	s.opts.Hooks.accepted(ctx, accepted)
 	return accepted.Run, nil
 }
 
@@ -138,7 +143,7 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 		BaseURL:        c.base,
 		CallbackURL:    req.CallbackURL,
 		CallbackHost:   callbackHost,
-		TraceParent:    req.TraceParent,
+		TraceParent:    s.opts.Hooks.traceParent(ctx, req.TraceParent),
 	}, nil
 }
 

@@ -82,14 +82,19 @@ func (s *Service) deliver(d OwedDelivery) hostSign {
 	leased := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), callbackTimeout)
 	defer cancel()
+	ctx, ended := s.opts.Hooks.callback(ctx, d)
+	var outcome DeliveryOutcome
+	defer func() { ended(outcome) }()
 	body, err := callbackBody(&d.Run)
 	if err != nil {
-		s.recordDelivery(d, DeliveryOutcome{State: DeliveryFailed, ErrorClass: ErrorInternal, Error: err.Error()})
+		outcome = DeliveryOutcome{State: DeliveryFailed, ErrorClass: ErrorInternal, Error: err.Error()}
+		s.recordDelivery(d, outcome)
 		return hostSilent
 	}
 	conn, err := s.connect.connect(ctx, d.Delivery.URL)
 	if err != nil {
-		return s.conclude(d, unsent(err), nil, leased)
+		outcome = unsent(err)
+		return s.conclude(d, outcome, nil, leased)
 	}
 	defer conn.Close()
 	if err := s.store.BeginDelivery(ctx, d.Lease); err != nil {
@@ -99,8 +104,13 @@ func (s *Service) deliver(d OwedDelivery) hostSign {
 		return hostSilent
 	}
 	began := time.Now()
-	response, err := conn.Post(ctx, s.callbackHeader(d.Secrets, d.Run.Key, began, body), body)
-	return s.conclude(d, sent(response, err, time.Since(began)), response, leased)
+	header := s.callbackHeader(d.Secrets, d.Run.Key, began, body)
+	if parent := s.opts.Hooks.traceParent(ctx, d.Run.TraceParent); parent != "" {
+		header.Set("traceparent", parent)
+	}
+	response, err := conn.Post(ctx, header, body)
+	outcome = sent(response, err, time.Since(began))
+	return s.conclude(d, outcome, response, leased)
 }
 
 // conclude records an outcome, and the retry that it may owe.

@@ -35,9 +35,20 @@ func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Ru
 	if err := f.err(); err != nil {
 		return Run{}, err
 	}
+	over := false // before this call
+	if s.opts.Hooks.Ended != nil {
+		before, err := s.store.Run(ctx, runID)
+		if err != nil {
+			return Run{}, fmt.Errorf("cancel run: %w", err)
+		}
+		over = before.Status.Terminal()
+	}
 	run, err := s.store.RequestStop(ctx, runID, CancelStop(reason), nil)
 	if err != nil {
 		return Run{}, fmt.Errorf("cancel run: %w", err)
+	}
+	if !over {
+		s.opts.Hooks.ended(ctx, run)
 	}
 	s.log.InfoContext(ctx, "run cancel requested", "assistant_id", run.AssistantID,
 		"run_id", run.ID, "run_key", run.Key, "status", run.Status)

@@ -27,6 +27,9 @@ type execution struct {
 	log   *slog.Logger
 	out   *emitter
 
+	run   Run       // as it was last known
+	ended func(Run) // [Hooks.Run]
+
 	ctx    context.Context
 	cancel context.CancelFunc
 	end    context.CancelCauseFunc
@@ -39,6 +42,7 @@ type execution struct {
 func (s *Service) newExecution(claimed ClaimedRun, claimedAt time.Time) *execution {
 	x := &execution{
 		s: s, lease: claimed.Lease, lost: make(chan struct{}),
+		run: claimed.Run,
 		log: s.log.With("run_id", claimed.Run.ID, "run_key", claimed.Run.Key),
 		task: &Task{
 			Run: claimed.Run, Input: claimed.Input, Definition: claimed.Run.Task,
@@ -51,7 +55,8 @@ func (s *Service) newExecution(claimed ClaimedRun, claimedAt time.Time) *executi
 		x.def = &def
 	}
 	var base context.Context
-	base, x.end = context.WithCancelCause(context.Background())
+	base, x.ended = s.opts.Hooks.run(context.Background(), claimed.Run)
+	base, x.end = context.WithCancelCause(base)
 	x.ctx, x.cancel = context.WithDeadlineCause(base, claimedAt.Add(s.opts.RunTimeout), ErrDeadline)
 	x.lose = sync.OnceFunc(func() {
 		close(x.lost)
@@ -86,12 +91,15 @@ func (x *execution) execute() {
 		x.finish(interrupted(cause, a.result), batch, transcript(a.result))
 	}
 	x.expiry.Stop()
+	x.ended(x.run)
 	x.s.worker.remove(x)
 	if abandoned {
+		returnedAfterAll := x.s.opts.Hooks.abandoned(x.run)
 		x.log.Error("runner abandoned: it did not return after its context ended; a slot stays taken", "cause", cause)
 		go func() {
 			<-returned
 			x.log.Info("abandoned runner returned")
+			returnedAfterAll()
 			x.leaveSlot()
 		}()
 		return
@@ -252,6 +260,8 @@ func (x *execution) finish(o Outcome, batch EventBatch, messages []NewMessage) {
 		run, err := x.s.store.FinishRun(ctx, x.lease, Finish{Outcome: o, Events: batch, Messages: messages})
 		if err == nil {
 			x.log.Info("run ended", "status", run.Status, "status_detail", run.StatusDetail)
+			x.run = run
+			x.s.opts.Hooks.ended(x.ctx, run)
 		}
 		return err
 	})
@@ -262,6 +272,8 @@ func (x *execution) requeue(batch EventBatch) {
 		run, err := x.s.store.RequeueRun(ctx, x.lease, batch)
 		if err == nil {
 			x.log.Info("run requeued", "status", run.Status)
+			x.run = run
+			x.s.opts.Hooks.ended(x.ctx, run) // a recorded stop has ended it
 		}
 		return err
 	})

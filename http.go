@@ -24,22 +24,41 @@ import (
 // idempotent replay, 400, 422.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	wire.SetRequestID(w, r)
-	var err error
-	switch collection, id, leaf := splitRoute(r.URL.Path); {
-	case collection == "assistants" && leaf == "web-trigger":
-		err = s.serveTrigger(w, r, id)
-	case collection == "web-triggers" && leaf == "status":
-		err = s.serveStatus(w, r, id)
-	case collection == "web-triggers" && leaf == "events":
-		err = s.serveKeyEvents(w, r, id)
-	case collection == "web-triggers" && leaf == "cancel":
-		err = s.serveCancel(w, r, id)
-	default:
-		err = wire.NotFound()
+	route, serve, id := s.route(r.URL.Path)
+	w, r, done := s.opts.Hooks.request(w, r, route)
+	defer done()
+	err := error(wire.NotFound())
+	if serve != nil {
+		err = serve(w, r, id)
 	}
 	if err != nil {
 		s.WriteError(w, r, err)
 	}
+}
+
+// The patterns of the paths, as [Hooks.Request] names them.
+const (
+	routeTrigger       = "/api/v1/assistants/{assistant_id}/web-trigger"
+	routeStatus        = "/api/v1/web-triggers/{trigger_id}/status"
+	routeKeyEvents     = "/api/v1/web-triggers/{trigger_id}/events"
+	routeCancel        = "/api/v1/web-triggers/{trigger_id}/cancel"
+	routeSessionEvents = "/conversations/{conversation_id}/agent-events"
+)
+
+// route finds what serves a path; nil: nothing does.
+func (s *Service) route(path string) (pattern string, serve func(w http.ResponseWriter, r *http.Request, id string) error, id string) {
+	collection, id, leaf := splitRoute(path)
+	switch {
+	case collection == "assistants" && leaf == "web-trigger":
+		return routeTrigger, s.serveTrigger, id
+	case collection == "web-triggers" && leaf == "status":
+		return routeStatus, s.serveStatus, id
+	case collection == "web-triggers" && leaf == "events":
+		return routeKeyEvents, s.serveKeyEvents, id
+	case collection == "web-triggers" && leaf == "cancel":
+		return routeCancel, s.serveCancel, id
+	}
+	return "", nil, ""
 }
 
 // splitRoute reads the last three segments of a path.

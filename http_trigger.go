@@ -33,6 +33,8 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 // and an Idempotency-Key counts for the assistant as always.
 func (s *Service) ServeTrigger(w http.ResponseWriter, r *http.Request, assistantID string) {
 	wire.SetRequestID(w, r)
+	w, r, done := s.opts.Hooks.request(w, r, routeTrigger)
+	defer done()
 	if err := s.serveHostTrigger(w, r, assistantID); err != nil {
 		s.WriteError(w, r, err)
 	}
@@ -63,7 +65,7 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 	if use != nil {
 		run, err := s.store.Replay(r.Context(), assistantID, *use)
 		if err == nil {
-			return writeAccepted(w, Accepted{Run: run, Replayed: true})
+			return s.answerAccepted(w, r, c, Accepted{Run: run, Replayed: true})
 		}
 		if !errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("look up idempotency key: %w", err)
@@ -76,6 +78,7 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 	if found.on("") { // no object, no fields
 		return found.err()
 	}
+	req.TraceParent = traceParentOf(r.Header)
 	if c.base, err = s.requestBase(r); err != nil {
 		return err
 	}
@@ -88,8 +91,14 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 	if err != nil {
 		return err
 	}
-	s.log.InfoContext(r.Context(), "trigger accepted", "request_id", wire.RequestID(w), "assistant_id", assistantID,
+	return s.answerAccepted(w, r, c, accepted)
+}
+
+// answerAccepted answers a trigger that stands.
+func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c caller, accepted Accepted) error {
+	s.log.InfoContext(r.Context(), "trigger accepted", "request_id", wire.RequestID(w), "assistant_id", c.channel.AssistantID,
 		"key_id", c.keyID, "run_id", accepted.Run.ID, "run_key", accepted.Run.Key, "replayed", accepted.Replayed)
+	s.opts.Hooks.accepted(r.Context(), accepted)
 	return writeAccepted(w, accepted)
 }
 
@@ -172,6 +181,15 @@ func idempotency(h http.Header, body []byte) (*Idempotency, error) {
 		return nil, wire.BadRequest("invalid_idempotency_key", "Idempotency-Key must be one value of 1 to 255 visible ASCII characters.")
 	}
 	return &Idempotency{Key: key, BodyHash: sha256.Sum256(body), TTL: idempotencyTTL}, nil
+}
+
+// traceParentOf is the traceparent header (W3C Trace Context §3.2), "" unless
+// there is exactly one. It is judged where it is kept.
+func traceParentOf(h http.Header) string {
+	if values := h.Values("traceparent"); len(values) == 1 {
+		return values[0]
+	}
+	return ""
 }
 
 // requestBase is what the URLs of this trigger's answers stand on.

@@ -40,6 +40,8 @@ func (s *Service) EventsHandler(authorize Authorizer) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		wire.SetRequestID(w, r)
+		w, r, done := s.opts.Hooks.request(w, r, routeSessionEvents)
+		defer done()
 		if err := s.serveEvents(w, r, authorize); err != nil {
 			s.WriteError(w, r, err)
 		}
@@ -218,6 +220,7 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request, query EventQuer
 	if !s.streams.begin(p) {
 		return shuttingDown()
 	}
+	defer s.opts.Hooks.stream(r.Context(), query.ConversationID)()
 	h := w.Header()
 	h.Set("Content-Type", sse.ContentType)
 	h.Set("Cache-Control", "no-store, no-transform")

@@ -180,6 +180,9 @@ type Options struct {
 
 	// Streams bounds what event streams take.
 	Streams StreamOptions
+
+	// Hooks are called as the service works, for tracing and metrics.
+	Hooks Hooks
 }
 
 // CallbackOptions says where callbacks may go besides the public internet and
