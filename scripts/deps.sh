@@ -61,6 +61,7 @@ chromium() {
 	need 'a C compiler (for the race detector)' 'echo "#include <stdlib.h>" | ${CC:-gcc} -fsyntax-only -x c -' 'gcc libc6-dev' 'on macOS: xcode-select --install; on Fedora: sudo dnf install gcc; on Alpine: sudo apk add build-base'
 	need 'PostgreSQL' postgres 'postgresql' 'on macOS: brew install postgresql@17; on Fedora: sudo dnf install postgresql-server postgresql-contrib; on Alpine: sudo apk add postgresql postgresql-contrib'
 	need 'PgBouncer' pgbouncer 'pgbouncer' 'on macOS: brew install pgbouncer; on Fedora: sudo dnf install pgbouncer; on Alpine: sudo apk add pgbouncer' pgbouncer
+	need 'curl' 'command -v curl' 'curl' 'install the package curl of your system'
 	need 'Chromium' chromium 'chromium' 'on macOS: brew install --cask chromium; on Fedora: sudo dnf install chromium; on Alpine: sudo apk add chromium'
 	need 'Node.js with npm' 'node --version && npm --version' 'nodejs npm' 'on macOS: brew install node; on Fedora: sudo dnf install nodejs npm; on Alpine: sudo apk add nodejs npm'
 	need 'Python 3 with SQLite' 'python3 -c "import sqlite3"' 'python3' 'on macOS: brew install python; on Fedora: sudo dnf install python3; on Alpine: sudo apk add python3'

@@ -1,5 +1,6 @@
 // What is wrong with a form, shown where it is wrong.
 
+import { Failure } from "./api.js";
 import { el, notify } from "./dom.js";
 
 let marks = 0;
@@ -36,8 +37,8 @@ export function refused(form, failure) {
     const where = pointer.split("/").slice(2).join("/");
     if (!fault(form, name, where ? `${where}: ${detail}` : detail)) elsewhere.push(`${name} ${detail}`.trim());
   }
-  if (failure.errors?.length && !elsewhere.length) notify(new Error("Some fields need another look."));
-  else notify(elsewhere.length ? Object.assign(new Error(elsewhere.join("; ")), { status: failure.status }) : failure);
+  if (failure.errors?.length) notify(new Failure(failure.status, { detail: elsewhere.join("; ") || "Some fields need another look." }));
+  else notify(failure);
   form.querySelector("[aria-invalid]")?.focus();
 }
 

@@ -1,0 +1,151 @@
+package console_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// patience is how long a test waits for what takes milliseconds.
+const patience = 30 * time.Second
+
+// binary is the evaluation server, built once.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "webtrigger-console-")
+	if err != nil {
+		log.Print(err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "server")
+	build := exec.Command("go", "build", "-o", binary, "./server")
+	build.Dir = filepath.Join("..", "..", "..", "examples") // a module of its own
+	if out, err := build.CombinedOutput(); err != nil {
+		log.Printf("go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+const password = "correct horse"
+
+// output gathers what a process prints.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+var printedURL = regexp.MustCompile(`(?m)^\s*URL\s+(http://\S+)$`)
+
+// serve starts the evaluation server and returns its URL.
+func serve(t *testing.T, flags ...string) (url string) {
+	t.Helper()
+	cmd := exec.Command(binary, append([]string{"-addr", "127.0.0.1:0", "-admin-password", password}, flags...)...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return strings.HasPrefix(entry, "OPENAI_") || strings.HasPrefix(entry, "ANTHROPIC_")
+	})
+	stdout, stderr := new(output), new(output)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("the server's log:\n%s", stderr)
+		}
+	})
+	require.Eventually(t, func() bool { return strings.Contains(stdout.String(), "curl") }, patience, 10*time.Millisecond, "%s", stderr)
+	return printedURL.FindStringSubmatch(stdout.String())[1]
+}
+
+// receiver takes callbacks over HTTPS. The first one it answers with 500, and
+// with text that must stay text.
+type receiver struct {
+	url, ca string
+
+	mu     sync.Mutex
+	bodies []map[string]any
+}
+
+func receive(t *testing.T) *receiver {
+	t.Helper()
+	r := &receiver{ca: filepath.Join(t.TempDir(), "ca.pem")}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		var body map[string]any
+		_ = json.NewDecoder(request.Body).Decode(&body)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.bodies = append(r.bodies, body); len(r.bodies) == 1 {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		_, _ = io.WriteString(w, evil)
+	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	require.NoError(t, os.WriteFile(r.ca, certificate, 0o600))
+	r.url = server.URL
+	return r
+}
+
+func (r *receiver) flags() []string {
+	return []string{"-callback-allow", "127.0.0.0/8", "-callback-ca", r.ca}
+}
+
+func (r *receiver) received() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.bodies)
+}
+
+// api calls the JSON API beside the browser.
+func api(t *testing.T, url, call string, body any) map[string]any {
+	t.Helper()
+	method, path, _ := strings.Cut(call, " ")
+	sent, err := json.Marshal(body)
+	require.NoError(t, err)
+	request, err := http.NewRequestWithContext(t.Context(), method, url+"/admin/api"+path, bytes.NewReader(sent))
+	require.NoError(t, err)
+	request.SetBasicAuth("admin", password)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	var answer map[string]any
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&answer))
+	require.Less(t, response.StatusCode, 300, "%v", answer)
+	return answer
+}
