@@ -6,7 +6,7 @@
 FUZZTIME = 30s
 SEEDS    = 20000
 
-# Extra arguments of test, test-short, run and vuln, for example
+# Extra arguments of test, test-short, bench, run and vuln, for example
 #   make test ARGS='-run TestTrigger -v'
 ARGS =
 
@@ -37,6 +37,9 @@ callbacks-long: ## hold the guard to 10 million addresses and callbacks to 10000
 check-tables: ## compare the guard's address tables with what IANA publishes (needs the network)
 	@sh scripts/check-tables.sh
 
+bench: ## measure beside the peers, all paths or those of ARGS ('accept status -rounds 3')
+	@go run ./bench $(or $(ARGS),all)
+
 run: ## start the evaluation server
 	@go run ./examples/server $(ARGS)
 
@@ -52,4 +55,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: help test test-short lint fmt fuzz simulate callbacks-long check-tables run cover tidy-check vuln clean
+.PHONY: help test test-short lint fmt fuzz simulate callbacks-long check-tables bench run cover tidy-check vuln clean

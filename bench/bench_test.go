@@ -55,6 +55,10 @@ func TestInMemory(t *testing.T) {
 	assertMeasured(t, out, "webtrigger", "r3labs", "go-sse")
 	assert.Regexp(t, `webtrigger, lost +≤ 0 +0\.00 \[0\.00–0\.00\] +met`, out)
 
+	out = measure(t, "fanout-1000")
+	assertMeasured(t, out, "loop", "webtrigger")
+	assert.Regexp(t, `webtrigger, lost +≤ 0 +0\.00 \[0\.00–0\.00\] +met`, out)
+
 	out = measure(t, "callback", "-only", "http.Client,memory")
 	assertMeasured(t, out, "http.Client", "memory")
 	assert.Contains(t, out, "not measured", "a variant that is not chosen")

@@ -38,9 +38,20 @@ func fanoutPath() path {
 	}
 }
 
-// fanout is a variant that publishes as fast as it can. The time runs until the
-// last subscriber has the last event.
+// fanout is a variant that publishes as fast as it can.
 func fanout(kind string, config serve.Config) func(context.Context, *rig) (report.Figures, error) {
+	return fanoutBy(kind, config, func(p *child.Process, subs *load.Subscribers, n, streams int) (lost int, err error) {
+		if _, err := p.Do(n); err != nil {
+			return 0, err
+		}
+		return subs.Wait(n*streams, patience), nil
+	})
+}
+
+// fanoutBy is a variant in which n events are published to all streams. The time
+// runs until the last subscriber has the last event.
+func fanoutBy(kind string, config serve.Config, publish func(p *child.Process, subs *load.Subscribers, n, streams int) (lost int, err error),
+) func(context.Context, *rig) (report.Figures, error) {
 	return func(ctx context.Context, r *rig) (report.Figures, error) {
 		p, err := r.startOn(ctx, kind, config)
 		if err != nil {
@@ -63,15 +74,12 @@ func fanout(kind string, config serve.Config) func(context.Context, *rig) (repor
 		lost := 0
 		figures, err := r.metered(p, func() (int, error) {
 			began := time.Now()
-			if _, err := p.Do(r.n); err != nil {
-				return 0, err
+			var err error
+			lost, err = publish(p, subs, r.n, r.clients)
+			if took = time.Since(began); lost > 0 {
+				took -= patience
 			}
-			if lost = subs.Wait(all, patience); lost == 0 {
-				took = time.Since(began)
-			} else {
-				took = time.Since(began) - patience
-			}
-			return all, nil
+			return all, err
 		})
 		if err != nil {
 			return nil, err
@@ -80,6 +88,42 @@ func fanout(kind string, config serve.Config) func(context.Context, *rig) (repor
 		figures["lost"] = float64(lost)
 		return figures, nil
 	}
+}
+
+// fanoutEachPath has one event at a time: how long it takes until everyone has
+// it, beside a loop that writes the same bytes to one connection after the other.
+func fanoutEachPath(subscribers int) path {
+	return path{
+		name:    fmt.Sprintf("fanout-%d", subscribers),
+		about:   fmt.Sprintf("one event to %d subscribers, in memory; n events, one after the other", subscribers),
+		rounds:  3,
+		clients: subscribers,
+		n:       max(5, 40_000/subscribers),
+		columns: []string{"deliveries/s", "lost", "server µs"},
+		variants: []variant{
+			{"loop", fanoutEach("loop", serve.Config{Store: serve.Memory, Size: frameSize})},
+			{product, fanoutEach("webtrigger-events", serve.Config{Store: serve.Memory, Workers: 1, Size: frameSize - envelope})},
+		},
+		goals: []report.Goal{
+			{Figure: "deliveries/s", Of: product, Over: "loop", Is: report.AtLeast, Bound: 0.8},
+			{Figure: "lost", Of: product, Is: report.AtMost, Bound: 0},
+		},
+	}
+}
+
+// fanoutEach is a variant that publishes an event when everyone has the last one.
+func fanoutEach(kind string, config serve.Config) func(context.Context, *rig) (report.Figures, error) {
+	return fanoutBy(kind, config, func(p *child.Process, subs *load.Subscribers, n, streams int) (lost int, err error) {
+		for i := range n {
+			if _, err := p.Do(1); err != nil {
+				return 0, err
+			}
+			if lost = subs.Wait((i+1)*streams, patience); lost > 0 {
+				return lost + (n-i-1)*streams, nil
+			}
+		}
+		return 0, nil
+	})
 }
 
 // settle publishes one event after the other until one of them has reached

@@ -14,7 +14,8 @@ func idlePath() path {
 	return path{
 		name:    "idle",
 		about:   "resident memory of each of n subscribers on whose stream nothing happens",
-		n:       8000,
+		n:       10_000,
+		rounds:  3,
 		columns: []string{figure},
 		variants: []variant{
 			{"bare", idle("idle", 0, figure)},

@@ -37,7 +37,7 @@ type variant struct {
 func paths() []path {
 	return []path{
 		acceptPath(), acceptOnePath(), acceptMemoryPath(), completePath(), statusPath(), pickupPath(), drainPath(),
-		appendPath(), livePath(), fanoutPath(), idlePath(), callbackPath(), longPath(),
+		appendPath(), livePath(), fanoutPath(), fanoutEachPath(1000), fanoutEachPath(10_000), idlePath(), callbackPath(), longPath(),
 		sqlitePath(), storedPath(), heldPath(),
 	}
 }

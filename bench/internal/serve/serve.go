@@ -51,6 +51,7 @@ func Makers() map[string]child.Maker {
 		"log":                  serveLog,
 		"notify":               serveNotify,
 		"idle":                 serveIdle,
+		"loop":                 serveLoop,
 		"post":                 servePost,
 		"sink":                 serveSink,
 		"river-insert":         serveRiverInsert,

@@ -95,6 +95,36 @@ func serveIdle(_ context.Context, c Config) (*child.Server, error) {
 		func(string) error { return nil }), nil
 }
 
+// serveLoop fans out by writing the frame to one connection after the other, which
+// is the least that it takes.
+func serveLoop(_ context.Context, c Config) (*child.Server, error) {
+	var mu sync.Mutex
+	open := map[*http.Request]http.ResponseWriter{}
+	return streams(c,
+		func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			startStream(w)
+			open[r] = w
+			mu.Unlock()
+			<-r.Context().Done()
+			mu.Lock()
+			defer mu.Unlock()
+			delete(open, r)
+		},
+		func(data string) error {
+			frame := []byte("id: 1\ndata: " + data + "\n\n")
+			mu.Lock()
+			defer mu.Unlock()
+			for _, w := range open {
+				if _, err := w.Write(frame); err != nil {
+					return err
+				}
+				w.(http.Flusher).Flush()
+			}
+			return nil
+		}), nil
+}
+
 func startStream(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.WriteHeader(http.StatusOK)
