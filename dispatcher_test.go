@@ -1,6 +1,7 @@
 package webtrigger_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -276,5 +277,37 @@ func TestDrainSendsWhatIsOwed(t *testing.T) {
 			require.Len(b.t, all, 2)
 			require.Equal(b.t, webtrigger.DeliveryPending, all[1].State)
 		}
+	})
+}
+
+// slowLeases answers late, like a database whose commit takes its time. A caller
+// that does not wait hears nothing of what it has leased.
+type slowLeases struct{ webtrigger.Store }
+
+func (s slowLeases) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) ([]webtrigger.OwedDelivery, error) {
+	owed, err := s.Store.LeaseDeliveries(ctx, claim)
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(time.Second):
+		return owed, err
+	}
+}
+
+// A run's last moment is the drain's: what was just leased for sending is sent.
+func TestDrainSendsWhatIsBeingLeased(t *testing.T) {
+	wrap := func(s webtrigger.Store) webtrigger.Store { return slowLeases{s} }
+	bubbleOn(t, wrap, nil, webtrigger.Options{}, func(b *bundle) {
+		g := newGauge()
+		b.svc.StubReceivers(func(string) error { return nil }, func(e webtrigger.Exchange) (*egress.Response, error) {
+			defer g.enter(e.URL)()
+			return status(204), nil
+		})
+		stop := b.work()
+		time.Sleep(3 * time.Second) // the dispatcher waits
+		b.owe(1, hook)
+		synctest.Wait() // it asks for what is owed
+		stop()
+		require.Equal(b.t, 1, g.count(hook))
 	})
 }
