@@ -21,12 +21,13 @@ import (
 // config is what the command line says.
 type config struct {
 	addr           string
-	db             string
+	db             database
 	baseURL        string
 	key, key2      string
 	allowCallbacks bool
 	callbackAllow  []netip.Prefix
 	callbackCA     *x509.CertPool
+	callbackSecret webtrigger.SigningSecret
 	workers        int
 	lease          time.Duration
 	runTimeout     time.Duration
@@ -42,14 +43,14 @@ func parseFlags(args []string, output io.Writer) (*config, error) {
 	flags := flag.NewFlagSet("server", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "listen `address`")
-	flags.StringVar(&cfg.db, "db", "memory", "where to keep everything: memory (sqlite:FILE and postgres://… are not there yet)")
+	db := flags.String("db", "sqlite:webtrigger.db", "where to keep everything: memory, sqlite:`FILE` or postgres://…")
 	flags.StringVar(&cfg.baseURL, "base-url", "", "public base `URL` (default: from -addr)")
 	flags.StringVar(&cfg.key, "key", "", "API `key` of assistant 1, 64 hex characters (default: a fresh one)")
 	flags.StringVar(&cfg.key2, "key2", "", "API `key` of assistant 2")
 	flags.BoolVar(&cfg.allowCallbacks, "allow-callbacks", true, "allow callback URLs for assistants 1 and 2")
 	callbackAllow := flags.String("callback-allow", "", "comma-separated `CIDRs` that callbacks may reach besides the public internet")
 	callbackCA := flags.String("callback-ca", "", "PEM `file` of further root CAs for callbacks")
-	callbackSecret := flags.String("callback-secret", "", "Standard Webhooks secret (not there yet)")
+	callbackSecret := flags.String("callback-secret", "", "Standard Webhooks `secret` (whsec_…) that signs callbacks")
 	flags.IntVar(&cfg.workers, "workers", 16, "runs at a time; 0 executes none here")
 	flags.DurationVar(&cfg.lease, "lease", 30*time.Second, "heartbeat lease")
 	flags.DurationVar(&cfg.runTimeout, "run-timeout", 15*time.Minute, "the longest a run may take")
@@ -65,7 +66,10 @@ func parseFlags(args []string, output io.Writer) (*config, error) {
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
-	err := cfg.complete(flags.Args(), *callbackAllow, *callbackCA, *callbackSecret)
+	err := cfg.complete(flags.Args(), *callbackAllow, *callbackCA)
+	if err == nil {
+		err = cfg.completeSecrets(*db, *callbackSecret)
+	}
 	if err == nil {
 		err = cfg.completeAgent(*instructions, servers)
 	}
@@ -75,14 +79,10 @@ func parseFlags(args []string, output io.Writer) (*config, error) {
 	return cfg, err
 }
 
-func (cfg *config) complete(rest []string, callbackAllow, callbackCA, callbackSecret string) (err error) {
+func (cfg *config) complete(rest []string, callbackAllow, callbackCA string) (err error) {
 	switch {
 	case len(rest) > 0:
 		return fmt.Errorf("unexpected argument %q", rest[0])
-	case cfg.db != "memory":
-		return fmt.Errorf("-db %s: not there yet, only memory is", beforeColon(cfg.db))
-	case callbackSecret != "":
-		return errors.New("-callback-secret: not there yet")
 	case cfg.workers < 0 || cfg.maxAttempts < 1 || cfg.lease <= 0 || cfg.runTimeout <= 0 || cfg.drain < 0:
 		return errors.New("-workers and -drain must not be negative; -max-attempts, -lease and -run-timeout must be positive")
 	}
@@ -107,10 +107,16 @@ func (cfg *config) complete(rest []string, callbackAllow, callbackCA, callbackSe
 
 var keyShape = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// beforeColon keeps the password of a DSN out of what is printed.
-func beforeColon(s string) string {
-	scheme, _, _ := strings.Cut(s, ":")
-	return scheme
+// completeSecrets reads the flags whose values may be secrets: no error repeats
+// them.
+func (cfg *config) completeSecrets(db, callbackSecret string) (err error) {
+	if cfg.db, err = parseDatabase(db); err != nil || callbackSecret == "" {
+		return err
+	}
+	if cfg.callbackSecret, err = webtrigger.ParseSigningSecret(callbackSecret); err != nil {
+		return fmt.Errorf("-callback-secret: %w", err)
+	}
+	return nil
 }
 
 func parsePrefixes(list string) (prefixes []netip.Prefix, err error) {
@@ -153,9 +159,13 @@ func (cfg *config) serviceOptions(log *slog.Logger) *webtrigger.Options {
 	if drain == 0 {
 		drain = -1
 	}
+	var secrets []webtrigger.SigningSecret
+	if !cfg.callbackSecret.IsZero() {
+		secrets = append(secrets, cfg.callbackSecret)
+	}
 	return &webtrigger.Options{
 		BaseURL: cfg.baseURL, Logger: log, Workers: workers, Lease: cfg.lease, RunTimeout: cfg.runTimeout,
 		MaxAttempts: cfg.maxAttempts, DrainTimeout: drain, CompileSchema: llm.CompileSchema,
-		Callback: webtrigger.CallbackOptions{Allow: cfg.callbackAllow, RootCAs: cfg.callbackCA},
+		Callback: webtrigger.CallbackOptions{Allow: cfg.callbackAllow, RootCAs: cfg.callbackCA, Secrets: secrets},
 	}
 }

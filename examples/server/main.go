@@ -26,7 +26,6 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/admin"
 	"github.com/webtrigger-go/webtrigger/llm"
-	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
 func main() {
@@ -44,6 +43,8 @@ func main() {
 }
 
 func run(cfg *config) error {
+	signalled, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	listener, err := net.Listen("tcp", cfg.addr)
 	if err != nil {
@@ -58,16 +59,21 @@ func run(cfg *config) error {
 	if err != nil {
 		return err
 	}
-	tools, err := openTools(context.Background(), cfg, log)
+	tools, err := openTools(signalled, cfg, log)
 	if err != nil {
 		return err
 	}
 	defer tools.close()
-	svc, agent, err := newService(cfg, model, tools, log)
+	store, closeStore, err := openStore(signalled, cfg.db, log)
 	if err != nil {
 		return err
 	}
-	setup, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer closeStore()
+	svc, agent, err := newService(store, cfg, model, tools, log)
+	if err != nil {
+		return err
+	}
+	setup, cancel := context.WithTimeout(signalled, 30*time.Second)
 	secret, err := prepare(setup, svc, cfg)
 	cancel()
 	if err != nil {
@@ -78,15 +84,15 @@ func run(cfg *config) error {
 		return err
 	}
 	announce(os.Stdout, cfg, model.name, secret)
-	return serve(svc, listener, handler, cfg, log)
+	return serve(signalled, stop, svc, listener, handler, cfg, log)
 }
 
-func newService(cfg *config, model llm.LLM, tools *toolbox, log *slog.Logger) (*webtrigger.Service, *llm.Agent, error) {
+func newService(store webtrigger.Store, cfg *config, model llm.LLM, tools *toolbox, log *slog.Logger) (*webtrigger.Service, *llm.Agent, error) {
 	agent, err := llm.NewAgent(model, cfg.agentOptions(tools, log))
 	if err != nil {
 		return nil, nil, err
 	}
-	svc, err := webtrigger.New(memstore.New(nil), agent, cfg.serviceOptions(log))
+	svc, err := webtrigger.New(store, agent, cfg.serviceOptions(log))
 	return svc, agent, err
 }
 
@@ -105,7 +111,9 @@ func routes(svc *webtrigger.Service, agent *llm.Agent, cfg *config) (http.Handle
 	mux.Handle("GET /watch/", watch())
 	door.mount(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		if err := svc.Ping(r.Context()); err != nil {
+		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+		defer cancel()
+		if err := svc.Ping(ctx); err != nil {
 			http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
 			return
 		}
@@ -129,13 +137,10 @@ func lister(agent *llm.Agent) func(context.Context) ([]admin.Tool, error) {
 	}
 }
 
-// serve serves until SIGINT or SIGTERM, then drains: HTTP first, so that nothing
+// serve serves until a signal has come, then drains: HTTP first, so that nothing
 // is accepted that nobody here would execute, then the runs. A second signal
 // stops at once.
-func serve(svc *webtrigger.Service, listener net.Listener, handler http.Handler, cfg *config, log *slog.Logger) error {
-	signalled, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-
+func serve(signalled context.Context, stop func(), svc *webtrigger.Service, listener net.Listener, handler http.Handler, cfg *config, log *slog.Logger) error {
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
@@ -151,7 +156,8 @@ func serve(svc *webtrigger.Service, listener net.Listener, handler http.Handler,
 
 	select {
 	case err := <-served:
-		return err
+		drain()
+		return errors.Join(err, <-worked)
 	case <-signalled.Done():
 	}
 	stop() // from here on a signal has its usual effect: it ends the process

@@ -39,6 +39,7 @@ type receiver struct {
 type received struct {
 	method, uri string
 	header      http.Header
+	raw         []byte
 	body        map[string]any
 }
 
@@ -69,7 +70,7 @@ func (r *receiver) take(w http.ResponseWriter, req *http.Request) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.got = append(r.got, received{req.Method, req.RequestURI, req.Header, body})
+	r.got = append(r.got, received{req.Method, req.RequestURI, req.Header, raw, body})
 }
 
 func (r *receiver) received() []received {

@@ -336,9 +336,11 @@ func TestBadFlags(t *testing.T) {
 		want  string
 		never string // what is not repeated
 	}{
-		{"sqlite", []string{"-db", "sqlite:x"}, "-db sqlite: not there yet", ""},
-		{"postgres", []string{"-db", "postgres://u:hush@127.0.0.1/x"}, "not there yet", "hush"},
-		{"callback secret", []string{"-callback-secret", "whsec_aHVzaA"}, "-callback-secret: not there yet", "aHVzaA"},
+		{"no database", []string{"-db", "mysql://u:hush@127.0.0.1/x"}, "-db: neither memory nor sqlite:FILE nor postgres://", "hush"},
+		{"no SQLite file", []string{"-db", "sqlite:"}, "-db: neither", ""},
+		{"postgres URL", []string{"-db", "postgres://u:hu%sh@127.0.0.1/x"}, "-db: the postgres URL cannot be read", "sh@"},
+		{"postgres option", []string{"-db", "postgres://u:hush@127.0.0.1/x?sslmode=hush"}, "-db: the driver refuses", "hush"},
+		{"callback secret", []string{"-callback-secret", "whsec_aHVzaA"}, "-callback-secret: a signing secret is whsec_", "aHVzaA"},
 		{"CIDR", []string{"-callback-allow", "10.0.0.0"}, `"10.0.0.0" is not a CIDR`, ""},
 		{"no file", []string{"-callback-ca", "absent.pem"}, "-callback-ca", ""},
 		{"workers", []string{"-workers", "-1"}, "-workers", ""},

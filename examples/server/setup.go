@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -40,10 +41,34 @@ func prepare(ctx context.Context, svc *webtrigger.Service, cfg *config) (string,
 
 func importKey(ctx context.Context, svc *webtrigger.Service, assistantID, flag, secret string) error {
 	_, err := svc.ImportKey(ctx, assistantID, "Given by "+flag, secret, time.Time{})
-	if err == nil || errors.Is(err, webtrigger.ErrConflict) { // an earlier start has stored it
-		return nil
+	if errors.Is(err, webtrigger.ErrConflict) {
+		return checkStored(ctx, svc, assistantID, flag, secret)
 	}
-	return fmt.Errorf("%s: %w", flag, err)
+	if err != nil {
+		return fmt.Errorf("%s: %w", flag, err)
+	}
+	return nil
+}
+
+// checkStored reports whether a key that is stored already, by an earlier start
+// or by another server, is good for the assistant.
+func checkStored(ctx context.Context, svc *webtrigger.Service, assistantID, flag, secret string) error {
+	page := webtrigger.Page{Limit: webtrigger.MaxPageSize}
+	for {
+		keys, err := svc.Keys(ctx, assistantID, page)
+		if err != nil {
+			return fmt.Errorf("%s: %w", flag, err)
+		}
+		for _, key := range keys {
+			if strings.HasPrefix(secret, key.Prefix) && key.RevokedAt.IsZero() {
+				return nil
+			}
+		}
+		if len(keys) < page.Limit {
+			return fmt.Errorf("%s: this key is revoked or another assistant's: choose another one", flag)
+		}
+		page.Before = keys[len(keys)-1].ID
+	}
 }
 
 func revokeFresh(ctx context.Context, svc *webtrigger.Service) error {
@@ -69,16 +94,20 @@ func announce(w io.Writer, cfg *config, model, secret string) {
   console   %[1]s/admin/
             user admin, password %[2]s
   model     %[4]s
+  store     %[5]s
 
 Other than the library's safe defaults:
   assistants 1 and 2 accept triggers (default: off)
   callback URLs are %[3]s (default: refused)
-`, cfg.baseURL, cfg.adminPassword, map[bool]string{true: "accepted", false: "refused"}[cfg.allowCallbacks], model)
+`, cfg.baseURL, cfg.adminPassword, map[bool]string{true: "accepted", false: "refused"}[cfg.allowCallbacks], model, cfg.db.name)
 	for _, p := range cfg.callbackAllow {
 		fmt.Fprintf(w, "  callbacks may reach %s (default: the public internet only)\n", p)
 	}
 	for _, one := range cfg.mcp {
 		fmt.Fprintf(w, "  assistants may use the tools of the MCP server %s\n", one.target)
+	}
+	if !cfg.callbackSecret.IsZero() {
+		fmt.Fprintln(w, "  callbacks are signed with -callback-secret (default: not signed)")
 	}
 	if cfg.callbackCA != nil {
 		fmt.Fprintln(w, "  callbacks trust the authorities of -callback-ca too (default: the system's)")

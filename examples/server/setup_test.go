@@ -21,6 +21,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
 // binary is the server under test, built once.
@@ -42,6 +44,7 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
+	pgtest.StopShared()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -46,7 +46,7 @@ func Runs(t testing.TB) int {
 
 const (
 	runTimeout = 30 * time.Millisecond // runs take 0 to twice as long
-	callers    = 32                    // trigger and cancel at the same time
+	callers    = 128                   // trigger and cancel at the same time
 )
 
 // Race lets n runs end on several services, by completion, failure, cancellation and deadline at about the same moment,
@@ -58,7 +58,7 @@ func Race(t *testing.T, stores [Replicas]webtrigger.Store, n int) {
 	var services [Replicas]*webtrigger.Service
 	for i, store := range stores {
 		svc, err := webtrigger.New(store, webtrigger.RunnerFunc(work), &webtrigger.Options{
-			BaseURL: "https://app.example.com/base", Workers: 16, RunTimeout: runTimeout,
+			BaseURL: "https://app.example.com/base", Workers: 64, RunTimeout: runTimeout,
 			Callback: webtrigger.CallbackOptions{
 				Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: receiver.roots, PerHost: 32,
 			},
@@ -68,10 +68,15 @@ func Race(t *testing.T, stores [Replicas]webtrigger.Store, n int) {
 	}
 	require.NoError(t, services[0].SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	stop := start(t, services[:])
+	t0 := time.Now()
 	accepted := accept(t, services[:], receiver.url, n)
+	t.Log("accepted", time.Since(t0))
 	await(t, services[0], accepted)
+	t.Log("awaited", time.Since(t0))
 	stop()
+	t.Log("stopped", time.Since(t0))
 	check(t, services[0], receiver, accepted)
+	t.Log("checked", time.Since(t0))
 }
 
 // work takes about as long as a run may, and ends well or badly.

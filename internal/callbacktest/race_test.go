@@ -5,22 +5,54 @@
 package callbacktest_test
 
 import (
+	"database/sql"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/driver/pgdriver"
 	"go.uber.org/goleak"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/callbacktest"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestRace(t *testing.T) {
-	t.Parallel()
+func TestRaceInMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
 	store := memstore.New(nil)
 	callbacktest.Race(t, [callbacktest.Replicas]webtrigger.Store{store, store, store}, callbacktest.Runs(t))
+}
+
+// Each replica has a pool and a store of its own.
+func TestRaceOnPostgres(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	dsn := pgtest.Database(t)
+	var stores [callbacktest.Replicas]webtrigger.Store
+	for i := range stores {
+		stores[i] = postgres(t, dsn)
+	}
+	callbacktest.Race(t, stores, callbacktest.Runs(t))
+}
+
+func postgres(t *testing.T, dsn string) *bunstore.Store {
+	t.Helper()
+	db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn)))
+	db.SetMaxOpenConns(20)
+	db.SetMaxIdleConns(20)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	s, err := bunstore.New(bun.NewDB(db, pgdialect.New()), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	require.NoError(t, s.Migrate(t.Context()))
+	return s
 }
