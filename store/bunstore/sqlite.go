@@ -94,10 +94,15 @@ func (w *sqliteWriter) open(ctx context.Context) error {
 	return nil
 }
 
-// begin takes the file's write lock.
+// begin takes the file's write lock. The context ends the wait for it, but never
+// the statement, which waits for nobody: one that is cut short may have begun.
 func (w *sqliteWriter) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	whole := context.WithoutCancel(ctx)
 	return retryBusy(ctx, func() error {
-		_, err := w.conn.ExecContext(ctx, `BEGIN IMMEDIATE`)
+		_, err := w.conn.ExecContext(whole, `BEGIN IMMEDIATE`)
 		return err
 	})
 }
