@@ -15,7 +15,7 @@ import (
 // behind it: the next call works.
 func TestSQLiteCallersLeave(t *testing.T) {
 	t.Parallel()
-	store := migrated(t, sqliteDB(t), nil)
+	store := migrated(t, sqliteDB(t, ""), nil)
 	random := rand.New(rand.NewPCG(1, 2))
 	settings := webtrigger.ChannelSettings{AssistantID: "1"}
 	for range 500 {
