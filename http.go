@@ -112,6 +112,7 @@ func (s *Service) authenticate(r *http.Request, triggerID int64) (Grant, error) 
 	if err != nil {
 		return Grant{}, fmt.Errorf("authenticate: %w", err)
 	}
+	s.used(r.Context(), grant.Key.ID)
 	return grant, nil
 }
 

@@ -23,6 +23,7 @@ type APIKey struct {
 	CreatedAt   time.Time
 	ExpiresAt   time.Time // zero: never
 	RevokedAt   time.Time // zero: not revoked
+	LastUsedAt  time.Time // up to a minute behind the last use; zero: never used
 }
 
 // KeyHash is the SHA-256 of a key's 64 characters.
@@ -42,14 +43,18 @@ const (
 // once. The name has 1 to 100 characters; a zero expiry means never. A bad name
 // or a past expiry is a [RequestError].
 func (s *Service) CreateKey(ctx context.Context, assistantID, name string, expiresAt time.Time) (APIKey, string, error) {
-	var raw [keyBytes]byte
-	_, _ = rand.Read(raw[:]) // never fails: the program crashes first
-	secret := hex.EncodeToString(raw[:])
+	secret := newSecret()
 	key, err := s.ImportKey(ctx, assistantID, name, secret, expiresAt)
 	if err != nil {
 		return APIKey{}, "", err
 	}
 	return key, secret, nil
+}
+
+func newSecret() string {
+	var raw [keyBytes]byte
+	_, _ = rand.Read(raw[:]) // never fails: the program crashes first
+	return hex.EncodeToString(raw[:])
 }
 
 // ImportKey stores a key whose secret was made elsewhere, such as in a
@@ -102,6 +107,35 @@ func (s *Service) RevokeKey(ctx context.Context, keyID int64) (APIKey, error) {
 	}
 	s.log.InfoContext(ctx, "key revoked", "assistant_id", key.AssistantID, "key_id", key.ID, "key_prefix", key.Prefix)
 	return key, nil
+}
+
+// RotateKey makes a new key in the place of an old one and returns it with its
+// secret, this once. It has the assistant and the name of the old key and, where
+// that expires, as long a life from now on. The old key goes on for grace, or
+// until its own expiry if that is sooner; 0 ends it at once. ErrConflict says that
+// the old key is revoked or expired. Triggers of the assistant are the same to
+// both keys, replays by Idempotency-Key included.
+func (s *Service) RotateKey(ctx context.Context, keyID int64, grace time.Duration) (APIKey, string, error) {
+	if grace < 0 {
+		return APIKey{}, "", &RequestError{Faults: []Fault{{"/grace", "must not be negative"}}}
+	}
+	old, err := s.store.Key(ctx, keyID)
+	if err != nil {
+		return APIKey{}, "", fmt.Errorf("rotate key: %w", err)
+	}
+	secret := newSecret()
+	hash, _ := hashKey(secret)
+	next := NewKey{AssistantID: old.AssistantID, Name: old.Name, Prefix: secret[:keyPrefix], Hash: hash}
+	if !old.ExpiresAt.IsZero() {
+		next.ExpiresAt = storedTime(time.Now().Add(old.ExpiresAt.Sub(old.CreatedAt)))
+	}
+	key, err := s.store.ReplaceKey(ctx, keyID, next, grace)
+	if err != nil {
+		return APIKey{}, "", fmt.Errorf("rotate key: %w", err)
+	}
+	s.log.InfoContext(ctx, "key rotated", "assistant_id", key.AssistantID, "key_id", key.ID, "key_prefix", key.Prefix,
+		"old_key_id", old.ID, "grace", grace)
+	return key, secret, nil
 }
 
 // bearerKey reads the key out of Authorization headers (RFC 6750 §2.1). sent

@@ -94,6 +94,16 @@ type KeyStore interface {
 	// revoked already keeps its time.
 	RevokeKey(ctx context.Context, keyID int64) (APIKey, error)
 
+	// ReplaceKey stores a key in the place of another one, in one transition: the
+	// old key expires in grace, unless it does so sooner. ErrConflict when it is
+	// revoked or expired already, or the new hash is taken. The answer is the new
+	// key.
+	ReplaceKey(ctx context.Context, keyID int64, key NewKey, grace time.Duration) (APIKey, error)
+
+	// TouchKey stamps the key as used now, unless it has a stamp that is younger
+	// than precision. An absent key is no error.
+	TouchKey(ctx context.Context, keyID int64, precision time.Duration) error
+
 	// Authenticate reads, at one instant, what a request with this key may see:
 	// the key, its assistant's settings and, when triggerID is not 0, the first
 	// run of that conversation (nil when there is none or it is another

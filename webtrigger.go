@@ -235,6 +235,7 @@ type Service struct {
 	worker  worker
 	owed    chan struct{} // the dispatcher should look
 	streams hub
+	keyUses keyUses
 }
 
 // New returns a Service over store that executes runs with runner. The options

@@ -15,12 +15,14 @@ type keyView struct {
 	CreatedAt   string  `json:"created_at"`
 	ExpiresAt   *string `json:"expires_at"`
 	RevokedAt   *string `json:"revoked_at"`
+	LastUsedAt  *string `json:"last_used_at"`
 }
 
 func viewKey(k webtrigger.APIKey) keyView {
 	return keyView{
 		k.ID, k.AssistantID, k.Name, k.Prefix,
 		wire.FormatTime(k.CreatedAt), wire.NullableTime(k.ExpiresAt), wire.NullableTime(k.RevokedAt),
+		wire.NullableTime(k.LastUsedAt),
 	}
 }
 

@@ -94,10 +94,11 @@ func (s *Store) Assistants(ctx context.Context, after string, limit int) ([]stri
 	return ids, s.wrap("list assistants", err)
 }
 
-const keyColumns = `id, assistant_id, name, prefix, created_at, expires_at, revoked_at`
+const keyColumns = `id, assistant_id, name, prefix, created_at, expires_at, revoked_at, last_used_at`
 
 func keyDest(k *webtrigger.APIKey) []any {
-	return []any{&k.ID, &k.AssistantID, &k.Name, &k.Prefix, stamp{&k.CreatedAt}, stamp{&k.ExpiresAt}, stamp{&k.RevokedAt}}
+	return []any{&k.ID, &k.AssistantID, &k.Name, &k.Prefix, stamp{&k.CreatedAt}, stamp{&k.ExpiresAt}, stamp{&k.RevokedAt},
+		stamp{&k.LastUsedAt}}
 }
 
 func scanKey(row scanner) (k webtrigger.APIKey, _ error) { return k, row.Scan(keyDest(&k)...) }
@@ -109,15 +110,58 @@ func (s *Store) CreateKey(ctx context.Context, key webtrigger.NewKey) (created w
 		if err != nil {
 			return err
 		}
-		created, err = scanKey(t.row(t.ctx, `INSERT INTO {api_keys} (assistant_id, name, prefix, hash, created_at, expires_at)
-			VALUES ($1, $2, $3, $4, $5, $6) RETURNING `+keyColumns,
-			key.AssistantID, key.Name, key.Prefix, key.Hash[:], t.at(now), t.at(key.ExpiresAt)))
-		if uniqueViolation(err) {
-			return webtrigger.ErrConflict
-		}
+		created, err = t.addKey(key, now)
 		return err
 	})
 	return created, err
+}
+
+func (t *tx) addKey(key webtrigger.NewKey, now time.Time) (webtrigger.APIKey, error) {
+	created, err := scanKey(t.row(t.ctx, `INSERT INTO {api_keys} (assistant_id, name, prefix, hash, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6) RETURNING `+keyColumns,
+		key.AssistantID, key.Name, key.Prefix, key.Hash[:], t.at(now), t.at(key.ExpiresAt)))
+	if uniqueViolation(err) {
+		return created, webtrigger.ErrConflict
+	}
+	return created, err
+}
+
+// ReplaceKey implements [webtrigger.KeyStore].
+func (s *Store) ReplaceKey(ctx context.Context, keyID int64, key webtrigger.NewKey, grace time.Duration) (created webtrigger.APIKey, _ error) {
+	err := s.write(ctx, "replace key", func(t *tx) error {
+		old, err := scanKey(t.row(t.ctx, `SELECT `+keyColumns+` FROM {api_keys} WHERE id = $1 {for update}`, keyID))
+		if err != nil {
+			return err
+		}
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		if !old.RevokedAt.IsZero() || !old.ExpiresAt.IsZero() && !now.Before(old.ExpiresAt) {
+			return webtrigger.ErrConflict
+		}
+		if end := now.Add(grace); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
+			if _, err := t.exec(t.ctx, `UPDATE {api_keys} SET expires_at = $2 WHERE id = $1`, keyID, t.at(end)); err != nil {
+				return err
+			}
+		}
+		created, err = t.addKey(key, now)
+		return err
+	})
+	return created, err
+}
+
+// TouchKey implements [webtrigger.KeyStore].
+func (s *Store) TouchKey(ctx context.Context, keyID int64, precision time.Duration) error {
+	return s.write(ctx, "touch key", func(t *tx) error {
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		_, err = t.exec(t.ctx, `UPDATE {api_keys} SET last_used_at = $2
+			WHERE id = $1 AND (last_used_at IS NULL OR last_used_at <= $3)`, keyID, t.at(now), t.at(now.Add(-precision)))
+		return err
+	})
 }
 
 // Key implements [webtrigger.KeyStore].
@@ -288,7 +332,7 @@ func (s *Store) runGrants(ctx context.Context, calls []*call[asking, webtrigger.
 // grantColumns are what grantRow reads after a key's hash and a trigger's id are
 // known, and fromGrants where they come from.
 const (
-	grantColumns = `k.id, k.assistant_id, k.name, k.prefix, k.created_at, k.expires_at, k.revoked_at,
+	grantColumns = `k.id, k.assistant_id, k.name, k.prefix, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
 		coalesce(ch.enabled, false), coalesce(ch.allow_callback_urls, false), ` + runColumns
 
 	fromGrants = `LEFT JOIN {channels} ch ON ch.assistant_id = k.assistant_id

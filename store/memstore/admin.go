@@ -3,6 +3,7 @@ package memstore
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -10,6 +11,11 @@ import (
 type key struct{ webtrigger.APIKey }
 
 func (k *key) id() int64 { return k.ID }
+
+// valid reports whether the key opens anything now.
+func (k *key) valid(now time.Time) bool {
+	return k.RevokedAt.IsZero() && (k.ExpiresAt.IsZero() || now.Before(k.ExpiresAt))
+}
 
 type task struct{ webtrigger.TaskDefinition }
 
@@ -92,6 +98,10 @@ func (s *Store) CreateKey(ctx context.Context, newKey webtrigger.NewKey) (webtri
 	if s.keyOf[newKey.Hash] != nil {
 		return webtrigger.APIKey{}, webtrigger.ErrConflict
 	}
+	return s.addKey(newKey), nil
+}
+
+func (s *Store) addKey(newKey webtrigger.NewKey) webtrigger.APIKey {
 	k := &key{webtrigger.APIKey{
 		ID:          s.keys.nextID(),
 		AssistantID: newKey.AssistantID,
@@ -104,7 +114,41 @@ func (s *Store) CreateKey(ctx context.Context, newKey webtrigger.NewKey) (webtri
 	s.keyOf[newKey.Hash] = k
 	s.keysOf[k.AssistantID] = append(s.keysOf[k.AssistantID], k)
 	s.know(k.AssistantID)
-	return k.APIKey, nil
+	return k.APIKey
+}
+
+// ReplaceKey implements [webtrigger.KeyStore].
+func (s *Store) ReplaceKey(ctx context.Context, keyID int64, newKey webtrigger.NewKey, grace time.Duration) (webtrigger.APIKey, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.APIKey{}, err
+	}
+	defer s.unlock()
+	old := s.keys.get(keyID)
+	if old == nil {
+		return webtrigger.APIKey{}, webtrigger.ErrNotFound
+	}
+	now := s.now()
+	if !old.valid(now) || s.keyOf[newKey.Hash] != nil {
+		return webtrigger.APIKey{}, webtrigger.ErrConflict
+	}
+	if end := stored(now.Add(grace)); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
+		old.ExpiresAt = end
+	}
+	return s.addKey(newKey), nil
+}
+
+// TouchKey implements [webtrigger.KeyStore].
+func (s *Store) TouchKey(ctx context.Context, keyID int64, precision time.Duration) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	if k := s.keys.get(keyID); k != nil {
+		if now := s.now(); k.LastUsedAt.IsZero() || now.Sub(k.LastUsedAt) >= precision {
+			k.LastUsedAt = now
+		}
+	}
+	return nil
 }
 
 // Key implements [webtrigger.KeyStore].
@@ -159,7 +203,7 @@ func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, trigg
 	}
 	defer s.unlock()
 	k := s.keyOf[hash]
-	if k == nil || !k.RevokedAt.IsZero() || !k.ExpiresAt.IsZero() && !s.now().Before(k.ExpiresAt) {
+	if k == nil || !k.valid(s.now()) {
 		return webtrigger.Grant{}, webtrigger.ErrNotFound
 	}
 	grant := webtrigger.Grant{Key: k.APIKey, Channel: s.channel(k.AssistantID)}

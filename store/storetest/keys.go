@@ -90,6 +90,68 @@ func storedKeyRules() []rule {
 			key.RevokedAt = first.RevokedAt
 			b.Equal(key, again, "nothing but the revocation has changed")
 		}},
+		{"a replaced key expires after the grace, or at its own time if that is sooner", func(b *rig) {
+			old, hash := b.key(assistant)
+			next := webtrigger.NewKey{AssistantID: assistant, Name: "Next", Prefix: "4567abcd", Hash: newHash()}
+			before := b.now()
+			key, err := b.store.ReplaceKey(b.ctx, old.ID, next, time.Hour)
+			b.NoError(err)
+			b.Greater(key.ID, old.ID)
+			b.Equal("Next", key.Name)
+			b.True(key.ExpiresAt.IsZero())
+			stale, err := b.store.Key(b.ctx, old.ID)
+			b.NoError(err)
+			b.WithinRange(stale.ExpiresAt, before.Add(time.Hour), b.now().Add(time.Hour))
+			for _, hash := range []webtrigger.KeyHash{hash, next.Hash} {
+				_, err = b.store.Authenticate(b.ctx, hash, 0)
+				b.NoError(err)
+			}
+			_, err = b.store.ReplaceKey(b.ctx, old.ID, webtrigger.NewKey{AssistantID: assistant, Hash: newHash()}, 2*time.Hour)
+			b.NoError(err)
+			again, err := b.store.Key(b.ctx, old.ID)
+			b.NoError(err)
+			b.Equal(stale, again)
+			_, err = b.store.ReplaceKey(b.ctx, old.ID, webtrigger.NewKey{AssistantID: assistant, Hash: newHash()}, 0)
+			b.NoError(err)
+			_, err = b.store.Authenticate(b.ctx, hash, 0)
+			b.notFound(err)
+		}},
+		{"a key that is not valid is not replaced, and nothing stays of a refusal", func(b *rig) {
+			_, err := b.store.ReplaceKey(b.ctx, absent, webtrigger.NewKey{AssistantID: assistant, Hash: newHash()}, 0)
+			b.notFound(err)
+			live, hash := b.key(assistant)
+			_, err = b.store.ReplaceKey(b.ctx, live.ID, webtrigger.NewKey{AssistantID: assistant, Hash: hash}, 0)
+			b.conflict(err)
+			same, err := b.store.Key(b.ctx, live.ID)
+			b.NoError(err)
+			b.Equal(live, same)
+			_, err = b.store.RevokeKey(b.ctx, live.ID)
+			b.NoError(err)
+			_, err = b.store.ReplaceKey(b.ctx, live.ID, webtrigger.NewKey{AssistantID: assistant, Hash: newHash()}, 0)
+			b.conflict(err)
+			keys, err := b.store.Keys(b.ctx, assistant, webtrigger.Page{Limit: 10})
+			b.NoError(err)
+			b.Len(keys, 1)
+		}},
+		{"a use is stamped unless the last stamp is young", func(b *rig) {
+			key, hash := b.key(assistant)
+			b.True(key.LastUsedAt.IsZero())
+			b.NoError(b.store.TouchKey(b.ctx, absent, time.Minute))
+			before := b.now()
+			b.NoError(b.store.TouchKey(b.ctx, key.ID, time.Minute))
+			first, err := b.store.Key(b.ctx, key.ID)
+			b.NoError(err)
+			b.WithinRange(first.LastUsedAt, before, b.now())
+			b.past(first.LastUsedAt)
+			b.NoError(b.store.TouchKey(b.ctx, key.ID, time.Minute))
+			grant, err := b.store.Authenticate(b.ctx, hash, 0)
+			b.NoError(err)
+			b.Equal(first, grant.Key)
+			b.NoError(b.store.TouchKey(b.ctx, key.ID, time.Microsecond))
+			second, err := b.store.Key(b.ctx, key.ID)
+			b.NoError(err)
+			b.True(second.LastUsedAt.After(first.LastUsedAt))
+		}},
 		{"revoked and expired keys can be read", func(b *rig) {
 			key, _ := b.key(assistant)
 			_, err := b.store.RevokeKey(b.ctx, key.ID)

@@ -1,0 +1,1 @@
+ALTER TABLE {{.Prefix}}api_keys DROP COLUMN IF EXISTS last_used_at;

@@ -1,0 +1,2 @@
+-- When a key was last used, up to a minute behind; NULL: never.
+ALTER TABLE {{.Prefix}}api_keys ADD COLUMN last_used_at integer;
