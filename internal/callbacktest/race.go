@@ -32,12 +32,12 @@ import (
 // Replicas is how many services work on one store.
 const Replicas = 3
 
-// Runs is how many runs a race has: 10,000, or what WEBTRIGGER_CALLBACK_RUNS says.
-func Runs(t testing.TB) int {
+// Runs is how many runs a race has: what WEBTRIGGER_CALLBACK_RUNS says, otherwise n.
+func Runs(t testing.TB, n int) int {
 	t.Helper()
 	text := os.Getenv("WEBTRIGGER_CALLBACK_RUNS")
 	if text == "" {
-		return 10_000
+		return n
 	}
 	n, err := strconv.Atoi(text)
 	require.NoError(t, err)
@@ -45,8 +45,8 @@ func Runs(t testing.TB) int {
 }
 
 const (
-	runTimeout = 30 * time.Millisecond // runs take 0 to twice as long
-	callers    = 128                   // trigger and cancel at the same time
+	runTimeout = 120 * time.Millisecond // half of the runs take 0 to twice as long
+	callers    = 64                     // trigger and cancel at the same time
 )
 
 // Race lets n runs end on several services, by completion, failure, cancellation and deadline at about the same moment,
@@ -58,7 +58,7 @@ func Race(t *testing.T, stores [Replicas]webtrigger.Store, n int) {
 	var services [Replicas]*webtrigger.Service
 	for i, store := range stores {
 		svc, err := webtrigger.New(store, webtrigger.RunnerFunc(work), &webtrigger.Options{
-			BaseURL: "https://app.example.com/base", Workers: 64, RunTimeout: runTimeout,
+			BaseURL: "https://app.example.com/base", Workers: 32, RunTimeout: runTimeout,
 			Callback: webtrigger.CallbackOptions{
 				Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: receiver.roots, PerHost: 32,
 			},
@@ -68,20 +68,15 @@ func Race(t *testing.T, stores [Replicas]webtrigger.Store, n int) {
 	}
 	require.NoError(t, services[0].SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	stop := start(t, services[:])
-	t0 := time.Now()
 	accepted := accept(t, services[:], receiver.url, n)
-	t.Log("accepted", time.Since(t0))
 	await(t, services[0], accepted)
-	t.Log("awaited", time.Since(t0))
 	stop()
-	t.Log("stopped", time.Since(t0))
 	check(t, services[0], receiver, accepted)
-	t.Log("checked", time.Since(t0))
 }
 
-// work takes about as long as a run may, and ends well or badly.
+// work takes no time or about as long as a run may, and ends well or badly.
 func work(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
-	timer := time.NewTimer(mathrand.N(2 * runTimeout))
+	timer := time.NewTimer(time.Duration(mathrand.IntN(2)) * mathrand.N(2*runTimeout))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -89,7 +84,7 @@ func work(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtr
 			return nil, context.Cause(ctx)
 		}
 	case <-timer.C:
-		if mathrand.N(4) == 0 {
+		if mathrand.N(3) == 0 {
 			return nil, fmt.Errorf("no luck with %q", task.Input.Message)
 		}
 	}
@@ -115,7 +110,7 @@ func start(t *testing.T, services []*webtrigger.Service) (stop func()) {
 	return stop
 }
 
-// accept triggers n runs at random services, and has most of them cancelled at another while they are under way.
+// accept triggers n runs at random services, and has half of them cancelled at another while they are under way.
 func accept(t *testing.T, services []*webtrigger.Service, url string, n int) []int64 {
 	ids := make([]int64, n)
 	var wg sync.WaitGroup
@@ -129,10 +124,10 @@ func accept(t *testing.T, services []*webtrigger.Service, url string, n int) []i
 					return
 				}
 				ids[i] = run.ID
-				if mathrand.N(3) == 0 {
+				if mathrand.N(2) == 0 {
 					continue
 				}
-				wait := time.NewTimer(mathrand.N(runTimeout + 5*time.Millisecond))
+				wait := time.NewTimer(mathrand.N(runTimeout))
 				<-wait.C
 				if _, err := services[mathrand.N(len(services))].CancelRun(t.Context(), run.ID, "by caller"); err != nil {
 					t.Errorf("cancel: %v", err)
@@ -181,7 +176,7 @@ func check(t *testing.T, svc *webtrigger.Service, receiver *counter, ids []int64
 	require.Len(t, receiver.bodies, len(ids), "nobody else was told of")
 	t.Logf("%d runs: %v", len(ids), ended)
 	for _, status := range []webtrigger.RunStatus{webtrigger.RunCompleted, webtrigger.RunFailed, webtrigger.RunCancelled, webtrigger.RunTimedOut} {
-		require.GreaterOrEqual(t, ended[status], len(ids)/100, "the race was none: %v", ended)
+		require.GreaterOrEqual(t, ended[status], len(ids)/200, "the race was none: %v", ended)
 	}
 }
 

@@ -6,6 +6,7 @@ package callbacktest_test
 
 import (
 	"database/sql"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,10 +29,11 @@ func TestRaceInMemory(t *testing.T) {
 		t.Skip("takes some seconds")
 	}
 	store := memstore.New(nil)
-	callbacktest.Race(t, [callbacktest.Replicas]webtrigger.Store{store, store, store}, callbacktest.Runs(t))
+	callbacktest.Race(t, [callbacktest.Replicas]webtrigger.Store{store, store, store}, callbacktest.Runs(t, 10_000))
 }
 
-// Each replica has a pool and a store of its own.
+// Each replica has a pool and a store of its own. The suite has fewer runs here than in memory for its time's sake;
+// make callbacks-long has 100,000 of each.
 func TestRaceOnPostgres(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
@@ -41,7 +43,23 @@ func TestRaceOnPostgres(t *testing.T) {
 	for i := range stores {
 		stores[i] = postgres(t, dsn)
 	}
-	callbacktest.Race(t, stores, callbacktest.Runs(t))
+	callbacktest.Race(t, stores, callbacktest.Runs(t, 1000))
+}
+
+func TestKillsInMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds")
+	}
+	clock := new(callbacktest.Time)
+	callbacktest.Kills(t, memstore.New(&memstore.Options{Clock: clock}), clock.Pass, callbacktest.Runs(t, 400))
+}
+
+// Time cannot be put forward on Postgres, so that the unknown ones take a minute.
+func TestKillsOnPostgres(t *testing.T) {
+	if os.Getenv("WEBTRIGGER_CALLBACK_RUNS") == "" {
+		t.Skip("takes minutes; make callbacks-long runs it")
+	}
+	callbacktest.Kills(t, postgres(t, pgtest.Database(t)), nil, callbacktest.Runs(t, 0))
 }
 
 func postgres(t *testing.T, dsn string) *bunstore.Store {

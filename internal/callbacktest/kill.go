@@ -1,0 +1,268 @@
+package callbacktest
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/netip"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// The points at which a replica is cut off from its store, as if its process had died there. What it had begun outside of
+// the store, such as a POST, it finishes like a process that is only slow to die.
+const (
+	afterEnd      = "a run has ended"
+	afterLease    = "deliveries are leased"
+	beforeClaim   = "the connection stands"
+	afterClaim    = "the claim is committed"
+	beforeOutcome = "the answer has come"
+	afterOutcome  = "the outcome is stored"
+)
+
+func points() []string {
+	return []string{afterEnd, afterLease, beforeClaim, afterClaim, beforeOutcome, afterOutcome}
+}
+
+const deaths = 20 // at each point
+
+// Kills lets n runs end while replicas die at every named point and are replaced, and holds the callbacks to what is
+// promised then: never two POSTs, and each that is missing is unknown. pass makes the store's time go by, without which it
+// is waited for.
+func Kills(t *testing.T, store webtrigger.Store, pass func(time.Duration), n int) {
+	t.Helper()
+	receiver := newCounter(t)
+	reaper := &reaper{left: make(map[string]int)}
+	for _, point := range points() {
+		reaper.left[point] = max(1, min(deaths, n/50))
+	}
+	admin := replica(t, store, receiver.roots, -1)
+	require.NoError(t, admin.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	t.Cleanup(func() {
+		stop()
+		wg.Wait()
+	})
+	for range Replicas {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				live(ctx, t, store, receiver.roots, reaper, &wg)
+			}
+		})
+	}
+	ids := make([]int64, n)
+	for i := range ids {
+		run, err := admin.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "run " + strconv.Itoa(i), CallbackURL: receiver.url})
+		require.NoError(t, err)
+		ids[i] = run.ID
+	}
+	outlive(t, store, ids, pass)
+	stop()
+	wg.Wait()
+	judge(t, store, receiver, ids)
+	for point, left := range reaper.left {
+		require.Zero(t, left, "nobody died when %s", point)
+	}
+}
+
+func replica(t *testing.T, store webtrigger.Store, roots *x509.CertPool, workers int) *webtrigger.Service {
+	svc, err := webtrigger.New(store, webtrigger.RunnerFunc(func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
+		return &webtrigger.Result{Text: "done"}, nil
+	}), &webtrigger.Options{
+		BaseURL: "https://app.example.com/base", Workers: workers, Lease: time.Minute, DrainTimeout: -1,
+		Callback: webtrigger.CallbackOptions{
+			Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots, Workers: 8, PerHost: 8,
+		},
+	})
+	require.NoError(t, err)
+	return svc
+}
+
+// live is the life of one replica. Its last moments are not waited for.
+func live(ctx context.Context, t *testing.T, store webtrigger.Store, roots *x509.CertPool, reaper *reaper, wg *sync.WaitGroup) {
+	ctx, end := context.WithCancel(ctx)
+	svc := replica(t, &mortal{Store: store, reaper: reaper, end: end}, roots, 4)
+	wg.Go(func() {
+		if err := svc.Work(ctx); err != nil {
+			t.Errorf("work: %v", err)
+		}
+	})
+	<-ctx.Done()
+}
+
+// outlive waits until every run's callback has an outcome. When nothing moves, time is what is missing.
+func outlive(t *testing.T, store webtrigger.Store, ids []int64, pass func(time.Duration)) {
+	t.Helper()
+	const patience, leap = time.Second, 16 * time.Second
+	left, moved := ids, time.Now()
+	require.Eventually(t, func() bool {
+		for len(left) > 0 {
+			run, err := store.Run(t.Context(), left[0])
+			if err != nil || run.Callback.DeliveryID == 0 {
+				if pass != nil && time.Since(moved) > patience {
+					pass(leap)
+					moved = time.Now()
+				}
+				return false
+			}
+			left, moved = left[1:], time.Now()
+		}
+		return true
+	}, 10*time.Minute, 20*time.Millisecond, "callbacks are missing")
+}
+
+// judge looks at what every run's callback has come to.
+func judge(t *testing.T, store webtrigger.Store, receiver *counter, ids []int64) {
+	t.Helper()
+	receiver.mu.Lock()
+	defer receiver.mu.Unlock()
+	became := make(map[string]int)
+	for _, id := range ids {
+		run, err := store.Run(t.Context(), id)
+		require.NoError(t, err)
+		deliveries, err := store.Deliveries(t.Context(), id)
+		require.NoError(t, err)
+		require.Len(t, deliveries, 1, "run %d", id)
+		d := deliveries[0]
+		posts := receiver.bodies[run.Key]
+		became[fmt.Sprintf("%d POSTs, %s", len(posts), d.State)]++
+		switch len(posts) {
+		case 0:
+			require.Equal(t, webtrigger.DeliveryUnknown, d.State, "run %d: %s", id, d.Error)
+		case 1:
+			require.Contains(t, []webtrigger.DeliveryState{webtrigger.DeliveryDelivered, webtrigger.DeliveryUnknown}, d.State, "run %d: %s", id, d.Error)
+			require.Equal(t, body(t, run), posts[0])
+		default:
+			require.Failf(t, "twice", "%d POSTs of run %d, %s", len(posts), id, d.State)
+		}
+	}
+	t.Logf("%d runs: %v", len(ids), became)
+	require.Positive(t, became["0 POSTs, unknown"], "claimed and not sent")
+	require.Positive(t, became["1 POSTs, unknown"], "sent and not recorded")
+	require.Positive(t, became["1 POSTs, delivered"])
+}
+
+// reaper says who dies where.
+type reaper struct {
+	mu   sync.Mutex
+	left map[string]int
+}
+
+func (r *reaper) takes(point string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.left[point] == 0 || mathrand.N(10) > 0 {
+		return false
+	}
+	r.left[point]--
+	return true
+}
+
+// mortal is a replica's way to the store until it dies. Afterwards nothing that it says about deliveries and ends of runs
+// arrives.
+type mortal struct {
+	webtrigger.Store
+	reaper *reaper
+	end    func()
+
+	mu   sync.Mutex
+	dead bool
+}
+
+// errCut makes the dead give up at once: nothing tells it from a process that is no more.
+var errCut = fmt.Errorf("cut off: %w", webtrigger.ErrLeaseLost)
+
+func (m *mortal) cut(point string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.dead && m.reaper.takes(point) {
+		m.dead = true
+		m.end()
+	}
+	if m.dead {
+		return errCut
+	}
+	return nil
+}
+
+func (m *mortal) alive() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead {
+		return errCut
+	}
+	return nil
+}
+
+func (m *mortal) FinishRun(ctx context.Context, lease webtrigger.Lease, finish webtrigger.Finish) (webtrigger.Run, error) {
+	if err := m.alive(); err != nil {
+		return webtrigger.Run{}, err
+	}
+	run, err := m.Store.FinishRun(ctx, lease, finish)
+	if err == nil {
+		err = m.cut(afterEnd)
+	}
+	return run, err
+}
+
+func (m *mortal) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) ([]webtrigger.OwedDelivery, error) {
+	if err := m.alive(); err != nil {
+		return nil, err
+	}
+	owed, err := m.Store.LeaseDeliveries(ctx, claim)
+	if err == nil && len(owed) > 0 {
+		err = m.cut(afterLease)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return owed, nil
+}
+
+func (m *mortal) BeginDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+	if err := m.cut(beforeClaim); err != nil {
+		return err
+	}
+	if err := m.Store.BeginDelivery(ctx, lease); err != nil {
+		return err
+	}
+	return m.cut(afterClaim)
+}
+
+func (m *mortal) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLease, o webtrigger.DeliveryOutcome) error {
+	if err := m.cut(beforeOutcome); err != nil {
+		return err
+	}
+	if err := m.Store.FinishDelivery(ctx, lease, o); err != nil {
+		return err
+	}
+	return m.cut(afterOutcome)
+}
+
+// Time is a clock that runs with the real one, and can be put forward.
+type Time struct {
+	mu    sync.Mutex
+	ahead time.Duration
+}
+
+// Now is the time.
+func (c *Time) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.ahead)
+}
+
+// Pass puts the clock forward.
+func (c *Time) Pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead += d
+}
