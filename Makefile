@@ -43,6 +43,10 @@ bench: ## measure beside the peers, all paths or those of ARGS ('accept status -
 run: ## start the evaluation server
 	@go run ./examples/server $(ARGS)
 
+console-images: ## write the pictures of docs/console.md again
+	@mkdir -p docs/images
+	@cd e2e/browser && WEBTRIGGER_SCREENSHOTS="$(CURDIR)/docs/images" go test ./console -count=1 -run TestScreenshots
+
 cover: ## measure how much of the library the suite covers, into .build/cover.html
 	@sh scripts/cover.sh
 
@@ -55,4 +59,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: help test test-short lint fmt fuzz simulate callbacks-long check-tables bench run cover tidy-check vuln clean
+.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long check-tables bench run cover tidy-check vuln clean

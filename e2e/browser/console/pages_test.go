@@ -1,0 +1,161 @@
+package console_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+)
+
+// furnish gives assistant 1 something of everything, and returns the pages that
+// show it, by name.
+func furnish(t *testing.T, site string, r *receiver, text string) map[string]string {
+	t.Helper()
+	trigger := func(body map[string]any) string {
+		return fmt.Sprint(api(t, site, "POST /assistants/1/test-trigger", body)["run_id"])
+	}
+	api(t, site, "POST /assistants/1/keys", map[string]any{"name": "Zapier" + text})
+	api(t, site, "POST /assistants/1/keys", map[string]any{"name": "CI pipeline", "expires_at": "2100-01-01T00:00:00Z"})
+	report := api(t, site, "POST /assistants/1/tasks", map[string]any{"name": "Weekly report" + text, "instructions": "Write the weekly report.",
+		"output_type": "markdown", "allowed_tools": []string{"calculator", "current_time"}})
+	extract := api(t, site, "POST /assistants/1/tasks", map[string]any{"name": "Extract the total", "instructions": "Answer with the total of the order.",
+		"output_type": "json", "output_schema": map[string]any{"type": "object", "required": []string{"total"}}})
+	done := trigger(map[string]any{"subject": "Report for week 16" + text, "task_definition_id": report["id"], "callback_url": r.url + "/hooks/report",
+		"context": map[string]any{"week": 16, "region": "EMEA" + text}, "metadata": map[string]any{"source": "crm"},
+		"message": "/tool calculator {\"expression\": \"1204 * 1.04\"}\n/sleep 350ms\n/tool current_time {}\n/sleep 150ms\n" +
+			"/say ## Week 16" + text + " Sales rose by **4 %** to `1252.16`, see [the dashboard](https://example.com/week/16)."})
+	trigger(map[string]any{"message": "/say {\"total\": 1252.16}", "task_definition_id": extract["id"]})
+	failed := trigger(map[string]any{"message": "/fail The CRM does not answer" + text})
+	running := trigger(map[string]any{"message": "/stream 3\n/hang"})
+	return map[string]string{
+		"login": "/login", "assistants": "/admin/", "channel": "/admin/assistants/1", "keys": "/admin/assistants/1/keys",
+		"tasks": "/admin/assistants/1/tasks", "new-task": "/admin/assistants/1/tasks/new", "task": "/admin/tasks/" + fmt.Sprint(extract["id"]),
+		"test": "/admin/assistants/1/test", "runs": "/admin/runs", "no-runs": "/admin/runs?status=queued", "wrong-runs": "/admin/runs?cursor=x",
+		"run": "/admin/runs/" + done, "failed-run": "/admin/runs/" + failed, "running-run": "/admin/runs/" + running, "nothing": "/admin/runs/999",
+	}
+}
+
+// look sets how wide and in which colours the pages are shown.
+func (v *visitor) look(width int64, scheme string) {
+	v.t.Helper()
+	v.do(chromedp.EmulateViewport(width, 900), chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+		return err
+	}))
+}
+
+// axe returns the script of axe-core, which npm installs as the lock file says.
+// Without npm, or its registry, the test is skipped unless WEBTRIGGER_TEST_ALL is
+// set.
+func axe(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/node")))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	install := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+	install.Dir = dir
+	if out, err := install.CombinedOutput(); err != nil {
+		reason := fmt.Sprintf("npm could not install axe-core: %v: %s", err, out)
+		if os.Getenv("WEBTRIGGER_TEST_ALL") != "" {
+			require.FailNow(t, reason)
+		}
+		t.Skip(reason)
+	}
+	script, err := os.ReadFile(filepath.Join(dir, "node_modules", "axe-core", "axe.min.js"))
+	require.NoError(t, err)
+	return string(script)
+}
+
+// Axe finds nothing serious on any page, wide and light, nor in the colours of
+// the dark one. No page scrolls sideways on a phone, and what others have written
+// is part of none.
+func TestAccessible(t *testing.T) {
+	t.Parallel()
+	script := axe(t)
+	r := receive(t)
+	site := serve(t, r.flags()...)
+	pages := furnish(t, site, r, evil)
+	names := slices.Sorted(maps.Keys(pages))
+	half := len(names) / 2
+	for part, names := range map[string][]string{"1": names[:half], "2": names[half:]} {
+		t.Run(part, func(t *testing.T) { // a browser lives for two minutes at most
+			t.Parallel()
+			v := visit(t, site)
+			v.refusals = true
+			v.signIn()
+			for _, name := range names {
+				v.look(1280, "light")
+				v.open(pages[name])
+				if name == "run" {
+					v.shows("#deliveries .badge", "failed") // by the receiver's first answer
+				}
+				eval[bool](v, script+"; true")
+				require.Empty(t, v.violations(`{}`), name)
+				v.look(360, "dark")
+				require.Empty(t, v.violations(`{runOnly: ["color-contrast", "scrollable-region-focusable"]}`), "%s, dark", name)
+				require.LessOrEqual(t, eval[int64](v, "document.documentElement.scrollWidth"), int64(360), "%s scrolls sideways", name)
+				v.clean()
+			}
+		})
+	}
+}
+
+// violations are what axe finds serious on the page.
+func (v *visitor) violations(options string) []string {
+	v.t.Helper()
+	return eval[[]string](v, "axe.run("+options+`).then((r) => r.violations
+		.filter((f) => ["serious", "critical"].includes(f.impact))
+		.flatMap((f) => f.nodes.map((n) => f.id + ": " + n.html + " " + n.failureSummary)))`)
+}
+
+// TestScreenshots writes what docs/console.md shows into the directory that
+// WEBTRIGGER_SCREENSHOTS names.
+func TestScreenshots(t *testing.T) {
+	dir := os.Getenv("WEBTRIGGER_SCREENSHOTS")
+	if dir == "" {
+		t.Skip("WEBTRIGGER_SCREENSHOTS is not set")
+	}
+	t.Parallel()
+	r := receive(t)
+	site := serve(t, r.flags()...)
+	pages := furnish(t, site, r, "")
+	v := visit(t, site)
+	v.signIn()
+	all := os.Getenv("WEBTRIGGER_SCREENSHOTS_ALL") != ""
+	for name, path := range pages {
+		for _, width := range []int64{360, 768, 1440} {
+			for _, scheme := range []string{"light", "dark"} {
+				file := fmt.Sprintf("%s-%d-%s.png", name, width, scheme)
+				if !all && !documented[file] || name == "nothing" || strings.HasPrefix(name, "wrong") {
+					continue
+				}
+				v.look(width, scheme)
+				v.open(path)
+				if name == "run" {
+					v.shows("#deliveries .badge", "failed")
+				}
+				picture, err := chromedp.Run(v.tab, chromedp.FullScreenshot(100))
+				require.NoError(t, err)
+				require.NoError(t, os.WriteFile(filepath.Join(dir, "console-"+file), picture, 0o644))
+			}
+		}
+	}
+}
+
+// documented are the pictures that the document holds.
+var documented = map[string]bool{
+	"keys-768-light.png": true, "runs-360-dark.png": true, "runs-768-light.png": true, "run-768-light.png": true, "run-768-dark.png": true, "task-768-light.png": true,
+}
