@@ -20,7 +20,6 @@ package bunstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -108,6 +107,7 @@ type Store struct {
 	watchers watch.Hub
 	notifier notifier
 	writer   *sqliteWriter // nil on Postgres
+	direct   *direct       // nil on SQLite
 	patrol   patrol
 
 	accepts *batcher[webtrigger.NewTrigger, webtrigger.Accepted]
@@ -149,6 +149,7 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 	case dialect.PG:
 		s.postgres = true
 		s.notifier.store = s
+		s.direct = newDirect(db.DB)
 	case dialect.SQLite:
 		if s.opts.Schema != "" {
 			return nil, errors.New("bunstore: Options.Schema: SQLite has no schemas")
@@ -228,6 +229,6 @@ func (s *Store) row(ctx context.Context, text string, args ...any) row {
 }
 
 // rows reads rows outside of any transaction.
-func (s *Store) rows(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+func (s *Store) rows(ctx context.Context, text string, args ...any) (answer, error) {
 	return s.pool().rows(ctx, text, args...)
 }

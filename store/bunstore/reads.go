@@ -176,7 +176,7 @@ func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtri
 	if bytes == 0 {
 		bytes = 1 << 62
 	}
-	var rows *sql.Rows
+	var rows answer
 	if query.RunID == 0 {
 		rows, err = s.rows(ctx, conversationEvents, query.ConversationID, query.AfterID, limit, bytes)
 	} else {

@@ -122,20 +122,42 @@ func (q session) prepared(ctx context.Context, st *statement) (*sql.Stmt, error)
 	return nil, nil
 }
 
-func (q session) rows(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+func (q session) rows(ctx context.Context, text string, args ...any) (answer, error) {
 	st := q.store.statement(text)
+	if q.pooled && q.store.direct != nil {
+		return answered(q.store.direct.query(ctx, st.text, args))
+	}
 	prepared, err := q.prepared(ctx, st)
 	switch {
 	case err != nil:
 		return nil, err
 	case prepared != nil:
-		return prepared.QueryContext(ctx, args...)
+		return answered(prepared.QueryContext(ctx, args...))
 	}
-	return q.on.QueryContext(ctx, st.text, args...)
+	return answered(q.on.QueryContext(ctx, st.text, args...))
+}
+
+// answer is *sql.Rows, or what direct has read.
+type answer interface {
+	scanner
+	Next() bool
+	Err() error
+	Close() error
+}
+
+// answered keeps a nil pointer from being an answer.
+func answered[A answer](a A, err error) (answer, error) {
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 func (q session) exec(ctx context.Context, text string, args ...any) (affected int64, err error) {
 	st := q.store.statement(text)
+	if q.pooled && q.store.direct != nil {
+		return q.store.direct.exec(ctx, st.text, args)
+	}
 	prepared, err := q.prepared(ctx, st)
 	if err != nil {
 		return 0, err
@@ -154,7 +176,7 @@ func (q session) exec(ctx context.Context, text string, args ...any) (affected i
 
 // row is the first row of an answer, or the error in its place.
 type row struct {
-	rows *sql.Rows
+	rows answer
 	err  error
 }
 
@@ -185,7 +207,7 @@ func (r row) Scan(dest ...any) error {
 type scanner interface{ Scan(dest ...any) error }
 
 // each calls read with every row.
-func each(rows *sql.Rows, err error, read func(row scanner) error) error {
+func each(rows answer, err error, read func(row scanner) error) error {
 	if err != nil {
 		return err
 	}
@@ -199,7 +221,7 @@ func each(rows *sql.Rows, err error, read func(row scanner) error) error {
 }
 
 // collect reads every row into a list.
-func collect[T any](rows *sql.Rows, err error, read func(row scanner) (T, error)) (list []T, _ error) {
+func collect[T any](rows answer, err error, read func(row scanner) (T, error)) (list []T, _ error) {
 	return list, each(rows, err, func(row scanner) error {
 		item, err := read(row)
 		list = append(list, item)
