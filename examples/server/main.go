@@ -26,6 +26,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/admin"
 	"github.com/webtrigger-go/webtrigger/llm"
+	"github.com/webtrigger-go/webtrigger/openapi"
 )
 
 func main() {
@@ -106,6 +107,7 @@ func routes(svc *webtrigger.Service, agent *llm.Agent, cfg *config) (http.Handle
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/assistants/{assistant_id}/web-trigger", svc)
 	mux.Handle("/api/v1/web-triggers/", svc)
+	mux.Handle("/api/v1/openapi.json", openapi.Handler())
 	mux.Handle("/conversations/{conversation_id}/agent-events", svc.EventsHandler(door.authorize))
 	mux.Handle("/admin/", http.StripPrefix("/admin", console)) // its JSON API is at /admin/api
 	mux.Handle("GET /watch/", watch())

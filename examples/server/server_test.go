@@ -246,6 +246,7 @@ func TestHealth(t *testing.T) {
 	t.Parallel()
 	s := start(t, "-workers", "0")
 	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/healthz", "").Status)
+	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/api/v1/openapi.json", "").Status)
 	require.Equal(t, http.StatusNotFound, s.do(http.MethodGet, "/nothing", "").Status)
 	require.Equal(t, "queued", s.status(s.say("/say never"))["run_status"])
 }

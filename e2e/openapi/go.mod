@@ -1,0 +1,14 @@
+module github.com/webtrigger-go/webtrigger/e2e/openapi
+
+go 1.26.0
+
+replace github.com/webtrigger-go/webtrigger => ../..
+
+require (
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2
+	github.com/stretchr/testify v1.12.1
+	github.com/webtrigger-go/webtrigger v0.0.0
+	go.yaml.in/yaml/v3 v3.0.5
+)
+
+require golang.org/x/text v0.14.0 // indirect
