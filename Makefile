@@ -34,6 +34,9 @@ simulate: ## run the simulation over SEEDS (20000) seeds instead of the suite's 
 callbacks-long: ## hold the guard to 10 million addresses and callbacks to 100000 ends that race
 	@sh scripts/callbacks-long.sh
 
+streams-long: ## hold the streams of two replicas on Postgres to 1000 subscribers over 100000 events
+	@sh scripts/streams-long.sh
+
 check-tables: ## compare the guard's address tables with what IANA publishes (needs the network)
 	@sh scripts/check-tables.sh
 
@@ -59,4 +62,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long check-tables bench run cover tidy-check vuln clean
+.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long check-tables bench run cover tidy-check vuln clean

@@ -13,9 +13,10 @@ import (
 
 // topic is one conversation: two runs whose events one writer appends.
 type topic struct {
-	rig  *rig
-	id   int64
-	runs []*run
+	rig   *rig
+	store webtrigger.Store // of the replica that writes
+	id    int64
+	runs  []*run
 
 	mu    sync.Mutex // guards what follows
 	moved *sync.Cond
@@ -35,7 +36,7 @@ type run struct {
 const lead = 200
 
 func newTopic(r *rig) *topic {
-	topic := &topic{rig: r}
+	topic := &topic{rig: r, store: r.o.Stores[len(r.topics)%len(r.o.Stores)]}
 	topic.moved = sync.NewCond(&topic.mu)
 	for range 2 {
 		topic.runs = append(topic.runs, topic.begin())
@@ -44,14 +45,12 @@ func newTopic(r *rig) *topic {
 	return topic
 }
 
-func (c *topic) store() webtrigger.Store { return c.rig.o.Stores[0] }
-
 // begin accepts and takes a run.
 func (c *topic) begin() *run {
 	t := c.rig.t
 	t.Helper()
 	take := webtrigger.Take{Worker: "streamtest", Lease: 24 * time.Hour}
-	accepted, err := c.store().CreateTrigger(t.Context(), webtrigger.NewTrigger{
+	accepted, err := c.store.CreateTrigger(t.Context(), webtrigger.NewTrigger{
 		RunKey: uuid.NewString(), AssistantID: "1", ConversationID: c.id,
 		Input: webtrigger.RunInput{Message: "go"}, BaseURL: "https://app.example.com", Take: &take,
 	})
@@ -62,7 +61,7 @@ func (c *topic) begin() *run {
 	if accepted.Lease != nil {
 		return &run{Run: accepted.Run, lease: *accepted.Lease}
 	}
-	claimed, err := c.store().ClaimRuns(t.Context(), webtrigger.Claim{Worker: take.Worker, Lease: take.Lease, Limit: 1, RunID: accepted.Run.ID})
+	claimed, err := c.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: take.Worker, Lease: take.Lease, Limit: 1, RunID: accepted.Run.ID})
 	if err != nil || len(claimed) != 1 {
 		t.Fatalf("claim a run: %v, %v", claimed, err)
 	}
@@ -81,7 +80,7 @@ func (c *topic) write(n int) {
 		for i := range events {
 			events[i] = webtrigger.NewEvent{Type: "x_step", Payload: json.RawMessage(fmt.Sprintf(`{"batch":%d,"n":%d,"text":"a \"b\" <c>"}`, r.batch, i))}
 		}
-		err := c.store().AppendEvents(c.rig.t.Context(), r.lease, webtrigger.EventBatch{Number: r.batch, Events: events})
+		err := c.store.AppendEvents(c.rig.t.Context(), r.lease, webtrigger.EventBatch{Number: r.batch, Events: events})
 		if err != nil {
 			c.rig.fail("append events: %v", err)
 		}
@@ -91,7 +90,7 @@ func (c *topic) write(n int) {
 	}
 	for _, r := range c.runs {
 		end := webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: "done"}}
-		if _, err := c.store().FinishRun(c.rig.t.Context(), r.lease, end); err != nil {
+		if _, err := c.store.FinishRun(c.rig.t.Context(), r.lease, end); err != nil {
 			c.rig.fail("finish run: %v", err)
 		}
 		if !c.wrote(1) {
@@ -146,7 +145,7 @@ func (c *topic) wakeAll() {
 func (c *topic) log(query webtrigger.EventQuery) (ids, sequences []int64, err error) {
 	query.ConversationID, query.Limit = c.id, 10_000
 	for {
-		page, err := c.store().Events(c.rig.t.Context(), query)
+		page, err := c.store.Events(c.rig.t.Context(), query)
 		if err != nil {
 			return nil, nil, err
 		}
