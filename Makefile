@@ -37,6 +37,9 @@ callbacks-long: ## hold the guard to 10 million addresses and callbacks to 10000
 streams-long: ## hold the streams of two replicas on Postgres to 1000 subscribers over 100000 events
 	@sh scripts/streams-long.sh
 
+crash-long: ## kill 200 replicas on one Postgres at random instants instead of the suite's 20
+	@WEBTRIGGER_KILLS=200 go test -count=1 -timeout 30m -v -run TestKillAtRandom ./internal/crashtest
+
 check-tables: ## compare the guard's address tables with what IANA publishes (needs the network)
 	@sh scripts/check-tables.sh
 
@@ -62,4 +65,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long check-tables bench run cover tidy-check vuln clean
+.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long check-tables bench run cover tidy-check vuln clean

@@ -1,0 +1,186 @@
+//go:build unix
+
+package crashtest_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+)
+
+func (r *rig) run(id int64) webtrigger.Run {
+	r.t.Helper()
+	run, err := r.store.Run(r.t.Context(), id)
+	require.NoError(r.t, err)
+	return run
+}
+
+func (r *rig) events(run webtrigger.Run) []webtrigger.Event {
+	r.t.Helper()
+	page, err := r.store.Events(r.t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 10_000})
+	require.NoError(r.t, err)
+	return page.Events
+}
+
+func (r *rig) ended(id int64) webtrigger.Run {
+	r.t.Helper()
+	require.Eventually(r.t, func() bool { return r.run(id).Status.Terminal() }, patience, 50*time.Millisecond)
+	return r.run(id)
+}
+
+// A worker that was stopped for longer than its leases comes back and writes
+// nothing more about the runs that it had.
+func TestZombieWritesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pgtest.Database(t))
+	zombie, other := r.start(""), r.start("")
+	var ids []int64
+	for range 3 {
+		ids = append(ids, r.say(zombie, "100000")) // for longer than the test
+	}
+	for _, id := range ids {
+		require.NotZero(t, id)
+		require.Eventually(t, func() bool { return len(r.events(r.run(id))) > 5 }, patience, 20*time.Millisecond)
+	}
+	require.NoError(t, zombie.cmd.Process.Signal(syscall.SIGSTOP))
+	asleep := time.NewTimer(3 * lease)
+	left := make(map[int64][]webtrigger.Event)
+	for _, id := range ids {
+		run := r.ended(id)
+		require.Equal(t, webtrigger.RunTimedOut, run.Status)
+		left[id] = r.events(run)
+	}
+	<-asleep.C
+	require.NoError(t, zombie.cmd.Process.Signal(syscall.SIGCONT))
+	after := r.say(zombie, "work")
+	require.NotZero(t, after, "it serves again")
+	require.Equal(t, webtrigger.RunCompleted, r.ended(after).Status)
+	r.end(zombie, other) // with all that it still had to say
+	for _, id := range ids {
+		require.Equal(t, left[id], r.events(r.run(id)))
+	}
+	r.check(r.runs())
+}
+
+// The server goes down and comes back, in order and as in a crash, and all of its
+// sessions are ended: runs that are under way complete, and a stream goes on.
+func TestPostgresGoesAwayInTheMiddle(t *testing.T) {
+	t.Parallel()
+	pgtest.Shared(t) // skips where PostgreSQL is missing
+	for name, disturb := range map[string]func(pg *pgtest.Server) error{
+		"fast":      func(pg *pgtest.Server) error { return pg.Restart(pgtest.Fast) },
+		"immediate": func(pg *pgtest.Server) error { return pg.Restart(pgtest.Immediate) },
+		"sessions": func(pg *pgtest.Server) error {
+			_, err := pg.Psql("postgres", `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+				WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pg, err := pgtest.Start(&pgtest.Options{Settings: map[string]string{"synchronous_commit": "on", "fsync": "on"}})
+			require.NoError(t, err)
+			t.Cleanup(pg.Stop)
+			r := newRig(t, pg.DSN("postgres"))
+			a, b := r.start(""), r.start("")
+			id := r.say(b, "20")
+			require.NotZero(t, id)
+			before := r.events(r.run(id))
+			require.NoError(t, disturb(pg))
+			began := time.Now()
+			var next int64
+			require.Eventually(t, func() bool { next = r.say(a, "work"); return next != 0 }, patience, 50*time.Millisecond)
+			t.Logf("accepts again %v after it was back", time.Since(began))
+			require.Eventually(t, func() bool {
+				run, err := r.store.Run(t.Context(), next)
+				return err == nil && run.Status == webtrigger.RunCompleted
+			}, patience, 50*time.Millisecond)
+			r.ended(id)
+			require.GreaterOrEqual(t, len(r.events(r.run(id))), len(before))
+			r.end(a, b)
+			r.check(r.settle())
+		})
+	}
+}
+
+// connect opens the stream of a conversation at a replica behind an event, and
+// reads some of it.
+func (r *rig) read(p *process, conversation, after int64, atMost int) (sequences, ids []int64, ended bool) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	url := fmt.Sprintf("%s/api/v1/web-triggers/%d/events", p.url, conversation)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	require.NoError(r.t, err)
+	req.Header.Set("Authorization", "Bearer "+r.key)
+	if after > 0 {
+		req.Header.Set("Last-Event-ID", fmt.Sprint(after))
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(r.t, err)
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNoContent {
+		return nil, nil, true
+	}
+	require.Equal(r.t, http.StatusOK, resp.StatusCode)
+	lines := bufio.NewScanner(resp.Body)
+	for len(ids) < atMost && lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		var e struct{ Sequence, ID int64 }
+		require.NoError(r.t, json.Unmarshal([]byte(data), &e))
+		sequences, ids = append(sequences, e.Sequence), append(ids, e.ID)
+	}
+	return sequences, ids, false
+}
+
+// A reader that goes from replica to replica in the middle of a run, a thousand
+// times, sees each event once and in order, whoever executes the run.
+func TestStreamAcrossReplicas(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pgtest.Database(t))
+	a, b := r.start(""), r.start("")
+	id := r.say(b, "1100")
+	require.NotZero(t, id)
+	conversation := r.run(id).ConversationID
+	whole := make(chan []int64, 1)
+	go func() {
+		sequences, _, _ := r.read(a, conversation, 0, 10_000) // while b executes
+		whole <- sequences
+	}()
+	var last, connections int64
+	var seen []int64
+	for {
+		p := []*process{a, b}[connections%2]
+		sequences, ids, ended := r.read(p, conversation, last, 1)
+		if ended {
+			break
+		}
+		connections++
+		if len(ids) > 0 {
+			seen, last = append(seen, sequences...), ids[len(ids)-1]
+		}
+	}
+	require.GreaterOrEqual(t, connections, int64(1000))
+	require.Equal(t, webtrigger.RunCompleted, r.ended(id).Status)
+	want := make([]int64, len(r.events(r.run(id))))
+	for i := range want {
+		want[i] = int64(i + 1)
+	}
+	require.Equal(t, want, seen)
+	require.Equal(t, want, <-whole)
+	r.end(a, b)
+}

@@ -1,0 +1,166 @@
+//go:build unix
+
+package crashtest_test
+
+import (
+	"context"
+	"crypto/x509"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	"github.com/uptrace/bun/driver/pgdriver"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
+)
+
+// The test program is its own replica where these are set.
+const (
+	envDatabase = "WEBTRIGGER_CRASH_DATABASE" // a postgres URL, or an SQLite file
+	envPoint    = "WEBTRIGGER_CRASH_POINT"    // where the replica kills itself; "": nowhere
+	envRoots    = "WEBTRIGGER_CRASH_ROOTS"    // PEM file of the receiver
+)
+
+const lease = time.Second
+
+// mortal is a store whose process ends at a named point, without a word to
+// anybody.
+type mortal struct {
+	webtrigger.Store
+	point string
+}
+
+func (m mortal) at(point string) {
+	if m.point == point {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // until it arrives
+	}
+}
+
+func (m mortal) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+	m.at("before create")
+	accepted, err := m.Store.CreateTrigger(ctx, t)
+	m.at("after create")
+	return accepted, err
+}
+
+func (m mortal) ClaimRuns(ctx context.Context, claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
+	claimed, err := m.Store.ClaimRuns(ctx, claim)
+	if len(claimed) > 0 {
+		m.at("after claim")
+	}
+	return claimed, err
+}
+
+func (m mortal) AppendEvents(ctx context.Context, lease webtrigger.Lease, batch webtrigger.EventBatch) error {
+	if m.point == "inside append" {
+		time.AfterFunc(200*time.Microsecond, func() { m.at("inside append") })
+	}
+	return m.Store.AppendEvents(ctx, lease, batch)
+}
+
+func (m mortal) FinishRun(ctx context.Context, lease webtrigger.Lease, finish webtrigger.Finish) (webtrigger.Run, error) {
+	m.at("before finish")
+	run, err := m.Store.FinishRun(ctx, lease, finish)
+	m.at("after finish")
+	return run, err
+}
+
+func (m mortal) BeginDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+	m.at("before begin")
+	err := m.Store.BeginDelivery(ctx, lease)
+	m.at("after begin")
+	return err
+}
+
+func (m mortal) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLease, end webtrigger.DeliveryOutcome) error {
+	m.at("after post")
+	return m.Store.FinishDelivery(ctx, lease, end)
+}
+
+// assistant takes a few moments and says so: 5 steps, or as many as the message
+// has as a number.
+func assistant(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+	steps := 5
+	if n, err := strconv.Atoi(task.Input.Message); err == nil {
+		steps = n
+	}
+	for i := range steps {
+		if err := emit("x_step", map[string]int{"n": i}); err != nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return &webtrigger.Result{Text: "done"}, nil
+}
+
+// openDatabase opens what envDatabase names.
+func openDatabase(name string) (*bun.DB, error) {
+	if strings.HasPrefix(name, "postgres:") {
+		db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(name)))
+		db.SetMaxOpenConns(8)
+		db.SetMaxIdleConns(8)
+		return bun.NewDB(db, pgdialect.New()), nil
+	}
+	db, err := sql.Open("sqlite", "file:"+name)
+	if err != nil {
+		return nil, err
+	}
+	return bun.NewDB(db, sqlitedialect.New()), nil
+}
+
+// replica serves and works until SIGTERM. It prints its URL.
+func replica() error {
+	db, err := openDatabase(os.Getenv(envDatabase))
+	if err != nil {
+		return err
+	}
+	store, err := bunstore.New(db, nil)
+	if err != nil {
+		return err
+	}
+	if err := store.Migrate(context.Background()); err != nil {
+		return err
+	}
+	pem, err := os.ReadFile(os.Getenv(envRoots))
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	svc, err := webtrigger.New(mortal{store, os.Getenv(envPoint)}, webtrigger.RunnerFunc(assistant), &webtrigger.Options{
+		Lease: lease, Workers: 4, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Callback: webtrigger.CallbackOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots},
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: svc, ReadHeaderTimeout: 10 * time.Second}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	go func() { _ = server.Serve(listener) }()
+	fmt.Println("http://" + listener.Addr().String())
+	return svc.Work(ctx)
+}
