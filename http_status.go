@@ -24,10 +24,22 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 	if !ok || grant.Run == nil {
 		return wire.NotFound()
 	}
-	return writeStatus(w, r, grant.Run)
+	waited, err := s.waitFor(w, r, grant.Run)
+	if err != nil {
+		return err
+	}
+	if waited {
+		if grant, err = s.authenticate(r, triggerID); err != nil {
+			return err
+		}
+		if grant.Run == nil {
+			return wire.NotFound()
+		}
+	}
+	return s.writeStatus(w, r, grant.Run)
 }
 
-func writeStatus(w http.ResponseWriter, r *http.Request, run *Run) error {
+func (s *Service) writeStatus(w http.ResponseWriter, r *http.Request, run *Run) error {
 	body, err := statusBody(run)
 	if err != nil {
 		return err
@@ -36,10 +48,16 @@ func writeStatus(w http.ResponseWriter, r *http.Request, run *Run) error {
 	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
 	h := w.Header()
 	h.Set("Cache-Control", "private, no-cache")
-	h.Set("ETag", etag)
+	h.Set("Vary", "Prefer")
 	if !run.Status.Terminal() {
 		h.Set("Retry-After", strconv.Itoa(pollAfter(run)))
+		if s.opts.StatusAccepted {
+			h.Set("Location", run.StatusURL())
+			wire.WriteBody(w, http.StatusAccepted, "application/json", body)
+			return nil
+		}
 	}
+	h.Set("ETag", etag)
 	if matchesETag(r.Header.Values("If-None-Match"), etag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil

@@ -1,6 +1,7 @@
 package webtrigger
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -99,7 +100,45 @@ func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c calle
 	s.log.InfoContext(r.Context(), "trigger accepted", "request_id", wire.RequestID(w), "assistant_id", c.channel.AssistantID,
 		"key_id", c.keyID, "run_id", accepted.Run.ID, "run_key", accepted.Run.Key, "replayed", accepted.Replayed)
 	s.opts.Hooks.accepted(r.Context(), accepted)
-	return writeAccepted(w, accepted)
+	waited, err := s.waitFor(w, r, &accepted.Run)
+	if err != nil {
+		return err
+	}
+	run := accepted.Run
+	if waited {
+		if run, err = s.readAgain(r, c, run); err != nil {
+			return writeAccepted(w, accepted) // which stands, whatever became of the key or the store
+		}
+	}
+	if w.Header().Get("Preference-Applied") == "" || !run.Status.Terminal() {
+		return writeAccepted(w, accepted)
+	}
+	body, err := statusBody(&run)
+	if err != nil {
+		return err
+	}
+	if accepted.Replayed {
+		w.Header().Set("Idempotent-Replayed", "true")
+	}
+	wire.WriteBody(w, http.StatusOK, "application/json", body)
+	return nil
+}
+
+// readAgain is a run as it is now, for a caller who may still see it.
+func (s *Service) readAgain(r *http.Request, c caller, run Run) (Run, error) {
+	if c.keyID == 0 {
+		ctx, cancel := context.WithTimeout(r.Context(), statementTimeout)
+		defer cancel()
+		return s.store.Run(ctx, run.ID)
+	}
+	grant, err := s.authenticate(r, run.ConversationID)
+	if err == nil && grant.Run == nil {
+		err = wire.NotFound()
+	}
+	if err != nil {
+		return Run{}, err
+	}
+	return *grant.Run, nil
 }
 
 // decodeTrigger reads the body of a trigger. The error is a *strictjson.SyntaxError.

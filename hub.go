@@ -11,7 +11,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// hub holds the tails and the open streams of a process.
+// hub holds the tails, the open streams and the awaited runs of a process.
 type hub struct {
 	store        Store
 	log          *slog.Logger
@@ -28,9 +28,10 @@ type hub struct {
 	mu      sync.Mutex // guards what follows, and the readers of tails; taken before a tail's
 	closed  bool
 	tails   map[int64]*tail
+	awaited map[int64]*awaited // by conversation
 	open    map[*pump]struct{}
 	perKey  map[int64]int   // streams by API key
-	life    context.Context // ends with the last subscriber
+	life    context.Context // ends with the last subscriber and waiter
 	endLife context.CancelFunc
 }
 
@@ -42,6 +43,7 @@ func (h *hub) init(store Store, log *slog.Logger, opts StreamOptions) {
 	h.now = make(chan struct{})
 	close(h.now)
 	h.tails = make(map[int64]*tail)
+	h.awaited = make(map[int64]*awaited)
 	h.open = make(map[*pump]struct{})
 	h.perKey = make(map[int64]int)
 }
@@ -53,6 +55,9 @@ func (h *hub) close() {
 	h.closed = true
 	for p := range h.open {
 		p.hurry()
+	}
+	for _, a := range h.awaited {
+		a.end()
 	}
 }
 
@@ -100,11 +105,7 @@ func (h *hub) join(conversationID int64) (*tail, error) {
 	if h.closed {
 		return nil, shuttingDown()
 	}
-	if len(h.tails) == 0 {
-		h.life, h.endLife = context.WithCancel(context.Background())
-		go h.watch(h.life)
-		go h.pollLoop(h.life)
-	}
+	h.begins()
 	t := h.tails[conversationID]
 	if t == nil {
 		t = &tail{hub: h, life: h.life, conversationID: conversationID, wake: make(chan struct{})}
@@ -112,6 +113,22 @@ func (h *hub) join(conversationID int64) (*tail, error) {
 	}
 	t.readers++
 	return t, nil
+}
+
+// begins starts watching before the first tail or awaited run is added; mu is held.
+func (h *hub) begins() {
+	if len(h.tails)+len(h.awaited) == 0 {
+		h.life, h.endLife = context.WithCancel(context.Background())
+		go h.watch(h.life)
+		go h.pollLoop(h.life)
+	}
+}
+
+// ends stops watching after the last one has been removed; mu is held.
+func (h *hub) ends() {
+	if len(h.tails)+len(h.awaited) == 0 {
+		h.endLife()
+	}
 }
 
 func shuttingDown() error {
@@ -127,9 +144,7 @@ func (h *hub) leave(t *tail) {
 	}
 	delete(h.tails, t.conversationID)
 	t.abandon()
-	if len(h.tails) == 0 {
-		h.endLife()
-	}
+	h.ends()
 }
 
 // share is how many bytes of frames a tail may keep beside the others that keep
@@ -167,11 +182,17 @@ func (h *hub) hint(hint Hint) {
 		for _, t := range h.tails {
 			t.hint()
 		}
+		for _, a := range h.awaited {
+			h.lookAt(a)
+		}
 		return
 	}
 	for _, id := range hint.Conversations {
 		if t := h.tails[id]; t != nil {
 			t.hint()
+		}
+		if a := h.awaited[id]; a != nil {
+			h.lookAt(a)
 		}
 	}
 }
@@ -197,6 +218,11 @@ func (h *hub) poll(life context.Context) {
 	for id, t := range h.tails {
 		ids, tails = append(ids, id), append(tails, t)
 	}
+	for id := range h.awaited {
+		if h.tails[id] == nil {
+			ids = append(ids, id)
+		}
+	}
 	h.mu.Unlock()
 	ctx, cancel := context.WithTimeout(life, statementTimeout)
 	defer cancel()
@@ -207,6 +233,17 @@ func (h *hub) poll(life context.Context) {
 	for _, t := range tails {
 		end, exists := last[t.conversationID]
 		t.polled(end, err == nil && !exists)
+	}
+	if err != nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, a := range h.awaited {
+		if end := last[id]; end != a.last {
+			a.last = end
+			h.lookAt(a)
+		}
 	}
 }
 

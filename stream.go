@@ -54,6 +54,9 @@ func (s *Service) EventsHandler(authorize Authorizer) http.Handler {
 // http.Server shuts down, and Shutdown waits for them:
 //
 //	server.RegisterOnShutdown(svc.CloseStreams)
+//
+// Requests that wait for the end of a run (Prefer: wait) are answered at once, with
+// what there is.
 func (s *Service) CloseStreams() { s.streams.close() }
 
 func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request, authorize Authorizer) error {

@@ -135,6 +135,11 @@ type Options struct {
 	// MaxBodyBytes bounds a request body. 0: 1 MiB.
 	MaxBodyBytes int64
 
+	// StatusAccepted makes the status endpoint answer 202 with Location, instead of
+	// 200, until the run has ended, for clients that poll by that themselves: Azure
+	// Logic Apps, Power Automate. These answers have no ETag.
+	StatusAccepted bool
+
 	// Workers is how many runs Work executes at a time. 0: 16. Negative: none,
 	// Work then only sweeps and delivers, and the Runner may be nil.
 	Workers int

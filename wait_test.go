@@ -1,0 +1,220 @@
+package webtrigger_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+// readStore counts reads of runs and of the ends of logs.
+type readStore struct {
+	webtrigger.Store
+	runs, ends atomic.Int64
+	mute       atomic.Bool // Watch tells nothing
+}
+
+func (s *readStore) Run(ctx context.Context, id int64) (webtrigger.Run, error) {
+	s.runs.Add(1)
+	return s.Store.Run(ctx, id)
+}
+
+func (s *readStore) LastEventIDs(ctx context.Context, ids []int64) (map[int64]int64, error) {
+	s.ends.Add(1)
+	return s.Store.LastEventIDs(ctx, ids)
+}
+
+func (s *readStore) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
+	return s.Store.Watch(ctx, func(h webtrigger.Hint) {
+		if !s.mute.Load() {
+			notify(h)
+		}
+	})
+}
+
+func waiting(ctx context.Context, svc http.Handler, secret, method, path, body, wait string) *httptest.ResponseRecorder {
+	r := httptest.NewRequestWithContext(ctx, method, path, strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer "+secret)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Prefer", "wait="+wait)
+	w := httptest.NewRecorder()
+	svc.ServeHTTP(w, r)
+	return w
+}
+
+const (
+	triggerPath = "/api/v1/assistants/1/web-trigger"
+	statusPath  = "/api/v1/web-triggers/1/status"
+)
+
+// Many waiters on another replica cost no reads while nothing moves, and all are
+// answered when the run ends, by the hint at once, without it by the poll.
+func TestWaitersAreWokenByTheEndOnAnyReplica(t *testing.T) {
+	t.Parallel()
+	for _, mute := range []bool{false, true} {
+		t.Run(fmt.Sprint("mute ", mute), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := &readStore{Store: memstore.New(nil)}
+				store.mute.Store(mute)
+				b := setupOn(t, store, nil, nil)
+				_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+				require.NoError(t, err)
+				b.trigger("say x")
+				replica, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, BaseURL: "https://app.example.com"})
+				require.NoError(t, err)
+				var answered sync.WaitGroup
+				began, ended := time.Now(), atomic.Int64{}
+				for range 1000 {
+					answered.Go(func() {
+						w := waiting(t.Context(), replica, secret, "GET", statusPath, "", "60")
+						if w.Code == http.StatusOK && strings.Contains(w.Body.String(), `"run_status":"completed"`) {
+							ended.Add(1)
+						}
+					})
+				}
+				time.Sleep(5 * time.Second)
+				synctest.Wait()
+				before := store.runs.Load() // one each at most, when they came
+				time.Sleep(25 * time.Second)
+				synctest.Wait()
+				require.LessOrEqual(t, store.ends.Load(), int64(25), "one query for all each two seconds")
+				require.LessOrEqual(t, before, int64(1002))
+				require.Equal(t, before, store.runs.Load(), "and no reads of the run while nothing moves")
+				require.Zero(t, ended.Load())
+				require.NoError(t, b.svc.Execute(b.ctx, 1))
+				answered.Wait()
+				require.EqualValues(t, 1000, ended.Load())
+				late := time.Since(began) - 30*time.Second
+				if mute {
+					require.LessOrEqual(t, late, 2*time.Second)
+				} else {
+					require.Zero(t, late)
+				}
+			})
+		})
+	}
+}
+
+func TestTriggerThatPrefersToWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, nil, nil)
+		b.fake = true
+		key, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+		require.NoError(t, err)
+		stop := b.work()
+		defer stop()
+
+		w := waiting(b.ctx, b.svc, secret, "POST", triggerPath, `{"message":"say x"}`, "10")
+		require.Equal(t, http.StatusOK, w.Code)
+		require.Equal(t, "wait=10", w.Header().Get("Preference-Applied"))
+		require.Contains(t, w.Body.String(), `"result":"x"`)
+
+		began := time.Now()
+		w = waiting(b.ctx, b.svc, secret, "POST", triggerPath, `{"message":"hang"}`, "10")
+		require.Equal(t, http.StatusAccepted, w.Code)
+		require.Equal(t, 10*time.Second, time.Since(began))
+		require.Contains(t, w.Body.String(), `"status":"accepted"`)
+
+		gone, leave := context.WithTimeout(b.ctx, 5*time.Second)
+		defer leave()
+		w = waiting(gone, b.svc, secret, "POST", triggerPath, `{"message":"hang"}`, "60")
+		require.Empty(t, w.Body.String())
+		require.Equal(t, webtrigger.RunRunning, b.run(3).Status, "who hangs up changes nothing")
+
+		// A key that is revoked during the wait sees nothing of its end.
+		answer := make(chan *httptest.ResponseRecorder, 1)
+		go func() {
+			answer <- waiting(b.ctx, b.svc, secret, "GET", "/api/v1/web-triggers/2/status", "", "60")
+		}()
+		synctest.Wait()
+		_, err = b.svc.RevokeKey(b.ctx, key.ID)
+		require.NoError(t, err)
+		_, err = b.svc.CancelRun(b.ctx, 2, "")
+		require.NoError(t, err)
+		require.Equal(t, http.StatusUnauthorized, (<-answer).Code)
+		_, err = b.svc.CancelRun(b.ctx, 3, "")
+		require.NoError(t, err)
+
+		// A host's own trigger waits too.
+		r := httptest.NewRequest("POST", "/", strings.NewReader(`{"message":"say y"}`))
+		r.Header = http.Header{"Content-Type": {"application/json"}, "Prefer": {"wait=10"}}
+		w = httptest.NewRecorder()
+		b.svc.ServeTrigger(w, r, "1")
+		require.Equal(t, http.StatusOK, w.Code)
+		require.Contains(t, w.Body.String(), `"result":"y"`)
+	})
+}
+
+func TestWaitEndsWithTheProcess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, nil, nil)
+		_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+		require.NoError(t, err)
+		b.trigger("hang")
+		time.AfterFunc(time.Second, b.svc.CloseStreams)
+		began := time.Now()
+		for range 2 { // also one that comes afterwards
+			w := waiting(b.ctx, b.svc, secret, "GET", statusPath, "", "60")
+			require.Equal(t, http.StatusOK, w.Code)
+			require.Contains(t, w.Body.String(), `"status":"processing"`)
+		}
+		require.Equal(t, time.Second, time.Since(began))
+	})
+}
+
+// Over a real connection, the server's timeouts do not cut the wait.
+func TestServerTimeoutsDoNotCutAWait(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	b := setup(t, webtrigger.RunnerFunc(func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
+		<-release
+		return &webtrigger.Result{Text: "late"}, nil
+	}), nil)
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+	require.NoError(t, err)
+	stop := b.work()
+	defer stop()
+	server := httptest.NewUnstartedServer(b.svc)
+	server.Config.ReadTimeout, server.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	server.Start()
+	defer server.Close()
+	time.AfterFunc(time.Second, func() { close(release) })
+	r, err := http.NewRequest("POST", server.URL+triggerPath, strings.NewReader(`{"message":"x"}`))
+	require.NoError(t, err)
+	r.Header = http.Header{"Authorization": {"Bearer " + secret}, "Content-Type": {"application/json"}, "Prefer": {"wait=30"}}
+	answer, err := server.Client().Do(r)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+}
+
+func TestStatusAcceptedUntilTheEnd(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", StatusAccepted: true})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+	require.NoError(t, err)
+	b.trigger("say x")
+	w := waiting(b.ctx, b.svc, secret, "GET", statusPath, "", "0")
+	require.Equal(t, http.StatusAccepted, w.Code)
+	require.Equal(t, "https://app.example.com"+statusPath, w.Header().Get("Location"))
+	require.Equal(t, "1", w.Header().Get("Retry-After"))
+	require.Empty(t, w.Header().Get("ETag"))
+	require.Contains(t, w.Body.String(), `"status":"processing"`)
+	require.NoError(t, b.svc.Execute(b.ctx, 1))
+	w = waiting(b.ctx, b.svc, secret, "GET", statusPath, "", "0")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Empty(t, w.Header().Get("Location"))
+}
