@@ -177,6 +177,10 @@ func (s *Store) batch() {
 		subject: func(a appending) (any, bool) { return a.lease.RunID, true }}
 	s.ends = &batcher[ending, webtrigger.Run]{workers: workers, run: s.runEnds, weigh: weighEnding,
 		subject: func(e ending) (any, bool) { return e.lease.RunID, true }}
+	s.begins = &batcher[webtrigger.DeliveryLease, struct{}]{workers: workers, run: s.pgBegin,
+		subject: func(l webtrigger.DeliveryLease) (any, bool) { return l.DeliveryID, true }}
+	s.outcomes = &batcher[delivered, struct{}]{workers: workers, run: s.pgFinishDeliveries, weigh: weighDelivered,
+		subject: func(d delivered) (any, bool) { return d.lease.DeliveryID, true }}
 	s.grants = &batcher[asking, webtrigger.Grant]{workers: workers, run: s.runGrants}
 }
 

@@ -114,6 +114,10 @@ type Store struct {
 	appends *batcher[appending, struct{}]
 	ends    *batcher[ending, webtrigger.Run]
 	grants  *batcher[asking, webtrigger.Grant]
+
+	// Of Postgres only.
+	begins   *batcher[webtrigger.DeliveryLease, struct{}]
+	outcomes *batcher[delivered, struct{}]
 }
 
 var _ webtrigger.Store = (*Store)(nil)

@@ -9,6 +9,11 @@ import (
 
 // LeaseDeliveries implements [webtrigger.DeliveryStore].
 func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) (owed []webtrigger.OwedDelivery, _ error) {
+	if s.postgres {
+		if owed, err := s.pgLeaseDeliveries(ctx, claim); err != nil || len(owed) > 0 {
+			return owed, err
+		}
+	}
 	err := s.write(ctx, "lease deliveries", func(t *tx) error {
 		now, err := t.now()
 		if err != nil {
@@ -152,28 +157,25 @@ func (t *tx) owed(ids []int64, now time.Time) ([]webtrigger.OwedDelivery, error)
 
 // BeginDelivery implements [webtrigger.DeliveryStore].
 func (s *Store) BeginDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
-	const text = `UPDATE {deliveries} SET state = 'sending', attempted_at = coalesce(CAST($3 AS {time}), {clock})
-		WHERE id = $1 AND token = $2 AND state = 'pending' AND leased_until > coalesce(CAST($3 AS {time}), {clock})`
-	var changed int64
-	var err error
 	if s.postgres {
-		changed, err = s.pgExec(ctx, "begin delivery", text, lease.DeliveryID, lease.Token, nil)
-	} else {
-		err = s.write(ctx, "begin delivery", func(t *tx) (err error) {
-			changed, err = t.exec(t.ctx, text, lease.DeliveryID, lease.Token, t.at(t.time))
-			return err
-		})
+		_, err := s.begins.do(ctx, lease)
+		return err
 	}
-	if err == nil && changed == 0 {
-		return webtrigger.ErrLeaseLost
-	}
-	return err
+	return s.write(ctx, "begin delivery", func(t *tx) error {
+		changed, err := t.exec(t.ctx, `UPDATE {deliveries} SET state = 'sending', attempted_at = $3
+			WHERE id = $1 AND token = $2 AND state = 'pending' AND leased_until > $3`, lease.DeliveryID, lease.Token, t.at(t.time))
+		if err == nil && changed == 0 {
+			return webtrigger.ErrLeaseLost
+		}
+		return err
+	})
 }
 
 // FinishDelivery implements [webtrigger.DeliveryStore].
 func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLease, end webtrigger.DeliveryOutcome) error {
 	if s.postgres {
-		return s.pgFinishDelivery(ctx, lease, end)
+		_, err := s.outcomes.do(ctx, delivered{lease, end})
+		return err
 	}
 	return s.write(ctx, "finish delivery", func(t *tx) error {
 		now, err := t.now()

@@ -2,59 +2,165 @@ package bunstore
 
 import (
 	"context"
+	"strings"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// pgExec runs one statement outside of any transaction.
-func (s *Store) pgExec(ctx context.Context, doing, text string, args ...any) (changed int64, _ error) {
+// pgLeaseText leases due deliveries and reads what it takes to make them, in
+// their order. What another process has locked is left out. Arguments: the lease
+// in microseconds, then those of dueTexts.
+var pgLeaseText = `
+	WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+	picked AS MATERIALIZED (
+		SELECT id, row_number() OVER () AS turn FROM (` + strings.ReplaceAll(dueTexts[true], "$1", "(SELECT now FROM clock)") + `) due
+	),
+	locked AS MATERIALIZED (
+		SELECT id FROM {deliveries} WHERE id IN (SELECT id FROM picked) AND state = 'pending'
+			AND (leased_until IS NULL OR leased_until <= (SELECT now FROM clock))
+		ORDER BY id FOR UPDATE SKIP LOCKED
+	),
+	d AS (
+		UPDATE {deliveries} d SET token = CASE d.token WHEN 0 THEN d.id << 20 ELSE d.token END + 1,
+			leased_until = (SELECT now FROM clock) + $1::bigint * interval '1 microsecond'
+		FROM locked WHERE d.id = locked.id
+		RETURNING d.*
+	)
+	SELECT ` + runColumns + `, d.token, ch.signing_secrets, (SELECT now FROM clock), ` + deliveryColumns + `
+	FROM ` + fromRuns + ` JOIN d ON d.run_id = r.id JOIN picked ON picked.id = d.id
+		LEFT JOIN {channels} ch ON ch.assistant_id = r.assistant_id
+	ORDER BY picked.turn`
+
+// pgLeaseDeliveries is LeaseDeliveries in one statement. It may come back empty
+// although something is due, when others had all of it locked.
+func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) (owed []webtrigger.OwedDelivery, _ error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer cancel()
-	changed, err = s.pool().exec(ctx, text, args...)
-	return changed, s.wrap(doing, err)
+	err = again(func() error {
+		rows, err := s.rows(ctx, pgLeaseText, micros(claim.Lease), claim.Limit, claim.PerHost, hostInput(claim))
+		owed, err = collect(rows, err, func(row scanner) (o webtrigger.OwedDelivery, err error) {
+			var d deliveryRow
+			var now time.Time
+			o.Run, err = scanRun(row, append([]any{&o.Lease.Token, secretList{&o.Secrets}, stamp{&now}}, d.dest()...)...)
+			o.Delivery, o.Lease.DeliveryID, o.LeasedAt = d.read(), d.ID, now
+			return o, err
+		})
+		return err
+	})
+	return owed, s.wrap("lease deliveries", err)
 }
 
-// pgFinishDeliveryText records an outcome, mirrors it on the run and owes the
-// retry. It changes one row, or none where the lease does not allow it.
+// pgBeginText claims deliveries for their POST; those whose lease does not hold
+// are missing in the answer.
+const pgBeginText = `
+	WITH held AS MATERIALIZED (
+		SELECT i.ord, d.id, clock_timestamp() AS now
+		FROM json_to_recordset($1::json) AS i(ord int, id bigint, token bigint)
+		JOIN {deliveries} d ON d.id = i.id AND d.token = i.token
+		WHERE d.state = 'pending' AND d.leased_until > clock_timestamp()
+		ORDER BY d.id FOR UPDATE OF d
+	)
+	UPDATE {deliveries} d SET state = 'sending', attempted_at = held.now FROM held WHERE d.id = held.id RETURNING held.ord`
+
+// pgDelivery is a delivery in the input of a statement.
+type pgDelivery struct {
+	Ord     int    `json:"ord"`
+	ID      int64  `json:"id"`
+	Token   int64  `json:"token"`
+	State   string `json:"state,omitempty"`
+	Status  int    `json:"status"`
+	Latency int64  `json:"latency"`
+	Class   string `json:"class"`
+	Error   string `json:"error"`
+	Answer  string `json:"answer"`
+	RetryIn int64  `json:"retry_in"`
+}
+
+// beginning is a claim in the batcher.
+type beginning = call[webtrigger.DeliveryLease, struct{}]
+
+// pgBegin claims a batch of deliveries.
+func (s *Store) pgBegin(ctx context.Context, calls []*beginning) error {
+	input := make([]pgDelivery, len(calls))
+	for i, c := range calls {
+		c.err = webtrigger.ErrLeaseLost // until the answer says otherwise
+		input[i] = pgDelivery{Ord: i, ID: c.arg.DeliveryID, Token: c.arg.Token}
+	}
+	return s.wrap("begin delivery", s.pgDeliveries(ctx, pgBeginText, input, func(ord int) { calls[ord].err = nil }))
+}
+
+// pgFinishDeliveryText records outcomes, mirrors them on their runs and owes the
+// retries. What a lease does not allow is missing in the answer. Of two
+// deliveries of one run the later one is mirrored.
 const pgFinishDeliveryText = `
-	WITH ended AS (
-		UPDATE {deliveries} SET state = $3, completed_at = clock_timestamp(), http_status = $4, latency_us = $5,
-			error_class = $6, error = $7, response = $8
-		WHERE id = $1 AND token = $2
-			AND (state IN ('sending', 'unknown') OR state = 'pending' AND leased_until > clock_timestamp())
-		RETURNING id, run_id, host, state, retry, http_status, error_class, completed_at
+	WITH held AS MATERIALIZED (
+		SELECT i.ord, i.state, i.status, i.latency, i.class, i.error, i.answer, i.retry_in, d.id, clock_timestamp() AS now
+		FROM json_to_recordset($1::json) AS i(ord int, id bigint, token bigint, state text, status int, latency bigint,
+			class text, error text, answer text, retry_in bigint)
+		JOIN {deliveries} d ON d.id = i.id AND d.token = i.token
+		WHERE d.state IN ('sending', 'unknown') OR d.state = 'pending' AND d.leased_until > clock_timestamp()
+		ORDER BY d.id FOR UPDATE OF d
+	),
+	ended AS (
+		UPDATE {deliveries} d SET state = h.state, completed_at = h.now, http_status = h.status, latency_us = h.latency,
+			error_class = h.class, error = h.error, response = h.answer
+		FROM held h WHERE d.id = h.id
+		RETURNING h.ord, h.retry_in, d.id, d.run_id, d.host, d.state, d.retry, d.http_status, d.error_class, d.completed_at
 	),
 	retry AS (
 		INSERT INTO {deliveries} (run_id, host, state, retry, created_at, due_at)
-		SELECT run_id, host, 'pending', retry + 1, completed_at, completed_at + $9::bigint * interval '1 microsecond'
-		FROM ended WHERE $9::bigint > 0
+		SELECT run_id, host, 'pending', retry + 1, completed_at, completed_at + retry_in * interval '1 microsecond'
+		FROM ended WHERE retry_in > 0
 		ON CONFLICT DO NOTHING
 	),
 	mirrored AS (
 		UPDATE {runs} r SET callback_delivery_id = d.id, callback_state = d.state, callback_http_status = d.http_status,
 			callback_error_class = d.error_class, callback_at = d.completed_at
-		FROM ended d WHERE r.id = d.run_id AND r.callback_delivery_id <= d.id
+		FROM (SELECT DISTINCT ON (run_id) * FROM ended ORDER BY run_id, id DESC) d
+		WHERE r.id = d.run_id AND r.callback_delivery_id <= d.id
 	)
-	SELECT id FROM ended`
+	SELECT ord FROM ended`
 
-func (s *Store) pgFinishDelivery(ctx context.Context, lease webtrigger.DeliveryLease, end webtrigger.DeliveryOutcome) error {
-	ctx, cancel, err := s.reading(ctx)
+// delivered is the outcome of a delivery that its sender reports.
+type delivered struct {
+	lease webtrigger.DeliveryLease
+	end   webtrigger.DeliveryOutcome
+}
+
+func weighDelivered(d delivered) int { return 256 + len(d.end.Response) + len(d.end.Error) }
+
+// pgFinishDeliveries records a batch of outcomes.
+func (s *Store) pgFinishDeliveries(ctx context.Context, calls []*call[delivered, struct{}]) error {
+	input := make([]pgDelivery, len(calls))
+	for i, c := range calls {
+		c.err = webtrigger.ErrLeaseLost // until the answer says otherwise
+		lease, end := c.arg.lease, c.arg.end
+		input[i] = pgDelivery{
+			Ord: i, ID: lease.DeliveryID, Token: lease.Token, State: string(end.State), Status: end.HTTPStatus,
+			Latency: micros(end.Latency), Class: end.ErrorClass, Error: end.Error, Answer: end.Response, RetryIn: micros(end.RetryIn),
+		}
+	}
+	return s.wrap("finish delivery", s.pgDeliveries(ctx, pgFinishDeliveryText, input, func(ord int) { calls[ord].err = nil }))
+}
+
+// pgDeliveries runs a statement and calls done with the place of each delivery
+// that it changed.
+func (s *Store) pgDeliveries(ctx context.Context, text string, input []pgDelivery, done func(ord int)) error {
+	argument, err := encode(input)
 	if err != nil {
 		return err
 	}
-	defer cancel()
-	var ids []int64
-	err = again(func() error {
-		rows, err := s.rows(ctx, pgFinishDeliveryText, lease.DeliveryID, lease.Token, string(end.State), end.HTTPStatus,
-			micros(end.Latency), end.ErrorClass, end.Error, end.Response, micros(end.RetryIn))
-		ids, err = collect(rows, err, scanID)
+	rows, err := s.rows(ctx, text, argument)
+	return each(rows, err, func(row scanner) error {
+		var ord int
+		err := row.Scan(&ord)
+		if err == nil {
+			done(ord)
+		}
 		return err
 	})
-	if err == nil && len(ids) == 0 {
-		return webtrigger.ErrLeaseLost
-	}
-	return s.wrap("finish delivery", err)
 }
