@@ -176,6 +176,7 @@ func (v *visitor) runTask() {
 	for _, place := range []string{"h2 ~ .text", "pre[aria-label=Context]", "pre[aria-label=Metadata]", "#result pre"} {
 		v.until(fmt.Sprintf(`document.querySelector(%s).textContent.includes("<script>window.pwned=1")`, quote(place)))
 	}
+	v.shows("#feed", "run_completed")
 	eval[bool](v, `(document.querySelectorAll("#feed details").forEach((d) => (d.open = true)), true)`)
 	v.shows("#feed pre", "<script>")
 	v.clean()
