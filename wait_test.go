@@ -188,10 +188,10 @@ func TestServerTimeoutsDoNotCutAWait(t *testing.T) {
 	stop := b.work()
 	defer stop()
 	server := httptest.NewUnstartedServer(b.svc)
-	server.Config.ReadTimeout, server.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	server.Config.ReadTimeout, server.Config.WriteTimeout = 3*time.Second, 3*time.Second
 	server.Start()
 	defer server.Close()
-	time.AfterFunc(time.Second, func() { close(release) })
+	time.AfterFunc(4*time.Second, func() { close(release) })
 	r, err := http.NewRequest("POST", server.URL+triggerPath, strings.NewReader(`{"message":"x"}`))
 	require.NoError(t, err)
 	r.Header = http.Header{"Authorization": {"Bearer " + secret}, "Content-Type": {"application/json"}, "Prefer": {"wait=30"}}
