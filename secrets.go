@@ -65,7 +65,7 @@ func (s SigningSecret) sign(id string, unix int64, body []byte) string {
 	return signature.Sign(**s.key, id, unix, body)
 }
 
-// String, Format, GoString, MarshalText and LogValue hide the secret.
+// String hides the secret.
 func (s SigningSecret) String() string {
 	if s.IsZero() {
 		return ""

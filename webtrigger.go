@@ -330,14 +330,14 @@ func (o *Options) complete(runner Runner) error {
 		o.Workers = 16
 	}
 	if err := o.Callback.complete(); err != nil {
-		return fmt.Errorf("Callback: %w", err)
+		return fmt.Errorf("in Callback: %w", err)
 	}
 	return nil
 }
 
 func (o *CallbackOptions) complete() error {
 	if o.Workers < 0 || o.PerHost < 0 {
-		return errors.New("Workers and PerHost must not be negative")
+		return errors.New("neither Workers nor PerHost may be negative")
 	}
 	if o.Workers == 0 {
 		o.Workers = 32
@@ -346,13 +346,13 @@ func (o *CallbackOptions) complete() error {
 		o.PerHost = min(8, o.Workers)
 	}
 	if err := checkSecrets(o.Secrets); err != nil {
-		return fmt.Errorf("Secrets %w", err)
+		return fmt.Errorf("the Secrets %w", err)
 	}
 	o.Secrets = slices.Clone(o.Secrets)
 	if o.Retry != nil {
 		policy, err := o.Retry.complete()
 		if err != nil {
-			return fmt.Errorf("Retry: %w", err)
+			return fmt.Errorf("in Retry: %w", err)
 		}
 		o.Retry = policy
 	}

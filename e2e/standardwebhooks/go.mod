@@ -1,6 +1,6 @@
 module github.com/webtrigger-go/webtrigger/e2e/standardwebhooks
 
-go 1.26
+go 1.26.0
 
 replace github.com/webtrigger-go/webtrigger => ../..
 

@@ -18,7 +18,7 @@ func TestAddressCorpus(t *testing.T) {
 	t.Parallel()
 	g := newGuard(t, egress.Policy{})
 	lines := corpus(t, "testdata/addrs.txt")
-	require.GreaterOrEqual(t, len(lines), 200)
+	require.GreaterOrEqual(t, len(lines), 320)
 	for _, l := range lines {
 		a, err := netip.ParseAddr(l.subject)
 		require.NoError(t, err, "line %d", l.number)

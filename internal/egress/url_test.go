@@ -29,7 +29,7 @@ func judge(t testing.TB, g *egress.Guard, raw string) (*egress.Target, string) {
 func TestURLCorpus(t *testing.T) {
 	t.Parallel()
 	lines := corpus(t, "testdata/urls.txt")
-	require.GreaterOrEqual(t, len(lines), 150)
+	require.GreaterOrEqual(t, len(lines), 370)
 	guards := make(map[string]*egress.Guard)
 	for _, l := range lines {
 		g, found := guards[l.policy]
