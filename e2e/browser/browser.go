@@ -39,11 +39,11 @@ const (
 var programs = []string{"chromium", "chromium-browser", "google-chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium"}
 
 // patience bounds everything that a tab does, on a machine that is busy.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // New starts a browser with a fresh profile for the length of a test and returns
 // the context of its one tab, for chromedp.Do and chromedp.Run. chromedp.NewContext(tab) opens
-// another tab of the same profile. The context ends after two minutes.
+// another tab of the same profile. The context ends after five minutes.
 //
 // An exception that a page does not catch, or what its Content-Security-Policy
 // stops, fails the test.
