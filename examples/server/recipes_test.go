@@ -1,0 +1,50 @@
+package main_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+var codeBlock = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+
+// TestRecipes runs every block of docs/recipes.md against a server, in the
+// language that the block says. A program that is missing is skipped, unless
+// WEBTRIGGER_TEST_ALL is set.
+func TestRecipes(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/recipes.md")
+	require.NoError(t, err)
+	interpreters := map[string][]string{
+		"sh": {"sh"}, "python": {"python3", "-"}, "javascript": {"node", "--input-type=module", "-"},
+	}
+	s := start(t)
+	blocks := codeBlock.FindAllStringSubmatch(string(page), -1)
+	require.Len(t, blocks, len(interpreters))
+	for _, block := range blocks {
+		args := interpreters[block[1]]
+		require.NotNil(t, args, "no interpreter for %s", block[1])
+		needed := args[0]
+		if needed == "sh" {
+			needed = "curl"
+		}
+		if _, err := exec.LookPath(needed); err != nil {
+			require.Empty(t, os.Getenv("WEBTRIGGER_TEST_ALL"), "there is no %s on this machine", needed)
+			t.Logf("there is no %s on this machine", needed)
+			continue
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Env = append(os.Environ(), "WEBTRIGGER_URL="+s.url, "WEBTRIGGER_KEY="+s.key, "no_proxy=127.0.0.1")
+		cmd.Stdin = strings.NewReader(block[2])
+		out, err := cmd.CombinedOutput()
+		cancel()
+		require.NoError(t, err, "%s: %s", block[1], out)
+		require.Contains(t, string(out), "The nightly report", block[1])
+	}
+}
