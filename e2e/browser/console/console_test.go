@@ -8,12 +8,23 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
 func TestConsole(t *testing.T) {
 	t.Parallel()
 	r := receive(t)
 	operate(t, serve(t, r.flags()...), r)
+}
+
+// The console is served by a process that executes nothing; another one does.
+func TestConsoleOnPostgres(t *testing.T) {
+	t.Parallel()
+	r := receive(t)
+	flags := append(r.flags(), "-db", pgtest.Database(t))
+	serve(t, flags...)
+	operate(t, serve(t, append(flags, "-workers", "0")...), r)
 }
 
 // operate does with the console all that an operator does.
