@@ -11,4 +11,8 @@ require (
 	go.yaml.in/yaml/v3 v3.0.5
 )
 
-require golang.org/x/text v0.14.0 // indirect
+require (
+	code.dny.dev/ssrf v0.3.0 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	golang.org/x/text v0.14.0 // indirect
+)
