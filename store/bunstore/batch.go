@@ -20,6 +20,7 @@ type batcher[A, R any] struct {
 	// batch as a whole: the calls are then done one by one.
 	run func(ctx context.Context, calls []*call[A, R]) error
 
+	timeout func() time.Duration    // of a batch; nil: statementTimeout
 	workers int                     // batches under way at a time
 	weigh   func(arg A) int         // in bytes, about; nil: nothing
 	subject func(arg A) (any, bool) // what a batch may have once only; nil: nothing
@@ -157,7 +158,11 @@ func (b *batcher[A, R]) answer(calls []*call[A, R]) {
 // attempt does calls under a deadline of their own: that one caller went away
 // ends nobody's statement.
 func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
-	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+	timeout := statementTimeout
+	if b.timeout != nil {
+		timeout = b.timeout()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	return again(func() error {
 		for _, c := range calls {
@@ -171,17 +176,17 @@ func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 // batch makes the store's batchers. Two workers keep Postgres busy while one
 // batch waits for its commit; SQLite has one writer anyway.
 func (s *Store) batch() {
-	workers := 2
-	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{workers: workers, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
-	s.appends = &batcher[appending, struct{}]{workers: workers, run: s.runAppends, weigh: weighAppending,
+	workers, timeout := 2, func() time.Duration { return s.timeout }
+	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: workers, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
+	s.appends = &batcher[appending, struct{}]{timeout: timeout, workers: workers, run: s.runAppends, weigh: weighAppending,
 		subject: func(a appending) (any, bool) { return a.lease.RunID, true }}
-	s.ends = &batcher[ending, webtrigger.Run]{workers: workers, run: s.runEnds, weigh: weighEnding,
+	s.ends = &batcher[ending, webtrigger.Run]{timeout: timeout, workers: workers, run: s.runEnds, weigh: weighEnding,
 		subject: func(e ending) (any, bool) { return e.lease.RunID, true }}
-	s.begins = &batcher[webtrigger.DeliveryLease, struct{}]{workers: workers, run: s.pgBegin,
+	s.begins = &batcher[webtrigger.DeliveryLease, struct{}]{timeout: timeout, workers: workers, run: s.pgBegin,
 		subject: func(l webtrigger.DeliveryLease) (any, bool) { return l.DeliveryID, true }}
-	s.outcomes = &batcher[delivered, struct{}]{workers: workers, run: s.pgFinishDeliveries, weigh: weighDelivered,
+	s.outcomes = &batcher[delivered, struct{}]{timeout: timeout, workers: workers, run: s.pgFinishDeliveries, weigh: weighDelivered,
 		subject: func(d delivered) (any, bool) { return d.lease.DeliveryID, true }}
-	s.grants = &batcher[asking, webtrigger.Grant]{workers: workers, run: s.runGrants}
+	s.grants = &batcher[asking, webtrigger.Grant]{timeout: timeout, workers: workers, run: s.runGrants}
 }
 
 // micros is a duration as statements want it.

@@ -98,6 +98,7 @@ type Store struct {
 	postgres bool
 	process  string // tells this process's notifications from others'
 	clock    func() time.Time
+	timeout  time.Duration // see statementTimeout
 	log      *slog.Logger
 
 	names      *strings.Replacer // of the tables, in SQL texts
@@ -130,7 +131,7 @@ var identifier = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 //
 // An SQLite database is a file, or memory that all its connections share.
 func New(db *bun.DB, opts *Options) (*Store, error) {
-	s := &Store{db: db, process: uuid.NewString(), clock: time.Now, log: slog.Default()}
+	s := &Store{db: db, process: uuid.NewString(), clock: time.Now, timeout: statementTimeout, log: slog.Default()}
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -210,7 +211,7 @@ func (s *Store) deadline(ctx context.Context) (context.Context, context.CancelFu
 	if _, has := ctx.Deadline(); has {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, statementTimeout)
+	return context.WithTimeout(ctx, s.timeout)
 }
 
 // now is the process's clock, as times are stored.

@@ -92,9 +92,7 @@ func postgresDB(t *testing.T, dsn string) *bun.DB {
 // migrated is a store with its tables.
 func migrated(t *testing.T, db *bun.DB, opts *bunstore.Options) *bunstore.Store {
 	t.Helper()
-	s, err := bunstore.New(db, opts)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	s := opened(t, db, opts)
 	require.NoError(t, s.Migrate(t.Context()))
 	return s
 }

@@ -1,8 +1,41 @@
 package bunstore
 
+import "time"
+
 // KnownConnections is how many connections have statements prepared.
 func (s *Store) KnownConnections() int {
 	s.direct.mu.Lock()
 	defer s.direct.mu.Unlock()
 	return len(s.direct.conns)
+}
+
+// AcceptsWaiting is how many triggers wait for the next batch.
+func (s *Store) AcceptsWaiting() int {
+	s.accepts.mu.Lock()
+	defer s.accepts.mu.Unlock()
+	return len(s.accepts.queue)
+}
+
+// SetTimeout shortens what a call without a deadline gets. No call may be under
+// way.
+func (s *Store) SetTimeout(d time.Duration) { s.timeout = d }
+
+// SQL is a text of this package as the database gets it.
+func (s *Store) SQL(text string) string { return s.statement(text).text }
+
+// The frequent statements on Postgres, each with arguments.
+var HotStatements = map[string]string{
+	"claim":                pgClaimAny + pgClaimText + `;16;1000000;'worker';'run_started';'{';'}'`,
+	"claim one run":        pgClaimOne + pgClaimText + `;100001;1000000;'worker';'run_started';'{';'}'`,
+	"append":               pgAppendText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
+	"finish":               pgFinishText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]';'[]'`,
+	"renew":                pgRenewText + `;'[{"ord":0,"run_id":1,"token":1}]';1000000`,
+	"status":               pgGrantsText + `;'[{"ord":0,"hash":"00","id":5}]'`,
+	"run":                  `SELECT ` + runColumns + ` FROM ` + fromRuns + ` WHERE r.id = $1;5`,
+	"tail":                 conversationEvents + `;5;0;100;1000000`,
+	"tail of a run":        runEvents + `;5;0;100;1000000;5;0`,
+	"replay":               `SELECT body_hash, run_id FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2;'1';'k'`,
+	"due":                  pgLeaseText + `;1000000;16;4;'[]'`,
+	"last events":          `SELECT id, last_event_id FROM {conversations} WHERE id IN ({ids});'{1,2,3}'`,
+	"list of an assistant": `SELECT ` + runColumns + ` FROM ` + fromRuns + ` WHERE r.assistant_id = $1 ORDER BY r.id DESC LIMIT $2;'1';50`,
 }

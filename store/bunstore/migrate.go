@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io/fs"
 	"sync"
+	"time"
 
 	"github.com/uptrace/bun/migrate"
 )
@@ -94,14 +95,30 @@ func (s *Store) lockMigrations(ctx context.Context) (unlock func(), _ error) {
 	}
 	name := fnv.New64a()
 	_, _ = name.Write([]byte(s.tablePrefix()))
-	lock, err := s.db.DB.BeginTx(ctx, nil)
-	if err != nil {
-		return nil, err
+	for {
+		lock, err := s.db.DB.BeginTx(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		var locked bool
+		err = lock.QueryRowContext(ctx, `SELECT pg_try_advisory_xact_lock($1)`, int64(name.Sum64())).Scan(&locked)
+		if locked {
+			return func() { _ = lock.Rollback() }, nil
+		}
+		if err := errors.Join(err, lock.Rollback()); err != nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lockPause):
+		}
 	}
-	if _, err := lock.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(name.Sum64())); err != nil {
-		return nil, errors.Join(err, lock.Rollback())
-	}
-	return func() { _ = lock.Rollback() }, nil
 }
+
+// lockPause is how long a migration that another one is in the way of gives its
+// connection back. Who waits inside a statement would keep one of a pooler's few,
+// of which the other migration needs a second.
+const lockPause = 50 * time.Millisecond
 
 var sqliteMigrations sync.Mutex

@@ -81,7 +81,7 @@ func (n *notifier) work() {
 		}
 		n.mu.Unlock()
 		s := n.store
-		ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 		err := s.notify(ctx, s.pool(), encodeNote(s.process, h))
 		cancel()
 		if err != nil {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/uptrace/bun"
-
 	"github.com/webtrigger-go/webtrigger"
 )
 
@@ -144,12 +142,12 @@ func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) ([]bo
 		}
 		return stored, err
 	}
-	sqlTx, err := s.db.DB.BeginTx(ctx, nil)
+	bunTx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer sqlTx.Rollback()
-	stored, hint, err := s.pgStore(ctx, s.within(sqlTx), input, calls)
+	defer bunTx.Rollback()
+	stored, hint, err := s.pgStore(ctx, s.within(bunTx.Tx), input, calls)
 	if err != nil {
 		return nil, err
 	}
@@ -160,11 +158,11 @@ func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) ([]bo
 		}
 	}
 	if len(queued) > 0 {
-		if err := s.opts.Enqueue(ctx, bun.Tx{Tx: sqlTx}, queued); err != nil {
+		if err := s.opts.Enqueue(ctx, bunTx, queued); err != nil {
 			return nil, err
 		}
 	}
-	if err := sqlTx.Commit(); err != nil {
+	if err := bunTx.Commit(); err != nil {
 		return nil, err
 	}
 	s.share(hint)

@@ -52,19 +52,19 @@ func (s *Store) write(ctx context.Context, doing string, op func(t *tx) error) e
 }
 
 func (s *Store) writePostgres(ctx context.Context, op func(t *tx) error) error {
-	sqlTx, err := s.db.DB.BeginTx(ctx, nil)
+	bunTx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer sqlTx.Rollback()
-	t := &tx{session: s.within(sqlTx), ctx: ctx}
+	defer bunTx.Rollback()
+	t := &tx{session: s.within(bunTx.Tx), ctx: ctx}
 	if err := op(t); err != nil {
 		return err
 	}
-	if err := s.handOver(ctx, t, bun.Tx{Tx: sqlTx}); err != nil {
+	if err := s.handOver(ctx, t, bunTx); err != nil {
 		return err
 	}
-	if err := sqlTx.Commit(); err != nil {
+	if err := bunTx.Commit(); err != nil {
 		return err
 	}
 	s.share(t.hint)

@@ -1,0 +1,48 @@
+package bunstore_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
+)
+
+// With 100,000 ended runs stored and 10,000 in the queue, no frequent statement
+// reads a table whole.
+func TestIndexes(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Shared(t)
+	name := server.Database(t)
+	s := migrated(t, postgresDB(t, server.DSN(name)), nil)
+	_, err := server.Psql(name, `
+		INSERT INTO webtrigger_conversations (assistant_id, subject, created_at, first_run_id, open_runs, last_event_id, last_message_id)
+			SELECT (i % 50)::text, 's', now(), i, (i > 100000)::int, 1, 1 FROM generate_series(1, 110000) i;
+		INSERT INTO webtrigger_runs (run_key, conversation_id, assistant_id, key_id, base_url, callback_url, callback_host, trace_parent,
+				message_id, first_event_id, created_at, status, attempts, started_at, completed_at, result_message_id)
+			SELECT gen_random_uuid(), i, (i % 50)::text, 1, 'b', '', '', '', 1, 1, now(), CASE WHEN i <= 100000 THEN 'completed' END, 1, now(), now(), 1
+			FROM generate_series(1, 110000) i;
+		INSERT INTO webtrigger_messages SELECT i, 1, i, 'user', 'm', now() FROM generate_series(1, 110000) i;
+		INSERT INTO webtrigger_events SELECT i, 1, i, 1, 'x_step', '{}', now() FROM generate_series(1, 110000) i;
+		INSERT INTO webtrigger_channels SELECT i::text, true, true FROM generate_series(1, 1000) i;
+		INSERT INTO webtrigger_queue (run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since, expires_at, worker)
+			SELECT i, i, true, i % 10 = 0, 1, 0, 0, 3, now(), now() + interval '1 hour', '' FROM generate_series(100001, 110000) i;
+		INSERT INTO webtrigger_api_keys (assistant_id, name, prefix, hash, created_at)
+			SELECT (i % 50)::text, 'n', 'p', decode(lpad(to_hex(i), 64, '0'), 'hex'), now() FROM generate_series(1, 10000) i;
+		INSERT INTO webtrigger_deliveries (run_id, host, state, retry, created_at, due_at)
+			SELECT i, 'host' || i % 20, CASE WHEN i % 100 = 0 THEN 'pending' ELSE 'delivered' END, 0, now(), now() FROM generate_series(1, 100000) i;
+		INSERT INTO webtrigger_idempotency_keys SELECT (i % 50)::text, i::text, '', i, now() FROM generate_series(1, 100000) i;
+		ANALYZE`)
+	require.NoError(t, err)
+	for what, text := range bunstore.HotStatements {
+		statement, args, _ := strings.Cut(s.SQL(text), ";")
+		plan, err := server.Psql(name, fmt.Sprintf("PREPARE hot AS %s;\nEXPLAIN EXECUTE hot(%s);", statement, strings.ReplaceAll(args, ";", ", ")))
+		require.NoError(t, err, what)
+		for line := range strings.Lines(plan) {
+			require.False(t, strings.Contains(line, "Seq Scan on webtrigger_"), "%s:\n%s", what, plan)
+		}
+	}
+}

@@ -1,0 +1,289 @@
+package bunstore_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
+)
+
+func newTrigger() webtrigger.NewTrigger {
+	return webtrigger.NewTrigger{RunKey: uuid.NewString(), AssistantID: "1",
+		Input: webtrigger.RunInput{Subject: "s", Message: "m"}, BaseURL: "https://app.example.com"}
+}
+
+// opened is a store whose tables stand.
+func opened(t *testing.T, db *bun.DB, opts *bunstore.Options) *bunstore.Store {
+	t.Helper()
+	s, err := bunstore.New(db, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+// eventually looks until cond holds, for a minute.
+func eventually(t *testing.T, cond func() bool) {
+	t.Helper()
+	require.Eventually(t, cond, time.Minute, 5*time.Millisecond)
+}
+
+// within hands out what a channel says for at most a minute, and fails the test
+// after that.
+func within(t *testing.T, heard <-chan webtrigger.Hint) iter.Seq[webtrigger.Hint] {
+	return func(yield func(webtrigger.Hint) bool) {
+		limit := time.After(time.Minute)
+		for {
+			select {
+			case h := <-heard:
+				if !yield(h) {
+					return
+				}
+			case <-limit:
+				t.Fatal("waited in vain")
+			}
+		}
+	}
+}
+
+func count(t *testing.T, db *bun.DB, text string) (n int) {
+	t.Helper()
+	require.NoError(t, db.QueryRowContext(context.WithoutCancel(t.Context()), text).Scan(&n))
+	return n
+}
+
+const listeners = `FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%' AND pid <> pg_backend_pid()`
+
+func awaitListeners(t *testing.T, db *bun.DB, n int) {
+	t.Helper()
+	eventually(t, func() bool { return count(t, db, `SELECT count(*) `+listeners) == n })
+}
+
+// awaitBlocked waits until n sessions wait for a lock.
+func awaitBlocked(t *testing.T, db *bun.DB, n int) {
+	t.Helper()
+	eventually(t, func() bool {
+		return count(t, db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) >= n
+	})
+}
+
+// lockSQLite holds the write lock of a file.
+func lockSQLite(t *testing.T, db *bun.DB) (unlock func()) {
+	t.Helper()
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	_, err = conn.ExecContext(t.Context(), `BEGIN IMMEDIATE`)
+	require.NoError(t, err)
+	return func() {
+		_, err := conn.ExecContext(context.Background(), `ROLLBACK`)
+		require.NoError(t, errors.Join(err, conn.Close()))
+	}
+}
+
+// A listener whose connection is gone listens again by itself, and hears that
+// anything may have happened meanwhile.
+func TestListenerComesBack(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	db := postgresDB(t, dsn)
+	writer := migrated(t, db, nil)
+	heard := hints(t, opened(t, postgresDB(t, dsn), nil))
+	hear := func() {
+		t.Helper()
+		stored, tick := make(map[int64]bool), time.NewTicker(50*time.Millisecond)
+		defer tick.Stop()
+		for limit := time.After(time.Minute); ; {
+			select {
+			case h := <-heard:
+				for _, id := range h.Conversations {
+					if stored[id] {
+						return
+					}
+				}
+			case <-tick.C: // what is stored while nobody listens is not heard
+				stored[storeTrigger(t, writer).ConversationID] = true
+			case <-limit:
+				t.Fatal("heard nothing")
+			}
+		}
+	}
+	for range 3 {
+		hear()
+		require.Positive(t, count(t, db, `SELECT count(pg_terminate_backend(pid)) `+listeners))
+	}
+	hear()
+}
+
+// While another connection holds an SQLite file, a call tries until its deadline
+// and then says that the store is away: 503 over HTTP.
+func TestBusySQLite(t *testing.T) {
+	t.Parallel()
+	ctx, file := t.Context(), memoryDir(t)+"/test.db"
+	s := migrated(t, sqliteOpen(t, file), nil)
+	svc := service(t, s)
+	_, secret, err := svc.CreateKey(ctx, "1", "Name", time.Time{})
+	require.NoError(t, err)
+	unlock := lockSQLite(t, sqliteOpen(t, file))
+
+	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	err = s.SetChannel(short, webtrigger.ChannelSettings{AssistantID: "2"})
+	require.ErrorIs(t, err, webtrigger.ErrUnavailable)
+	require.ErrorIs(t, short.Err(), context.DeadlineExceeded, "it gave up early")
+
+	post := func() *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(ctx, "POST", "/api/v1/assistants/1/web-trigger", strings.NewReader(`{"message":"m"}`))
+		r.Header.Set("Authorization", "Bearer "+secret)
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		svc.ServeHTTP(w, r)
+		return w
+	}
+	s.SetTimeout(200 * time.Millisecond)
+	w := post()
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
+	require.NotEmpty(t, w.Header().Get("Retry-After"))
+
+	s.SetTimeout(time.Minute)
+	answer := make(chan int, 1)
+	go func() { answer <- post().Code }() // waits for the lock
+	eventually(t, func() bool { return s.AcceptsWaiting() == 0 })
+	unlock()
+	require.Equal(t, http.StatusAccepted, <-answer)
+}
+
+// Postgres ends one side of a deadlock; the store does its side again.
+func TestDeadlock(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	trigger := newTrigger()
+	trigger.Take = &webtrigger.Take{Worker: "w", Lease: 10 * time.Minute}
+	accepted, err := s.CreateTrigger(ctx, trigger)
+	require.NoError(t, err)
+
+	host, err := db.BeginTx(ctx, nil) // takes the locks against the order
+	require.NoError(t, err)
+	_, err = host.ExecContext(ctx, `SET LOCAL deadlock_timeout = '5min'`) // the other side finds it
+	require.NoError(t, err)
+	_, err = host.ExecContext(ctx, `SELECT 1 FROM webtrigger_conversations FOR UPDATE`)
+	require.NoError(t, err)
+	appended := make(chan error, 1)
+	go func() {
+		appended <- s.AppendEvents(ctx, *accepted.Lease, webtrigger.EventBatch{Number: 1,
+			Events: []webtrigger.NewEvent{{Type: "x_step", Payload: []byte(`{}`)}}})
+	}()
+	awaitBlocked(t, db, 1)
+	_, err = host.ExecContext(ctx, `SELECT 1 FROM webtrigger_queue FOR UPDATE`)
+	require.NoError(t, err)
+	require.NoError(t, host.Commit())
+	require.NoError(t, <-appended)
+	page, err := s.Events(ctx, webtrigger.EventQuery{ConversationID: accepted.Run.ConversationID, Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, page.Events, 3)
+	eventually(t, func() bool {
+		return count(t, db, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`) == 1
+	})
+}
+
+// Of triggers in one batch, one that the database refuses fails alone.
+func TestBadRow(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		ctx, db, other := t.Context(), open(), open()
+		s := migrated(t, db, nil)
+		taken := storeTrigger(t, s)
+		unlock, workers := func() {}, 1
+		if db.Dialect().Name().String() == "pg" {
+			workers = 2
+			tx, err := other.BeginTx(ctx, &sql.TxOptions{})
+			require.NoError(t, err)
+			_, err = tx.ExecContext(ctx, `LOCK TABLE webtrigger_runs IN EXCLUSIVE MODE`)
+			require.NoError(t, err)
+			unlock = func() { require.NoError(t, tx.Rollback()) }
+		} else {
+			unlock = lockSQLite(t, other)
+		}
+		type answer struct {
+			key string
+			err error
+		}
+		answers := make(chan answer)
+		send := func(trigger webtrigger.NewTrigger) {
+			go func() {
+				_, err := s.CreateTrigger(ctx, trigger)
+				answers <- answer{trigger.RunKey, err}
+			}()
+		}
+		for range 2 { // keep both of the store's writers waiting
+			send(newTrigger())
+			eventually(t, func() bool { return s.AcceptsWaiting() == 0 })
+		}
+		if workers == 2 {
+			awaitBlocked(t, other, 2)
+		}
+		const good = 20
+		for range good {
+			send(newTrigger())
+		}
+		bad := newTrigger()
+		bad.RunKey = taken.Key // unique
+		send(bad)
+		eventually(t, func() bool { return s.AcceptsWaiting() == good+1 })
+		unlock()
+		for range 2 + good + 1 {
+			switch a := <-answers; a.key {
+			case bad.RunKey:
+				require.Error(t, a.err)
+				require.NotErrorIs(t, a.err, webtrigger.ErrUnavailable)
+			default:
+				require.NoError(t, a.err)
+				_, err := s.RunByKey(ctx, a.key)
+				require.NoError(t, err)
+			}
+		}
+		require.Equal(t, 1+2+good, count(t, other, `SELECT count(*) FROM webtrigger_runs`))
+	})
+}
+
+// A statement that waits for a lock ends with the call's deadline, and leaves
+// nothing behind that waits on.
+func TestStatementDeadline(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	run := storeTrigger(t, s)
+	for name, lock := range map[string]string{
+		"row":   fmt.Sprintf(`SELECT 1 FROM webtrigger_queue WHERE run_id = %d FOR UPDATE`, run.ID),
+		"table": `LOCK TABLE webtrigger_queue IN ACCESS EXCLUSIVE MODE`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx, err := db.BeginTx(ctx, nil)
+			require.NoError(t, err)
+			_, err = tx.ExecContext(ctx, lock)
+			require.NoError(t, err)
+			short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+			defer cancel()
+			_, err = s.RequestStop(short, run.ID, webtrigger.Stop{Status: webtrigger.RunCancelled}, nil)
+			require.Error(t, err)
+			require.True(t, errors.Is(err, webtrigger.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded), err)
+			require.NoError(t, tx.Rollback())
+		})
+	}
+	run, err := s.RequestStop(ctx, run.ID, webtrigger.Stop{Status: webtrigger.RunCancelled}, nil)
+	require.NoError(t, err)
+	require.Equal(t, webtrigger.RunCancelled, run.Status)
+}
