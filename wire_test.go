@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"database/sql"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -14,12 +16,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/dialect/sqlitedialect"
+	"github.com/uptrace/bun/driver/pgdriver"
+	_ "modernc.org/sqlite"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
 var update = flag.Bool("update", false, "rewrite the answers in testdata/wire")
@@ -41,17 +52,66 @@ func TestWire(t *testing.T) {
 			t.Parallel()
 			script, err := os.ReadFile(file)
 			require.NoError(t, err)
-			played := newWireBundle(t).play(string(script))
+			played := newWireBundle(t, memstore.New(nil)).play(string(script))
 			if *update {
 				require.NoError(t, os.WriteFile(file, []byte(played), 0o644))
 			}
-			want, got := strings.Split(string(script), "\n"), strings.Split(played, "\n")
-			for i := range min(len(want), len(got)) {
-				require.Equal(t, want[i], got[i], "%s:%d", file, i+1)
-			}
-			require.Len(t, got, len(want))
+			requireTranscript(t, file, string(script), played)
 		})
 	}
+}
+
+func requireTranscript(t *testing.T, file, script, played string) {
+	t.Helper()
+	want, got := strings.Split(script, "\n"), strings.Split(played, "\n")
+	for i := range min(len(want), len(got)) {
+		require.Equal(t, want[i], got[i], "%s:%d", file, i+1)
+	}
+	require.Len(t, got, len(want))
+}
+
+// The transcripts are the same on the databases.
+func TestWireOnDatabases(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/wire/*.txt")
+	require.NoError(t, err)
+	for name, newStore := range map[string]func(t *testing.T) webtrigger.Store{"sqlite": sqliteStore, "postgres": postgresStore(t)} {
+		for _, file := range files {
+			t.Run(name+"/"+strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+				t.Parallel()
+				script, err := os.ReadFile(file)
+				require.NoError(t, err)
+				requireTranscript(t, file, string(script), newWireBundle(t, newStore(t)).play(string(script)))
+			})
+		}
+	}
+}
+
+func sqliteStore(t *testing.T) webtrigger.Store {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "test.db"))
+	require.NoError(t, err)
+	return migratedStore(t, bun.NewDB(db, sqlitedialect.New()), nil)
+}
+
+// postgresStore makes stores in schemas of their own in one database.
+func postgresStore(t *testing.T) func(t *testing.T) webtrigger.Store {
+	dsn := pgtest.Database(t)
+	var n atomic.Int64
+	return func(t *testing.T) webtrigger.Store {
+		t.Helper()
+		db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn)))
+		return migratedStore(t, bun.NewDB(db, pgdialect.New()), &bunstore.Options{Schema: fmt.Sprintf("wire_%d", n.Add(1))})
+	}
+}
+
+func migratedStore(t *testing.T, db *bun.DB, opts *bunstore.Options) webtrigger.Store {
+	t.Helper()
+	s, err := bunstore.New(db, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, errors.Join(s.Close(), db.Close())) })
+	require.NoError(t, s.Migrate(t.Context()))
+	return s
 }
 
 // wireBundle knows the keys of a transcript: $KEY and $EXPIRED of assistant 1,
@@ -64,8 +124,8 @@ type wireBundle struct {
 	tls     bool
 }
 
-func newWireBundle(t *testing.T) *wireBundle {
-	b := &wireBundle{bundle: setup(t, nil, &webtrigger.Options{MaxBodyBytes: 64 << 10}), ids: make(map[string]int64)}
+func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
+	b := &wireBundle{bundle: setupOn(t, store, nil, &webtrigger.Options{MaxBodyBytes: 64 << 10}), ids: make(map[string]int64)}
 	b.handler = b.svc
 	var pairs []string
 	for _, k := range []struct{ name, assistant, label string }{{"$KEY2", "2", "Other"}, {"$KEY", "1", "Make"}, {"$REVOKED", "1", "Old"}} {
