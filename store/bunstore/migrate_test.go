@@ -93,8 +93,8 @@ func TestMigrateTogether(t *testing.T) {
 		db := open()
 		migrateTogether(t, 8, open)
 		var applied int
-		require.NoError(t, db.QueryRowContext(t.Context(), `SELECT count(*) FROM webtrigger_migrations`).Scan(&applied))
-		require.Equal(t, 1, applied)
+		require.NoError(t, db.QueryRowContext(t.Context(), `SELECT count(*) - count(DISTINCT name) FROM webtrigger_migrations`).Scan(&applied))
+		require.Zero(t, applied, "applied twice")
 	})
 }
 
