@@ -53,7 +53,7 @@ var over = answer{status: http.StatusNoContent}
 
 // said is what a loop over a stream has got: ids, gaps as "[from-to]", and the
 // error that ended it.
-func said(t *testing.T, opts client.Options, answers ...answer) (got string, err error, took time.Duration) {
+func said(t *testing.T, opts client.Options, answers ...answer) (got string, took time.Duration, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
@@ -102,7 +102,7 @@ func said(t *testing.T, opts client.Options, answers ...answer) (got string, err
 		took = time.Since(start)
 		assertEqual(t, len(answers), n)
 	})
-	return strings.TrimSpace(got), err, took
+	return strings.TrimSpace(got), took, err
 }
 
 func assertEqual[T comparable](t *testing.T, want, got T) bool {
@@ -145,7 +145,7 @@ func TestStreamProtocol(t *testing.T) {
 		{"too many", []answer{problem(429, `{}`, "Retry-After", "5"), stream(end(1)), over.at("1")}, "1", 5 * time.Second, 5 * time.Second},
 		{"longer and longer", []answer{{status: 500}, {status: 500}, {status: 500}, stream(end(1)), over.at("1")}, "1", (1500 + 3000 + 6000) * time.Millisecond, (3 + 6 + 12) * time.Second},
 	} {
-		got, err, took := said(t, client.Options{}, c.answers...)
+		got, took, err := said(t, client.Options{}, c.answers...)
 		require.NoError(t, err, c.name)
 		require.Equal(t, c.want, got, c.name)
 		require.GreaterOrEqual(t, took, c.min, c.name)
@@ -174,7 +174,7 @@ func TestStreamGivesUp(t *testing.T) {
 		{"two in a row", client.Options{MaxRetries: 2}, []answer{bad, stream("retry: 100\n\n", step(1)), bad.at("1"), bad.at("1")}, "1", 500, "500"},
 		{"a sequence again", client.Options{}, []answer{stream(step(1), event(2, 1, "x_step"))}, "1", 0, "sequence"},
 	} {
-		got, err, _ := said(t, c.opts, c.answers...)
+		got, _, err := said(t, c.opts, c.answers...)
 		require.Equal(t, c.want, got, c.name)
 		require.ErrorContains(t, err, c.text, c.name)
 		var answered *client.Error

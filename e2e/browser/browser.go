@@ -25,7 +25,7 @@ import (
 )
 
 // ErrNotInstalled says that there is no Chromium on this machine.
-var ErrNotInstalled = errors.New("Chromium not installed: run scripts/deps.sh")
+var ErrNotInstalled = errors.New("chromium is not installed: run scripts/deps.sh")
 
 // RequireVariable is the environment variable that, set to anything, has tests
 // fail where Chromium is missing. programVariable names a program that is not
