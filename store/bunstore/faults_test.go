@@ -67,11 +67,6 @@ func count(t *testing.T, db *bun.DB, text string) (n int) {
 
 const listeners = `FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%' AND pid <> pg_backend_pid()`
 
-func awaitListeners(t *testing.T, db *bun.DB, n int) {
-	t.Helper()
-	eventually(t, func() bool { return count(t, db, `SELECT count(*) `+listeners) == n })
-}
-
 // awaitBlocked waits until n sessions wait for a lock.
 func awaitBlocked(t *testing.T, db *bun.DB, n int) {
 	t.Helper()

@@ -134,7 +134,10 @@ func TestHostCommitNotifies(t *testing.T) {
 	s := migrated(t, db, nil)
 	svc := service(t, s)
 	heard := hints(t, opened(t, postgresDB(t, dsn), nil))
-	awaitListeners(t, db, 1)
+	for h := range within(t, heard) { // it listens: anything may have happened
+		require.Empty(t, h.Conversations)
+		break
+	}
 
 	trigger := func(end func(bun.Tx) error) webtrigger.Run {
 		tx, err := db.BeginTx(ctx, nil)
