@@ -1,0 +1,53 @@
+package bunstore_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
+	"github.com/webtrigger-go/webtrigger/store/storetest"
+)
+
+// The whole contract through PgBouncer in transaction mode, which knows neither
+// LISTEN nor prepared statements: both options, on few connections.
+func TestPgBouncer(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Shared(t)
+	bouncer := server.PgBouncer(t, &pgtest.BouncerOptions{PoolSize: 10})
+	name := server.Database(t)
+	direct, pooled := postgresDB(t, server.DSN(name)), postgresDB(t, bouncer.DSN(name))
+	var n atomic.Int64
+	storetest.Run(t, func(t *testing.T) webtrigger.Store {
+		opts := &bunstore.Options{NoNotify: true, NoPreparedStatements: true, Schema: fmt.Sprintf("rule_%d", n.Add(1))}
+		migrated(t, direct, opts) // sixteen at once would take all connections of the pool
+		return opened(t, pooled, opts)
+	})
+}
+
+// Each option alone, on the rules of what it changes.
+func TestPostgresOptions(t *testing.T) {
+	t.Parallel()
+	for name, variant := range map[string]struct {
+		opts   *bunstore.Options
+		groups []string
+	}{
+		"without notifications":       {&bunstore.Options{NoNotify: true}, []string{"watch", "tail", "take"}},
+		"without prepared statements": {&bunstore.Options{NoPreparedStatements: true}, []string{"json", "text", "times", "batches", "claims", "finish", "outcomes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			newStore := newStores(t, variant.opts)
+			storetest.Run(t, func(t *testing.T) webtrigger.Store {
+				if group := strings.Split(t.Name(), "/")[2]; !slices.Contains(variant.groups, group) {
+					t.Skip("the option changes nothing in", group)
+				}
+				return newStore(t)
+			})
+		})
+	}
+}
