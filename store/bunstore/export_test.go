@@ -16,6 +16,16 @@ func (s *Store) AcceptsWaiting() int {
 	return len(s.accepts.queue)
 }
 
+// AcceptsUnderWay is how many batches of triggers are under way, once none waits.
+func (s *Store) AcceptsUnderWay() int {
+	s.accepts.mu.Lock()
+	defer s.accepts.mu.Unlock()
+	if len(s.accepts.queue) > 0 {
+		return 0
+	}
+	return s.accepts.busy
+}
+
 // SetTimeout shortens what a call without a deadline gets. No call may be under
 // way.
 func (s *Store) SetTimeout(d time.Duration) { s.timeout = d }
