@@ -201,7 +201,7 @@ func TestBadRow(t *testing.T) {
 		ctx, db, other := t.Context(), open(), open()
 		s := migrated(t, db, nil)
 		taken := storeTrigger(t, s)
-		unlock := func() {}
+		var unlock func()
 		if db.Dialect().Name().String() == "pg" {
 			tx, err := other.BeginTx(ctx, &sql.TxOptions{})
 			require.NoError(t, err)
