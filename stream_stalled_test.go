@@ -41,7 +41,7 @@ func TestAThousandReadersWhoNeverRead(t *testing.T) {
 		stalled = 100
 	}
 	store := memstore.New(nil)
-	svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, Streams: webtrigger.StreamOptions{WriteTimeout: 5 * time.Second}})
+	svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, Streams: webtrigger.StreamOptions{WriteTimeout: 10 * time.Second}})
 	require.NoError(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -63,7 +63,13 @@ func TestAThousandReadersWhoNeverRead(t *testing.T) {
 	for i := range conns {
 		conns[i] = stall(t, listener.Addr().String(), f.path(""))
 	}
-	require.Eventually(t, func() bool { return svc.Streaming() == stalled }, 10*time.Second, 10*time.Millisecond)
+	most := 0
+	require.Eventually(t, func() bool { // all of them, or on a very slow machine until the first is cut off
+		now := svc.Streaming()
+		begun := now == stalled || now < most
+		most = now
+		return begun
+	}, time.Minute, 10*time.Millisecond)
 	with := measure(t, f, listener.Addr().String(), healthy)
 	held := svc.Streaming()
 	cost := (memoryInUse() - before) / int64(max(held, 1))
@@ -73,7 +79,7 @@ func TestAThousandReadersWhoNeverRead(t *testing.T) {
 		require.LessOrEqual(t, cost, int64(perReader+raceOverhead))
 	}
 	require.Less(t, with[1], 2*time.Second, "nobody waits for those who do not read")
-	require.Eventually(t, func() bool { return svc.Streaming() == 0 }, 20*time.Second, 20*time.Millisecond, "the deadline cuts them off")
+	require.Eventually(t, func() bool { return svc.Streaming() == 0 }, 100*time.Second, 20*time.Millisecond, "the deadline cuts them off")
 	for _, c := range conns {
 		_ = c.Close()
 	}

@@ -154,7 +154,9 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 	case dialect.PG:
 		s.postgres = true
 		s.notifier.store = s
-		s.direct = newDirect(db.DB)
+		if s.usesPgdriver() {
+			s.direct = newDirect(db.DB)
+		}
 	case dialect.SQLite:
 		if s.opts.Schema != "" {
 			return nil, errors.New("bunstore: Options.Schema: SQLite has no schemas")

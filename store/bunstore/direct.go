@@ -12,8 +12,8 @@ import (
 	"sync"
 )
 
-// direct runs prepared statements on the pool's connections by the driver's own
-// interfaces, because of what database/sql's do with a connection that is out of
+// direct runs prepared statements on pgdriver's connections by the driver's own
+// interfaces, past those of database/sql, because of what database/sql's do with a connection that is out of
 // step. When pgdriver gives up waiting for the answer of a prepared statement, by
 // the context's deadline or its own ReadTimeout, it returns the connection to the
 // pool without a word; the answer arrives later, and whoever uses the connection

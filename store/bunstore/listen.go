@@ -20,10 +20,17 @@ func (s *Store) listen() listenFunc {
 	if s.opts.Listen != nil {
 		return s.opts.Listen
 	}
-	if _, ok := s.db.Driver().(pgdriver.Driver); ok && s.postgres {
+	if s.postgres && s.usesPgdriver() {
 		return s.listenPgdriver
 	}
 	return nil
+}
+
+// usesPgdriver reports whether the database is reached by bun's own driver, not
+// by another one or by one that wraps it.
+func (s *Store) usesPgdriver() bool {
+	_, ok := s.db.Driver().(pgdriver.Driver)
+	return ok
 }
 
 // A listener proves that it hears by a ping to itself: when it begins, and
