@@ -13,13 +13,13 @@ import (
 )
 
 // direct runs prepared statements on pgdriver's connections by the driver's own
-// interfaces, past those of database/sql, because of what database/sql's do with a connection that is out of
-// step. When pgdriver gives up waiting for the answer of a prepared statement, by
-// the context's deadline or its own ReadTimeout, it returns the connection to the
-// pool without a word; the answer arrives later, and whoever uses the connection
-// next reads it as their own. database/sql does not say which connection that
-// was. So this takes one from the pool, and has the pool close it after any error
-// that is not the server's own.
+// interfaces, past those of database/sql, because of what comes of a connection
+// that is out of step. When pgdriver gives up waiting for the answer of a prepared
+// statement, by the context's deadline or its own ReadTimeout, it returns the
+// connection to the pool without a word; the answer arrives later, and whoever
+// uses the connection next reads it as their own. database/sql does not say which
+// connection that was. So this takes one from the pool, and has the pool close it
+// after any error that is not the server's own.
 type direct struct {
 	db *sql.DB
 
