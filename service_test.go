@@ -184,3 +184,21 @@ func TestTriggerViaAnotherStoreIsQueuedAndWoken(t *testing.T) {
 		stop()
 	})
 }
+
+func TestQueueState(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", Workers: 1})
+		b.fake = true
+		b.trigger("hang")
+		b.trigger("hang")
+		time.Sleep(3 * time.Second)
+		state, err := b.svc.QueueState(b.ctx)
+		require.NoError(t, err)
+		require.Equal(t, webtrigger.QueueState{Queued: 2, OldestAge: 3 * time.Second}, state)
+		defer b.work()()
+		state, err = b.svc.QueueState(b.ctx)
+		require.NoError(t, err)
+		require.Equal(t, webtrigger.QueueState{Queued: 1, Running: 1, OldestAge: 3 * time.Second}, state)
+	})
+}

@@ -245,6 +245,11 @@ type WorkStore interface {
 	// last queued (QueueTimeout). With sweep.Audit it also looks for unfinished
 	// runs that the quick look cannot find. It returns the runs it changed.
 	SweepRuns(ctx context.Context, sweep Sweep) ([]Run, error)
+
+	// QueueState counts the unfinished runs by their state and tells how long the
+	// one waits that was queued first, all at one instant. It looks at unfinished
+	// runs only.
+	QueueState(ctx context.Context) (QueueState, error)
 }
 
 // EventStore reads events and tells when there are more.

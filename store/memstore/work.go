@@ -221,3 +221,16 @@ func (s *Store) overdue(maxQueueTime time.Duration, now time.Time) *run {
 	}
 	return lost
 }
+
+// QueueState implements [webtrigger.WorkStore].
+func (s *Store) QueueState(ctx context.Context) (webtrigger.QueueState, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.QueueState{}, err
+	}
+	defer s.unlock()
+	state := webtrigger.QueueState{Queued: len(s.queued.heap), Running: len(s.leased.heap)}
+	if oldest := s.waiting.first(); oldest != nil {
+		state.OldestAge = s.now().Sub(oldest.waitsSince)
+	}
+	return state, nil
+}

@@ -209,6 +209,9 @@ func calls() []call {
 		{"SweepRuns", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.SweepRuns(ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 10, Audit: true}))
 		}},
+		{"QueueState", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.QueueState(ctx))
+		}},
 		{"Events", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.Events(ctx, webtrigger.EventQuery{ConversationID: s.queued.ConversationID, Limit: 10}))
 		}},

@@ -57,6 +57,7 @@ func groups() []group {
 		{"stops", stopRules()},
 		{"requeue", requeueRules()},
 		{"sweep", sweepRules()},
+		{"queue", queueRules()},
 		{"deliveries", deliveryRules()},
 		{"outcomes", deliveryOutcomeRules()},
 		{"retries", retryRules()},

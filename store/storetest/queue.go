@@ -1,0 +1,82 @@
+package storetest
+
+import (
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// The state of the queue: how many runs wait and run, and for how long the first
+// one has waited.
+func queueRules() []rule {
+	return []rule{
+		{"an empty store has an empty queue", func(b *rig) {
+			b.Equal(webtrigger.QueueState{}, b.queue())
+		}},
+		{"waiting and running runs are counted, ended ones are not", func(b *rig) {
+			b.accept()
+			b.accept(of(stranger))
+			b.start()
+			b.accept(taking(long))
+			b.strand()
+			b.complete()
+			b.stop(b.accept().ID, webtrigger.CancelStop(""))
+			state := b.queue()
+			b.Equal(2, state.Queued)
+			b.Equal(3, state.Running)
+		}},
+		{"a stop that is recorded does not end the counting of a run", func(b *rig) {
+			run := b.start()
+			b.stop(run.Run.ID, webtrigger.CancelStop(""))
+			b.Equal(webtrigger.QueueState{Running: 1}, b.queue())
+			b.finish(run.Lease, completed("Result"))
+			b.Equal(webtrigger.QueueState{}, b.queue())
+		}},
+		{"the age is that of the run that was queued first", func(b *rig) {
+			first := b.accept()
+			b.outlast(5 * sameTransition)
+			second := b.accept()
+			b.waitsSince(first.CreatedAt)
+			b.take(first.ID, long)
+			b.waitsSince(second.CreatedAt)
+			b.take(second.ID, long)
+			b.Zero(b.queue().OldestAge)
+		}},
+		{"a run that was given back waits from then", func(b *rig) {
+			run, other := b.start(), b.accept()
+			b.outlast(5 * sameTransition)
+			since := b.now()
+			b.requeue(run.Lease)
+			b.Equal(webtrigger.RunQueued, b.run(run.Run.ID).Status)
+			b.waitsSince(other.CreatedAt)
+			b.take(other.ID, long)
+			b.waitsSince(since)
+		}},
+		{"a run that was swept back into the queue waits from then", func(b *rig) {
+			run := b.strand().Run
+			b.outlast(5 * sameTransition)
+			since := b.now()
+			b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 2}), 1)
+			b.Equal(webtrigger.RunQueued, b.run(run.ID).Status)
+			b.waitsSince(since)
+		}},
+	}
+}
+
+// queue reads the state of the queue.
+func (b *rig) queue() webtrigger.QueueState {
+	b.t.Helper()
+	state, err := b.store.QueueState(b.ctx)
+	b.NoError(err)
+	return state
+}
+
+// waitsSince holds the oldest age to what has passed since an instant.
+func (b *rig) waitsSince(since time.Time) {
+	b.t.Helper()
+	least := b.now().Sub(since)
+	age := b.queue().OldestAge
+	most := b.now().Sub(since)
+	b.GreaterOrEqual(age, least-sameTransition)
+	b.LessOrEqual(age, most+sameTransition)
+}
