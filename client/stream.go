@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math/rand/v2"
 	"mime"
 	"net/http"
 	"strconv"
@@ -18,7 +17,6 @@ import (
 
 const (
 	streamRetry = 3 * time.Second  // unless the stream asks for another
-	maxPause    = 30 * time.Second // between two connections, unless Retry-After asks for more
 	idleTimeout = 45 * time.Second // a heartbeat comes at least every 15 s
 	maxEvent    = 4 << 20          // bytes; a payload has at most 256 KiB
 )
@@ -45,7 +43,7 @@ func (c *Client) StreamAfter(ctx context.Context, triggerID, after int64) iter.S
 			cursor: after, whole: after == 0, sequences: make(map[int64]int64),
 			retry: streamRetry,
 		}
-		s.http = *c.opts.HTTPClient
+		s.http = c.http
 		s.http.Timeout = 0
 		if err := s.run(ctx); err != nil && !errors.Is(err, errStop) {
 			yield(Event{}, err)
@@ -75,16 +73,6 @@ var (
 	errEnd  = errors.New("the stream has ended")
 )
 
-// again is what went wrong with a connection that is worth another.
-type again struct {
-	err   error
-	after time.Duration // what the service asks to wait
-	now   bool          // there is nothing to wait for
-}
-
-func (a *again) Error() string { return a.err.Error() }
-func (a *again) Unwrap() error { return a.err }
-
 // run makes connection after connection.
 func (s *stream) run(ctx context.Context) error {
 	for {
@@ -98,30 +86,23 @@ func (s *stream) run(ctx context.Context) error {
 		case !errors.As(err, &a):
 			return err
 		}
-		if s.failures++; s.c.opts.MaxRetries >= 0 && s.failures > s.c.opts.MaxRetries {
+		if s.failures++; s.c.exhausted(s.failures) {
 			return a.err
 		}
 		wait := s.pause(a)
 		s.c.opts.Logger.InfoContext(ctx, "event stream reconnects", "after_event_id", s.cursor, "wait", wait, "error", a.err)
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return context.Cause(ctx)
-		case <-timer.C:
+		if err := sleep(ctx, wait); err != nil {
+			return err
 		}
 	}
 }
 
-// pause is how long to wait before the next connection: what the stream has
-// asked for, twice that after each failure, and never all clients at once.
+// pause is how long to wait before the next connection.
 func (s *stream) pause(a *again) time.Duration {
 	if a.now {
 		return 0
 	}
-	wait := min(s.retry<<min(s.failures-1, 10), maxPause)
-	wait = wait/2 + rand.N(wait/2+1)
-	return max(wait, a.after)
+	return backoff(s.retry, s.failures, a.after)
 }
 
 // connect makes one connection and yields what it brings.
@@ -142,7 +123,7 @@ func (s *stream) connect(ctx context.Context) error {
 	}
 	resp, err := s.http.Do(req)
 	if err != nil {
-		return &again{err: because(ctx, err)}
+		return unanswered(because(ctx, err))
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
@@ -165,7 +146,7 @@ func (s *stream) connect(ctx context.Context) error {
 	case resp.StatusCode == http.StatusGone && p.purgedTo > s.cursor:
 		return s.leap(p.purgedTo)
 	case p.err.temporary():
-		return &again{err: p.err, after: p.retryAfter}
+		return &again{err: p.err, after: p.err.RetryAfter}
 	}
 	return p.err
 }

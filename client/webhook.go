@@ -1,5 +1,3 @@
-// Package client is the other side of the Web Trigger channel, for Go programs
-// that trigger it or receive its callbacks. It needs the standard library only.
 package client
 
 import (

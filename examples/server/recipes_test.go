@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ func TestRecipes(t *testing.T) {
 	require.NoError(t, err)
 	interpreters := map[string][]string{
 		"sh": {"sh"}, "python": {"python3", "-"}, "javascript": {"node", "--input-type=module", "-"},
+		"go": {"go", "run", filepath.Join(t.TempDir(), "main.go")},
 	}
 	s := start(t)
 	blocks := codeBlock.FindAllStringSubmatch(string(page), -1)
@@ -37,6 +39,9 @@ func TestRecipes(t *testing.T) {
 			require.Empty(t, os.Getenv("WEBTRIGGER_TEST_ALL"), "there is no %s on this machine", needed)
 			t.Logf("there is no %s on this machine", needed)
 			continue
+		}
+		if needed == "go" {
+			require.NoError(t, os.WriteFile(args[2], []byte(block[2]), 0o600))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)

@@ -1,0 +1,99 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+	"time"
+)
+
+const (
+	attemptTimeout = 30 * time.Second // for an answer that the service does not hold back
+	maxAnswer      = 16 << 20         // bytes; a result has at most 1 MiB, before it is escaped
+)
+
+// request is a request whose answer is JSON. Sending it twice is like sending it
+// once.
+type request struct {
+	method, url string
+	header      http.Header // besides those that every request has; nil: none
+	body        []byte      // JSON; nil: none
+	hold        time.Duration
+	statuses    []int // of an answer that is none of an error
+}
+
+// do sends r until it is answered, and decodes the answer into a value. It returns
+// the answer's headers.
+func (c *Client) do(ctx context.Context, r request, into any) (http.Header, error) {
+	for failures := 0; ; {
+		header, err := c.attempt(ctx, r, into)
+		var a *again
+		switch {
+		case err == nil:
+			return header, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case !errors.As(err, &a):
+			return nil, err
+		}
+		if failures++; c.exhausted(failures) {
+			return nil, a.err
+		}
+		wait := backoff(firstPause, failures, a.after)
+		c.opts.Logger.InfoContext(ctx, "request is sent again", "method", r.method, "url", r.url, "wait", wait, "error", a.err)
+		if err := sleep(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// attempt sends r once. net/http may send it again by itself on a connection that
+// the service had just closed; as with what do repeats, there is no harm in that.
+func (c *Client) attempt(ctx context.Context, r request, into any) (http.Header, error) {
+	limited, cancel := context.WithTimeout(ctx, attemptTimeout+r.hold)
+	defer cancel()
+	req, err := http.NewRequestWithContext(limited, r.method, r.url, bytes.NewReader(r.body))
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	maps.Copy(req.Header, r.header)
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	doer := c.http
+	if r.hold > 0 {
+		doer.Timeout = 0
+	}
+	resp, err := doer.Do(req)
+	if err != nil {
+		return nil, unanswered(fmt.Errorf("client: %w", err))
+	}
+	defer resp.Body.Close()
+	if !slices.Contains(r.statuses, resp.StatusCode) {
+		p := readProblem(resp)
+		if p.err.temporary() {
+			return nil, &again{err: p.err, after: p.err.RetryAfter}
+		}
+		return nil, p.err
+	}
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if media != "application/json" {
+		return nil, fmt.Errorf("client: the answer of %s is %q, not JSON", r.url, media)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, &again{err: fmt.Errorf("client: read the answer: %w", err)}
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return nil, fmt.Errorf("client: decode the answer of %s: %w", r.url, err)
+	}
+	return resp.Header, nil
+}
