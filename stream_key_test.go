@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -95,92 +93,6 @@ func TestKeyStreamCap(t *testing.T) {
 			synctest.Wait()
 			require.Equal(t, 200, s.open(a.keyPath(""), "Authorization", bearer).resp.StatusCode)
 			require.Equal(t, 429, s.open(a.keyPath(""), "Authorization", bearer).resp.StatusCode)
-		})
-	}
-}
-
-// A refusal closes a stream within 15 s: one that rests, one whose reader is as
-// slow as it may be, and one that always has something to send.
-func TestRevokedKeyClosesStreams(t *testing.T) {
-	t.Parallel()
-	for _, kind := range []string{"resting", "slow", "busy"} {
-		for at := range 12 {
-			synctest.Test(t, func(t *testing.T) {
-				s := newSite(t, siteConfig{})
-				f := newFeed(t, s.store, 0)
-				key, bearer := newKey(t, s.svc, "1")
-				if kind == "slow" {
-					f.appendPayload(500, `{"text":"`+strings.Repeat("x", 1000)+`"}`)
-				}
-				r := s.open(f.keyPath("?after_event_id=2"), "Authorization", bearer)
-				ctx, cancel := context.WithCancel(t.Context())
-				var writer sync.WaitGroup
-				defer writer.Wait()
-				defer cancel()
-				if kind == "busy" {
-					writer.Go(func() {
-						for ctx.Err() == nil {
-							time.Sleep(100 * time.Millisecond) // fake time
-							f.append(1)
-						}
-					})
-				}
-				closed := make(chan time.Time, 1)
-				go func() {
-					for {
-						if kind == "slow" {
-							time.Sleep(250 * time.Millisecond) // a burst takes about 8 s
-						}
-						if _, err := r.next(); err != nil && !errors.Is(err, errHeartbeat) {
-							closed <- time.Now()
-							return
-						}
-					}
-				}()
-				time.Sleep(time.Duration(at) * time.Second)
-				revoked := time.Now()
-				_, err := s.svc.RevokeKey(t.Context(), key.ID)
-				require.NoError(t, err)
-				for s.svc.Tails() > 0 { // until the handler has returned
-					time.Sleep(50 * time.Millisecond)
-					require.LessOrEqual(t, time.Since(revoked), 15*time.Second, "%s, %d s after the start", kind, at)
-				}
-				r.close()
-				<-closed
-				require.Equal(t, 401, s.open(f.keyPath(""), "Authorization", bearer).resp.StatusCode)
-			})
-		}
-	}
-}
-
-// While nobody can tell whether a reader is still allowed, the stream stays and
-// shows nothing.
-func TestStreamWaitsForTheAuthorizer(t *testing.T) {
-	t.Parallel()
-	for _, then := range []string{"allowed", "refused"} {
-		synctest.Test(t, func(t *testing.T) {
-			var word atomic.Pointer[error]
-			say := func(err error) { word.Store(&err) }
-			say(nil)
-			s := newSite(t, siteConfig{authorize: func(*http.Request, webtrigger.Access) error { return *word.Load() }})
-			f := newFeed(t, s.store, 0)
-			r := s.open(f.path("?after_event_id=2"))
-			r.beats(t, 1)
-			say(fmt.Errorf("look up session: %w", webtrigger.ErrUnavailable))
-			time.Sleep(9 * time.Second)
-			f.append(1)
-			r.beats(t, 5) // and not the event
-			start := time.Now()
-			if then == "refused" {
-				say(webtrigger.ErrUnauthenticated)
-				require.Empty(t, r.rest(t))
-			} else {
-				say(nil)
-				require.Equal(t, ids(3, 3), r.take(t, 1))
-			}
-			require.LessOrEqual(t, time.Since(start), time.Second)
-			say(webtrigger.ErrUnavailable)
-			require.Equal(t, 503, s.open(f.path("")).resp.StatusCode)
 		})
 	}
 }
