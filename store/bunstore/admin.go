@@ -329,17 +329,10 @@ func (s *Store) runGrants(ctx context.Context, calls []*call[asking, webtrigger.
 	return nil
 }
 
-// grantColumns are what grantRow reads after a key's hash and a trigger's id are
-// known, and fromGrants where they come from.
-const (
-	grantColumns = `k.id, k.assistant_id, k.name, k.prefix, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
+// grantColumns are what grantRow reads: k is the key, ch its assistant's channel or
+// NULLs, and the run that of [runColumns] or NULLs.
+const grantColumns = `k.id, k.assistant_id, k.name, k.prefix, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
 		coalesce(ch.enabled, false), coalesce(ch.allow_callback_urls, false), ` + runColumns
-
-	fromGrants = `LEFT JOIN {channels} ch ON ch.assistant_id = k.assistant_id
-		LEFT JOIN {runs} r ON r.id = c.first_run_id
-		LEFT JOIN {queue} q ON q.run_id = r.id
-		LEFT JOIN {messages} m ON m.conversation_id = r.conversation_id AND m.id = r.result_message_id`
-)
 
 // grantRow is a row of grantColumns while it is read.
 type grantRow struct {
@@ -362,7 +355,11 @@ func (x *grantRow) read() (_ webtrigger.Grant, err error) {
 func (s *Store) grant(ctx context.Context, ask asking, now time.Time) (webtrigger.Grant, error) {
 	var x grantRow
 	err := s.row(ctx, `SELECT `+grantColumns+` FROM {api_keys} k
-		LEFT JOIN {conversations} c ON c.id = $2 AND c.assistant_id = k.assistant_id `+fromGrants+`
+		LEFT JOIN {conversations} c ON c.id = $2 AND c.assistant_id = k.assistant_id
+		LEFT JOIN {channels} ch ON ch.assistant_id = k.assistant_id
+		LEFT JOIN {runs} r ON r.id = c.first_run_id
+		LEFT JOIN {queue} q ON q.run_id = r.id
+		LEFT JOIN {messages} m ON m.conversation_id = r.conversation_id AND m.id = r.result_message_id
 		WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $3)`,
 		ask.hash[:], ask.triggerID, s.at(now)).Scan(x.dest()...)
 	if err != nil {

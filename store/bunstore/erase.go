@@ -74,7 +74,7 @@ func (t *tx) erasable(conversationID int64, outlived func(r endedRun) bool, lock
 			return nil, nil
 		}
 	}
-	rows, err = t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE run_id IN ({ids}) AND state IN ('pending', 'sending') LIMIT 1`,
+	rows, err = t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE run_id {in ids} AND state IN ('pending', 'sending') LIMIT 1`,
 		t.store.idList(runIDs(runs)))
 	if open, err := collect(rows, err, scanID); err != nil || len(open) > 0 {
 		return nil, err
@@ -95,9 +95,9 @@ func runIDs(runs []endedRun) []int64 {
 func (t *tx) erase(conversationID int64, runs []endedRun) error {
 	list := t.store.idList(runIDs(runs))
 	for _, text := range []string{
-		`DELETE FROM {deliveries} WHERE run_id IN ({ids})`,
-		`DELETE FROM {idempotency_keys} WHERE run_id IN ({ids})`,
-		`DELETE FROM {runs} WHERE id IN ({ids})`,
+		`DELETE FROM {deliveries} WHERE run_id {in ids}`,
+		`DELETE FROM {idempotency_keys} WHERE run_id {in ids}`,
+		`DELETE FROM {runs} WHERE id {in ids}`,
 	} {
 		if _, err := t.exec(t.ctx, text, list); err != nil {
 			return err

@@ -45,7 +45,9 @@ var HotStatements = map[string]string{
 	"tail":                 conversationEvents + `;5;0;100;1000000`,
 	"tail of a run":        runEvents + `;5;0;100;1000000;5;0`,
 	"replay":               `SELECT body_hash, run_id FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2;'1';'k'`,
+	"begin":                pgBeginText + `;'[{"ord":0,"id":1,"token":1}]'`,
+	"outcome":              pgFinishDeliveryText + `;'[{"ord":0,"id":1,"token":1,"state":"delivered"}]'`,
 	"due":                  pgLeaseText + `;1000000;16;4;'[]'`,
-	"last events":          `SELECT id, last_event_id FROM {conversations} WHERE id IN ({ids});'{1,2,3}'`,
+	"last events":          `SELECT id, last_event_id FROM {conversations} WHERE id {in ids};'{1,2,3}'`,
 	"list of an assistant": `SELECT ` + runColumns + ` FROM ` + fromRuns + ` WHERE r.assistant_id = $1 ORDER BY r.id DESC LIMIT $2;'1';50`,
 }

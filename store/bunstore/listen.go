@@ -56,7 +56,7 @@ func (s *Store) listenPgdriver(ctx context.Context, channel string, listening fu
 	ping := func() error {
 		nonce = uuid.NewString()
 		payload, _ := json.Marshal(note{Process: s.process, Ping: nonce})
-		return s.notify(ctx, s.pool(), string(payload))
+		return s.notify(ctx, string(payload))
 	}
 	if err := ping(); err != nil {
 		return fmt.Errorf("ping: %w", err)

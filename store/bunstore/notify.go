@@ -82,7 +82,7 @@ func (n *notifier) work() {
 		n.mu.Unlock()
 		s := n.store
 		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
-		err := s.notify(ctx, s.pool(), encodeNote(s.process, h))
+		err := s.notify(ctx, encodeNote(s.process, h))
 		cancel()
 		if err != nil {
 			s.log.Warn("notification not sent", "error", err)
@@ -90,8 +90,10 @@ func (n *notifier) work() {
 	}
 }
 
-func (s *Store) notify(ctx context.Context, on session, payload string) error {
-	_, err := on.exec(ctx, `SELECT pg_notify($1, $2)`, s.channelName(), payload)
+// notify sends a notification on its own. Nothing depends on it, so its commit,
+// which writes no row, does not wait for the disk.
+func (s *Store) notify(ctx context.Context, payload string) error {
+	_, err := s.pool().exec(ctx, `SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)`, s.channelName(), payload)
 	return err
 }
 
@@ -101,5 +103,6 @@ func (s *Store) notifyWithin(ctx context.Context, t *tx) error {
 	if watch.Empty(t.hint) {
 		return nil
 	}
-	return s.notify(ctx, t.session, encodeNote("", t.hint))
+	_, err := t.exec(ctx, `SELECT pg_notify($1, $2)`, s.channelName(), encodeNote("", t.hint))
+	return err
 }

@@ -24,7 +24,7 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryCl
 			return err
 		}
 		_, err = t.exec(t.ctx, `UPDATE {deliveries} SET token = CASE token WHEN 0 THEN id << 20 ELSE token END + 1, leased_until = $2
-			WHERE id IN ({ids})`, s.idList(due), t.at(now.Add(claim.Lease)))
+			WHERE id {in ids}`, s.idList(due), t.at(now.Add(claim.Lease)))
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func (t *tx) due(claim webtrigger.DeliveryClaim, now time.Time) ([]int64, error)
 		if err != nil || len(picked) == 0 {
 			return nil, err
 		}
-		rows, err = t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE id IN ({ids}) AND state = 'pending'
+		rows, err = t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE id {in ids} AND state = 'pending'
 			AND (leased_until IS NULL OR leased_until <= $2) ORDER BY id {skip locked}`, t.store.idList(picked), t.at(now))
 		locked, err := collect(rows, err, scanID)
 		if err != nil || len(locked) > 0 {
@@ -138,7 +138,7 @@ func hostInput(claim webtrigger.DeliveryClaim) string {
 func (t *tx) owed(ids []int64, now time.Time) ([]webtrigger.OwedDelivery, error) {
 	rows, err := t.rows(t.ctx, `SELECT `+runColumns+`, d.token, ch.signing_secrets, `+deliveryColumns+`
 		FROM `+fromRuns+` JOIN {deliveries} d ON d.run_id = r.id LEFT JOIN {channels} ch ON ch.assistant_id = r.assistant_id
-		WHERE d.id IN ({ids})`, t.store.idList(ids))
+		WHERE d.id {in ids}`, t.store.idList(ids))
 	byID := make(map[int64]webtrigger.OwedDelivery, len(ids))
 	err = each(rows, err, func(row scanner) (err error) {
 		var d deliveryRow

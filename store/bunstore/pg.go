@@ -13,6 +13,13 @@ import (
 // batch, and so one round trip and one commit. The input is one JSON text, which
 // costs the server less than an array for each column.
 //
+// What a batch names is looked up by key, row by row, and the texts leave the
+// planner no choice in that: one that has not seen the tables grow would rather
+// hash a whole table, and a prepared statement keeps its plan until the next
+// ANALYZE. So rows are read and locked in a LATERAL with a LIMIT, in the order of
+// their keys, and changed where `id = ANY (ARRAY[x])`, which is an index's
+// condition and no hash's.
+//
 // All parts of such a statement see the state before it, and a row can be changed
 // once only. So each statement locks its rows in the queue ("held"), works out
 // what every conversation gets in all ("growth"), lets the counters of each
@@ -24,13 +31,13 @@ import (
 // grown tells the counters before.
 const pgGrow = `
 	locked AS MATERIALIZED (
-		SELECT c.id FROM {conversations} c WHERE c.id IN (SELECT conversation_id FROM growth) ORDER BY c.id FOR UPDATE
+		SELECT g.* FROM (SELECT * FROM growth ORDER BY conversation_id) g
+		CROSS JOIN LATERAL (SELECT FROM {conversations} WHERE id = g.conversation_id LIMIT 1 FOR UPDATE) c
 	),
 	grown AS (
 		UPDATE {conversations} c SET last_event_id = c.last_event_id + g.events,
 			last_message_id = c.last_message_id + g.messages, open_runs = c.open_runs - g.ended
-		FROM growth g JOIN locked ON locked.id = g.conversation_id
-		WHERE c.id = g.conversation_id
+		FROM locked g WHERE c.id = ANY (ARRAY[g.conversation_id])
 		RETURNING c.id, c.last_event_id - g.events AS events_before, c.last_message_id - g.messages AS messages_before
 	)`
 
@@ -44,12 +51,18 @@ const pgLog = `
 		FROM entries e JOIN grown ON grown.id = e.conversation_id
 	)`
 
-// pgHeld locks the runs whose leases hold, of an input(ord, run_id, token, …).
-const pgHeld = `
+// pgHeld locks the runs whose leases hold, and for which the condition holds, of
+// an input(ord, run_id, token, …).
+func pgHeld(condition string) string {
+	return `
 	held AS MATERIALIZED (
 		SELECT i.*, q.conversation_id, q.batch AS stored, q.last_sequence, q.attempts, q.started_at, clock_timestamp() AS now
-		FROM {queue} q JOIN input i ON i.run_id = q.run_id
-		WHERE q.leased AND q.token = i.token AND q.expires_at > clock_timestamp()`
+		FROM (SELECT * FROM input ORDER BY run_id) i CROSS JOIN LATERAL (
+			SELECT * FROM {queue} WHERE run_id = i.run_id AND token = i.token AND leased AND expires_at > clock_timestamp()` + condition + `
+			LIMIT 1 FOR UPDATE
+		) q
+	)`
+}
 
 // entry is an event or a message in the input of a statement.
 type entry struct {

@@ -14,7 +14,7 @@ var pgFinishText = `
 	WITH input AS MATERIALIZED (
 		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_id bigint, token bigint, batch bigint, events int, messages int,
 			status text, detail text, error text, input_tokens bigint, output_tokens bigint, completed boolean)
-	),` + pgHeld + ` AND q.stop_status IS NULL ORDER BY q.run_id FOR UPDATE OF q),
+	),` + pgHeld(` AND stop_status IS NULL`) + `,
 	ending AS (
 		SELECT *, sum(events - skipped) OVER earlier - (events - skipped) AS events_before,
 			sum(messages) OVER earlier - messages AS messages_before
@@ -36,14 +36,14 @@ var pgFinishText = `
 		FROM ending h JOIN ` + pgEntries("$3") + ` ON x.o = h.ord JOIN grown ON grown.id = h.conversation_id
 	),
 	gone AS (
-		DELETE FROM {queue} q USING held WHERE q.run_id = held.run_id
+		DELETE FROM {queue} q USING held WHERE q.run_id = ANY (ARRAY[held.run_id])
 	),
 	r AS (
 		UPDATE {runs} r SET status = h.status, status_detail = h.detail, error_message = h.error, input_tokens = h.input_tokens,
 			output_tokens = h.output_tokens, attempts = h.attempts, started_at = h.started_at, completed_at = h.now,
 			result_message_id = CASE WHEN h.completed THEN grown.messages_before + h.messages_before + h.messages END
 		FROM ending h JOIN grown ON grown.id = h.conversation_id
-		WHERE r.id = h.run_id
+		WHERE r.id = ANY (ARRAY[h.run_id])
 		RETURNING h.ord, r.*
 	),
 	owed AS (

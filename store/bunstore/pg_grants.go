@@ -8,8 +8,7 @@ import (
 )
 
 // pgGrantsText reads what requests may see; those whose key is not valid are
-// missing in the answer. The LIMIT keeps the planner, which takes every batch for
-// one of a hundred, from reading all keys instead of looking up one.
+// missing in the answer.
 const pgGrantsText = `
 	SELECT i.ord, ` + grantColumns + `
 	FROM json_to_recordset($1::json) AS i(ord int, hash text, id bigint)
@@ -17,7 +16,11 @@ const pgGrantsText = `
 		SELECT * FROM {api_keys} WHERE hash = decode(i.hash, 'hex') AND revoked_at IS NULL
 			AND (expires_at IS NULL OR expires_at > clock_timestamp()) LIMIT 1
 	) k
-	LEFT JOIN {conversations} c ON c.id = i.id AND c.assistant_id = k.assistant_id ` + fromGrants
+	LEFT JOIN LATERAL (SELECT * FROM {channels} WHERE assistant_id = k.assistant_id LIMIT 1) ch ON true
+	LEFT JOIN LATERAL (SELECT * FROM {conversations} WHERE id = i.id AND assistant_id = k.assistant_id LIMIT 1) c ON true
+	LEFT JOIN LATERAL (SELECT * FROM {runs} WHERE id = c.first_run_id LIMIT 1) r ON true
+	LEFT JOIN LATERAL (SELECT * FROM {queue} WHERE run_id = r.id LIMIT 1) q ON true
+	LEFT JOIN LATERAL (SELECT * FROM {messages} WHERE conversation_id = r.conversation_id AND id = r.result_message_id LIMIT 1) m ON true`
 
 // pgAsking is a request in the input of pgGrantsText.
 type pgAsking struct {

@@ -17,19 +17,22 @@ var pgLeaseText = `
 		SELECT id, row_number() OVER () AS turn FROM (` + strings.ReplaceAll(dueTexts[true], "$1", "(SELECT now FROM clock)") + `) due
 	),
 	locked AS MATERIALIZED (
-		SELECT id FROM {deliveries} WHERE id IN (SELECT id FROM picked) AND state = 'pending'
+		SELECT id FROM {deliveries} WHERE id = ANY (ARRAY(SELECT id FROM picked)) AND state = 'pending'
 			AND (leased_until IS NULL OR leased_until <= (SELECT now FROM clock))
 		ORDER BY id FOR UPDATE SKIP LOCKED
 	),
 	d AS (
 		UPDATE {deliveries} d SET token = CASE d.token WHEN 0 THEN d.id << 20 ELSE d.token END + 1,
 			leased_until = (SELECT now FROM clock) + $1::bigint * interval '1 microsecond'
-		FROM locked WHERE d.id = locked.id
+		FROM locked WHERE d.id = ANY (ARRAY[locked.id])
 		RETURNING d.*
 	)
 	SELECT ` + runColumns + `, d.token, ch.signing_secrets, (SELECT now FROM clock), ` + deliveryColumns + `
-	FROM ` + fromRuns + ` JOIN d ON d.run_id = r.id JOIN picked ON picked.id = d.id
-		LEFT JOIN {channels} ch ON ch.assistant_id = r.assistant_id
+	FROM d JOIN picked ON picked.id = d.id
+		CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = d.run_id LIMIT 1) r
+		LEFT JOIN LATERAL (SELECT * FROM {queue} WHERE run_id = r.id LIMIT 1) q ON true
+		LEFT JOIN LATERAL (SELECT * FROM {messages} WHERE conversation_id = r.conversation_id AND id = r.result_message_id LIMIT 1) m ON true
+		LEFT JOIN LATERAL (SELECT * FROM {channels} WHERE assistant_id = r.assistant_id LIMIT 1) ch ON true
 	ORDER BY picked.turn`
 
 // pgLeaseDeliveries is LeaseDeliveries in one statement. It may come back empty
@@ -58,13 +61,14 @@ func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 // are missing in the answer.
 const pgBeginText = `
 	WITH held AS MATERIALIZED (
-		SELECT i.ord, d.id, clock_timestamp() AS now
-		FROM json_to_recordset($1::json) AS i(ord int, id bigint, token bigint)
-		JOIN {deliveries} d ON d.id = i.id AND d.token = i.token
-		WHERE d.state = 'pending' AND d.leased_until > clock_timestamp()
-		ORDER BY d.id FOR UPDATE OF d
+		SELECT i.ord, i.id, clock_timestamp() AS now
+		FROM (SELECT * FROM json_to_recordset($1::json) AS i(ord int, id bigint, token bigint) ORDER BY id) i
+		CROSS JOIN LATERAL (
+			SELECT FROM {deliveries} WHERE id = i.id AND token = i.token AND state = 'pending' AND leased_until > clock_timestamp()
+			LIMIT 1 FOR UPDATE
+		) d
 	)
-	UPDATE {deliveries} d SET state = 'sending', attempted_at = held.now FROM held WHERE d.id = held.id RETURNING held.ord`
+	UPDATE {deliveries} d SET state = 'sending', attempted_at = held.now FROM held WHERE d.id = ANY (ARRAY[held.id]) RETURNING held.ord`
 
 // pgDelivery is a delivery in the input of a statement.
 type pgDelivery struct {
@@ -98,17 +102,21 @@ func (s *Store) pgBegin(ctx context.Context, calls []*beginning) error {
 // deliveries of one run the later one is mirrored.
 const pgFinishDeliveryText = `
 	WITH held AS MATERIALIZED (
-		SELECT i.ord, i.state, i.status, i.latency, i.class, i.error, i.answer, i.retry_in, d.id, clock_timestamp() AS now
-		FROM json_to_recordset($1::json) AS i(ord int, id bigint, token bigint, state text, status int, latency bigint,
-			class text, error text, answer text, retry_in bigint)
-		JOIN {deliveries} d ON d.id = i.id AND d.token = i.token
-		WHERE d.state IN ('sending', 'unknown') OR d.state = 'pending' AND d.leased_until > clock_timestamp()
-		ORDER BY d.id FOR UPDATE OF d
+		SELECT i.*, clock_timestamp() AS now
+		FROM (
+			SELECT * FROM json_to_recordset($1::json) AS i(ord int, id bigint, token bigint, state text, status int, latency bigint,
+				class text, error text, answer text, retry_in bigint) ORDER BY id
+		) i
+		CROSS JOIN LATERAL (
+			SELECT FROM {deliveries} WHERE id = i.id AND token = i.token
+				AND (state IN ('sending', 'unknown') OR state = 'pending' AND leased_until > clock_timestamp())
+			LIMIT 1 FOR UPDATE
+		) d
 	),
 	ended AS (
 		UPDATE {deliveries} d SET state = h.state, completed_at = h.now, http_status = h.status, latency_us = h.latency,
 			error_class = h.class, error = h.error, response = h.answer
-		FROM held h WHERE d.id = h.id
+		FROM held h WHERE d.id = ANY (ARRAY[h.id])
 		RETURNING h.ord, h.retry_in, d.id, d.run_id, d.host, d.state, d.retry, d.http_status, d.error_class, d.completed_at
 	),
 	retry AS (
@@ -121,7 +129,7 @@ const pgFinishDeliveryText = `
 		UPDATE {runs} r SET callback_delivery_id = d.id, callback_state = d.state, callback_http_status = d.http_status,
 			callback_error_class = d.error_class, callback_at = d.completed_at
 		FROM (SELECT DISTINCT ON (run_id) * FROM ended ORDER BY run_id, id DESC) d
-		WHERE r.id = d.run_id AND r.callback_delivery_id <= d.id
+		WHERE r.id = ANY (ARRAY[d.run_id]) AND r.callback_delivery_id <= d.id
 	)
 	SELECT ord FROM ended`
 

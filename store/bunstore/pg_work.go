@@ -16,7 +16,7 @@ const (
 		UPDATE {queue} q SET leased = true, token = q.token + 1, batch = 0, attempts = q.attempts + 1,
 			last_sequence = q.last_sequence + 1, started_at = clock_timestamp(),
 			expires_at = clock_timestamp() + $2::bigint * interval '1 microsecond', worker = $3
-		FROM waiting WHERE q.run_id = waiting.run_id
+		FROM waiting WHERE q.run_id = ANY (ARRAY[waiting.run_id])
 		RETURNING q.run_id, q.conversation_id, q.leased, q.token, q.attempts, q.last_sequence, q.started_at
 	),
 	entries AS (
@@ -27,7 +27,9 @@ const (
 		SELECT conversation_id, count(*) AS events, 0 AS messages, 0 AS ended FROM q GROUP BY conversation_id
 	),` + pgGrow + `,` + pgLog + `
 	SELECT ` + runColumns + `, q.token, ` + inputColumns + `
-	FROM q JOIN {runs} r ON r.id = q.run_id ` + fromInputs + `
+	FROM q CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = q.run_id LIMIT 1) r
+		CROSS JOIN LATERAL (SELECT * FROM {conversations} WHERE id = q.conversation_id LIMIT 1) c
+		CROSS JOIN LATERAL (SELECT * FROM {messages} WHERE conversation_id = q.conversation_id AND id = r.message_id LIMIT 1) im
 		LEFT JOIN {messages} m ON false
 	ORDER BY r.id`
 
@@ -84,16 +86,12 @@ type pgLease struct {
 }
 
 // pgRenewText lets leases that hold last; the rest are missing in the answer.
-const pgRenewText = `
+var pgRenewText = `
 	WITH input AS MATERIALIZED (
 		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_id bigint, token bigint)
-	),
-	held AS MATERIALIZED (
-		SELECT i.ord, q.run_id FROM {queue} q JOIN input i ON i.run_id = q.run_id
-		WHERE q.leased AND q.token = i.token AND q.expires_at > clock_timestamp() ORDER BY q.run_id FOR UPDATE OF q
-	)
+	),` + pgHeld(``) + `
 	UPDATE {queue} q SET expires_at = clock_timestamp() + $2::bigint * interval '1 microsecond'
-	FROM held WHERE q.run_id = held.run_id
+	FROM held WHERE q.run_id = ANY (ARRAY[held.run_id])
 	RETURNING held.ord, q.stop_status, q.stop_detail, q.stop_error`
 
 // pgRenew lets leases last.
@@ -149,12 +147,13 @@ func (s *Store) pgRenew(ctx context.Context, leases []webtrigger.Lease, d time.D
 var pgAppendText = `
 	WITH input AS MATERIALIZED (
 		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_id bigint, token bigint, batch bigint, events int)
-	),` + pgHeld + ` ORDER BY q.run_id FOR UPDATE OF q),
+	),` + pgHeld(``) + `,
 	fresh AS (
 		SELECT * FROM held WHERE batch > stored
 	),
 	counted AS (
-		UPDATE {queue} q SET batch = f.batch, last_sequence = q.last_sequence + f.events FROM fresh f WHERE q.run_id = f.run_id
+		UPDATE {queue} q SET batch = f.batch, last_sequence = q.last_sequence + f.events FROM fresh f
+		WHERE q.run_id = ANY (ARRAY[f.run_id])
 	),
 	entries AS (
 		SELECT f.conversation_id, row_number() OVER (PARTITION BY f.conversation_id ORDER BY f.run_id, x.k) AS place, f.run_id,

@@ -267,7 +267,7 @@ func (s *Store) LastEventIDs(ctx context.Context, conversationIDs []int64) (map[
 	}
 	defer cancel()
 	last := make(map[int64]int64, len(conversationIDs))
-	rows, err := s.rows(ctx, `SELECT id, last_event_id FROM {conversations} WHERE id IN ({ids})`, s.idList(conversationIDs))
+	rows, err := s.rows(ctx, `SELECT id, last_event_id FROM {conversations} WHERE id {in ids}`, s.idList(conversationIDs))
 	err = each(rows, err, func(row scanner) error {
 		var id, event int64
 		err := row.Scan(&id, &event)
