@@ -114,8 +114,9 @@ func (r *rig) startOn(ctx context.Context, kind string, config serve.Config) (p 
 	return r.start(kind, config)
 }
 
-// warmUp is how long a server is loaded before it is measured.
-func (r *rig) warmUp() time.Duration { return min(300*time.Millisecond, r.bench.window) }
+// warmUp is how long a server is loaded before it is measured. Postgres plans a
+// prepared statement anew for its first five executions on each connection.
+func (r *rig) warmUp() time.Duration { return min(time.Second, r.bench.window) }
 
 // load loads a server with the same request over and over and returns the usual
 // figures.
