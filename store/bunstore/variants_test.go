@@ -1,10 +1,8 @@
 package bunstore_test
 
 import (
-	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -21,12 +19,7 @@ func TestPgBouncer(t *testing.T) {
 	bouncer := server.PgBouncer(t, &pgtest.BouncerOptions{PoolSize: 10})
 	name := server.Database(t)
 	direct, pooled := postgresDB(t, server.DSN(name)), postgresDB(t, bouncer.DSN(name))
-	var n atomic.Int64
-	storetest.Run(t, func(t *testing.T) webtrigger.Store {
-		opts := &bunstore.Options{NoNotify: true, NoPreparedStatements: true, Schema: fmt.Sprintf("rule_%d", n.Add(1))}
-		migrated(t, direct, opts) // sixteen at once would take all connections of the pool
-		return opened(t, pooled, opts)
-	})
+	storetest.Run(t, inSchemas(direct, pooled, &bunstore.Options{NoNotify: true, NoPreparedStatements: true}))
 }
 
 // Each option alone, on the rules of what it changes.
