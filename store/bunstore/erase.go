@@ -97,6 +97,7 @@ func (t *tx) erase(conversationID int64, runs []endedRun) error {
 	for _, text := range []string{
 		`DELETE FROM {deliveries} WHERE run_id {in ids}`,
 		`DELETE FROM {idempotency_keys} WHERE run_id {in ids}`,
+		`DELETE FROM {unsuccessful} WHERE status IN ('failed', 'cancelled', 'timed_out') AND run_id {in ids}`,
 		`DELETE FROM {runs} WHERE id {in ids}`,
 	} {
 		if _, err := t.exec(t.ctx, text, list); err != nil {

@@ -1,6 +1,12 @@
 package bunstore
 
-import "time"
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
 
 // KnownConnections is how many connections have statements prepared.
 func (s *Store) KnownConnections() int {
@@ -62,4 +68,18 @@ var HotStatements = map[string]string{
 	"due":                  pgLeaseText + `;1000000;16;4;'[]'`,
 	"last events":          `SELECT id, last_event_id FROM {conversations} WHERE id {in ids};'{1,2,3}'`,
 	"list of an assistant": `SELECT ` + runColumns + ` FROM ` + fromRuns + ` WHERE r.assistant_id = $1 ORDER BY r.id DESC LIMIT $2;'1';50`,
+}
+
+// Explain is the plan of a page of runs: explain is EXPLAIN as the dialect says it.
+func (s *Store) Explain(ctx context.Context, explain string, query webtrigger.RunQuery) (plan string, _ error) {
+	text, args := s.list(query)
+	rows, err := s.unprepared().rows(ctx, explain+" "+text, args...)
+	lines, err := collect(rows, err, func(row scanner) (line string, _ error) {
+		if s.postgres {
+			return line, row.Scan(&line)
+		}
+		var id, parent, unused int
+		return line, row.Scan(&id, &parent, &unused, &line)
+	})
+	return strings.Join(lines, "\n"), err
 }

@@ -1,6 +1,7 @@
 package bunstore_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
@@ -8,64 +9,176 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
+
+// listBegin is a second before the first run of fillRuns was created.
+var listBegin = time.Date(2026, 4, 15, 10, 0, 0, 0, time.UTC)
+
+// fillRuns stores n ended runs, one a second. One in a thousand has failed, all
+// long ago; one key has one old run.
+func fillRuns(t *testing.T, db *bun.DB, n int64) {
+	t.Helper()
+	text := `INSERT INTO webtrigger_runs (id, run_key, conversation_id, assistant_id, key_id, base_url, callback_url, callback_host,
+			trace_parent, message_id, first_event_id, created_at, status, attempts, started_at, completed_at, result_message_id)
+		SELECT i, %[2]s, i, CAST(i %% 10 AS text), CASE WHEN i = 500 THEN 7 ELSE i %% 3 + 1 END, 'https://app.example.com', '', '',
+			'', 1, 1, %[3]s, CASE WHEN i <= %[1]d / 2 AND i %% 500 = 0 THEN 'failed' ELSE 'completed' END, 1, %[3]s, %[3]s, 2
+		FROM %[4]s`
+	key, created, series := `printf('00000000-0000-4000-8000-%012d', i)`, fmt.Sprintf(`%d + i * 1000000`, listBegin.UnixMicro()),
+		`(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %[1]d) SELECT i FROM n)`
+	finish := []string{`ANALYZE`}
+	if db.Dialect().Name().String() == "pg" {
+		key, created, series = `gen_random_uuid()`, `timestamptz '2026-04-15 10:00:00+00' + i * interval '1 second'`, `generate_series(1, %[1]d) i`
+		finish = []string{ // as autovacuum does
+			`SELECT brin_summarize_new_values('webtrigger_runs_created')`, `ANALYZE webtrigger_runs, webtrigger_unsuccessful, webtrigger_messages`}
+	}
+	for _, statement := range append([]string{
+		fmt.Sprintf(text, n, key, created, fmt.Sprintf(series, n)),
+		`INSERT INTO webtrigger_unsuccessful (status, run_id) SELECT status, id FROM webtrigger_runs WHERE status <> 'completed'`,
+		`INSERT INTO webtrigger_messages (conversation_id, id, run_id, role, content, created_at)
+			SELECT id, 2, id, 'assistant', 'Here is the weekly report.', created_at FROM webtrigger_runs`,
+	}, finish...) {
+		_, err := db.ExecContext(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+}
+
+// listQueries are pages of n runs as fillRuns makes them, by each filter.
+func listQueries(n int64) map[string]listQuery {
+	middle := listBegin.Add(time.Duration(n/2) * time.Second)
+	return map[string]listQuery{
+		"none":             {webtrigger.RunQuery{}, 50, ""},
+		"assistant":        {webtrigger.RunQuery{AssistantID: "3"}, 50, ""},
+		"absent assistant": {webtrigger.RunQuery{AssistantID: "nobody"}, 0, "runs_assistant"},
+		"status":           {webtrigger.RunQuery{Status: webtrigger.RunCompleted}, 50, ""},
+		"rare status":      {webtrigger.RunQuery{Status: webtrigger.RunFailed}, int(min(n/1000, 50)), "unsuccessful"},
+		"absent status":    {webtrigger.RunQuery{Status: webtrigger.RunTimedOut}, 0, "unsuccessful"},
+		"unfinished":       {webtrigger.RunQuery{Status: webtrigger.RunRunning}, 0, "queue"},
+		"key":              {webtrigger.RunQuery{KeyID: 2}, 50, ""},
+		"rare key":         {webtrigger.RunQuery{KeyID: 7}, 1, "runs_key"},
+		"old":              {webtrigger.RunQuery{To: listBegin.Add(10 * time.Second)}, 9, "runs_created"},
+		"new":              {webtrigger.RunQuery{From: listBegin.Add(time.Duration(n-9) * time.Second)}, 10, "runs_created"},
+		"middle":           {webtrigger.RunQuery{From: middle, To: middle.Add(10 * time.Second)}, 10, "runs_created"},
+		"older half":       {webtrigger.RunQuery{To: middle}, 50, ""},
+		"all at once": {webtrigger.RunQuery{AssistantID: "0", Status: webtrigger.RunFailed, KeyID: 2, From: listBegin, To: middle},
+			int(min(n/3000, 50)), "unsuccessful"},
+	}
+}
+
+type listQuery struct {
+	query webtrigger.RunQuery
+	first int    // runs on the first page
+	by    string // the index or table by which Postgres finds them out of many; "": by the newest first
+}
+
+// manyRuns is how many runs WEBTRIGGER_LIST_RUNS asks for.
+func manyRuns(t *testing.T, otherwise int64) int64 {
+	t.Helper()
+	many := os.Getenv("WEBTRIGGER_LIST_RUNS")
+	if many == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseInt(many, 10, 64)
+	require.NoError(t, err)
+	return n
+}
 
 // The list of runs answers every filter, the first page and one far down. With
 // WEBTRIGGER_LIST_RUNS=100000 and -v it shows how long that takes out of so many.
-func TestRunsOutOfManyOnPostgres(t *testing.T) {
+func TestRunsOutOfMany(t *testing.T) {
 	t.Parallel()
-	n := int64(2000)
-	if many := os.Getenv("WEBTRIGGER_LIST_RUNS"); many != "" {
-		var err error
-		n, err = strconv.ParseInt(many, 10, 64)
-		require.NoError(t, err)
-	}
+	n := manyRuns(t, 3000)
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		db := open()
+		s := migrated(t, db, nil)
+		fillRuns(t, db, n)
+		for name, c := range listQueries(n) {
+			for _, before := range []int64{0, n / 2} {
+				c.query.Page = webtrigger.Page{Limit: 50, Before: before}
+				best := time.Hour
+				for range 3 {
+					began := time.Now()
+					runs, err := s.Runs(t.Context(), c.query)
+					require.NoError(t, err)
+					best = min(best, time.Since(began))
+					if before == 0 {
+						require.Len(t, runs, c.first, name)
+					}
+				}
+				t.Logf("%-20s before %6d: %.2f ms", name, before, float64(best.Microseconds())/1000)
+			}
+		}
+	})
+}
+
+// On Postgres no page is found by a look at all runs. With
+// WEBTRIGGER_LIST_RUNS=100000 and -v it shows the plans out of so many.
+func TestPlansOfLists(t *testing.T) {
+	t.Parallel()
+	n := manyRuns(t, 20_000)
 	db := postgresDB(t, pgtest.Database(t))
 	s := migrated(t, db, nil)
-	exec := func(statement string) {
-		_, err := db.ExecContext(t.Context(), statement)
+	fillRuns(t, db, n)
+	for name, c := range listQueries(n) {
+		c.query.Page.Limit = 50
+		plan, err := s.Explain(t.Context(), "EXPLAIN (ANALYZE, BUFFERS)", c.query)
 		require.NoError(t, err)
+		t.Logf("%s:\n%s", name, plan)
+		require.NotContains(t, plan, "Seq Scan on webtrigger_runs", name)
+		require.NotContains(t, plan, "Seq Scan on webtrigger_messages", name)
+		require.Contains(t, plan, "webtrigger_"+cmp.Or(c.by, "runs_pkey"), name)
 	}
-	start := time.Date(2026, 4, 15, 10, 0, 0, 0, time.UTC)
-	// One in a thousand has failed, all long ago; one key has one old run.
-	exec(fmt.Sprintf(`INSERT INTO webtrigger_runs (run_key, conversation_id, assistant_id, key_id, base_url, callback_url, callback_host,
-			trace_parent, message_id, first_event_id, created_at, status, attempts, started_at, completed_at)
-		SELECT gen_random_uuid(), i, (i %% 10)::text, CASE WHEN i = 500 THEN 7 ELSE i %% 3 + 1 END, 'https://app.example.com', '', '',
-			'', 1, 1, timestamptz '2026-04-15 10:00:00+00' + i * interval '1 second',
-			CASE WHEN i <= %[1]d / 2 AND i %% 500 = 0 THEN 'failed' ELSE 'completed' END, 1, now(), now()
-		FROM generate_series(1, %[1]d) i`, n))
-	exec(`ANALYZE webtrigger_runs`)
-	for name, c := range map[string]struct {
-		query webtrigger.RunQuery
-		first int // runs on the first page
-	}{
-		"none":          {webtrigger.RunQuery{}, 50},
-		"assistant":     {webtrigger.RunQuery{AssistantID: "3"}, 50},
-		"status":        {webtrigger.RunQuery{Status: webtrigger.RunCompleted}, 50},
-		"rare status":   {webtrigger.RunQuery{Status: webtrigger.RunFailed}, int(min(n/1000, 50))},
-		"absent status": {webtrigger.RunQuery{Status: webtrigger.RunTimedOut}, 0},
-		"unfinished":    {webtrigger.RunQuery{Status: webtrigger.RunRunning}, 0},
-		"key":           {webtrigger.RunQuery{KeyID: 2}, 50},
-		"rare key":      {webtrigger.RunQuery{KeyID: 7}, 1},
-		"old":           {webtrigger.RunQuery{To: start.Add(10 * time.Second)}, 9},
-		"new":           {webtrigger.RunQuery{From: start.Add(time.Duration(n-9) * time.Second)}, 10},
-	} {
-		for _, before := range []int64{0, n / 2} {
-			c.query.Page = webtrigger.Page{Limit: 50, Before: before}
-			best := time.Hour
-			for range 3 {
-				began := time.Now()
-				runs, err := s.Runs(t.Context(), c.query)
-				require.NoError(t, err)
-				best = min(best, time.Since(began))
-				if before == 0 {
-					require.Len(t, runs, c.first, name)
-				}
-			}
-			t.Logf("%-20s before %6d: %.2f ms", name, before, float64(best.Microseconds())/1000)
+
+	// Nor is a plan kept that was good for other values.
+	db.SetMaxOpenConns(1)
+	_, err := s.Runs(t.Context(), webtrigger.RunQuery{KeyID: 7, Page: webtrigger.Page{Limit: 50}})
+	require.NoError(t, err)
+	var kept int
+	require.NoError(t, db.NewRaw(`SELECT count(*) FROM pg_prepared_statements`).Scan(t.Context(), &kept))
+	require.Zero(t, kept)
+}
+
+// stopped stores a run that is cancelled at once.
+func stopped(t *testing.T, s *bunstore.Store) webtrigger.Run {
+	t.Helper()
+	run, err := s.RequestStop(t.Context(), storeTrigger(t, s).ID, webtrigger.CancelStop(""), nil)
+	require.NoError(t, err)
+	require.Equal(t, webtrigger.RunCancelled, run.Status)
+	return run
+}
+
+// Runs that ended before there was a table of those are in it after the migration.
+func TestMigrationFindsWhatHasEnded(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		ctx, db := t.Context(), open()
+		s := migrated(t, db, nil)
+		run := stopped(t, s)
+		for _, undo := range []string{`DROP TABLE webtrigger_unsuccessful`, `DELETE FROM webtrigger_migrations WHERE name = '20261125000002'`} {
+			_, err := db.ExecContext(ctx, undo)
+			require.NoError(t, err)
 		}
-	}
+		require.NoError(t, s.Migrate(ctx))
+		runs, err := s.Runs(ctx, webtrigger.RunQuery{Status: webtrigger.RunCancelled, Page: webtrigger.Page{Limit: 10}})
+		require.NoError(t, err)
+		require.Len(t, runs, 1)
+		require.Equal(t, run.ID, runs[0].ID)
+	})
+}
+
+func TestErasedRunsAreInNoList(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		ctx, db := t.Context(), open()
+		s := migrated(t, db, nil)
+		kept, erased := stopped(t, s), stopped(t, s)
+		require.NoError(t, s.EraseTrigger(ctx, erased.ConversationID))
+		var left []int64
+		require.NoError(t, db.NewRaw(`SELECT run_id FROM webtrigger_unsuccessful`).Scan(ctx, &left))
+		require.Equal(t, []int64{kept.ID}, left)
+	})
 }

@@ -49,6 +49,9 @@ var pgFinishText = `
 	owed AS (
 		INSERT INTO {deliveries} (run_id, host, state, retry, created_at, due_at)
 		SELECT id, callback_host, 'pending', 0, completed_at, completed_at FROM r WHERE callback_url <> ''
+	),
+	unsuccessful AS (
+		INSERT INTO {unsuccessful} (status, run_id) SELECT status, id FROM r WHERE status <> 'completed'
 	)
 	SELECT ` + runColumns + `, r.ord FROM r
 		LEFT JOIN {queue} q ON false LEFT JOIN {messages} m ON false`

@@ -3,8 +3,6 @@ package bunstore
 import (
 	"context"
 	"database/sql"
-	"fmt"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -44,51 +42,6 @@ func (s *Store) RunByKey(ctx context.Context, runKey string) (webtrigger.Run, er
 	}
 	run, err := scanRun(s.row(ctx, `SELECT `+runColumns+` FROM `+fromRuns+` WHERE r.run_key = $1`, runKey))
 	return run, s.wrap("read run", err)
-}
-
-// Runs implements [webtrigger.RunStore].
-func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigger.Run, error) {
-	ctx, cancel, err := s.reading(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer cancel()
-	var where []string
-	var args []any
-	filter := func(condition string, arg any) {
-		args = append(args, arg)
-		where = append(where, fmt.Sprintf(condition, len(args)))
-	}
-	if query.AssistantID != "" {
-		filter("r.assistant_id = $%d", query.AssistantID)
-	}
-	switch {
-	case query.Status.Terminal():
-		filter("r.status = $%d", string(query.Status))
-	case query.Status != "": // unfinished: few, and the queue has them all
-		filter("r.id IN (SELECT run_id FROM {queue} WHERE leased = $%d)", query.Status == webtrigger.RunRunning)
-	}
-	if query.KeyID != 0 {
-		filter("r.key_id = $%d", query.KeyID)
-	}
-	if !query.From.IsZero() {
-		filter("r.created_at >= $%d", s.at(query.From))
-	}
-	if !query.To.IsZero() {
-		filter("r.created_at < $%d", s.at(query.To))
-	}
-	if query.Page.Before != 0 {
-		filter("r.id < $%d", query.Page.Before)
-	}
-	condition := ""
-	if len(where) > 0 {
-		condition = "WHERE " + strings.Join(where, " AND ")
-	}
-	args = append(args, query.Page.Limit)
-	rows, err := s.rows(ctx, fmt.Sprintf(`SELECT `+runColumns+` FROM `+fromRuns+` %s ORDER BY r.id DESC LIMIT $%d`,
-		condition, len(args)), args...)
-	runs, err := collect(rows, err, func(row scanner) (webtrigger.Run, error) { return scanRun(row) })
-	return runs, s.wrap("list runs", err)
 }
 
 // inputColumns are what scanInput reads, and fromInputs where they come from:

@@ -13,7 +13,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 	var pairs []string
 	for _, table := range []string{
 		"channels", "api_keys", "task_definitions", "conversations", "runs", "queue",
-		"messages", "events", "deliveries", "idempotency_keys",
+		"unsuccessful", "messages", "events", "deliveries", "idempotency_keys",
 	} {
 		pairs = append(pairs, "{"+table+"}", prefix+table)
 	}

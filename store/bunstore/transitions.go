@@ -84,6 +84,11 @@ func (t *tx) end(q *queueRow, outcome webtrigger.Outcome, messages []webtrigger.
 	if err != nil {
 		return err
 	}
+	if !completed {
+		if _, err := t.exec(t.ctx, `INSERT INTO {unsuccessful} (status, run_id) VALUES ($1, $2)`, string(outcome.Status), q.runID); err != nil {
+			return err
+		}
+	}
 	if err := t.log(q, now, outcome.Event()); err != nil {
 		return err
 	}

@@ -1,0 +1,2 @@
+DROP INDEX IF EXISTS {{.Index}}runs_key;
+DROP TABLE IF EXISTS {{.Prefix}}unsuccessful;
