@@ -78,6 +78,7 @@ type rig struct {
 	key      string
 
 	mu       sync.Mutex
+	midPost  func()           // called once, while the receiver has a POST and has not answered
 	accepted map[int64]string // run id → run key of each 202
 	posts    map[string]int   // run key → POSTs
 }
@@ -130,7 +131,12 @@ func (r *rig) receive(w http.ResponseWriter, req *http.Request) {
 	if err == nil {
 		r.posts[body.RunKey]++
 	}
+	midPost := r.midPost
+	r.midPost = nil
 	r.mu.Unlock()
+	if midPost != nil {
+		midPost()
+	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
@@ -330,8 +336,12 @@ func (r *rig) end(replicas ...*process) {
 
 var points = []string{
 	"before create", "after create", "after claim", "inside append", "before finish", "after finish",
-	"before begin", "after begin", "after post",
+	"before begin", "after begin", midPost, "after post",
 }
+
+// midPost is when the receiver has the POST and has not answered: the rig kills
+// the replica then.
+const midPost = "mid-POST"
 
 // A replica dies at a named point; what it leaves behind is seen to by another.
 func TestKillAtNamedPoints(t *testing.T) {
@@ -360,6 +370,11 @@ func TestKillAtNamedPoints(t *testing.T) {
 func (r *rig) dieAt(point string) time.Time {
 	r.t.Helper()
 	p := r.start(point)
+	if point == midPost {
+		r.mu.Lock()
+		r.midPost = func() { p.kill() }
+		r.mu.Unlock()
+	}
 	deadline := time.Now().Add(patience)
 	for p.alive() && time.Now().Before(deadline) {
 		var wg sync.WaitGroup

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -97,6 +98,13 @@ func TestPostgresGoesAwayInTheMiddle(t *testing.T) {
 			id := r.say(b, "20")
 			require.NotZero(t, id)
 			before := r.events(r.run(id))
+			whole, opened := make(chan []int64, 1), make(chan struct{})
+			conversation, open := r.run(id).ConversationID, sync.OnceFunc(func() { close(opened) })
+			go func() {
+				sequences, _, _ := r.read(a, conversation, 0, 10_000, open) // while b executes
+				whole <- sequences
+			}()
+			<-opened
 			require.NoError(t, disturb(pg))
 			began := time.Now()
 			var next int64
@@ -107,16 +115,22 @@ func TestPostgresGoesAwayInTheMiddle(t *testing.T) {
 				return err == nil && run.Status == webtrigger.RunCompleted
 			}, patience, 50*time.Millisecond)
 			r.ended(id)
-			require.GreaterOrEqual(t, len(r.events(r.run(id))), len(before))
+			events := r.events(r.run(id))
+			require.GreaterOrEqual(t, len(events), len(before))
+			sequences := <-whole
+			require.Len(t, sequences, len(events), "of a stream that was open all the while")
+			for i, sequence := range sequences {
+				require.EqualValues(t, i+1, sequence)
+			}
 			r.end(a, b)
 			r.check(r.settle())
 		})
 	}
 }
 
-// connect opens the stream of a conversation at a replica behind an event, and
-// reads some of it.
-func (r *rig) read(p *process, conversation, after int64, atMost int) (sequences, ids []int64, ended bool) {
+// read opens the stream of a conversation at a replica behind an event, and
+// reads some of it. It calls seen with each event, unless that is nil.
+func (r *rig) read(p *process, conversation, after int64, atMost int, seen func()) (sequences, ids []int64, ended bool) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
@@ -143,6 +157,9 @@ func (r *rig) read(p *process, conversation, after int64, atMost int) (sequences
 		var e struct{ Sequence, ID int64 }
 		require.NoError(r.t, json.Unmarshal([]byte(data), &e))
 		sequences, ids = append(sequences, e.Sequence), append(ids, e.ID)
+		if seen != nil {
+			seen()
+		}
 	}
 	return sequences, ids, false
 }
@@ -158,14 +175,14 @@ func TestStreamAcrossReplicas(t *testing.T) {
 	conversation := r.run(id).ConversationID
 	whole := make(chan []int64, 1)
 	go func() {
-		sequences, _, _ := r.read(a, conversation, 0, 10_000) // while b executes
+		sequences, _, _ := r.read(a, conversation, 0, 10_000, nil) // while b executes
 		whole <- sequences
 	}()
 	var last, connections int64
 	var seen []int64
 	for {
 		p := []*process{a, b}[connections%2]
-		sequences, ids, ended := r.read(p, conversation, last, 1)
+		sequences, ids, ended := r.read(p, conversation, last, 1, nil)
 		if ended {
 			break
 		}
