@@ -19,70 +19,118 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// narrow is a listener whose connections have small send buffers, as those of a
-// far and slow network have.
-type narrow struct{ net.Listener }
+// gated is a listener of a far and slow network: its connections have small send
+// buffers, and their write deadlines do not count before the gate is opened. So a
+// test can look at readers who have stalled for as long as it likes.
+type gated struct {
+	net.Listener
 
-func (l narrow) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err == nil {
-		err = c.(*net.TCPConn).SetWriteBuffer(4 << 10)
+	mu     sync.Mutex
+	opened bool
+	conns  map[*gatedConn]struct{}
+}
+
+// gatedConn is a connection behind the gate. The listener's mu guards its field.
+type gatedConn struct {
+	net.Conn
+	gate *gated
+	left time.Duration // until the deadline that does not count yet; 0: none
+}
+
+func (g *gated) Accept() (net.Conn, error) {
+	c, err := g.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	conn := &gatedConn{Conn: c, gate: g}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.conns[conn] = struct{}{}
+	return conn, c.(*net.TCPConn).SetWriteBuffer(4 << 10)
+}
+
+// open has deadlines count from now on.
+func (g *gated) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.opened = true
+	for c := range g.conns {
+		if c.left > 0 {
+			_ = c.Conn.SetWriteDeadline(time.Now().Add(c.left))
+		}
+	}
+}
+
+func (c *gatedConn) SetWriteDeadline(at time.Time) error {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	if c.gate.opened {
+		return c.Conn.SetWriteDeadline(at)
+	}
+	if c.left = 0; !at.IsZero() {
+		c.left = time.Until(at)
+	}
+	return nil
+}
+
+func (c *gatedConn) Close() error {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	delete(c.gate.conns, c)
+	return c.Conn.Close()
 }
 
 // A thousand readers who never read cost little memory, hold up nobody, and are
 // gone by the write deadline once their socket buffers are full.
 func TestAThousandReadersWhoNeverRead(t *testing.T) {
 	// Not parallel: it measures memory.
-	const healthy, perReader = 5, 64 << 10
+	const perReader, deadline = 64 << 10, time.Second
 	stalled := 1000
 	if testing.Short() {
 		stalled = 100
 	}
 	store := memstore.New(nil)
-	svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, Streams: webtrigger.StreamOptions{WriteTimeout: 10 * time.Second}})
+	svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, Streams: webtrigger.StreamOptions{WriteTimeout: deadline}})
 	require.NoError(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	gate := &gated{Listener: listener, conns: make(map[*gatedConn]struct{})}
 	server := &http.Server{Handler: svc.EventsHandler(everyone)}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(narrow{listener}) }()
+	go func() { served <- server.Serve(gate) }()
 	t.Cleanup(func() {
 		_ = server.Close()
 		<-served
 	})
+	addr := listener.Addr().String()
 	f := newFeed(t, store, 0)
 	f.appendPayload(2000, `{"text":"`+strings.Repeat("x", 1000)+`"}`) // 2 MB to replay
 
-	// What a page of events takes to encode is not what a reader costs: the heap is
-	// measured with all of them stalled and garbage collected.
-	without := measure(t, f, listener.Addr().String(), healthy)
+	without := measure(t, f, svc, addr)
 	before := memoryInUse()
 	conns := make([]net.Conn, stalled)
 	for i := range conns {
-		conns[i] = stall(t, listener.Addr().String(), f.path(""))
+		conns[i] = stall(t, addr, f.path(""))
 	}
-	most := 0
-	require.Eventually(t, func() bool { // all of them, or on a very slow machine until the first is cut off
-		now := svc.Streaming()
-		begun := now == stalled || now < most
-		most = now
-		return begun
-	}, time.Minute, 10*time.Millisecond)
-	with := measure(t, f, listener.Addr().String(), healthy)
-	held := svc.Streaming()
-	cost := (memoryInUse() - before) / int64(max(held, 1))
-	t.Logf("%d stalled readers cost %d KiB each; events reached %d healthy readers in %v (p50) and %v (p99), without the others in %v and %v",
-		held, cost>>10, healthy, with[0], with[1], without[0], without[1])
-	if held >= stalled { // a very slow machine has cut the first off by now
-		require.LessOrEqual(t, cost, int64(perReader+raceOverhead))
-	}
-	require.Less(t, with[1], 2*time.Second, "nobody waits for those who do not read")
-	require.Eventually(t, func() bool { return svc.Streaming() == 0 }, 100*time.Second, 20*time.Millisecond, "the deadline cuts them off")
+	require.Eventually(t, func() bool { return svc.Streaming() == stalled }, time.Minute, 10*time.Millisecond)
+	beside := measure(t, f, svc, addr)
+	// What a page of events takes to encode is not what a reader costs: the heap is
+	// measured with all of them stalled and garbage collected.
+	cost := (memoryInUse() - before) / int64(stalled)
+	require.Equal(t, stalled, svc.Streaming(), "nothing but the deadline ends them")
+	require.LessOrEqual(t, cost, int64(perReader+raceOverhead))
+
+	opened := time.Now()
+	gate.open()
+	require.Eventually(t, func() bool { return svc.Streaming() == 0 }, 10*deadline, 5*time.Millisecond, "the deadline cuts them off")
+	gone := time.Since(opened)
 	for _, c := range conns {
 		_ = c.Close()
 	}
+	with99, without99 := percentile(beside, 99), percentile(without, 99)
+	t.Logf("%d stalled readers cost %d KiB each and were gone %v after their time began; events reached healthy readers beside them in %v (p50) and %v (p99), without them in %v and %v: %.1f times the p99",
+		stalled, cost>>10, gone.Round(time.Millisecond), percentile(beside, 50), with99, percentile(without, 50), without99, float64(with99)/float64(without99))
+	require.Less(t, with99, 10*max(without99, 20*time.Millisecond), "nobody waits for those who do not read")
 }
 
 func memoryInUse() int64 {
@@ -105,14 +153,20 @@ func stall(t *testing.T, addr, path string) net.Conn {
 	return c
 }
 
-// measure appends events while healthy readers follow, and returns the median
-// and the 99th percentile of how long each took to reach each.
-func measure(t *testing.T, f *feed, addr string, readers int) [2]time.Duration {
+// percentile is the p-th of 100 parts.
+func percentile(took []time.Duration, p int) time.Duration {
+	slices.Sort(took)
+	return took[len(took)*p/100]
+}
+
+// measure appends events one by one while five healthy readers follow, and returns
+// how long each took to reach each. The readers are gone then.
+func measure(t *testing.T, f *feed, svc *webtrigger.Service, addr string) (took []time.Duration) {
 	t.Helper()
-	const events = 100
+	others := svc.Streaming()
+	const readers, events = 5, 400
 	at := make([]time.Time, events)
 	var mu sync.Mutex
-	var took []time.Duration
 	var all sync.WaitGroup
 	got := make(chan struct{}, readers)
 	for range readers {
@@ -147,9 +201,9 @@ func measure(t *testing.T, f *feed, addr string, readers int) [2]time.Duration {
 		}
 	}
 	all.Wait()
-	slices.Sort(took)
 	require.Len(t, took, events*readers)
-	return [2]time.Duration{took[len(took)/2], took[len(took)*99/100]}
+	require.Eventually(t, func() bool { return svc.Streaming() == others }, time.Minute, time.Millisecond)
+	return took
 }
 
 // lastID is the id of the feed's last event.
