@@ -45,20 +45,22 @@ func queueRules() []rule {
 		{"a run that was given back waits from then", func(b *rig) {
 			run, other := b.start(), b.accept()
 			b.outlast(5 * sameTransition)
-			since := b.now()
+			before := b.now()
 			b.requeue(run.Lease)
+			after := b.now()
 			b.Equal(webtrigger.RunQueued, b.run(run.Run.ID).Status)
 			b.waitsSince(other.CreatedAt)
 			b.take(other.ID, long)
-			b.waitsSince(since)
+			b.waitsSinceBetween(before, after)
 		}},
 		{"a run that was swept back into the queue waits from then", func(b *rig) {
 			run := b.strand().Run
 			b.outlast(5 * sameTransition)
-			since := b.now()
+			before := b.now()
 			b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 2}), 1)
+			after := b.now()
 			b.Equal(webtrigger.RunQueued, b.run(run.ID).Status)
-			b.waitsSince(since)
+			b.waitsSinceBetween(before, after)
 		}},
 	}
 }
@@ -74,9 +76,15 @@ func (b *rig) queue() webtrigger.QueueState {
 // waitsSince holds the oldest age to what has passed since an instant.
 func (b *rig) waitsSince(since time.Time) {
 	b.t.Helper()
-	least := b.now().Sub(since)
+	b.waitsSinceBetween(since, since)
+}
+
+// waitsSinceBetween is waitsSince of an instant of which only this is known.
+func (b *rig) waitsSinceBetween(from, to time.Time) {
+	b.t.Helper()
+	least := b.now().Sub(to)
 	age := b.queue().OldestAge
-	most := b.now().Sub(since)
+	most := b.now().Sub(from)
 	b.GreaterOrEqual(age, least-sameTransition)
 	b.LessOrEqual(age, most+sameTransition)
 }
