@@ -28,6 +28,10 @@ var (
 	// lifetime for another request body.
 	ErrIdempotencyKeyReused = errors.New("webtrigger: idempotency key reused")
 
+	// ErrQueueFull says that as many runs of the assistant wait as
+	// [Limits.QueuedPerAssistant] allows. HTTP shows it as 429.
+	ErrQueueFull = errors.New("webtrigger: queue full")
+
 	// ErrUnavailable says that the store cannot answer now and that trying again
 	// later is worth while. HTTP shows it as 503 with Retry-After.
 	ErrUnavailable = errors.New("webtrigger: store unavailable")

@@ -154,6 +154,12 @@ type TriggerStore interface {
 	// the same body hash returns the first trigger with Replayed set and stores
 	// nothing, another is ErrIdempotencyKeyReused. Of any number of simultaneous
 	// calls one stores.
+	//
+	// With t.MaxQueued, a run that is not taken is stored only while fewer runs of
+	// the assistant wait that came with a MaxQueued too; ErrQueueFull otherwise, and
+	// nothing is stored. A replay is no new run. However many calls come at once,
+	// they do not pass the bound together; only in a transaction of the host, which
+	// nobody shall wait for, what others store meanwhile may be overlooked.
 	CreateTrigger(ctx context.Context, t NewTrigger) (Accepted, error)
 
 	// Replay looks up what CreateTrigger would replay: the run that the live
@@ -384,6 +390,7 @@ type NewTrigger struct {
 	TraceParent    string // W3C traceparent; "": none
 	Idempotency    *Idempotency
 	Take           *Take
+	MaxQueued      int // how many runs of the assistant may wait, this one included; 0: any number
 }
 
 // Idempotency names a trigger so that a repeated request finds it.

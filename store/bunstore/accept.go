@@ -54,6 +54,11 @@ func (s *Store) runAccepts(ctx context.Context, calls []*accepting) error {
 // acceptAlone stores one trigger in a transaction of its own.
 func (s *Store) acceptAlone(ctx context.Context, trigger webtrigger.NewTrigger) (accepted webtrigger.Accepted, _ error) {
 	err := s.write(ctx, "create trigger", func(t *tx) (err error) {
+		if waitsBounded(&trigger) {
+			if err := s.lockBounds(ctx, t.session, &trigger); err != nil {
+				return err
+			}
+		}
 		accepted, err = t.accept(trigger)
 		return err
 	})
@@ -79,6 +84,9 @@ func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.Accepted, error) 
 		if err := t.join(trigger.ConversationID, trigger.AssistantID); err != nil {
 			return webtrigger.Accepted{}, err
 		}
+	}
+	if err := t.room(&trigger); err != nil {
+		return webtrigger.Accepted{}, err
 	}
 	if use != nil {
 		if first, err := t.remember(trigger.AssistantID, *use, now); err != nil {
@@ -156,9 +164,13 @@ func (t *tx) create(trigger webtrigger.NewTrigger, now time.Time) (*queueRow, er
 		return nil, err
 	}
 	q.token = firstToken(q.runID)
+	var boundedFor any
+	if trigger.MaxQueued > 0 {
+		boundedFor = trigger.AssistantID
+	}
 	_, err = t.exec(t.ctx, `INSERT INTO {queue}
-		(run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since, worker)
-		VALUES ($1, $2, $3, false, $5, 0, 0, 1, $4, '')`, q.runID, q.conversationID, q.native, t.at(now), q.token)
+		(run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since, worker, bounded_for)
+		VALUES ($1, $2, $3, false, $5, 0, 0, 1, $4, '', $6)`, q.runID, q.conversationID, q.native, t.at(now), q.token, boundedFor)
 	if err != nil {
 		return nil, err
 	}

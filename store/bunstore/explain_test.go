@@ -30,8 +30,8 @@ func TestIndexes(t *testing.T) {
 		INSERT INTO webtrigger_messages SELECT i, 1, i, 'user', 'm', now() FROM generate_series(1, 110000) i;
 		INSERT INTO webtrigger_events SELECT i, 1, i, 1, 'x_step', '{}', now() FROM generate_series(1, 110000) i;
 		INSERT INTO webtrigger_channels SELECT i::text, true, true FROM generate_series(1, 1000) i;
-		INSERT INTO webtrigger_queue (run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since, expires_at, worker)
-			SELECT i, i, true, i % 10 = 0, 1, 0, 0, 3, now(), now() + interval '1 hour', '' FROM generate_series(100001, 110000) i;
+		INSERT INTO webtrigger_queue (run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since, expires_at, worker, bounded_for)
+			SELECT i, i, true, i % 10 = 0, 1, 0, 0, 3, now(), now() + interval '1 hour', '', (i % 50)::text FROM generate_series(100001, 110000) i;
 		INSERT INTO webtrigger_api_keys (assistant_id, name, prefix, hash, created_at)
 			SELECT (i % 50)::text, 'n', 'p', decode(lpad(to_hex(i), 64, '0'), 'hex'), now() FROM generate_series(1, 10000) i;
 		INSERT INTO webtrigger_deliveries (run_id, host, state, retry, created_at, due_at)

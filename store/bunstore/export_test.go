@@ -32,6 +32,18 @@ func (s *Store) AcceptsUnderWay() int {
 	return s.accepts.busy
 }
 
+// BatchesUnderWay is how many batches are under way, whether or not their callers
+// still wait.
+func (s *Store) BatchesUnderWay() int {
+	return under(s.accepts) + under(s.appends) + under(s.ends) + under(s.begins) + under(s.outcomes) + under(s.grants)
+}
+
+func under[A, R any](b *batcher[A, R]) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.busy
+}
+
 // SetTimeout shortens what a call without a deadline gets. No call may be under
 // way.
 func (s *Store) SetTimeout(d time.Duration) { s.timeout = d }
@@ -41,6 +53,8 @@ func (s *Store) SQL(text string) string { return s.statement(text).text }
 
 // The frequent statements on Postgres, each with arguments.
 var HotStatements = map[string]string{
+	"accept":               pgAcceptText + `;` + hotAccept,
+	"accept in bounds":     pgAcceptBoundedText + `;` + hotAccept,
 	"claim":                pgClaimAny + pgClaimText + `;16;1000000;'worker';'run_started';'{';'}'`,
 	"claim one run":        pgClaimOne + pgClaimText + `;100001;1000000;'worker';'run_started';'{';'}'`,
 	"append":               pgAppendText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
@@ -71,3 +85,6 @@ func (s *Store) Explain(ctx context.Context, explain string, query webtrigger.Ru
 	})
 	return strings.Join(lines, "\n"), err
 }
+
+const hotAccept = `'[{"ord":0,"run_key":"f7d2c1a8-5f0e-4d3b-9a61-0c8e7b2d4f19","assistant":"7","request":"k","hash":"00","ttl":1,"bound":100}]';` +
+	`true;'user';'run_queued';'{}';'run_started';'{}'`

@@ -13,24 +13,36 @@ import (
 // with an idempotency key it stores those that make their record; the rest are
 // missing in the answer. Records are made in one order by all, so that two
 // batches cannot wait for each other.
-const pgAcceptText = `
-	WITH input AS MATERIALIZED (
-		SELECT i.*, nextval('{runs}_id_seq') AS run_id, nextval('{conversations}_id_seq') AS conversation_id, clock_timestamp() AS now
-		FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
+const pgAcceptText = pgAcceptInput + pgAdmit + `),` + pgAcceptStore
+
+// pgAcceptInput begins the statement.
+const pgAcceptInput = `
+	WITH input AS (
+		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
 			context text, metadata text, task text, base text, callback text, host text, trace text, worker text, lease bigint,
-			request text, hash text, ttl bigint)
-	),
+			request text, hash text, ttl bigint, bound bigint)
+	),`
+
+// pgAdmit gives the triggers that are to be stored their ids. What follows it may
+// leave some out.
+const pgAdmit = `
+	admitted AS MATERIALIZED (
+		SELECT i.*, nextval('{runs}_id_seq') AS run_id, nextval('{conversations}_id_seq') AS conversation_id, clock_timestamp() AS now
+		FROM input i`
+
+// pgAcceptStore stores what is admitted.
+const pgAcceptStore = `
 	record AS (
 		INSERT INTO {idempotency_keys} AS stored (assistant_id, key, body_hash, run_id, expires_at)
 		SELECT assistant, request, decode(hash, 'hex'), run_id, now + ttl * interval '1 microsecond'
-		FROM input WHERE request IS NOT NULL ORDER BY assistant, request
+		FROM admitted WHERE request IS NOT NULL ORDER BY assistant, request
 		ON CONFLICT (assistant_id, key) DO UPDATE
 			SET body_hash = excluded.body_hash, run_id = excluded.run_id, expires_at = excluded.expires_at
 			WHERE stored.expires_at <= clock_timestamp()
 		RETURNING run_id
 	),
 	fresh AS MATERIALIZED (
-		SELECT * FROM input WHERE request IS NULL OR run_id IN (SELECT run_id FROM record)
+		SELECT * FROM admitted WHERE request IS NULL OR run_id IN (SELECT run_id FROM record)
 	),
 	conversation AS (
 		INSERT INTO {conversations} (id, assistant_id, subject, metadata, created_at, first_run_id, open_runs, last_event_id, last_message_id)
@@ -43,9 +55,10 @@ const pgAcceptText = `
 	),
 	queued AS (
 		INSERT INTO {queue} (run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since,
-			started_at, expires_at, worker)
+			started_at, expires_at, worker, bounded_for)
 		SELECT run_id, conversation_id, $2, taken, (run_id << 20) + taken::int, 0, taken::int, 1 + taken::int, now,
-			CASE WHEN taken THEN now END, now + lease * interval '1 microsecond', coalesce(worker, '')
+			CASE WHEN taken THEN now END, now + lease * interval '1 microsecond', coalesce(worker, ''),
+			CASE WHEN bound IS NOT NULL THEN assistant END
 		FROM (SELECT *, worker IS NOT NULL AS taken FROM fresh) f
 	),
 	message AS (
@@ -80,6 +93,7 @@ type pgTrigger struct {
 	Request   string  `json:"request,omitempty"`
 	Hash      string  `json:"hash,omitempty"`
 	TTL       int64   `json:"ttl,omitempty"`
+	Bound     int     `json:"bound,omitempty"`
 }
 
 // pgAccept stores a batch of triggers. Those that join a conversation are stored
@@ -112,7 +126,7 @@ func (s *Store) pgAcceptTogether(ctx context.Context, calls []*accepting) error 
 		return s.wrap("create trigger", err)
 	}
 	for i, c := range calls {
-		if stored[i] {
+		if stored[i] || c.err != nil {
 			continue
 		}
 		run, err := s.Replay(ctx, c.arg.AssistantID, *c.arg.Idempotency)
@@ -128,26 +142,35 @@ func (s *Store) pgAcceptTogether(ctx context.Context, calls []*accepting) error 
 	return nil
 }
 
-// pgAcceptStatement runs pgAcceptText, in a transaction with the host's engine
-// where there is one, and reports which calls it has stored.
+// pgAcceptStatement runs pgAcceptText and reports which calls it has stored: in a
+// transaction with the host's engine where there is one, and with the locks of the
+// bounds where there are any.
 func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) ([]bool, error) {
 	input, err := pgTriggers(calls)
 	if err != nil {
 		return nil, err
 	}
-	if s.opts.Enqueue == nil {
-		stored, hint, err := s.pgStore(ctx, s.pool(), input, calls)
+	bounds := boundedTriggers(calls)
+	if s.opts.Enqueue == nil && len(bounds) == 0 {
+		stored, hint, err := s.pgStore(ctx, s.pool(), pgAcceptText, input, calls)
 		if err == nil {
 			s.share(hint)
 		}
 		return stored, err
 	}
-	bunTx, err := s.db.BeginTx(ctx, nil)
+	bunTx, err := s.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer bunTx.Rollback()
-	stored, hint, err := s.pgStore(ctx, s.within(bunTx.Tx), input, calls)
+	on, text := s.within(bunTx.Tx), pgAcceptText
+	if len(bounds) > 0 {
+		text = pgAcceptBoundedText
+		if err := s.lockBounds(ctx, on, bounds...); err != nil {
+			return nil, err
+		}
+	}
+	stored, hint, err := s.pgStore(ctx, on, text, input, calls)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +180,7 @@ func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) ([]bo
 			queued = append(queued, RunRef{run.ID, run.Key, run.AssistantID})
 		}
 	}
-	if len(queued) > 0 {
+	if s.opts.Enqueue != nil && len(queued) > 0 {
 		if err := s.opts.Enqueue(ctx, bunTx, queued); err != nil {
 			return nil, err
 		}
@@ -181,7 +204,7 @@ func pgTriggers(calls []*accepting) (string, error) {
 		triggers[i] = pgTrigger{
 			Ord: i, RunKey: t.RunKey, Assistant: t.AssistantID, KeyID: t.KeyID, Subject: t.Input.Subject, Message: t.Input.Message,
 			Context: optional(t.Input.Context), Metadata: optional(t.Input.Metadata), Task: task,
-			Base: t.BaseURL, Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent,
+			Base: t.BaseURL, Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent, Bound: t.MaxQueued,
 		}
 		if t.Take != nil {
 			triggers[i].Worker, triggers[i].Lease = &t.Take.Worker, micros(t.Take.Lease)
@@ -193,10 +216,11 @@ func pgTriggers(calls []*accepting) (string, error) {
 	return encode(triggers)
 }
 
-// pgStore runs the statement and fills in the answers of what it has stored.
-func (s *Store) pgStore(ctx context.Context, on session, input string, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
+// pgStore runs the statement and fills in the answers of what it has stored and of
+// what has no place.
+func (s *Store) pgStore(ctx context.Context, on session, text, input string, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
 	queued, started := webtrigger.QueuedEvent(), webtrigger.StartedEvent(1)
-	rows, err := on.rows(ctx, pgAcceptText, input, s.opts.Enqueue == nil, string(webtrigger.RoleUser),
+	rows, err := on.rows(ctx, text, input, s.opts.Enqueue == nil, string(webtrigger.RoleUser),
 		string(queued.Type), string(queued.Payload), string(started.Type), string(started.Payload))
 	stored = make([]bool, len(calls))
 	err = each(rows, err, func(row scanner) error {
@@ -205,6 +229,10 @@ func (s *Store) pgStore(ctx context.Context, on session, input string, calls []*
 		var now time.Time
 		if err := row.Scan(&ord, &runID, &conversationID, stamp{&now}); err != nil {
 			return err
+		}
+		if runID == 0 {
+			calls[ord].err = webtrigger.ErrQueueFull
+			return nil
 		}
 		stored[ord] = true
 		calls[ord].result = acceptedNow(&calls[ord].arg, runID, conversationID, now)

@@ -51,8 +51,14 @@ func (s *Store) write(ctx context.Context, doing string, op func(t *tx) error) e
 	return s.wrap(doing, s.writeSQLite(ctx, op))
 }
 
+// begin begins a transaction on Postgres. Transitions lock first and then read what
+// was committed under the lock before, whatever the database's default is.
+func (s *Store) begin(ctx context.Context) (bun.Tx, error) {
+	return s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+}
+
 func (s *Store) writePostgres(ctx context.Context, op func(t *tx) error) error {
-	bunTx, err := s.db.BeginTx(ctx, nil)
+	bunTx, err := s.begin(ctx)
 	if err != nil {
 		return err
 	}

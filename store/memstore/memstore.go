@@ -48,6 +48,7 @@ type Store struct {
 	queued        order[run]      // queued runs by id
 	waiting       order[run]      // queued runs by the time since which they wait
 	leased        order[run]      // running runs by the expiry of their lease
+	bounded       map[string]int  // of an assistant: its queued runs that came with a bound
 	lastToken     int64
 
 	deliveries byID[delivery]
@@ -75,6 +76,7 @@ func New(opts *Options) *Store {
 		tasks:    make(map[int64]*task),
 		tasksOf:  make(map[string][]*task),
 		runOf:    make(map[string]*run),
+		bounded:  make(map[string]int),
 		requests: make(map[request]*record),
 		outbox:   newOutbox(),
 	}

@@ -15,6 +15,7 @@ type run struct {
 	conv       *conversation
 	events     []int64 // ids: the event with sequence n lies at n-1
 	host       string  // of the callback URL
+	bounded    bool    // it came with a MaxQueued
 	deliveries []*delivery
 	stop       *webtrigger.Stop // recorded while it was running
 	record     *record          // the idempotency record that names it, while it lives

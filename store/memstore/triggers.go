@@ -47,6 +47,9 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 	if t.ConversationID != 0 && (conv == nil || conv.AssistantID != t.AssistantID) {
 		return webtrigger.Accepted{}, webtrigger.ErrNotFound
 	}
+	if t.MaxQueued > 0 && t.Take == nil && s.bounded[t.AssistantID] >= t.MaxQueued {
+		return webtrigger.Accepted{}, webtrigger.ErrQueueFull
+	}
 
 	input := cloneInput(t.Input)
 	if conv == nil {
@@ -80,7 +83,7 @@ func (s *Store) converse(assistantID string, input webtrigger.RunInput, now time
 // accept adds a run to a conversation, with its message and its first event. It
 // neither waits nor is it taken yet.
 func (s *Store) accept(conv *conversation, t webtrigger.NewTrigger, input webtrigger.RunInput, now time.Time) *run {
-	r := &run{conv: conv, input: input, host: t.CallbackHost, Run: webtrigger.Run{
+	r := &run{conv: conv, input: input, host: t.CallbackHost, bounded: t.MaxQueued > 0, Run: webtrigger.Run{
 		ID:             s.runs.nextID(),
 		Key:            t.RunKey,
 		ConversationID: conv.ID,

@@ -20,6 +20,9 @@ func (s *Store) enqueue(r *run, now time.Time) {
 	r.waitsSince = now
 	s.queued.add(r)
 	s.waiting.add(r)
+	if r.bounded {
+		s.bounded[r.AssistantID]++
+	}
 	s.hint.Queued = true
 }
 
@@ -45,6 +48,11 @@ func (s *Store) leave(r *run) {
 	}
 	s.queued.remove(r)
 	s.waiting.remove(r)
+	if r.bounded {
+		if s.bounded[r.AssistantID]--; s.bounded[r.AssistantID] == 0 {
+			delete(s.bounded, r.AssistantID)
+		}
+	}
 }
 
 // end is the terminal transition, of every run and whatever ends it: the outcome

@@ -72,6 +72,11 @@ func taking(lease time.Duration) change {
 	return func(t *webtrigger.NewTrigger) { t.Take = &webtrigger.Take{Worker: "worker", Lease: lease} }
 }
 
+// bounded lets a trigger's run wait beside fewer than max others.
+func bounded(max int) change {
+	return func(t *webtrigger.NewTrigger) { t.MaxQueued = max }
+}
+
 // keyed gives a trigger an idempotency key; body stands for the request's body.
 func keyed(key string, body byte, ttl time.Duration) change {
 	return func(t *webtrigger.NewTrigger) { t.Idempotency = use(key, body, ttl) }

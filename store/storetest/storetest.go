@@ -46,6 +46,7 @@ func groups() []group {
 		{"text", textRules()},
 		{"json", jsonRules()},
 		{"idempotency", idempotencyRules()},
+		{"bounds", boundRules()},
 		{"runs", runRules()},
 		{"claims", claimRules()},
 		{"leases", leaseRules()},

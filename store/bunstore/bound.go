@@ -1,0 +1,93 @@
+package bunstore
+
+import (
+	"context"
+	"hash/fnv"
+	"slices"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// The bound on an assistant's queued runs. A run that came with one has its
+// assistant in queue.bounded_for, where a partial index counts those that wait;
+// the others have NULL there, so that who sets no bound pays nothing.
+//
+// Counting and storing are one step only if nobody else does the same between
+// them. SQLite has one writer. On Postgres such accepts begin with an advisory lock
+// of their assistants, by ascending number, and count in a statement after it,
+// which sees what was committed under the lock before.
+
+// countBounded counts up to $2 queued runs that take a place in an assistant's
+// queue.
+const countBounded = `SELECT count(*) FROM
+	(SELECT 1 FROM {queue} WHERE bounded_for = $1 AND NOT leased LIMIT $2) waiting`
+
+// waitsBounded reports whether a trigger's run would take a place in the queue of
+// its assistant.
+func waitsBounded(trigger *webtrigger.NewTrigger) bool {
+	return trigger.MaxQueued > 0 && trigger.Take == nil
+}
+
+// room refuses a run that would wait beyond its bound.
+func (t *tx) room(trigger *webtrigger.NewTrigger) error {
+	if !waitsBounded(trigger) {
+		return nil
+	}
+	var waiting int
+	err := t.row(t.ctx, countBounded, trigger.AssistantID, trigger.MaxQueued).Scan(&waiting)
+	if err == nil && waiting >= trigger.MaxQueued {
+		err = webtrigger.ErrQueueFull
+	}
+	return err
+}
+
+// pgAcceptBoundedText is pgAcceptText where runs may have to wait within bounds.
+// Those that find no place come back with the id 0. A copy of a request that stands
+// takes none: it is missing in the answer, like all that are not stored.
+const pgAcceptBoundedText = pgAcceptInput + `
+	placed AS MATERIALIZED (
+		SELECT i.ord, i.assistant, i.bound, row_number() OVER (PARTITION BY i.assistant ORDER BY i.ord) AS place FROM input i
+		WHERE i.bound IS NOT NULL AND i.worker IS NULL AND NOT EXISTS (SELECT 1 FROM {idempotency_keys} k
+			WHERE k.assistant_id = i.assistant AND k.key = i.request AND k.expires_at > clock_timestamp())
+	),
+	waiting AS MATERIALIZED (
+		SELECT a.assistant, (SELECT count(*) FROM
+			(SELECT 1 FROM {queue} q WHERE q.bounded_for = a.assistant AND NOT q.leased LIMIT a.most) q) AS queued
+		FROM (SELECT assistant, max(bound) AS most FROM placed GROUP BY assistant) a
+	),
+	within AS MATERIALIZED (
+		SELECT p.ord FROM placed p JOIN waiting w ON w.assistant = p.assistant WHERE w.queued + p.place <= p.bound
+	),
+	` + pgAdmit + ` WHERE bound IS NULL OR worker IS NOT NULL OR ord IN (SELECT ord FROM within)
+	),` + pgAcceptStore + `
+	UNION ALL SELECT ord, 0, 0, clock_timestamp() FROM placed WHERE ord NOT IN (SELECT ord FROM within)`
+
+// boundedTriggers are the triggers of a batch that would take a place.
+func boundedTriggers(calls []*accepting) (bounded []*webtrigger.NewTrigger) {
+	for _, c := range calls {
+		if waitsBounded(&c.arg) {
+			bounded = append(bounded, &c.arg)
+		}
+	}
+	return bounded
+}
+
+// lockBounds keeps others, until the transaction ends, from filling the queues in
+// which these triggers' runs are to wait.
+func (s *Store) lockBounds(ctx context.Context, on session, triggers ...*webtrigger.NewTrigger) error {
+	locks := make([]int64, len(triggers))
+	for i, trigger := range triggers {
+		locks[i] = s.boundLock(trigger.AssistantID)
+	}
+	slices.Sort(locks)
+	_, err := on.exec(ctx, `SELECT pg_advisory_xact_lock(id) FROM unnest($1::bigint[]) AS id`, s.idList(slices.Compact(locks)))
+	return err
+}
+
+// boundLock is the number of an assistant's advisory lock. Two assistants with one
+// number wait for each other and nothing else.
+func (s *Store) boundLock(assistantID string) int64 {
+	name := fnv.New64a()
+	_, _ = name.Write([]byte(s.tablePrefix() + "queue/" + assistantID))
+	return int64(name.Sum64())
+}

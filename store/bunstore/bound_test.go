@@ -1,0 +1,100 @@
+package bunstore_test
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
+)
+
+// boundedTrigger is a trigger whose run waits beside fewer than max others.
+func boundedTrigger(assistantID string, max int) webtrigger.NewTrigger {
+	t := newTrigger()
+	t.AssistantID, t.MaxQueued = assistantID, max
+	return t
+}
+
+// Replicas that accept at once do not pass the bound together, also where the
+// database begins transactions in an isolation that sees the past.
+func TestBoundAcrossReplicas(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Shared(t)
+	for _, isolation := range []string{"read committed", "repeatable read"} {
+		t.Run(isolation, func(t *testing.T) {
+			t.Parallel()
+			name := server.Database(t)
+			_, err := server.Psql(name, `ALTER DATABASE "`+name+`" SET default_transaction_isolation = '`+isolation+`'`)
+			require.NoError(t, err)
+			replicas := make([]*bunstore.Store, 4)
+			for i := range replicas {
+				replicas[i] = migrated(t, postgresDB(t, server.DSN(name)), nil)
+			}
+			for round := range 10 {
+				errs := make([]error, 3*len(replicas))
+				var done sync.WaitGroup
+				for i := range errs {
+					done.Go(func() {
+						_, errs[i] = replicas[i%len(replicas)].CreateTrigger(t.Context(), boundedTrigger(strconv.Itoa(round), 2))
+					})
+				}
+				done.Wait()
+				accepted := 0
+				for _, err := range errs {
+					if err == nil {
+						accepted++
+					} else {
+						require.ErrorIs(t, err, webtrigger.ErrQueueFull)
+					}
+				}
+				require.Equal(t, 2, accepted)
+			}
+		})
+	}
+}
+
+// A transaction of the host keeps the bound against what it sees, and nobody waits
+// for its end.
+func TestBoundInTheHostsTransaction(t *testing.T) {
+	t.Parallel()
+	db := postgresDB(t, pgtest.Database(t))
+	s, ctx := migrated(t, db, nil), t.Context()
+	host, err := db.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	defer host.Rollback()
+	_, err = s.Tx(host).CreateTrigger(ctx, boundedTrigger("1", 1))
+	require.NoError(t, err)
+	_, err = s.Tx(host).CreateTrigger(ctx, boundedTrigger("1", 1))
+	require.ErrorIs(t, err, webtrigger.ErrQueueFull)
+	_, err = s.CreateTrigger(ctx, boundedTrigger("1", 1))
+	require.NoError(t, err, "what is not committed is overlooked")
+	require.NoError(t, host.Commit())
+	_, err = s.CreateTrigger(ctx, boundedTrigger("1", 2))
+	require.ErrorIs(t, err, webtrigger.ErrQueueFull)
+}
+
+// Runs that go to another engine wait in its queue, within the same bound, and a
+// refused one is not handed over.
+func TestBoundWithAnotherEngine(t *testing.T) {
+	t.Parallel()
+	var handed []int64
+	ctx := t.Context()
+	s := migrated(t, postgresDB(t, pgtest.Database(t)), &bunstore.Options{
+		Enqueue: func(_ context.Context, _ bun.Tx, runs []bunstore.RunRef) error {
+			for _, run := range runs {
+				handed = append(handed, run.RunID)
+			}
+			return nil
+		}})
+	run, err := s.CreateTrigger(ctx, boundedTrigger("1", 1))
+	require.NoError(t, err)
+	_, err = s.CreateTrigger(ctx, boundedTrigger("1", 1))
+	require.ErrorIs(t, err, webtrigger.ErrQueueFull)
+	require.Equal(t, []int64{run.Run.ID}, handed)
+}

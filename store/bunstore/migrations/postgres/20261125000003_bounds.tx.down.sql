@@ -1,0 +1,1 @@
+ALTER TABLE {{.Prefix}}queue DROP COLUMN IF EXISTS bounded_for;
