@@ -47,7 +47,7 @@ const (
 // [Options.BaseURL].
 //
 // The error is a [RequestError], ErrChannelDisabled, ErrNotFound (the
-// conversation to continue) or the store's. When ctx ends meanwhile, the
+// conversation to continue), ErrQueueFull or the store's. When ctx ends meanwhile, the
 // trigger may have been stored.
 func (s *Service) Trigger(ctx context.Context, assistantID string, req TriggerRequest) (Run, error) {
 	caller, err := s.hostCaller(ctx, s.store, assistantID)
@@ -144,6 +144,7 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 		CallbackURL:    req.CallbackURL,
 		CallbackHost:   callbackHost,
 		TraceParent:    s.opts.Hooks.traceParent(ctx, req.TraceParent),
+		MaxQueued:      s.opts.Limits.QueuedPerAssistant,
 	}, nil
 }
 

@@ -88,11 +88,30 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 		return err
 	}
 	t.Idempotency = use
-	accepted, err := s.accept(r.Context(), t)
+	accepted, err := s.acceptCounted(r.Context(), w.Header(), t)
 	if err != nil {
 		return err
 	}
 	return s.answerAccepted(w, r, c, accepted)
+}
+
+// acceptCounted accepts a trigger within the rate of its API key, and tells in the
+// headers what is left of that. What did not make a run is not counted.
+func (s *Service) acceptCounted(ctx context.Context, h http.Header, t NewTrigger) (Accepted, error) {
+	if !s.rate.counts(t.KeyID) {
+		return s.accept(ctx, t)
+	}
+	left, ok := s.rate.take(t.KeyID)
+	if !ok {
+		return Accepted{}, rateLimited(left)
+	}
+	accepted, err := s.accept(ctx, t)
+	if err != nil || accepted.Replayed {
+		s.rate.giveBack(t.KeyID)
+		return accepted, err
+	}
+	left.Set(h)
+	return accepted, nil
 }
 
 // answerAccepted answers a trigger that stands.

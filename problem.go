@@ -49,6 +49,8 @@ func (s *Service) problem(w http.ResponseWriter, r *http.Request, err error) *wi
 	case errors.Is(err, ErrIdempotencyKeyReused):
 		return &wire.Problem{Status: http.StatusUnprocessableEntity, Code: "idempotency_key_reused",
 			Detail: "This Idempotency-Key was used for another request body."}
+	case errors.Is(err, ErrQueueFull):
+		return queueFull(s.opts.Limits.QueuedPerAssistant)
 	case errors.Is(err, ErrUnauthenticated):
 		return &wire.Problem{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: "Sign in first."}
 	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded):

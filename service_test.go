@@ -24,15 +24,19 @@ func TestNewRefuses(t *testing.T) {
 	_, err = webtrigger.New(memstore.New(nil), nil, nil)
 	require.Error(t, err, "without a Runner nothing can be executed")
 	for name, opts := range map[string]webtrigger.Options{
-		"a relative base":       {BaseURL: "/base"},
-		"a base with a query":   {BaseURL: "https://app.example.com/?a=b"},
-		"a base with a user":    {BaseURL: "https://me@app.example.com"},
-		"a short lease":         {Lease: time.Millisecond},
-		"a negative lease":      {Lease: -time.Second},
-		"a negative timeout":    {RunTimeout: -1},
-		"negative attempts":     {MaxAttempts: -1},
-		"a negative body limit": {MaxBodyBytes: -1},
-		"an invalid range":      {Callback: webtrigger.CallbackOptions{Allow: []netip.Prefix{{}}}},
+		"a relative base":        {BaseURL: "/base"},
+		"a base with a query":    {BaseURL: "https://app.example.com/?a=b"},
+		"a base with a user":     {BaseURL: "https://me@app.example.com"},
+		"a short lease":          {Lease: time.Millisecond},
+		"a negative lease":       {Lease: -time.Second},
+		"a negative timeout":     {RunTimeout: -1},
+		"negative attempts":      {MaxAttempts: -1},
+		"a negative body limit":  {MaxBodyBytes: -1},
+		"a negative rate":        {Limits: webtrigger.Limits{TriggersPerKey: -1}},
+		"a negative queue":       {Limits: webtrigger.Limits{QueuedPerAssistant: -1}},
+		"a negative window":      {Limits: webtrigger.Limits{Window: -time.Second}},
+		"a fraction of a second": {Limits: webtrigger.Limits{Window: 1500 * time.Millisecond}},
+		"an invalid range":       {Callback: webtrigger.CallbackOptions{Allow: []netip.Prefix{{}}}},
 	} {
 		_, err := webtrigger.New(memstore.New(nil), runner, &opts)
 		require.Error(t, err, name)

@@ -135,6 +135,9 @@ type Options struct {
 	// MaxBodyBytes bounds a request body. 0: 1 MiB.
 	MaxBodyBytes int64
 
+	// Limits bounds what callers may ask of the trigger endpoint. Zero: nothing.
+	Limits Limits
+
 	// StatusAccepted makes the status endpoint answer 202 with Location, instead of
 	// 200, until the run has ended, for clients that poll by that themselves: Azure
 	// Logic Apps, Power Automate. These answers have no ETag.
@@ -238,6 +241,7 @@ type Service struct {
 	guard   *egress.Guard
 	connect connector
 	worker  worker
+	rate    rate
 	owed    chan struct{} // the dispatcher should look
 	streams hub
 	keyUses keyUses
@@ -265,6 +269,7 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 		guard: guard, connect: guardedConnector{guard}, owed: make(chan struct{}, 1),
 	}
 	s.worker.init(o.Workers)
+	s.rate.init(o.Limits)
 	s.streams.init(store, s.log, o.Streams)
 	return s, nil
 }
@@ -304,6 +309,9 @@ func (o *Options) complete(runner Runner) error {
 	}
 	if err := o.Retention.check(); err != nil {
 		return err
+	}
+	if err := o.Limits.complete(); err != nil {
+		return fmt.Errorf("in Limits: %w", err)
 	}
 	if o.Lease < minLease {
 		return fmt.Errorf("Lease must be at least %v", minLease)

@@ -3,6 +3,7 @@ package webtrigger_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"database/sql"
 	"errors"
@@ -114,21 +115,44 @@ func migratedStore(t *testing.T, db *bun.DB, opts *bunstore.Options) webtrigger.
 	return s
 }
 
-// wireBundle knows the keys of a transcript: $KEY and $EXPIRED of assistant 1,
+// wireBundle knows the keys of a transcript: $KEY, $KEY1B and $REVOKED of assistant 1,
 // $KEY2 of assistant 2 whose channel is off.
 type wireBundle struct {
 	*bundle
+	opts    webtrigger.Options
+	faults  *awayStore
 	keys    *strings.Replacer
 	ids     map[string]int64
 	handler http.Handler
 	tls     bool
 }
 
+// awayStore is a store that may be away.
+type awayStore struct {
+	webtrigger.Store
+	reads, accepts bool // what does not work
+}
+
+func (s *awayStore) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
+	if s.reads {
+		return webtrigger.Grant{}, webtrigger.ErrUnavailable
+	}
+	return s.Store.Authenticate(ctx, hash, triggerID)
+}
+
+func (s *awayStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+	if s.accepts {
+		return webtrigger.Accepted{}, webtrigger.ErrUnavailable
+	}
+	return s.Store.CreateTrigger(ctx, t)
+}
+
 func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
-	b := &wireBundle{bundle: setupOn(t, store, nil, &webtrigger.Options{MaxBodyBytes: 64 << 10}), ids: make(map[string]int64)}
+	b := &wireBundle{opts: webtrigger.Options{MaxBodyBytes: 64 << 10}, faults: &awayStore{Store: store}, ids: make(map[string]int64)}
+	b.bundle = setupOn(t, b.faults, nil, &b.opts)
 	b.handler = b.svc
 	var pairs []string
-	for _, k := range []struct{ name, assistant, label string }{{"$KEY2", "2", "Other"}, {"$KEY", "1", "Make"}, {"$REVOKED", "1", "Old"}} {
+	for _, k := range []struct{ name, assistant, label string }{{"$KEY2", "2", "Other"}, {"$KEY1B", "1", "n8n"}, {"$KEY", "1", "Make"}, {"$REVOKED", "1", "Old"}} {
 		key, secret, err := b.svc.CreateKey(b.ctx, k.assistant, k.label, time.Time{})
 		require.NoError(t, err)
 		b.ids[k.name] = key.ID
@@ -142,7 +166,8 @@ func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
 
 // do takes one step: "execute RUN", "start RUN", "cancel RUN REASON", "channel off",
 // "callbacks off", "revoke $KEY", "task NAME" (of assistant 1), "retire TASK",
-// "tls on".
+// "tls on", "store away", "store refuses" (triggers), "store back", and new options:
+// "triggers N" (an hour and key), "queue N" (runs), "accepted on" (StatusAccepted).
 func (b *wireBundle) do(step string) {
 	b.t.Helper()
 	verb, rest, _ := strings.Cut(step, " ")
@@ -175,10 +200,29 @@ func (b *wireBundle) do(step string) {
 		_, err = b.svc.UpdateTask(b.ctx, task)
 	case "tls":
 		b.tls = what == "on"
+	case "store":
+		b.faults.reads, b.faults.accepts = what == "away", what == "refuses"
+	case "triggers":
+		b.opts.Limits.TriggersPerKey, b.opts.Limits.Window = int(id), time.Hour
+		b.reopen()
+	case "queue":
+		b.opts.Limits.QueuedPerAssistant = int(id)
+		b.reopen()
+	case "accepted":
+		b.opts.StatusAccepted = what == "on"
+		b.reopen()
 	default:
 		b.t.Fatalf("no such step: %s", step)
 	}
 	require.NoError(b.t, err, step)
+}
+
+// reopen starts the service again with other options.
+func (b *wireBundle) reopen() {
+	b.t.Helper()
+	svc, err := webtrigger.New(b.faults, webtrigger.RunnerFunc(obey), &b.opts)
+	require.NoError(b.t, err)
+	b.svc, b.handler = svc, svc
 }
 
 func (b *wireBundle) play(script string) string {

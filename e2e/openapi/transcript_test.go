@@ -24,6 +24,48 @@ func TestTranscripts(t *testing.T) {
 	for _, x := range exchanges {
 		require.Empty(t, c.judge(x), "%s\n%s", x.name, x.answerBody)
 	}
+	const trigger, one = "POST /api/v1/assistants/{assistant_id}/web-trigger ", " /api/v1/web-triggers/{trigger_id}/"
+	for _, seen := range []string{
+		trigger + "200", trigger + "202", trigger + "429 rate_limited", trigger + "429 queue_full", trigger + "503 unavailable",
+		"GET" + one + "status 200", "GET" + one + "status 202", "GET" + one + "status 304", "GET" + one + "status 503 unavailable",
+		"POST" + one + "cancel 200", "POST" + one + "cancel 202", "POST" + one + "cancel 503 unavailable",
+	} {
+		require.True(t, c.seen[seen], seen)
+	}
+}
+
+// TestHeaders takes headers away from the answers that must have them, and spoils
+// others: the contract misses each.
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	c, spoiled := newContract(t, openapi.JSON()), make(map[string]int)
+	for _, x := range transcripts(t) {
+		for status, headers := range map[int][]string{
+			http.StatusAccepted:           {"Location", "Retry-After"},
+			http.StatusTooManyRequests:    {"Retry-After", "RateLimit", "RateLimit-Policy"},
+			http.StatusServiceUnavailable: {"Retry-After"},
+		} {
+			for _, name := range headers {
+				if x.status == status {
+					without := x
+					without.answer = x.answer.Clone()
+					without.answer.Del(name)
+					require.NotEmpty(t, c.judge(without), "%s without %s", x.name, name)
+					spoiled[name]++
+				}
+			}
+		}
+		for _, name := range []string{"RateLimit", "RateLimit-Policy", "Preference-Applied"} {
+			if x.answer.Get(name) != "" {
+				wrong := x
+				wrong.answer = x.answer.Clone()
+				wrong.answer.Set(name, "all")
+				require.NotEmpty(t, c.judge(wrong), "%s with another %s", x.name, name)
+				spoiled[name]++
+			}
+		}
+	}
+	require.Len(t, spoiled, 5)
 }
 
 // transcripts reads testdata/wire; TestWire has the format.

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -18,7 +17,8 @@ type Problem struct {
 	Errors     []FieldError  // what is wrong with a body; nil: no such list
 	Allow      string        // the Allow header; "": none
 	Challenge  string        // the WWW-Authenticate header; "": none
-	RetryAfter time.Duration // the Retry-After header, in whole seconds; 0: none
+	RetryAfter time.Duration // the Retry-After header, in seconds, rounded up; 0: none
+	Quota      *Quota        // the policy that was used up; nil: none
 	PurgedTo   int64         // the highest id of a purged event; 0: no such member
 }
 
@@ -40,7 +40,10 @@ func (p *Problem) Write(w http.ResponseWriter) {
 		h.Set("WWW-Authenticate", p.Challenge)
 	}
 	if p.RetryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(p.RetryAfter/time.Second)))
+		h.Set("Retry-After", seconds(p.RetryAfter))
+	}
+	if p.Quota != nil {
+		p.Quota.Set(h)
 	}
 	h.Set("Cache-Control", "no-store")
 	body, err := Marshal(struct {
