@@ -164,7 +164,7 @@ func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return again(func() error {
+	return again(ctx, func() error {
 		for _, c := range calls {
 			var none R
 			c.result, c.err = none, nil

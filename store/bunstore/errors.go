@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -69,14 +71,23 @@ func retryable(err error) bool {
 }
 
 // again does what Postgres rolled back for another transaction's sake once more,
-// a few times.
-func again(do func() error) error {
-	for range 4 {
-		if err := do(); !retryable(err) {
+// after a pause that grows: those who met must not meet again. It gives up when the
+// context ends, or where everybody is in everybody's way.
+func again(ctx context.Context, do func() error) error {
+	const attempts, longest = 20, 50 * time.Millisecond
+	pause := time.Millisecond
+	for attempt := 1; ; attempt++ {
+		err := do()
+		if attempt == attempts || !retryable(err) {
 			return err
 		}
+		select {
+		case <-time.After(rand.N(pause)):
+		case <-ctx.Done():
+			return err
+		}
+		pause = min(2*pause, longest)
 	}
-	return do()
 }
 
 // rolledBack reports whether an error says that its transaction left nothing.

@@ -43,7 +43,7 @@ func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 		return nil, err
 	}
 	defer cancel()
-	err = again(func() error {
+	err = again(ctx, func() error {
 		rows, err := s.rows(ctx, pgLeaseText, micros(claim.Lease), claim.Limit, claim.PerHost, hostInput(claim))
 		owed, err = collect(rows, err, func(row scanner) (o webtrigger.OwedDelivery, err error) {
 			var d deliveryRow

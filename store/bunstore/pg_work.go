@@ -55,7 +55,7 @@ func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) ([]webtrigg
 	}
 	var claimed []webtrigger.ClaimedRun
 	var hint webtrigger.Hint
-	err = again(func() error {
+	err = again(ctx, func() error {
 		rows, err := s.rows(ctx, text, which, micros(claim.Lease), claim.Worker,
 			string(webtrigger.EventRunStarted), s.started.before, s.started.after)
 		claimed, err = collect(rows, err, scanClaimed)
@@ -110,7 +110,7 @@ func (s *Store) pgRenew(ctx context.Context, leases []webtrigger.Lease, d time.D
 		return nil, err
 	}
 	renewals := make([]webtrigger.Renewal, len(leases))
-	err = again(func() error {
+	err = again(ctx, func() error {
 		rows, err := s.rows(ctx, pgRenewText, input, micros(d))
 		return each(rows, err, func(row scanner) error {
 			var ord int

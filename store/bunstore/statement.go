@@ -222,9 +222,10 @@ func each(rows answer, err error, read func(row scanner) error) error {
 
 // collect reads every row into a list.
 func collect[T any](rows answer, err error, read func(row scanner) (T, error)) (list []T, _ error) {
-	return list, each(rows, err, func(row scanner) error {
+	err = each(rows, err, func(row scanner) error {
 		item, err := read(row)
 		list = append(list, item)
 		return err
 	})
+	return list, err
 }

@@ -46,7 +46,7 @@ func (s *Store) write(ctx context.Context, doing string, op func(t *tx) error) e
 	ctx, cancel := s.deadline(ctx)
 	defer cancel()
 	if s.postgres {
-		return s.wrap(doing, again(func() error { return s.writePostgres(ctx, op) }))
+		return s.wrap(doing, again(ctx, func() error { return s.writePostgres(ctx, op) }))
 	}
 	return s.wrap(doing, s.writeSQLite(ctx, op))
 }

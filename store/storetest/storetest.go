@@ -15,6 +15,7 @@ package storetest
 import (
 	"context"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -75,11 +76,21 @@ func groups() []group {
 // Run holds a store to the contract. Each rule is a subtest "group/rule" with a
 // store of its own: newStore returns an empty one and registers its disposal with
 // t.Cleanup. Sixteen rules at a time are under way, whatever -parallel says: most
-// of a rule's time is waiting.
-func Run(t *testing.T, newStore func(t *testing.T) webtrigger.Store) {
+// of a rule's time is waiting. Names of groups restrict it to these, for a store
+// in another configuration; none: all.
+func Run(t *testing.T, newStore func(t *testing.T) webtrigger.Store, only ...string) {
 	t.Helper()
+	all := groups()
+	for _, name := range only {
+		if !slices.ContainsFunc(all, func(g group) bool { return g.name == name }) {
+			t.Fatalf("storetest: there is no group %q", name)
+		}
+	}
+	if len(only) > 0 {
+		all = slices.DeleteFunc(all, func(g group) bool { return !slices.Contains(only, g.name) })
+	}
 	slots := make(chan struct{}, atOnce)
-	together(groups(), func(g group) {
+	together(all, func(g group) {
 		t.Run(g.name, func(t *testing.T) {
 			together(g.rules, func(r rule) {
 				slots <- struct{}{}
