@@ -46,6 +46,16 @@ pgbouncer() {
 	return 1
 }
 
+# The places are those of e2e/streams/nginx_test.go.
+nginx_program() {
+	for program in "${WEBTRIGGER_NGINX-}" nginx /usr/sbin/nginx /usr/local/sbin/nginx /opt/homebrew/bin/nginx /usr/local/bin/nginx; do
+		if [ -n "$program" ] && command -v "$program"; then
+			return
+		fi
+	done
+	return 1
+}
+
 # The names are those of e2e/browser/browser.go.
 chromium() {
 	for program in "${WEBTRIGGER_CHROMIUM-}" chromium chromium-browser google-chrome /Applications/Chromium.app/Contents/MacOS/Chromium; do
@@ -61,6 +71,7 @@ chromium() {
 	need 'a C compiler (for the race detector)' 'echo "#include <stdlib.h>" | ${CC:-gcc} -fsyntax-only -x c -' 'gcc libc6-dev' 'on macOS: xcode-select --install; on Fedora: sudo dnf install gcc; on Alpine: sudo apk add build-base'
 	need 'PostgreSQL' postgres 'postgresql' 'on macOS: brew install postgresql@17; on Fedora: sudo dnf install postgresql-server postgresql-contrib; on Alpine: sudo apk add postgresql postgresql-contrib'
 	need 'PgBouncer' pgbouncer 'pgbouncer' 'on macOS: brew install pgbouncer; on Fedora: sudo dnf install pgbouncer; on Alpine: sudo apk add pgbouncer' pgbouncer
+	need 'nginx' nginx_program 'nginx' 'on macOS: brew install nginx; on Fedora: sudo dnf install nginx; on Alpine: sudo apk add nginx' nginx
 	need 'curl' 'command -v curl' 'curl' 'install the package curl of your system'
 	need 'Chromium' chromium 'chromium' 'on macOS: brew install --cask chromium; on Fedora: sudo dnf install chromium; on Alpine: sudo apk add chromium'
 	need 'Node.js with npm' 'node --version && npm --version' 'nodejs npm' 'on macOS: brew install node; on Fedora: sudo dnf install nodejs npm; on Alpine: sudo apk add nodejs npm'
