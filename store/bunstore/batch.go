@@ -20,10 +20,11 @@ type batcher[A, R any] struct {
 	// batch as a whole: the calls are then done one by one.
 	run func(ctx context.Context, calls []*call[A, R]) error
 
-	timeout func() time.Duration    // of a batch; nil: statementTimeout
-	workers int                     // batches under way at a time
-	weigh   func(arg A) int         // in bytes, about; nil: nothing
-	subject func(arg A) (any, bool) // what a batch may have once only; nil: nothing
+	timeout    func() time.Duration    // of a batch; nil: statementTimeout
+	workers    int                     // batches under way at a time
+	background *sync.WaitGroup         // of batches under way
+	weigh      func(arg A) int         // in bytes, about; nil: nothing
+	subject    func(arg A) (any, bool) // what a batch may have once only; nil: nothing
 
 	mu    sync.Mutex
 	queue []*call[A, R]
@@ -73,7 +74,7 @@ func (b *batcher[A, R]) enqueue(c *call[A, R]) bool {
 	b.queue = append(b.queue, c)
 	if b.busy < b.workers {
 		b.busy++
-		go b.work()
+		b.background.Go(b.work)
 	}
 	return true
 }
@@ -176,17 +177,18 @@ func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 // batch makes the store's batchers. Two workers keep Postgres busy while one
 // batch waits for its commit; SQLite has one writer anyway.
 func (s *Store) batch() {
-	workers, timeout := 2, func() time.Duration { return s.timeout }
-	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: workers, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
-	s.appends = &batcher[appending, struct{}]{timeout: timeout, workers: workers, run: s.runAppends, weigh: weighAppending,
+	workers, background := 2, &s.background
+	timeout := func() time.Duration { return s.timeout }
+	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: workers, background: background, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
+	s.appends = &batcher[appending, struct{}]{timeout: timeout, workers: workers, background: background, run: s.runAppends, weigh: weighAppending,
 		subject: func(a appending) (any, bool) { return a.lease.RunID, true }}
-	s.ends = &batcher[ending, webtrigger.Run]{timeout: timeout, workers: workers, run: s.runEnds, weigh: weighEnding,
+	s.ends = &batcher[ending, webtrigger.Run]{timeout: timeout, workers: workers, background: background, run: s.runEnds, weigh: weighEnding,
 		subject: func(e ending) (any, bool) { return e.lease.RunID, true }}
-	s.begins = &batcher[webtrigger.DeliveryLease, struct{}]{timeout: timeout, workers: workers, run: s.pgBegin,
+	s.begins = &batcher[webtrigger.DeliveryLease, struct{}]{timeout: timeout, workers: workers, background: background, run: s.pgBegin,
 		subject: func(l webtrigger.DeliveryLease) (any, bool) { return l.DeliveryID, true }}
-	s.outcomes = &batcher[delivered, struct{}]{timeout: timeout, workers: workers, run: s.pgFinishDeliveries, weigh: weighDelivered,
+	s.outcomes = &batcher[delivered, struct{}]{timeout: timeout, workers: workers, background: background, run: s.pgFinishDeliveries, weigh: weighDelivered,
 		subject: func(d delivered) (any, bool) { return d.lease.DeliveryID, true }}
-	s.grants = &batcher[asking, webtrigger.Grant]{timeout: timeout, workers: workers, run: s.runGrants}
+	s.grants = &batcher[asking, webtrigger.Grant]{timeout: timeout, workers: workers, background: background, run: s.runGrants}
 }
 
 // micros is a duration as statements want it.

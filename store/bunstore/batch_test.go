@@ -24,8 +24,9 @@ func TestBatches(t *testing.T) {
 		var batches [][]string
 		first := make(chan struct{})
 		b := &batcher[string, int]{
-			workers: 1,
-			subject: func(arg string) (any, bool) { return arg, arg != "none" },
+			background: new(sync.WaitGroup),
+			workers:    1,
+			subject:    func(arg string) (any, bool) { return arg, arg != "none" },
 			run: func(_ context.Context, calls []*call[string, int]) error {
 				var args []string
 				for _, c := range calls {

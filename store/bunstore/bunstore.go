@@ -111,6 +111,8 @@ type Store struct {
 	direct   *direct       // nil on SQLite
 	patrol   patrol
 
+	background sync.WaitGroup // batches and notifications under way
+
 	accepts *batcher[webtrigger.NewTrigger, webtrigger.Accepted]
 	appends *batcher[appending, struct{}]
 	ends    *batcher[ending, webtrigger.Run]
@@ -190,10 +192,12 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.wrap("ping", s.row(ctx, `SELECT 1`).Scan(&one))
 }
 
-// Close frees what the store holds of the database: prepared statements, and
-// SQLite's writing connection. The database itself stays open, it is the host's.
-// No method may be under way or called afterwards.
+// Close waits for what is under way though its caller has gone, and then frees
+// what the store holds of the database: prepared statements, and SQLite's writing
+// connection. The database itself stays open, it is the host's. No method may be
+// under way or called afterwards.
 func (s *Store) Close() error {
+	s.background.Wait()
 	var errs []error
 	s.statements.Range(func(_, value any) bool {
 		errs = append(errs, value.(*statement).close())

@@ -2,13 +2,9 @@ package bunstore_test
 
 import (
 	"database/sql"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun"
@@ -20,6 +16,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 	"github.com/webtrigger-go/webtrigger/store/storetest"
 )
@@ -39,49 +36,8 @@ func TestPostgres(t *testing.T) {
 // newStores returns a function that makes stores on one database.
 func newStores(t *testing.T, opts *bunstore.Options) func(t *testing.T) webtrigger.Store {
 	db := postgresDB(t, pgtest.Database(t))
-	return inSchemas(db, db, opts)
+	return schemas.Stores(db, db, opts)
 }
-
-// inSchemas returns a function that makes stores on a pool, each in a schema that
-// is its own and empty. Making the tables takes most of a rule's time, so a schema
-// is emptied and used again when the test that had it is over. What is not about
-// rules goes through direct.
-func inSchemas(direct, pool *bun.DB, opts *bunstore.Options) func(t *testing.T) webtrigger.Store {
-	var mu sync.Mutex
-	var free []string
-	made := 0
-	return func(t *testing.T) webtrigger.Store {
-		var own bunstore.Options
-		if opts != nil {
-			own = *opts
-		}
-		mu.Lock()
-		if len(free) > 0 {
-			own.Schema, free = free[len(free)-1], free[:len(free)-1]
-			mu.Unlock()
-		} else {
-			made++
-			own.Schema = fmt.Sprintf("rule_%d", made)
-			mu.Unlock()
-			migrated(t, direct, &own)
-		}
-		s := opened(t, pool, &own)
-		t.Cleanup(func() {
-			require.Eventually(t, func() bool { return s.BatchesUnderWay() == 0 }, 30*time.Second, time.Millisecond)
-			_, err := direct.Exec(strings.ReplaceAll(emptyText, "TABLE ", own.Schema+".webtrigger_"))
-			require.NoError(t, err)
-			mu.Lock()
-			defer mu.Unlock()
-			free = append(free, own.Schema)
-		})
-		return s
-	}
-}
-
-// emptyText deletes what rules store. TRUNCATE would take ten times as long.
-const emptyText = `DELETE FROM TABLE channels; DELETE FROM TABLE api_keys; DELETE FROM TABLE task_definitions;
-	DELETE FROM TABLE conversations; DELETE FROM TABLE runs; DELETE FROM TABLE queue; DELETE FROM TABLE messages;
-	DELETE FROM TABLE events; DELETE FROM TABLE deliveries; DELETE FROM TABLE idempotency_keys`
 
 // sqliteDB is a database in a file of its own, in memory where that is possible:
 // every commit waits for the disk. params follow the name of the file.

@@ -32,18 +32,6 @@ func (s *Store) AcceptsUnderWay() int {
 	return s.accepts.busy
 }
 
-// BatchesUnderWay is how many batches are under way, whether or not their callers
-// still wait.
-func (s *Store) BatchesUnderWay() int {
-	return under(s.accepts) + under(s.appends) + under(s.ends) + under(s.begins) + under(s.outcomes) + under(s.grants)
-}
-
-func under[A, R any](b *batcher[A, R]) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.busy
-}
-
 // SetTimeout shortens what a call without a deadline gets. No call may be under
 // way.
 func (s *Store) SetTimeout(d time.Duration) { s.timeout = d }

@@ -63,7 +63,7 @@ func (n *notifier) send(h webtrigger.Hint) {
 	watch.Merge(&n.hint, h)
 	if !n.sending {
 		n.sending = true
-		go n.work()
+		n.store.background.Go(n.work)
 	}
 }
 

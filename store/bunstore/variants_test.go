@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 	"github.com/webtrigger-go/webtrigger/store/storetest"
 )
@@ -16,7 +17,7 @@ func TestPgBouncer(t *testing.T) {
 	bouncer := server.PgBouncer(t, &pgtest.BouncerOptions{PoolSize: 10})
 	name := server.Database(t)
 	direct, pooled := postgresDB(t, server.DSN(name)), postgresDB(t, bouncer.DSN(name))
-	storetest.Run(t, inSchemas(direct, pooled, &bunstore.Options{NoNotify: true, NoPreparedStatements: true}))
+	storetest.Run(t, schemas.Stores(direct, pooled, &bunstore.Options{NoNotify: true, NoPreparedStatements: true}))
 }
 
 // Each option alone, on the rules of what it changes.

@@ -36,31 +36,31 @@ func queueRules() []rule {
 			first := b.accept()
 			b.outlast(5 * sameTransition)
 			second := b.accept()
-			b.waitsSince(first.CreatedAt, first.CreatedAt)
+			b.waitsSince(first.CreatedAt)
 			b.take(first.ID, long)
-			b.waitsSince(second.CreatedAt, second.CreatedAt)
+			b.waitsSince(second.CreatedAt)
 			b.take(second.ID, long)
 			b.Zero(b.queue().OldestAge)
 		}},
 		{"a run that was given back waits from then", func(b *rig) {
 			run, other := b.start(), b.accept()
 			b.outlast(5 * sameTransition)
-			since := b.now()
+			before := b.now()
 			b.requeue(run.Lease)
-			until := b.now()
+			after := b.now()
 			b.Equal(webtrigger.RunQueued, b.run(run.Run.ID).Status)
-			b.waitsSince(other.CreatedAt, other.CreatedAt)
+			b.waitsSince(other.CreatedAt)
 			b.take(other.ID, long)
-			b.waitsSince(since, until)
+			b.waitsSinceBetween(before, after)
 		}},
 		{"a run that was swept back into the queue waits from then", func(b *rig) {
 			run := b.strand().Run
 			b.outlast(5 * sameTransition)
-			since := b.now()
+			before := b.now()
 			b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 2}), 1)
-			until := b.now()
+			after := b.now()
 			b.Equal(webtrigger.RunQueued, b.run(run.ID).Status)
-			b.waitsSince(since, until)
+			b.waitsSinceBetween(before, after)
 		}},
 	}
 }
@@ -73,13 +73,18 @@ func (b *rig) queue() webtrigger.QueueState {
 	return state
 }
 
-// waitsSince holds the oldest age to what has passed since an instant between
-// two.
-func (b *rig) waitsSince(earliest, latest time.Time) {
+// waitsSince holds the oldest age to what has passed since an instant.
+func (b *rig) waitsSince(since time.Time) {
 	b.t.Helper()
-	least := b.now().Sub(latest)
+	b.waitsSinceBetween(since, since)
+}
+
+// waitsSinceBetween is waitsSince of an instant of which only this is known.
+func (b *rig) waitsSinceBetween(from, to time.Time) {
+	b.t.Helper()
+	least := b.now().Sub(to)
 	age := b.queue().OldestAge
-	most := b.now().Sub(earliest)
+	most := b.now().Sub(from)
 	b.GreaterOrEqual(age, least-sameTransition)
 	b.LessOrEqual(age, most+sameTransition)
 }

@@ -1,0 +1,29 @@
+package pgx_test
+
+import (
+	"database/sql"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"go.uber.org/goleak"
+
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
+	"github.com/webtrigger-go/webtrigger/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	pool, err := sql.Open("pgx", pgtest.Database(t))
+	require.NoError(t, err)
+	pool.SetMaxOpenConns(40)
+	pool.SetMaxIdleConns(40)
+	t.Cleanup(func() { require.NoError(t, pool.Close()) })
+	db := bun.NewDB(pool, pgdialect.New())
+	storetest.Run(t, schemas.Stores(db, db, nil))
+}
