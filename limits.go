@@ -38,7 +38,7 @@ func (l *Limits) complete() error {
 		l.Window = time.Minute
 	}
 	if l.Window < time.Second || l.Window%time.Second != 0 {
-		return errors.New("Window must be whole seconds")
+		return errors.New("the Window must be whole seconds")
 	}
 	return nil
 }
