@@ -70,7 +70,7 @@ func serve(t *testing.T, handler http.Handler, wrap func(net.Conn) (net.Conn, er
 		_ = server.Close()
 		<-served
 	})
-	opts.HTTPClient = &http.Client{Transport: transport, Timeout: time.Minute}
+	opts.HTTPClient = &http.Client{Transport: transport, Timeout: 20 * time.Second} // streams and Wait outlive it
 	c, err := client.New("http://app.example.com/base/", "secret", &opts)
 	require.NoError(t, err)
 	return c
