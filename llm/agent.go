@@ -68,6 +68,9 @@ type AgentOptions struct {
 	// Logger gets what a tool that panics or does not return leaves behind. nil
 	// discards.
 	Logger *slog.Logger
+
+	// Hooks are called as the agent works, for tracing and metrics.
+	Hooks Hooks
 }
 
 // Agent lets a model answer: it asks the model, calls the tools that the model

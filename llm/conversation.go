@@ -68,9 +68,11 @@ func (c *conversation) converse(ctx context.Context) error {
 
 // ask makes one model call, and shows what the model said.
 func (c *conversation) ask(ctx context.Context) (*Response, error) {
+	call, ended := c.agent.opts.Hooks.model(ctx, &c.request)
 	began := time.Now()
-	response, err := c.agent.model.Generate(ctx, &c.request, c.stream)
+	response, err := c.agent.model.Generate(call, &c.request, c.stream)
 	took := time.Since(began)
+	ended(response, err)
 	if response != nil { // an error may come with what was consumed until then
 		if c.result.Usage == nil {
 			c.result.Usage = new(webtrigger.Usage)

@@ -111,7 +111,10 @@ func (c *conversation) toolSaid(call ToolCall, end called) (string, error) {
 
 // try calls the tool when the run may use it and the arguments meet its schema.
 func (c *conversation) try(ctx context.Context, call ToolCall) (said string, err error) {
-	if !slices.Contains(c.allowed, call.Name) {
+	offered := slices.Contains(c.allowed, call.Name)
+	ctx, ended := c.agent.opts.Hooks.tool(ctx, call, offered)
+	defer func() { ended(err) }()
+	if !offered {
 		return "", fmt.Errorf("the tool %q is not available", fitName(call.Name))
 	}
 	tool := c.agent.tools[call.Name]

@@ -1,0 +1,87 @@
+package llm_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/llm"
+)
+
+type hookKey struct{}
+
+// Hooks hear of every call, also of those that fail or are refused, and what they
+// give goes on with it.
+func TestHooksTellOfCalls(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var heard []string
+	write := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		heard = append(heard, fmt.Sprintf(format, args...))
+	}
+	answer := answers{responses: []llm.Response{
+		calls("works", `{"n":1}`), calls("fails", `{"n":1}`), calls("works", `{"n":"one"}`), calls("secret", `{}`), says("Done"),
+	}}
+	model := modelFunc(func(ctx context.Context, req *llm.Request, stream func(llm.Chunk) error) (*llm.Response, error) {
+		require.Equal(t, "model", ctx.Value(hookKey{}))
+		if len(answer.requests) == 5 {
+			return nil, errors.New("away")
+		}
+		return answer.Generate(ctx, req, stream)
+	})
+	works := tool("works", nil, func(context.Context) (string, error) { return "fine", nil })
+	fails := tool("fails", nil, func(ctx context.Context) (string, error) { return "", fmt.Errorf("no %v", ctx.Value(hookKey{})) })
+	agent, err := llm.NewAgent(model, &llm.AgentOptions{
+		Tools: []llm.Tool{works, fails},
+		Hooks: llm.Hooks{
+			Model: func(ctx context.Context, req *llm.Request) (context.Context, func(*llm.Response, error)) {
+				n := len(req.Messages)
+				return context.WithValue(ctx, hookKey{}, "model"), func(r *llm.Response, err error) { write("model %d %v %v", n, r != nil, err) }
+			},
+			Tool: func(ctx context.Context, call llm.ToolCall, offered bool) (context.Context, func(error)) {
+				return context.WithValue(ctx, hookKey{}, "tool"), func(err error) { write("%s %s %v %v", call.ID, call.Name, offered, err) }
+			},
+		},
+	})
+	require.NoError(t, err)
+	emit := func(webtrigger.EventType, any) error { return nil }
+	task := &webtrigger.Task{Prompt: "go"}
+	result, err := agent.Run(t.Context(), task, emit)
+	require.NoError(t, err)
+	require.Equal(t, "Done", result.Text)
+	_, err = agent.Run(t.Context(), task, emit)
+	require.ErrorContains(t, err, "away")
+	require.Len(t, heard, 10)
+	require.Contains(t, heard[5], "call_3 works true the arguments are not valid")
+	heard[5] = ""
+	require.Equal(t, []string{
+		"model 1 true <nil>", "c1 works true <nil>",
+		"model 3 true <nil>", "call_2 fails true no tool",
+		"model 5 true <nil>", "",
+		"model 7 true <nil>", `call_4 secret false the tool "secret" is not available`,
+		"model 9 true <nil>",
+		"model 1 false away",
+	}, heard)
+
+	for name, hooks := range map[string]llm.Hooks{
+		"none": {},
+		"that return nil": {
+			Model: func(context.Context, *llm.Request) (context.Context, func(*llm.Response, error)) { return nil, nil },
+			Tool:  func(context.Context, llm.ToolCall, bool) (context.Context, func(error)) { return nil, nil },
+		},
+	} {
+		agent, err := llm.NewAgent(&answers{responses: []llm.Response{calls("works", `{}`), says("Done")}},
+			&llm.AgentOptions{Tools: []llm.Tool{works}, Hooks: hooks})
+		require.NoError(t, err)
+		result, err := agent.Run(t.Context(), task, emit)
+		require.NoError(t, err, name)
+		require.Equal(t, "Done", result.Text, name)
+	}
+}
