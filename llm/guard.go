@@ -76,9 +76,14 @@ func (r *registered) judge(ctx context.Context, a answer, limit time.Duration) (
 	return a.said, a.err
 }
 
-func tookTooLong(limit time.Duration) error {
-	return fmt.Errorf("the tool took longer than %v", limit)
+// tookTooLong is the error of a call whose limit was over. Hooks know it as a
+// context.DeadlineExceeded.
+type tookTooLong time.Duration
+
+func (d tookTooLong) Error() string {
+	return fmt.Sprintf("the tool took longer than %v", time.Duration(d))
 }
+func (tookTooLong) Unwrap() error { return context.DeadlineExceeded }
 
 var errToolCrashed = errors.New("the tool crashed")
 
