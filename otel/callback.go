@@ -1,0 +1,59 @@
+package otel
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.39.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// callback makes the span of one attempt to deliver, below what accepted the run.
+// It is the parent that the receiver is told. Of the URL, only host and port are
+// said: path and query hold the secrets of many receivers.
+func (t *Telemetry) callback(ctx context.Context, delivery webtrigger.Delivery, run webtrigger.Run) (context.Context, func(webtrigger.DeliveryOutcome)) {
+	attributes := append(identity(run), semconv.HTTPRequestMethodPost, deliveryIDKey.Int64(delivery.ID))
+	if host, port, err := net.SplitHostPort(delivery.Host); err == nil {
+		attributes = append(attributes, semconv.ServerAddress(host))
+		if n, err := strconv.Atoi(port); err == nil {
+			attributes = append(attributes, semconv.ServerPort(n))
+		}
+	}
+	if delivery.Retry > 0 {
+		attributes = append(attributes, semconv.HTTPRequestResendCount(delivery.Retry))
+	}
+	began := time.Now()
+	ctx, span := t.tracer.Start(continued(ctx, run.TraceParent), "POST", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attributes...))
+	return ctx, func(o webtrigger.DeliveryOutcome) {
+		how := deliveryOutcome(o)
+		span.SetAttributes(how...)
+		if o.ErrorClass != "" {
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+		t.made.callbacks.Record(ctx, seconds(time.Since(began)), metric.WithAttributes(how...))
+	}
+}
+
+// deliveryOutcome is how an attempt went.
+func deliveryOutcome(o webtrigger.DeliveryOutcome) []attribute.KeyValue {
+	state := string(o.State)
+	if state == "" {
+		state = "unclaimed" // another process may have it, or the store was away
+	}
+	how := []attribute.KeyValue{callbackStateKey.String(state)}
+	if o.HTTPStatus != 0 {
+		how = append(how, semconv.HTTPResponseStatusCode(o.HTTPStatus))
+	}
+	if o.ErrorClass != "" {
+		how = append(how, semconv.ErrorTypeKey.String(o.ErrorClass))
+	}
+	return how
+}

@@ -1,0 +1,67 @@
+package otel
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.39.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// run makes the span of one attempt, below what accepted the run, and before the
+// first attempt that of the time in the queue, which is the store's clock's.
+func (t *Telemetry) run(ctx context.Context, run webtrigger.Run) (context.Context, func(webtrigger.Run)) {
+	ctx = continued(ctx, run.TraceParent)
+	who := identity(run)
+	if run.Attempts == 1 {
+		_, queued := t.tracer.Start(ctx, "queued", trace.WithTimestamp(run.CreatedAt), trace.WithAttributes(who...))
+		queued.End(trace.WithTimestamp(run.StartedAt))
+		t.made.pickup.Record(ctx, seconds(run.StartedAt.Sub(run.CreatedAt)))
+	}
+	began := time.Now()
+	ctx, span := t.tracer.Start(ctx, "invoke_agent", trace.WithAttributes(who...),
+		trace.WithAttributes(semconv.GenAIOperationNameInvokeAgent, attemptKey.Int(run.Attempts)))
+	return ctx, func(run webtrigger.Run) {
+		how := outcomeOf(run)
+		span.SetAttributes(how...)
+		if run.Usage != nil {
+			span.SetAttributes(semconv.GenAIUsageInputTokens(int(run.Usage.InputTokens)), semconv.GenAIUsageOutputTokens(int(run.Usage.OutputTokens)))
+		}
+		if len(how) > 1 {
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+		t.made.attempts.Record(ctx, seconds(time.Since(began)), metric.WithAttributes(how...))
+	}
+}
+
+// outcomeOf is the state in which an attempt leaves its run, and an error.type
+// where that is an error.
+func outcomeOf(run webtrigger.Run) []attribute.KeyValue {
+	how := []attribute.KeyValue{runStatusKey.String(string(run.Status))}
+	switch {
+	case run.Status == webtrigger.RunRunning:
+		how = append(how, semconv.ErrorTypeKey.String("lease_lost"))
+	case run.Status == webtrigger.RunFailed && run.StatusDetail == "":
+		how = append(how, semconv.ErrorTypeKey.String(errorOther))
+	case run.Status == webtrigger.RunFailed, run.Status == webtrigger.RunTimedOut:
+		// These details are the library's own words.
+		how = append(how, semconv.ErrorTypeKey.String(run.StatusDetail))
+	}
+	return how
+}
+
+// ended counts a run that is over. Its callback, if it owes one, is still to come.
+func (t *Telemetry) ended(ctx context.Context, run webtrigger.Run) {
+	t.made.ended.Add(ctx, 1, metric.WithAttributes(outcomeOf(run)...))
+}
+
+func conversation(run webtrigger.Run) attribute.KeyValue {
+	return semconv.GenAIConversationID(strconv.FormatInt(run.ConversationID, 10))
+}

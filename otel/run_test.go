@@ -1,0 +1,213 @@
+package otel_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+// obedient does what its prompt says.
+func obedient(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+	switch task.Prompt {
+	case "fail":
+		return nil, errors.New("no such report")
+	case "hang":
+		<-ctx.Done()
+	case "ignore":
+		time.Sleep(time.Hour) // of a bubble
+	case "work":
+		time.Sleep(3 * time.Second)
+	}
+	return &webtrigger.Result{Text: "done", Usage: &webtrigger.Usage{InputTokens: 7, OutputTokens: 3}}, nil
+}
+
+// Every way in which an attempt ends has its words.
+func TestRunOutcomes(t *testing.T) {
+	t.Parallel()
+	for prompt, c := range map[string]struct {
+		cancel  bool
+		status  string
+		problem string // error.type
+		took    float64
+	}{
+		"work":   {false, "completed", "", 3},
+		"fail":   {false, "failed", "_OTHER", 0},
+		"hang":   {false, "timed_out", "deadline exceeded", 60},
+		"ignore": {false, "timed_out", "deadline exceeded", 65},
+		"hang ":  {true, "cancelled", "", 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newProcess(t)
+			svc := p.service(t, memstore.New(nil), webtrigger.RunnerFunc(func(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+				if c.cancel {
+					task.Prompt = "hang"
+				}
+				return obedient(ctx, task, emit)
+			}), webtrigger.Options{RunTimeout: time.Minute})
+			run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: prompt})
+			require.NoError(t, err)
+			time.Sleep(10 * time.Second)
+			stop := work(t, svc)
+			if c.cancel {
+				time.Sleep(time.Second)
+				_, err := svc.CancelRun(t.Context(), run.ID, "a secret reason")
+				require.NoError(t, err)
+			}
+			time.Sleep(2 * time.Minute)
+			metrics := p.metrics(t)
+			time.Sleep(time.Hour) // and the last Runner has returned
+			later := p.metrics(t)
+			stop()
+
+			span, queued := p.span(t, "invoke_agent"), p.span(t, "queued")
+			require.Equal(t, 10*time.Second, queued.EndTime.Sub(queued.StartTime), prompt)
+			require.Equal(t, c.status, said(span)["webtrigger.run.status"], prompt)
+			how := map[string]any{"webtrigger.run.status": c.status}
+			if c.problem == "" {
+				require.Equal(t, codes.Unset, span.Status.Code, prompt)
+				require.NotContains(t, said(span), "error.type", prompt)
+			} else {
+				require.Equal(t, codes.Error, span.Status.Code, prompt)
+				require.Empty(t, span.Status.Description)
+				require.Equal(t, c.problem, said(span)["error.type"], prompt)
+				how["error.type"] = c.problem
+			}
+			require.Equal(t, []point{{how, 1, c.took}}, metrics["webtrigger.run.duration"], prompt)
+			require.Equal(t, []point{{how, 1, 0}}, metrics["webtrigger.run.ended"], prompt)
+			require.Equal(t, []point{{map[string]any{}, 1, 10}}, metrics["webtrigger.run.pickup.duration"], prompt)
+			if prompt == "ignore" {
+				require.Equal(t, 1.0, metrics["webtrigger.runner.abandoned"][0].value)
+				require.Equal(t, 1.0, metrics["webtrigger.runner.stuck"][0].value)
+				require.Equal(t, 1.0, later["webtrigger.runner.abandoned"][0].value)
+				require.Zero(t, later["webtrigger.runner.stuck"][0].value)
+			} else {
+				require.Empty(t, metrics["webtrigger.runner.abandoned"])
+			}
+		})
+	}
+}
+
+// A run that is given back at a shutdown has not ended. Its next attempt is a span
+// of its own.
+func TestRunGivenBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess(t)
+		svc := p.service(t, memstore.New(nil), webtrigger.RunnerFunc(obedient), webtrigger.Options{MaxAttempts: 2})
+		run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "hang"})
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.NoError(t, svc.Execute(ctx, run.ID))
+		span := said(p.span(t, "invoke_agent"))
+		require.Equal(t, "queued", span["webtrigger.run.status"])
+		require.NotContains(t, span, "error.type")
+		require.Empty(t, p.metrics(t)["webtrigger.run.ended"])
+		p.spans.Reset()
+		stop := work(t, svc)
+		time.Sleep(time.Hour)
+		stop()
+		require.Equal(t, "timed_out", said(p.span(t, "invoke_agent"))["webtrigger.run.status"])
+		require.Equal(t, 1.0, p.metrics(t)["webtrigger.run.ended"][0].value)
+	})
+}
+
+// forgetful is a store on which no lease is renewed.
+type forgetful struct{ webtrigger.Store }
+
+func (forgetful) RenewLeases(context.Context, []webtrigger.Lease, time.Duration) ([]webtrigger.Renewal, error) {
+	return nil, webtrigger.ErrUnavailable
+}
+
+// A run whose lease was lost is left to the process that sweeps it: that one
+// counts its end.
+func TestRunLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stalled, other := newProcess(t), newProcess(t)
+		store := memstore.New(nil)
+		svc := stalled.service(t, forgetful{store}, webtrigger.RunnerFunc(obedient), webtrigger.Options{Lease: 10 * time.Second})
+		sweeper := other.service(t, store, nil, webtrigger.Options{Workers: -1})
+		run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "hang"})
+		require.NoError(t, err)
+		require.NoError(t, svc.Execute(t.Context(), run.ID))
+		work(t, sweeper)
+		time.Sleep(time.Minute)
+		span := stalled.span(t, "invoke_agent")
+		require.Equal(t, "running", said(span)["webtrigger.run.status"])
+		require.Equal(t, "lease_lost", said(span)["error.type"])
+		require.Equal(t, codes.Error, span.Status.Code)
+		require.Empty(t, stalled.metrics(t)["webtrigger.run.ended"])
+		require.Equal(t, []point{{map[string]any{"webtrigger.run.status": "timed_out", "error.type": "heartbeat timeout"}, 1, 0}},
+			other.metrics(t)["webtrigger.run.ended"])
+	})
+}
+
+func TestQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess(t)
+		store := memstore.New(nil)
+		svc := p.service(t, store, webtrigger.RunnerFunc(obedient), webtrigger.Options{Workers: 1})
+		registration, err := p.Queue(svc)
+		require.NoError(t, err)
+		level := func(want map[string]float64) {
+			t.Helper()
+			metrics := p.metrics(t)
+			for name, value := range want {
+				require.Equal(t, []point{{map[string]any{}, value, 0}}, metrics[name], name)
+			}
+		}
+		level(map[string]float64{"webtrigger.queue.queued": 0, "webtrigger.queue.running": 0, "webtrigger.queue.age": 0})
+		for range 3 {
+			_, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "hang"})
+			require.NoError(t, err)
+			time.Sleep(time.Second)
+		}
+		level(map[string]float64{"webtrigger.queue.queued": 3, "webtrigger.queue.running": 0, "webtrigger.queue.age": 3})
+		stop := work(t, svc)
+		time.Sleep(time.Second)
+		level(map[string]float64{"webtrigger.queue.queued": 2, "webtrigger.queue.running": 1, "webtrigger.queue.age": 3})
+		stop()
+		require.NoError(t, registration.Unregister())
+		require.NotContains(t, p.metrics(t), "webtrigger.queue.queued")
+	})
+}
+
+// silent is a store that does not tell its queue.
+type silent struct{ webtrigger.Store }
+
+func (silent) QueueState(ctx context.Context) (webtrigger.QueueState, error) {
+	<-ctx.Done()
+	return webtrigger.QueueState{}, ctx.Err()
+}
+
+// A store that is away costs the gauges of the queue, a few seconds, and nothing
+// else.
+func TestQueueThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess(t)
+		svc := p.service(t, silent{memstore.New(nil)}, nil, webtrigger.Options{Workers: -1})
+		_, err := p.Queue(svc)
+		require.NoError(t, err)
+		_, err = svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "go"})
+		require.NoError(t, err)
+		began := time.Now()
+		var data metricdata.ResourceMetrics
+		require.ErrorContains(t, p.reader.Collect(t.Context(), &data), "read the queue")
+		require.Equal(t, 5*time.Second, time.Since(began))
+		require.Len(t, data.ScopeMetrics, 1)
+		require.Len(t, data.ScopeMetrics[0].Metrics, 1)
+		require.Equal(t, "webtrigger.trigger.accepted", data.ScopeMetrics[0].Metrics[0].Name)
+	})
+}
