@@ -254,7 +254,7 @@ func TestHealth(t *testing.T) {
 func TestSIGTERMDrains(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	s := start(t, append(r.flags(), "-db", "memory")...)
+	s := start(t, r.flags()...)
 	a := s.trigger(map[string]any{"message": "/sleep 1s\n/say drained", "callback_url": r.url("/hook")})
 	s.until(a, "running")
 	stream := s.open(http.MethodGet, a.EventsURL, "", s.basic)
