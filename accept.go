@@ -33,6 +33,11 @@ type TriggerRequest struct {
 	// TraceParent is a W3C traceparent that the run continues, the header
 	// traceparent over HTTP. What is not one is none. "": none.
 	TraceParent string
+
+	// RequestID is the host's id of the request, which the run's log lines carry, the
+	// header X-Request-Id over HTTP: 1 to 128 of A-Z a-z 0-9 - . _ ~ : + / =. What is
+	// not one is none. "": none.
+	RequestID string
 }
 
 // The limits of a trigger's texts, in Unicode code points.
@@ -144,6 +149,7 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 		CallbackURL:    req.CallbackURL,
 		CallbackHost:   callbackHost,
 		TraceParent:    s.opts.Hooks.traceParent(ctx, req.TraceParent),
+		RequestID:      wire.SaneRequestID(req.RequestID),
 		MaxQueued:      s.opts.Limits.QueuedPerAssistant,
 	}, nil
 }

@@ -195,5 +195,5 @@ func (s *Service) recordDelivery(d OwedDelivery, o DeliveryOutcome) {
 }
 
 func (s *Service) deliveryLog(d OwedDelivery) *slog.Logger {
-	return s.log.With("delivery_id", d.Delivery.ID, "run_id", d.Run.ID, "run_key", d.Run.Key, "retry", d.Delivery.Retry)
+	return s.log.With(d.Run.logFields()...).With("delivery_id", d.Delivery.ID, "retry", d.Delivery.Retry)
 }

@@ -50,7 +50,6 @@ func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Ru
 	if !over {
 		s.opts.Hooks.ended(ctx, run)
 	}
-	s.log.InfoContext(ctx, "run cancel requested", "assistant_id", run.AssistantID,
-		"run_id", run.ID, "run_key", run.Key, "status", run.Status)
+	s.log.With(run.logFields()...).InfoContext(ctx, "run cancel requested", "assistant_id", run.AssistantID, "status", run.Status)
 	return run, nil
 }

@@ -43,7 +43,7 @@ func (s *Service) newExecution(claimed ClaimedRun, claimedAt time.Time) *executi
 	x := &execution{
 		s: s, lease: claimed.Lease, lost: make(chan struct{}),
 		run: claimed.Run,
-		log: s.log.With("run_id", claimed.Run.ID, "run_key", claimed.Run.Key),
+		log: s.log.With(claimed.Run.logFields()...),
 		task: &Task{
 			Run: claimed.Run, Input: claimed.Input, Definition: claimed.Run.Task,
 			Prompt: prompt(claimed.Input.Message, claimed.Input.Context),

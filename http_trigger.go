@@ -79,7 +79,7 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 	if found.on("") { // no object, no fields
 		return found.err()
 	}
-	req.TraceParent = traceParentOf(r.Header)
+	req.TraceParent, req.RequestID = traceParentOf(r.Header), wire.RequestID(w)
 	if c.base, err = s.requestBase(r); err != nil {
 		return err
 	}

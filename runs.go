@@ -25,11 +25,21 @@ type Run struct {
 	BaseURL        string
 	CallbackURL    string // "": none
 	TraceParent    string // "": none
+	RequestID      string // X-Request-Id of the request that triggered it, under which its log lines are found; "": none
 	Attempts       int    // attempts used, the current one included
 	CreatedAt      time.Time
 	StartedAt      time.Time // of the latest attempt, also while requeued; zero: never taken
 	CompletedAt    time.Time // zero: not ended
 	Callback       CallbackOutcome
+}
+
+// logFields name the run in the log, whichever process it writes from.
+func (r *Run) logFields() []any {
+	fields := []any{"run_id", r.ID, "run_key", r.Key}
+	if r.RequestID != "" {
+		fields = append(fields, "request_id", r.RequestID)
+	}
+	return fields
 }
 
 // StatusURL is where the trigger of this run is polled.

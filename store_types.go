@@ -41,6 +41,7 @@ type NewTrigger struct {
 	CallbackURL    string // "": none
 	CallbackHost   string // of the URL, as Delivery.Host; kept for the run's deliveries
 	TraceParent    string // W3C traceparent; "": none
+	RequestID      string // of the request that triggers, for logs; "": none
 	Idempotency    *Idempotency
 	Take           *Take
 	MaxQueued      int // how many runs of the assistant may wait, this one included; 0: any number

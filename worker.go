@@ -220,7 +220,7 @@ func (s *Service) sweepRuns(life context.Context, audit bool) {
 			s.log.Warn("sweep runs", "error", err)
 		}
 		for _, run := range swept {
-			s.log.Warn("run swept", "run_id", run.ID, "run_key", run.Key, "status", run.Status, "status_detail", run.StatusDetail)
+			s.log.With(run.logFields()...).Warn("run swept", "status", run.Status, "status_detail", run.StatusDetail)
 			s.opts.Hooks.ended(life, run)
 		}
 		if len(swept) < sweepBatch {

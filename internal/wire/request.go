@@ -17,8 +17,8 @@ const requestIDHeader = "X-Request-Id"
 // client's own when it is sane (1 to 128 of A-Z a-z 0-9 - . _ ~ : + / =), else
 // a fresh one.
 func SetRequestID(w http.ResponseWriter, r *http.Request) string {
-	id := r.Header.Get(requestIDHeader)
-	if !saneID(id) {
+	id := SaneRequestID(r.Header.Get(requestIDHeader))
+	if id == "" {
 		id = uuid.NewString()
 	}
 	w.Header().Set(requestIDHeader, id)
@@ -28,19 +28,20 @@ func SetRequestID(w http.ResponseWriter, r *http.Request) string {
 // RequestID returns the id that SetRequestID put on the answer.
 func RequestID(w http.ResponseWriter) string { return w.Header().Get(requestIDHeader) }
 
-func saneID(id string) bool {
-	if len(id) < 1 || len(id) > 128 {
-		return false
+// SaneRequestID returns an id that is sane, and "" in the place of any other.
+func SaneRequestID(id string) string {
+	if len(id) > 128 {
+		return ""
 	}
 	for i := range len(id) {
 		c := id[i]
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("-._~:+/=", c) >= 0:
 		default:
-			return false
+			return ""
 		}
 	}
-	return true
+	return id
 }
 
 // ReadJSON reads a body that must be application/json, of at most limit bytes.

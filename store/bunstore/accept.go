@@ -150,11 +150,11 @@ func (t *tx) create(trigger webtrigger.NewTrigger, now time.Time) (*queueRow, er
 	}
 	err = t.row(t.ctx, `INSERT INTO {runs}
 		(run_key, conversation_id, assistant_id, key_id, task, context, base_url, callback_url, callback_host,
-			trace_parent, created_at, message_id, first_event_id)
-		SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, last_message_id + 1, last_event_id + 1 FROM {conversations} WHERE id = $2
+			trace_parent, request_id, created_at, message_id, first_event_id)
+		SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, last_message_id + 1, last_event_id + 1 FROM {conversations} WHERE id = $2
 		RETURNING id`,
 		trigger.RunKey, q.conversationID, trigger.AssistantID, trigger.KeyID, task, text(trigger.Input.Context),
-		trigger.BaseURL, trigger.CallbackURL, trigger.CallbackHost, trigger.TraceParent, t.at(now)).Scan(&q.runID)
+		trigger.BaseURL, trigger.CallbackURL, trigger.CallbackHost, trigger.TraceParent, trigger.RequestID, t.at(now)).Scan(&q.runID)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ const pgAcceptText = pgAcceptInput + pgAdmit + `),` + pgAcceptStore
 const pgAcceptInput = `
 	WITH input AS (
 		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
-			context text, metadata text, task text, base text, callback text, host text, trace text, worker text, lease bigint,
+			context text, metadata text, task text, base text, callback text, host text, trace text, request_id text, worker text, lease bigint,
 			request text, hash text, ttl bigint, bound bigint)
 	),`
 
@@ -50,8 +50,8 @@ const pgAcceptStore = `
 	),
 	run AS (
 		INSERT INTO {runs} (id, run_key, conversation_id, assistant_id, key_id, task, context, base_url, callback_url, callback_host, trace_parent,
-			message_id, first_event_id, created_at)
-		SELECT run_id, run_key, conversation_id, assistant, key_id, task, context, base, callback, host, trace, 1, 1, now FROM fresh
+			request_id, message_id, first_event_id, created_at)
+		SELECT run_id, run_key, conversation_id, assistant, key_id, task, context, base, callback, host, trace, request_id, 1, 1, now FROM fresh
 	),
 	queued AS (
 		INSERT INTO {queue} (run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since,
@@ -88,6 +88,7 @@ type pgTrigger struct {
 	Callback  string  `json:"callback"`
 	Host      string  `json:"host"`
 	Trace     string  `json:"trace"`
+	RequestID string  `json:"request_id"`
 	Worker    *string `json:"worker,omitempty"`
 	Lease     int64   `json:"lease,omitempty"`
 	Request   string  `json:"request,omitempty"`
@@ -204,7 +205,8 @@ func pgTriggers(calls []*accepting) (string, error) {
 		triggers[i] = pgTrigger{
 			Ord: i, RunKey: t.RunKey, Assistant: t.AssistantID, KeyID: t.KeyID, Subject: t.Input.Subject, Message: t.Input.Message,
 			Context: optional(t.Input.Context), Metadata: optional(t.Input.Metadata), Task: task,
-			Base: t.BaseURL, Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent, Bound: t.MaxQueued,
+			Base: t.BaseURL, Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent, RequestID: t.RequestID,
+			Bound: t.MaxQueued,
 		}
 		if t.Take != nil {
 			triggers[i].Worker, triggers[i].Lease = &t.Take.Worker, micros(t.Take.Lease)
@@ -250,7 +252,7 @@ func acceptedNow(t *webtrigger.NewTrigger, runID, conversationID int64, now time
 	accepted := webtrigger.Accepted{Run: webtrigger.Run{
 		ID: runID, Key: t.RunKey, ConversationID: conversationID, AssistantID: t.AssistantID, KeyID: t.KeyID,
 		Status: webtrigger.RunQueued, Task: copyTask(t.Task), BaseURL: t.BaseURL, CallbackURL: t.CallbackURL,
-		TraceParent: t.TraceParent, CreatedAt: now,
+		TraceParent: t.TraceParent, RequestID: t.RequestID, CreatedAt: now,
 	}}
 	if t.Take != nil {
 		accepted.Run.Status, accepted.Run.Attempts, accepted.Run.StartedAt = webtrigger.RunRunning, 1, now

@@ -79,7 +79,7 @@ func (s *Store) idList(ids []int64) string {
 // runColumns are what scanRun reads: r is the run, q its row in the queue or
 // NULLs, m the message that is its result or NULLs.
 const runColumns = `r.id, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.status, r.status_detail,
-	r.error_message, r.input_tokens, r.output_tokens, r.task, r.base_url, r.callback_url, r.trace_parent,
+	r.error_message, r.input_tokens, r.output_tokens, r.task, r.base_url, r.callback_url, r.trace_parent, r.request_id,
 	r.created_at, r.attempts, r.started_at, r.completed_at, q.leased, q.attempts, q.started_at, m.content,
 	r.callback_delivery_id, r.callback_state, r.callback_http_status, r.callback_error_class, r.callback_at`
 
@@ -98,6 +98,7 @@ type runRow struct {
 	inputTokens, outputTokens   sql.NullInt64
 	task                        json.RawMessage
 	base, callback, trace       sql.NullString
+	requestID                   sql.NullString
 	endedAttempts, openAttempts sql.NullInt64
 	endedStart, openStart       time.Time
 	leased                      sql.NullBool
@@ -110,7 +111,7 @@ type runRow struct {
 func (x *runRow) dest() []any {
 	return []any{
 		&x.id, &x.key, &x.conversationID, &x.assistantID, &x.keyID, &x.status, &x.detail,
-		&x.failure, &x.inputTokens, &x.outputTokens, raw{&x.task}, &x.base, &x.callback, &x.trace,
+		&x.failure, &x.inputTokens, &x.outputTokens, raw{&x.task}, &x.base, &x.callback, &x.trace, &x.requestID,
 		stamp{&x.run.CreatedAt}, &x.endedAttempts, stamp{&x.endedStart}, stamp{&x.run.CompletedAt},
 		&x.leased, &x.openAttempts, stamp{&x.openStart}, &x.result,
 		&x.delivery, &x.deliveryState, &x.httpStatus, &x.errorClass, stamp{&x.run.Callback.At},
@@ -124,7 +125,8 @@ func (x *runRow) read() (*webtrigger.Run, error) {
 	}
 	run := &x.run
 	run.ID, run.Key, run.ConversationID, run.AssistantID = x.id.Int64, x.key.String, x.conversationID.Int64, x.assistantID.String
-	run.KeyID, run.BaseURL, run.CallbackURL, run.TraceParent = x.keyID.Int64, x.base.String, x.callback.String, x.trace.String
+	run.KeyID, run.BaseURL, run.CallbackURL = x.keyID.Int64, x.base.String, x.callback.String
+	run.TraceParent, run.RequestID = x.trace.String, x.requestID.String
 	if x.task != nil {
 		run.Task = new(webtrigger.TaskDefinition)
 		if err := decodeTask(x.task, run.Task); err != nil {

@@ -94,6 +94,7 @@ func (s *Store) accept(conv *conversation, t webtrigger.NewTrigger, input webtri
 		BaseURL:        t.BaseURL,
 		CallbackURL:    t.CallbackURL,
 		TraceParent:    t.TraceParent,
+		RequestID:      t.RequestID,
 		CreatedAt:      now,
 	}}
 	s.runs = append(s.runs, r)

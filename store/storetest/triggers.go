@@ -33,6 +33,7 @@ func triggerRules() []rule {
 			t := trigger(owing, doing(&task))
 			t.KeyID = key.ID
 			t.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+			t.RequestID = "A-z.0_9~:+/="
 			accepted, err := b.store.CreateTrigger(b.ctx, t)
 			b.NoError(err)
 			b.Nil(accepted.Lease)
@@ -40,7 +41,7 @@ func triggerRules() []rule {
 			b.Equal(webtrigger.Run{
 				ID: got.ID, Key: t.RunKey, ConversationID: got.ConversationID, AssistantID: assistant, KeyID: key.ID,
 				Status: webtrigger.RunQueued, Task: &task, BaseURL: t.BaseURL, CallbackURL: callbackURL, TraceParent: t.TraceParent,
-				CreatedAt: got.CreatedAt,
+				RequestID: t.RequestID, CreatedAt: got.CreatedAt,
 			}, got)
 			b.Equal(got, b.run(got.ID))
 		}},

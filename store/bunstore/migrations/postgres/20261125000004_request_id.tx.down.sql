@@ -1,0 +1,1 @@
+ALTER TABLE {{.Prefix}}runs DROP COLUMN IF EXISTS request_id;

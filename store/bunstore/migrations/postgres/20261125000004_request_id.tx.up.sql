@@ -1,0 +1,2 @@
+-- The request that triggered a run; '': none, or before it was kept.
+ALTER TABLE {{.Prefix}}runs ADD COLUMN IF NOT EXISTS request_id text NOT NULL DEFAULT '';
