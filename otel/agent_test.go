@@ -45,12 +45,14 @@ func runAgent(t *testing.T, ctx context.Context, p *process, model otel.Model, t
 	tool := func(name string, call func(context.Context) (string, error)) llm.Tool {
 		return llm.Tool{Name: name, Description: "Tests.", Call: func(ctx context.Context, _ json.RawMessage) (string, error) { return call(ctx) }}
 	}
+	hangs := tool("hangs", func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() })
+	hangs.Timeout = time.Millisecond
 	agent, err := llm.NewAgent(&r, &llm.AgentOptions{
-		Hooks: p.Agent(model), ToolTimeout: time.Millisecond,
+		Hooks: p.Agent(model),
 		Tools: []llm.Tool{
 			tool("works", func(context.Context) (string, error) { return "fine", nil }),
 			tool("breaks", func(context.Context) (string, error) { return "", errors.New("broken") }),
-			tool("hangs", func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() }),
+			hangs,
 		},
 	})
 	require.NoError(t, err)

@@ -54,11 +54,11 @@ func TestNothingSaidIsTold(t *testing.T) {
 	receiverURL, callbacks, got := receiver(t, http.StatusTeapot)
 	q := []byte(`{"type":"object","properties":{"q":{"type":"string"}}}`)
 	agent, err := llm.NewAgent(chatty{}, &llm.AgentOptions{
-		Hooks: p.Agent(otel.Model{Provider: "acme", Name: "m"}), ToolTimeout: 10 * time.Millisecond,
+		Hooks: p.Agent(otel.Model{Provider: "acme", Name: "m"}),
 		Tools: []llm.Tool{
 			{Name: "works", Parameters: q, Call: func(context.Context, json.RawMessage) (string, error) { return marker, nil }},
 			{Name: "breaks", Parameters: q, Call: func(context.Context, json.RawMessage) (string, error) { return "", errors.New(marker) }},
-			{Name: "hangs", Call: func(ctx context.Context, _ json.RawMessage) (string, error) {
+			{Name: "hangs", Timeout: 10 * time.Millisecond, Call: func(ctx context.Context, _ json.RawMessage) (string, error) {
 				<-ctx.Done()
 				return "", errors.New(marker)
 			}},
