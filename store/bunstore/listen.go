@@ -35,10 +35,13 @@ func (s *Store) usesPgdriver() bool {
 
 // A listener proves that it hears by a ping to itself: when it begins, and
 // whenever it has heard nothing for a while. A connection that died without a
-// word, and a pooler that does not pass LISTEN on, do not answer.
+// word, and a pooler that does not pass LISTEN on, do not answer. A ping is
+// repeated: pgdriver's Listen returns when the statement is written, and the first
+// ping may be there before it.
 const (
-	quiet      = 10 * time.Second // without a word: ping
-	pingAnswer = 5 * time.Second  // without an answer: lost
+	quiet      = 10 * time.Second       // without a word: ping
+	pingAgain  = 100 * time.Millisecond // without an answer: ping again
+	pingAnswer = 5 * time.Second        // without an answer since the first: lost
 )
 
 var errDeaf = errors.New("a notification to itself was not heard: the connection is dead, or a pooler in between does not pass LISTEN on")
@@ -52,9 +55,11 @@ func (s *Store) listenPgdriver(ctx context.Context, channel string, listening fu
 	if err := ln.Listen(ctx, channel); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	nonce, begun := "", false
+	nonce, asked, begun := "", time.Time{}, false // nonce "": no answer is awaited
 	ping := func() error {
-		nonce = uuid.NewString()
+		if nonce == "" {
+			nonce, asked = uuid.NewString(), time.Now()
+		}
 		payload, _ := json.Marshal(note{Process: s.process, Ping: nonce})
 		return s.notify(ctx, string(payload))
 	}
@@ -64,7 +69,7 @@ func (s *Store) listenPgdriver(ctx context.Context, channel string, listening fu
 	for {
 		timeout := quiet
 		if nonce != "" {
-			timeout = pingAnswer
+			timeout = pingAgain
 		}
 		_, payload, err := ln.ReceiveTimeout(ctx, timeout)
 		var timedOut net.Error
@@ -72,7 +77,7 @@ func (s *Store) listenPgdriver(ctx context.Context, channel string, listening fu
 		case err == nil:
 		case !errors.As(err, &timedOut) || !timedOut.Timeout():
 			return fmt.Errorf("receive: %w", err)
-		case nonce != "":
+		case nonce != "" && time.Since(asked) > pingAnswer:
 			return errDeaf
 		default:
 			if err := ping(); err != nil {

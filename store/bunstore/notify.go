@@ -90,12 +90,8 @@ func (n *notifier) work() {
 	}
 }
 
-// notify sends a notification on its own. Nothing depends on it, so its commit,
-// which writes no row, does not wait for the disk.
-func (s *Store) notify(ctx context.Context, payload string) error {
-	_, err := s.pool().exec(ctx, `SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)`, s.channelName(), payload)
-	return err
-}
+// notify sends a notification on its own.
+func (s *Store) notify(ctx context.Context, payload string) error { return s.notifyOn(ctx, s.pool(), payload) }
 
 // notifyWithin sends what a host's transaction did with its commit: the one
 // place where a notification is part of a transaction.
@@ -103,6 +99,10 @@ func (s *Store) notifyWithin(ctx context.Context, t *tx) error {
 	if watch.Empty(t.hint) {
 		return nil
 	}
-	_, err := t.exec(ctx, `SELECT pg_notify($1, $2)`, s.channelName(), encodeNote("", t.hint))
+	return s.notifyOn(ctx, t.session, encodeNote("", t.hint))
+}
+
+func (s *Store) notifyOn(ctx context.Context, on session, payload string) error {
+	_, err := on.exec(ctx, `SELECT pg_notify($1, $2)`, s.channelName(), payload)
 	return err
 }

@@ -1,0 +1,100 @@
+package bunstore_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/driver/pgdriver"
+
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
+)
+
+// slowToListen is a connection on which LISTEN takes a while to arrive, as
+// pgdriver does not wait for the server's answer to it.
+type slowToListen struct {
+	net.Conn
+	late sync.WaitGroup
+}
+
+func (c *slowToListen) Write(p []byte) (int, error) {
+	if !bytes.Contains(p, []byte("LISTEN")) {
+		return c.Conn.Write(p)
+	}
+	text := bytes.Clone(p)
+	c.late.Go(func() {
+		<-time.After(500 * time.Millisecond)
+		_, _ = c.Conn.Write(text)
+	})
+	return len(p), nil
+}
+
+func (c *slowToListen) Close() error {
+	err := c.Conn.Close()
+	c.late.Wait()
+	return err
+}
+
+// A ping that is there before its LISTEN is not heard. The next one is, and the
+// listener is not taken for deaf.
+func TestPingBeforeListen(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	writer := migrated(t, postgresDB(t, dsn), nil)
+	connector := pgdriver.NewConnector(pgdriver.WithDSN(dsn))
+	dial := connector.Config().Dialer
+	connector.Config().Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		return &slowToListen{Conn: conn}, err
+	}
+	pool := sql.OpenDB(connector)
+	t.Cleanup(func() { require.NoError(t, pool.Close()) })
+	var log lockedText
+	began := time.Now()
+	heard := hints(t, opened(t, bun.NewDB(pool, pgdialect.New()), &bunstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}))
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	stored := make(map[int64]bool)
+	for found := false; !found; {
+		select {
+		case h := <-heard:
+			for _, id := range h.Conversations {
+				found = found || stored[id]
+			}
+		case <-tick.C:
+			stored[storeTrigger(t, writer).ConversationID] = true
+		case <-time.After(time.Minute):
+			t.Fatal("heard nothing")
+		}
+	}
+	t.Logf("heard after %v", time.Since(began))
+	require.Empty(t, log.String())
+}
+
+// lockedText is what a log says.
+type lockedText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
