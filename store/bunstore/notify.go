@@ -91,7 +91,9 @@ func (n *notifier) work() {
 }
 
 // notify sends a notification on its own.
-func (s *Store) notify(ctx context.Context, payload string) error { return s.notifyOn(ctx, s.pool(), payload) }
+func (s *Store) notify(ctx context.Context, payload string) error {
+	return s.notifyOn(ctx, s.pool(), payload)
+}
 
 // notifyWithin sends what a host's transaction did with its commit: the one
 // place where a notification is part of a transaction.
