@@ -32,6 +32,7 @@ func calls() []call {
 		{"PUT /assistants/1/channel", `{"enabled":false,"allow_callback_urls":false}`, about("channel.write", 0), "PUT /assistants/%20/channel"},
 		{"GET /assistants/1/keys", "", about("keys.read", 0), "GET /assistants/%20/keys"},
 		{"POST /assistants/1/keys", `{"name":"n"}`, about("keys.write", 0), "POST /assistants/%20/keys"},
+		{"POST /keys/2/rotate", `{"grace_period":60}`, about("keys.write", 0), "POST /keys/99/rotate"},
 		{"POST /keys/2/revoke", "", about("keys.write", 0), "POST /keys/99/revoke"},
 		{"GET /assistants/1/tasks", "", about("tasks.read", 0), "GET /assistants/%20/tasks"},
 		{"POST /assistants/1/tasks", task, about("tasks.write", 0), "POST /assistants/%20/tasks"},

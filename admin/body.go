@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -145,6 +146,20 @@ func (b *body) givenBoolean(key string, otherwise bool) bool {
 		return otherwise
 	}
 	return b.boolean(key, raw)
+}
+
+// neededSeconds is a duration in whole seconds.
+func (b *body) neededSeconds(key string, most time.Duration) time.Duration {
+	raw, ok := b.needed(key)
+	if !ok || string(raw) == "0" {
+		return 0
+	}
+	seconds, ok := strictjson.PositiveInt64(raw)
+	if limit := int64(most / time.Second); !ok || seconds > limit {
+		b.fault("/"+key, fmt.Sprintf("must be an integer from 0 to %d, in seconds", limit))
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // givenTime is a time in the future, as RFC 3339 writes it, or zero.

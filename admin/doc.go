@@ -23,6 +23,7 @@
 //	GET  /tools                                   tasks.read          all
 //	GET  PUT /assistants/{id}/channel             channel.read .write the assistant
 //	GET  POST /assistants/{id}/keys               keys.read    .write the assistant
+//	POST /keys/{id}/rotate                        keys.write          the key's assistant
 //	POST /keys/{id}/revoke                        keys.write          the key's assistant
 //	GET  POST /assistants/{id}/tasks              tasks.read   .write the assistant
 //	GET  PUT DELETE /tasks/{id}                   tasks.read   .write the task's assistant
@@ -34,6 +35,10 @@
 //	GET  /runs/{id}/events                        events.read         the run's conversation
 //	GET  /runs/{id}/deliveries                    deliveries.read     the run's conversation
 //	POST /deliveries/{id}/redeliver               deliveries.write    the run's conversation
+//
+// A rotation takes {"grace_period": seconds}, an integer up to a year: so long the
+// old key goes on, unless it ends sooner by itself. The answer is that of a creation
+// with the old key, and its end, as replaced.
 //
 // # What is judged in which order
 //

@@ -92,6 +92,8 @@ func (h *Handler) routes() {
 	h.handle("/assistants/{id}/keys", resource{
 		"GET":  guard(h, webtrigger.ActionReadKeys, h.assistant, h.listKeys),
 		"POST": guard(h, webtrigger.ActionWriteKeys, h.assistant, h.createKey)})
+	h.handle("/keys/{id}/rotate", resource{
+		"POST": guard(h, webtrigger.ActionWriteKeys, h.key, h.rotateKey)})
 	h.handle("/keys/{id}/revoke", resource{
 		"POST": guard(h, webtrigger.ActionWriteKeys, h.key, h.revokeKey)})
 	h.handle("/assistants/{id}/tasks", resource{

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -48,10 +49,40 @@ func (h *Handler) createKey(w http.ResponseWriter, r *http.Request, assistantID 
 	if err != nil {
 		return err
 	}
+	return wire.WriteJSON(w, http.StatusCreated, newKeyView{viewKey(key), secret})
+}
+
+// newKeyView is a key with its secret.
+type newKeyView struct {
+	keyView
+	Key string `json:"key"`
+}
+
+// mostGrace is how long a key may go on beside the one that took its place.
+const mostGrace = 365 * 24 * time.Hour
+
+// rotateKey answers as createKey does, and with the old key, which tells its end.
+func (h *Handler) rotateKey(w http.ResponseWriter, r *http.Request, old webtrigger.APIKey) error {
+	b, err := h.readBody(w, r, "grace_period")
+	if err != nil {
+		return err
+	}
+	grace := b.neededSeconds("grace_period", mostGrace)
+	if err := b.err(); err != nil {
+		return err
+	}
+	key, secret, err := h.svc.RotateKey(r.Context(), old.ID, grace)
+	if err != nil {
+		return err
+	}
+	// Whoever could not be told the secret would have lost it.
+	if ended, err := h.svc.Key(r.Context(), old.ID); err == nil {
+		old = ended
+	}
 	return wire.WriteJSON(w, http.StatusCreated, struct {
-		keyView
-		Key string `json:"key"`
-	}{viewKey(key), secret})
+		newKeyView
+		Replaced keyView `json:"replaced"`
+	}{newKeyView{viewKey(key), secret}, viewKey(old)})
 }
 
 func (h *Handler) revokeKey(w http.ResponseWriter, r *http.Request, key webtrigger.APIKey) error {

@@ -85,8 +85,9 @@ export async function busy(button, work) {
 }
 
 // ask has the reader confirm something. It resolves to null, or to the text of the
-// field ("" without one).
-export function ask({ title, text, yes, danger = true, field }) {
+// field ("" without one). choice is a field to choose from: a label, then pairs of
+// value and text, of which the first is chosen.
+export function ask({ title, text, yes, danger = true, field, choice }) {
   const dialog = $("dialog");
   $("dialog-title").textContent = title;
   $("dialog-text").textContent = text;
@@ -95,11 +96,15 @@ export function ask({ title, text, yes, danger = true, field }) {
   $("dialog-field").hidden = !field;
   $("dialog-field").firstElementChild.textContent = field ?? "";
   $("dialog-input").value = "";
+  const [label, ...options] = choice ?? [""];
+  $("dialog-choice").hidden = !choice;
+  $("dialog-choice").firstElementChild.textContent = label;
+  $("dialog-select").replaceChildren(...options.map(([value, text]) => el("option", { value }, text)));
   $("dialog-no").onclick = () => dialog.close();
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue ? $("dialog-input").value : null), { once: true });
+    dialog.addEventListener("close", () => resolve(dialog.returnValue ? $(choice ? "dialog-select" : "dialog-input").value : null), { once: true });
   });
 }
 

@@ -3,9 +3,31 @@ import { $, ask, badge, busy, copyable, el, empty, notify, when } from "./dom.js
 import { clear, fault, refused, utc } from "./form.js";
 import { Table, list } from "./table.js";
 
+const hour = 3600;
+const graces = [[24 * hour, "1 day"], [hour, "1 hour"], [7 * 24 * hour, "7 days"], [30 * 24 * hour, "30 days"], [0, "Not at all: it ends at once"]];
+
 function state(key) {
-  if (key.revoked_at) return badge("revoked");
-  return badge(key.expires_at && new Date(key.expires_at) <= new Date() ? "expired" : "active");
+  if (key.revoked_at) return "revoked";
+  return key.expires_at && new Date(key.expires_at) <= new Date() ? "expired" : "active";
+}
+
+// rotate makes a new key in the place of one, which goes on for a while.
+async function rotate(key, button) {
+  const grace = await ask({
+    title: `Rotate ${key.name}?`, yes: "Rotate key", danger: false, choice: ["The old key goes on for", ...graces],
+    text: `A new key of this name is made and shown once. The one that begins with ${key.prefix} ends after the time you choose, or sooner if it expires sooner.`,
+  });
+  if (grace === null) return;
+  await busy(button, async () => {
+    try {
+      const next = await call("POST", `keys/${key.id}/rotate`, { grace_period: Number(grace) });
+      show(next, `The key that begins with ${next.replaced.prefix} ends: `, when(next.replaced.expires_at), ".");
+      notify(`${key.name} is rotated.`);
+      await load();
+    } catch (failure) {
+      notify(failure);
+    }
+  });
 }
 
 async function revoke(key, button) {
@@ -28,13 +50,15 @@ async function revoke(key, button) {
 const columns = [
   { label: "Name", cell: (k) => el("strong", {}, k.name) },
   { label: "Prefix", cell: (k) => el("code", {}, `${k.prefix}…`) },
-  { label: "State", cell: state },
+  { label: "State", cell: (k) => badge(state(k)) },
   { label: "Created", cell: (k) => when(k.created_at) },
   { label: "Last used", cell: (k) => when(k.last_used_at) },
   { label: "Expires", cell: (k) => when(k.expires_at) },
   {
-    label: "Actions", cell: (k) => k.revoked_at ? [el("span", { class: "quiet" }, "revoked "), when(k.revoked_at)]
-      : el("button", { class: "danger small", "aria-label": `Revoke ${k.name}`, click: (e) => revoke(k, e.target) }, "Revoke"),
+    label: "Actions", wide: true, cell: (k) => k.revoked_at ? [el("span", { class: "quiet" }, "revoked "), when(k.revoked_at)]
+      : el("span", { class: "actions" },
+        state(k) === "active" && el("button", { class: "small", "aria-label": `Rotate ${k.name}`, click: (e) => rotate(k, e.target) }, "Rotate"),
+        el("button", { class: "danger small", "aria-label": `Revoke ${k.name}`, click: (e) => revoke(k, e.target) }, "Revoke")),
   },
 ];
 const table = new Table("API keys", columns);
@@ -44,6 +68,15 @@ const load = () => list(`assistants/${page.assistant}/keys`, table, () => empty(
 function curl(secret) {
   return `curl -sS -H 'Authorization: Bearer ${secret}' -H 'Content-Type: application/json' `
     + `-d '{"message": "What can you do?"}' '${page.triggerUrl}'`;
+}
+
+// show shows a key, this once, and says what it has to do with others.
+function show(key, ...more) {
+  $("secret").replaceChildren(copyable(key.key, "the API key"));
+  $("curl").replaceChildren(copyable(curl(key.key), "the curl line"));
+  $("replaced").replaceChildren(...more);
+  $("created").hidden = false;
+  $("created-title").focus();
 }
 
 const form = $("create");
@@ -60,10 +93,7 @@ form.addEventListener("submit", (event) => {
     try {
       const key = await call("POST", `assistants/${page.assistant}/keys`, { name, ...(expires && { expires_at: utc(expires) }) });
       form.reset();
-      $("secret").replaceChildren(copyable(key.key, "the API key"));
-      $("curl").replaceChildren(copyable(curl(key.key), "the curl line"));
-      $("created").hidden = false;
-      $("created-title").focus();
+      show(key);
       notify(`${key.name} is created.`);
       await load();
     } catch (failure) {
