@@ -36,10 +36,10 @@ func TestToolsOfMCPServers(t *testing.T) {
 	url, err := bufio.NewReader(stdout).ReadString('\n')
 	require.NoError(t, err)
 	s := start(t, "-mcp", path, "-mcp", "far="+strings.TrimSpace(url)+"?token=hush")
-	s.secrets = append(s.secrets, "hush")
-	require.Contains(t, s.stdout.String(), "MCP server "+path)
-	require.Contains(t, s.stdout.String(), "MCP server "+strings.TrimSpace(url)+"\n")
-	require.NotContains(t, s.stdout.String(), "hush")
+	s.hush.add("hush")
+	require.Contains(t, s.Stdout.String(), "MCP server "+path)
+	require.Contains(t, s.Stdout.String(), "MCP server "+strings.TrimSpace(url)+"\n")
+	require.NotContains(t, s.Stdout.String(), "hush")
 
 	for _, add := range []string{"notes_add", "far_notes_add"} {
 		status := s.ended(s.say("/tool " + add + " {\"text\": \"from " + add + "\"}\n/tool " + strings.Replace(add, "add", "list", 1)))

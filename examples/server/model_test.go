@@ -48,10 +48,10 @@ func TestRealModels(t *testing.T) {
 			t.Parallel()
 			vendor := httptest.NewServer(c.fake)
 			t.Cleanup(vendor.Close)
-			s := startWith(t, c.env(vendor.URL))
-			s.secrets = append(s.secrets, vendorKey)
-			require.Contains(t, s.stdout.String(), c.announced)
-			require.NotContains(t, s.stdout.String(), vendorKey)
+			s := startWith(t, c.env(vendor.URL), "-db", "memory")
+			s.hush.add(vendorKey)
+			require.Contains(t, s.Stdout.String(), c.announced)
+			require.NotContains(t, s.Stdout.String(), vendorKey)
 
 			run := s.say("/say this is no command to a real model")
 			require.Equal(t, "It is 42.", s.ended(run)["result"])
@@ -69,7 +69,7 @@ func TestRealModels(t *testing.T) {
 			require.Len(t, requests, 3, "the second was refused and repeated")
 			require.Len(t, requests[0].Body["tools"], 3)
 			require.Equal(t, c.model, requests[0].Body["model"])
-			require.Contains(t, s.stderr.String(), "model call failed")
+			require.Contains(t, s.Stderr.String(), "model call failed")
 		})
 	}
 }

@@ -14,18 +14,16 @@ import (
 
 var codeBlock = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
-// TestRecipes runs every block of docs/recipes.md against a server, in the
+// testRecipes runs every block of docs/recipes.md against a server, in the
 // language that the block says. A program that is missing is skipped, unless
 // WEBTRIGGER_TEST_ALL is set.
-func TestRecipes(t *testing.T) {
-	t.Parallel()
+func testRecipes(t *testing.T, s *server) {
 	page, err := os.ReadFile("../../docs/recipes.md")
 	require.NoError(t, err)
 	interpreters := map[string][]string{
 		"sh": {"sh"}, "python": {"python3", "-"}, "javascript": {"node", "--input-type=module", "-"},
 		"go": {"go", "run", filepath.Join(t.TempDir(), "main.go")},
 	}
-	s := start(t)
 	blocks := codeBlock.FindAllStringSubmatch(string(page), -1)
 	require.Len(t, blocks, len(interpreters))
 	for _, block := range blocks {

@@ -17,9 +17,29 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPrintedCurlLine(t *testing.T) {
+// What holds for a server without flags.
+func TestDefaults(t *testing.T) {
 	t.Parallel()
-	s := start(t)
+	s := startWith(t, nil)
+	require.Contains(t, s.Stdout.String(), "the SQLite file webtrigger.db")
+	require.FileExists(t, filepath.Join(s.Cmd.Dir, "webtrigger.db"))
+	for name, test := range map[string]func(t *testing.T, s *server){
+		"printed curl line":           testPrintedCurlLine,
+		"stream":                      testStream,
+		"watch page":                  testWatchPage,
+		"streamed text is the result": testStreamedTextIsTheResult,
+		"stream asks for the session": testStreamAsksForTheSession,
+		"task with output schema":     testTaskWithOutputSchema,
+		"recipes":                     testRecipes,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, s.in(t))
+		})
+	}
+}
+
+func testPrintedCurlLine(t *testing.T, s *server) {
 	var body string
 	if _, err := exec.LookPath("curl"); err == nil {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -52,7 +72,7 @@ func TestAnnouncement(t *testing.T) {
 	s := start(t, "-admin-password", password, "-key", key, "-callback-allow", "10.0.0.0/8", "-allow-callbacks=false")
 	require.Equal(t, password, s.password)
 	require.Equal(t, key, s.key)
-	out := s.stdout.String()
+	out := s.Stdout.String()
 	require.Contains(t, out, "10.0.0.0/8")
 	require.Contains(t, out, s.url+"/admin")
 	s.say("/say hello")
@@ -60,9 +80,7 @@ func TestAnnouncement(t *testing.T) {
 	require.Equal(t, http.StatusUnprocessableEntity, resp.Status)
 }
 
-func TestStream(t *testing.T) {
-	t.Parallel()
-	s := start(t)
+func testStream(t *testing.T, s *server) {
 	a := s.say("/sleep 300ms\n/emit 2\n/tool calculator {\"expression\":\"6*7\"}\n/stream 1\n/sleep 200ms\n/stream 1\n/say done")
 	events := s.events(a)
 	require.Equal(t, []string{
@@ -82,9 +100,7 @@ func TestStream(t *testing.T) {
 	require.Equal(t, events[4:], readEvents(t, middle.Body))
 }
 
-func TestWatchPage(t *testing.T) {
-	t.Parallel()
-	s := start(t)
+func testWatchPage(t *testing.T, s *server) {
 	page := s.do(http.MethodGet, "/watch/?conversation=1", "")
 	require.Equal(t, http.StatusOK, page.Status)
 	require.Contains(t, page.Body, "watch.js")
@@ -94,9 +110,7 @@ func TestWatchPage(t *testing.T) {
 	require.Contains(t, script.Body, "new EventSource")
 }
 
-func TestStreamedTextIsTheResult(t *testing.T) {
-	t.Parallel()
-	s := start(t)
+func testStreamedTextIsTheResult(t *testing.T, s *server) {
 	a := s.say("/stream 100")
 	var text strings.Builder
 	deltas := 0
@@ -111,9 +125,7 @@ func TestStreamedTextIsTheResult(t *testing.T) {
 	require.Less(t, deltas, 100, "pieces that come at once are one event")
 }
 
-func TestStreamAsksForTheSession(t *testing.T) {
-	t.Parallel()
-	s := start(t)
+func testStreamAsksForTheSession(t *testing.T, s *server) {
 	a := s.say("/say hello")
 	s.ended(a)
 	get := func(edits ...func(*http.Request)) int {
@@ -141,7 +153,7 @@ func TestStreamAsksForTheSession(t *testing.T) {
 	cookie, err := http.ParseSetCookie(let.Header.Get("Set-Cookie"))
 	require.NoError(t, err)
 	require.True(t, cookie.HttpOnly)
-	s.secrets = append(s.secrets, cookie.Value)
+	s.hush.add(cookie.Value)
 	session := func(r *http.Request) { r.AddCookie(&http.Cookie{Name: cookie.Name, Value: cookie.Value}) }
 	require.Equal(t, http.StatusOK, get(session))
 	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/admin/api/runs", "", session).Status)
@@ -196,7 +208,7 @@ func TestKeysOfTwoAssistants(t *testing.T) {
 	t.Parallel()
 	key2 := strings.Repeat("0123456789abcdef", 4)
 	s := start(t, "-key2", key2)
-	s.secrets = append(s.secrets, key2)
+	s.hush.add(key2)
 	a := s.say("/say private")
 	s.ended(a)
 	foreign := s.do(http.MethodGet, a.StatusURL, "", bearer(key2))
@@ -216,9 +228,7 @@ func TestKeysOfTwoAssistants(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, s.do(http.MethodPost, "/api/v1/assistants/1/web-trigger", body).Status)
 }
 
-func TestTaskWithOutputSchema(t *testing.T) {
-	t.Parallel()
-	s := start(t)
+func testTaskWithOutputSchema(t *testing.T, s *server) {
 	const definition = `{"name": "Count", "instructions": "Count.", "output_type": "json",
 		"output_schema": {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}, "active": true}`
 	resp := s.do(http.MethodPost, "/admin/api/assistants/1/tasks", definition, s.basic)
@@ -261,15 +271,15 @@ func TestSIGTERMDrains(t *testing.T) {
 	defer stream.Body.Close()
 	require.Equal(t, http.StatusOK, stream.StatusCode)
 
-	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, s.Cmd.Process.Signal(syscall.SIGTERM))
 	events := readEvents(t, stream.Body)
 	require.Equal(t, []string{"run_queued", "run_started"}, types(events), "the stream ends, and does not wait for the run")
 	select {
-	case <-s.exited:
+	case <-s.Exited:
 	case <-time.After(patience):
 		t.Fatal("the server does not end")
 	}
-	require.Zero(t, s.cmd.ProcessState.ExitCode(), s.stderr.String())
+	require.Zero(t, s.Cmd.ProcessState.ExitCode(), s.Stderr.String())
 	got := r.received()
 	require.Len(t, got, 1)
 	require.Equal(t, "completed", got[0].body["status"])
@@ -281,13 +291,13 @@ func TestSIGTERMInterruptsWhatDoesNotDrain(t *testing.T) {
 	r := newReceiver(t)
 	s := start(t, append(r.flags(), "-db", "memory", "-drain", "200ms")...)
 	s.until(s.trigger(map[string]any{"message": "/hang", "callback_url": r.url("/hook")}), "running")
-	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, s.Cmd.Process.Signal(syscall.SIGTERM))
 	select {
-	case <-s.exited:
+	case <-s.Exited:
 	case <-time.After(patience):
 		t.Fatal("the server does not end")
 	}
-	require.Zero(t, s.cmd.ProcessState.ExitCode(), s.stderr.String())
+	require.Zero(t, s.Cmd.ProcessState.ExitCode(), s.Stderr.String())
 	got := r.received()
 	require.Len(t, got, 1)
 	require.Equal(t, "failed", got[0].body["status"])
@@ -298,15 +308,15 @@ func TestSecondSignalStopsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t, "-drain", "10m")
 	s.until(s.say("/hang"), "running")
-	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
-	require.Eventually(t, func() bool { return strings.Contains(s.stderr.String(), "shutting down") }, patience, 5*time.Millisecond)
-	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, s.Cmd.Process.Signal(syscall.SIGTERM))
+	require.Eventually(t, func() bool { return strings.Contains(s.Stderr.String(), "shutting down") }, patience, 5*time.Millisecond)
+	require.NoError(t, s.Cmd.Process.Signal(syscall.SIGTERM))
 	select {
-	case <-s.exited:
+	case <-s.Exited:
 	case <-time.After(patience):
 		t.Fatal("the server does not end")
 	}
-	require.False(t, s.cmd.ProcessState.Success())
+	require.False(t, s.Cmd.ProcessState.Success())
 }
 
 // A key that is none is refused, and not repeated where logs go.
@@ -391,9 +401,9 @@ func TestCallback(t *testing.T) {
 		return len(d) == 1 && d[0].(map[string]any)["state"] == "delivered"
 	}, patience, 20*time.Millisecond)
 
-	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM)) // after the drain nothing can follow
+	require.NoError(t, s.Cmd.Process.Signal(syscall.SIGTERM)) // after the drain nothing can follow
 	select {
-	case <-s.exited:
+	case <-s.Exited:
 	case <-time.After(patience):
 		t.Fatal("the server does not end")
 	}
@@ -417,8 +427,8 @@ func TestCallbackToAPrivateAddressIsRefused(t *testing.T) {
 	resp := s.post(map[string]any{"message": "/say x", "callback_url": r.url("/hook?a=%zz")})
 	require.Equal(t, http.StatusUnprocessableEntity, resp.Status, resp.Body)
 	require.Contains(t, resp.Body, `"/callback_url"`)
-	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
-	<-s.exited
+	require.NoError(t, s.Cmd.Process.Signal(syscall.SIGTERM))
+	<-s.Exited
 	require.Zero(t, r.connections.Load())
 }
 

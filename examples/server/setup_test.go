@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -22,26 +20,19 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	evaluation "github.com/webtrigger-go/webtrigger/examples/server"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/servertest"
 )
 
-// binary is the server under test, built once.
-var binary string
+// asServer has this test program be the server: it is in here, built like the
+// test itself, and need not be linked again.
+const asServer = "WEBTRIGGER_TEST_AS_SERVER"
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
-
-func testMain(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "webtrigger-server-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "server")
-	build := exec.Command("go", append(append([]string{"build"}, buildFlags...), "-o", binary, ".")...)
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
-		return 1
+func TestMain(m *testing.M) {
+	if os.Getenv(asServer) != "" {
+		evaluation.Main()
+		return
 	}
 	code := m.Run()
 	pgtest.StopShared()
@@ -51,107 +42,78 @@ func testMain(m *testing.M) int {
 			code = 1
 		}
 	}
-	return code
+	os.Exit(code)
 }
 
 // patience is how long a test waits for what takes milliseconds.
 const patience = 20 * time.Second
 
-// output gathers what a process prints.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // command is the server with flags, without the settings of a model.
 func command(t *testing.T, flags ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(binary, flags...)
-	cmd.Dir = t.TempDir()
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
-		return strings.HasPrefix(entry, "OPENAI_") || strings.HasPrefix(entry, "ANTHROPIC_")
-	})
+	program, err := os.Executable()
+	require.NoError(t, err)
+	cmd := servertest.Command(t, program, flags...)
+	cmd.Env = append(cmd.Env, asServer+"=1")
 	return cmd
 }
 
 // server is a server process.
 type server struct {
-	t              *testing.T
-	cmd            *exec.Cmd
-	stdout, stderr *output
-	exited         chan struct{}
+	*servertest.Process
+	t *testing.T
 
 	url, key, password string
 	curl               string // the printed command
-	secrets            []string
+	hush               *secrets
 	client             *http.Client
 }
 
+// secrets are what may stand in no log.
+type secrets struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (s *secrets) add(more ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, more...)
+}
+
 var (
-	printedURL      = regexp.MustCompile(`(?m)^\s*URL\s+(http://\S+)$`)
 	printedPassword = regexp.MustCompile(`user admin, password (\S+)`)
 	printedCurl     = regexp.MustCompile(`(?s)\n(curl .*?/api/v1/assistants/1/web-trigger\S*)\n`)
 	printedKey      = regexp.MustCompile(`Bearer ([0-9a-f]{64})`)
 )
 
-// start starts a server and reads what it prints. It is killed at the end of the
-// test, and its log must then hold no secret and no data race.
+// start starts a server, which keeps everything in memory unless flags say
+// otherwise.
 func start(t *testing.T, flags ...string) *server {
 	t.Helper()
-	return startWith(t, nil, flags...)
+	return startWith(t, nil, append([]string{"-db", "memory"}, flags...)...)
 }
 
-// startWith is start with additions to the environment.
+// startWith starts a server with additions to the environment and reads what it
+// prints. It is killed at the end of the test, and its log must then hold no secret
+// and no data race.
 func startWith(t *testing.T, env []string, flags ...string) *server {
 	t.Helper()
-	s := &server{t: t, cmd: command(t, append([]string{"-addr", "127.0.0.1:0"}, flags...)...), exited: make(chan struct{})}
-	s.cmd.Env = append(s.cmd.Env, env...)
-	s.stdout, s.stderr = new(output), new(output)
-	s.cmd.Stdout, s.cmd.Stderr = s.stdout, s.stderr
-	s.client = &http.Client{
+	s := &server{t: t, hush: new(secrets), client: &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	require.NoError(t, s.cmd.Start())
-	go func() {
-		_ = s.cmd.Wait()
-		close(s.exited)
-	}()
-	t.Cleanup(func() {
-		_ = s.cmd.Process.Kill()
-		<-s.exited
-		log := s.stderr.String()
-		assert.NotContains(t, log, "DATA RACE")
-		for _, secret := range s.secrets {
-			assert.NotContains(t, log, secret, "a secret in the log")
-		}
-		if t.Failed() {
-			t.Logf("stderr of the server:\n%s", log)
+	}}
+	t.Cleanup(func() { // when the process has ended
+		for _, secret := range s.hush.all {
+			assert.NotContains(t, s.Stderr.String(), secret, "a secret in the log")
 		}
 	})
-	require.Eventually(t, func() bool {
-		select {
-		case <-s.exited:
-			return true
-		default:
-			return printedCurl.MatchString(s.stdout.String())
-		}
-	}, patience, 5*time.Millisecond)
-	s.url, s.password = s.printed(printedURL), s.printed(printedPassword)
-	s.curl, s.key = s.printed(printedCurl), s.printed(printedKey)
-	s.secrets = append(s.secrets, s.key, s.password)
+	cmd := command(t, append([]string{"-addr", "127.0.0.1:0"}, flags...)...)
+	cmd.Env = append(cmd.Env, env...)
+	s.Process = servertest.Start(t, cmd)
+	s.curl, s.url = s.Printed(t, printedCurl), s.URL(t)
+	s.password, s.key = s.Printed(t, printedPassword), s.Printed(t, printedKey)
+	s.hush.add(s.key, s.password)
 	return s
 }
 
@@ -160,13 +122,6 @@ func (s *server) in(t *testing.T) *server {
 	other := *s
 	other.t = t
 	return &other
-}
-
-func (s *server) printed(what *regexp.Regexp) string {
-	s.t.Helper()
-	found := what.FindStringSubmatch(s.stdout.String())
-	require.NotNil(s.t, found, "%s in:\n%s\n%s", what, s.stdout.String(), s.stderr.String())
-	return found[1]
 }
 
 // response is an answer, read whole.

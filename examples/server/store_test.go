@@ -24,7 +24,7 @@ func TestSQLiteSurvivesRestarts(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "a file?100%.db")
 	first := start(t, "-db", "sqlite:"+file)
-	require.Contains(t, first.stdout.String(), "the SQLite file "+file)
+	require.Contains(t, first.Stdout.String(), "the SQLite file "+file)
 	done := first.say("/emit 2\n/say kept")
 	status, events := first.ended(done), first.events(done)
 	stop(t, first)
@@ -33,7 +33,7 @@ func TestSQLiteSurvivesRestarts(t *testing.T) {
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "conversations are in it")
 
 	second := start(t, "-db", "sqlite:"+file, "-workers", "0")
-	second.secrets = append(second.secrets, first.key)
+	second.hush.add(first.key)
 	target := "/api/v1/web-triggers/" + fmt.Sprint(done.TriggerID) + "/status"
 	require.Equal(t, http.StatusUnauthorized, second.do(http.MethodGet, target, "", bearer(first.key)).Status,
 		"the key of the last start is revoked")
@@ -41,20 +41,12 @@ func TestSQLiteSurvivesRestarts(t *testing.T) {
 	done.EventsURL = second.url + strings.TrimPrefix(done.EventsURL, first.url)
 	require.Equal(t, events, second.events(done))
 	queued := second.say("/say at last")
-	require.NoError(t, second.cmd.Process.Kill())
-	<-second.exited
+	require.NoError(t, second.Cmd.Process.Kill())
+	<-second.Exited
 
 	third := start(t, "-db", "sqlite:"+file)
 	queued.StatusURL = third.url + strings.TrimPrefix(queued.StatusURL, second.url)
 	require.Equal(t, "at last", third.ended(queued)["result"])
-}
-
-func TestDefaultDatabase(t *testing.T) {
-	t.Parallel()
-	s := start(t)
-	s.ended(s.say("/say kept"))
-	require.Contains(t, s.stdout.String(), "the SQLite file webtrigger.db")
-	require.FileExists(t, filepath.Join(s.cmd.Dir, "webtrigger.db"))
 }
 
 func TestMemory(t *testing.T) {
@@ -62,7 +54,7 @@ func TestMemory(t *testing.T) {
 	s := start(t, "-db", "memory")
 	require.EqualValues(t, 1, s.say("/say gone soon").TriggerID)
 	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/healthz", "").Status)
-	left, err := os.ReadDir(s.cmd.Dir)
+	left, err := os.ReadDir(s.Cmd.Dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
 }
@@ -80,9 +72,9 @@ func TestPostgres(t *testing.T) {
 	wg.Wait()
 	for _, s := range servers {
 		require.NotNil(t, s)
-		require.NotContains(t, s.stdout.String(), "hush")
-		require.Contains(t, s.stdout.String(), "the Postgres database ")
-		s.secrets = append(s.secrets, "hush")
+		require.NotContains(t, s.Stdout.String(), "hush")
+		require.Contains(t, s.Stdout.String(), "the Postgres database ")
+		s.hush.add("hush")
 		require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/healthz", "").Status)
 	}
 	a := servers[0].say("/emit 5\n/say executed elsewhere")
@@ -99,7 +91,7 @@ func TestPostgresAway(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(pg.Stop)
 	s := start(t, "-db", withPassword(pg.DSN("postgres")))
-	s.secrets = append(s.secrets, "hush")
+	s.hush.add("hush")
 	s.ended(s.say("/say before"))
 	require.NoError(t, pg.Down(pgtest.Fast))
 	resp := s.do(http.MethodGet, "/healthz", "")
@@ -150,9 +142,9 @@ func TestCallbackSecret(t *testing.T) {
 	const secret = "whsec_c2VjcmV0IG9mIHRoZSBldmFsdWF0aW9uIHNlcnZlcg=="
 	r := newReceiver(t)
 	s := start(t, append(r.flags(), "-callback-secret", secret)...)
-	s.secrets = append(s.secrets, secret)
-	require.NotContains(t, s.stdout.String(), secret)
-	require.Contains(t, s.stdout.String(), "callbacks are signed")
+	s.hush.add(secret)
+	require.NotContains(t, s.Stdout.String(), secret)
+	require.Contains(t, s.Stdout.String(), "callbacks are signed")
 	a := s.trigger(map[string]any{"message": "/say signed", "callback_url": r.url("/hook")})
 	require.Eventually(t, func() bool { return len(r.received()) == 1 }, patience, 10*time.Millisecond)
 	verifier, err := client.NewVerifier([]string{secret}, nil)
@@ -165,9 +157,9 @@ func TestCallbackSecret(t *testing.T) {
 // stop ends a server as an operator does.
 func stop(t *testing.T, s *server) {
 	t.Helper()
-	require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
-	<-s.exited
-	require.Zero(t, s.cmd.ProcessState.ExitCode(), s.stderr.String())
+	require.NoError(t, s.Cmd.Process.Signal(syscall.SIGTERM))
+	<-s.Exited
+	require.Zero(t, s.Cmd.ProcessState.ExitCode(), s.Stderr.String())
 }
 
 // withPassword puts one into a DSN. The test server asks nobody for it.

@@ -1,0 +1,134 @@
+// Package servertest runs the evaluation server as a process, for tests.
+package servertest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for what takes milliseconds, on a machine
+// that is busy.
+const patience = time.Minute
+
+// Output gathers what a process prints. It may be read meanwhile.
+type Output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements [io.Writer].
+func (o *Output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+// String is what has been printed until now.
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// Build builds the server into a directory, with the race detector if the test
+// has it, so that both use what is compiled once. dir is that of the package
+// examples/server.
+func Build(dir, into string) (program string, err error) {
+	args := []string{"build", "-ldflags=-w", "-o", filepath.Join(into, "server")} // without what a debugger reads
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, ".")...)
+	build.Dir = dir
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return filepath.Join(into, "server"), nil
+}
+
+// Command is a program that is the server, with flags, in a directory of its own
+// and without the settings of a model.
+func Command(t testing.TB, program string, flags ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(program, flags...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return strings.HasPrefix(entry, "OPENAI_") || strings.HasPrefix(entry, "ANTHROPIC_")
+	})
+	return cmd
+}
+
+// Process is a server process.
+type Process struct {
+	Cmd            *exec.Cmd
+	Stdout, Stderr *Output
+	Exited         chan struct{} // closed when it has ended
+}
+
+// Start starts a command. The process is killed at the end of the test; a data
+// race in its log fails the test, and a test that fails shows the log.
+func Start(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{Cmd: cmd, Stdout: new(Output), Stderr: new(Output), Exited: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = cmd.Wait()
+		close(p.Exited)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-p.Exited
+		if strings.Contains(p.Stderr.String(), "DATA RACE") {
+			t.Error("the server has a data race")
+		}
+		if t.Failed() {
+			t.Logf("the server's log:\n%s", p.Stderr)
+		}
+	})
+	return p
+}
+
+// Printed waits until the process has printed what matches, and returns the first
+// group.
+func (p *Process) Printed(t testing.TB, what *regexp.Regexp) string {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(patience)
+	for exited := p.Exited; ; {
+		if found := what.FindStringSubmatch(p.Stdout.String()); found != nil {
+			return found[1]
+		}
+		select {
+		case <-tick.C:
+			continue
+		case <-exited:
+			exited = nil // what it printed last may match
+			late = time.After(0)
+			continue
+		case <-late:
+		}
+		t.Fatalf("%s is not in:\n%s\n%s", what, p.Stdout, p.Stderr)
+	}
+}
+
+// URL waits until the server listens.
+func (p *Process) URL(t testing.TB) string {
+	t.Helper()
+	return p.Printed(t, printedURL)
+}
+
+var printedURL = regexp.MustCompile(`(?m)^\s*URL\s+(http://\S+)$`)
