@@ -49,6 +49,55 @@ const patience = 5 * time.Minute
 // stops, fails the test.
 func New(tb testing.TB, opts ...chromedp.ExecAllocatorOption) context.Context {
 	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	tb.Cleanup(cancel)
+	tab, cancel := allocate(tb, ctx, opts...)
+	tb.Cleanup(cancel)
+	watch(tb, tab)
+	return tab
+}
+
+// Shared is a browser that tests have in common. It starts when the first of them
+// needs it.
+type Shared struct {
+	mu    sync.Mutex
+	first context.Context // its first tab, which nobody uses; nil: not started
+}
+
+// New is as the function New, in the common browser: with a profile of its own.
+func (s *Shared) New(tb testing.TB) context.Context {
+	tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.first == nil {
+		first, cancel := allocate(tb, context.Background())
+		if err := chromedp.Do(first); err != nil {
+			cancel()
+			tb.Fatal(err)
+		}
+		s.first = first
+	}
+	ctx, cancel := context.WithTimeout(s.first, patience)
+	tb.Cleanup(cancel)
+	tab, cancel := chromedp.NewContext(ctx, chromedp.WithNewBrowserContext())
+	tb.Cleanup(cancel)
+	watch(tb, tab)
+	return tab
+}
+
+// Close ends the browser, if it has started, once its tests have ended.
+func (s *Shared) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.first != nil {
+		_ = chromedp.Cancel(s.first)
+	}
+}
+
+// allocate returns the context of a browser's first tab. Its first use starts the
+// program.
+func allocate(tb testing.TB, ctx context.Context, opts ...chromedp.ExecAllocatorOption) (context.Context, context.CancelFunc) {
+	tb.Helper()
 	program, err := find()
 	switch {
 	case err == nil:
@@ -63,23 +112,28 @@ func New(tb testing.TB, opts ...chromedp.ExecAllocatorOption) context.Context {
 		chromedp.DisableGPU,
 		chromedp.WSURLReadTimeout(time.Minute),
 	)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	tb.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, append(all, opts...)...)
-	tb.Cleanup(cancel)
+	ctx, end := chromedp.NewExecAllocator(ctx, append(all, opts...)...)
 	tab, cancel := chromedp.NewContext(ctx)
-	tb.Cleanup(cancel)
+	return tab, func() {
+		cancel()
+		end()
+	}
+}
+
+// watch fails a test for what goes wrong in the tab's pages, and closes the tab at
+// its end.
+func watch(tb testing.TB, tab context.Context) {
+	tb.Helper()
 	complaints, err := listen(tab)
 	if err != nil {
-		tb.Fatal(fmt.Errorf("start %s: %w", program, err))
+		tb.Fatal(fmt.Errorf("start the browser: %w", err))
 	}
 	tb.Cleanup(func() {
 		for _, complaint := range complaints() {
 			tb.Errorf("the page: %s", complaint)
 		}
-		_ = chromedp.Cancel(tab) // and wait until the program has ended
+		_ = chromedp.Cancel(tab) // and wait until it has ended
 	})
-	return tab
 }
 
 // listen starts the browser and collects what goes wrong in the tab's pages.

@@ -19,7 +19,7 @@ const table = new Table("Assistants", [
   { label: "Triggers", cell: (a) => part(a, "enabled") },
   { label: "Callbacks", cell: (a) => part(a, "callbacks") },
   {
-    label: "Open", cell: (a) => el("span", { class: "links" }, [["keys", "API keys"], ["tasks", "Tasks"], ["test", "Test"]].map(([path, text]) =>
+    label: "Open", wide: true, cell: (a) => el("span", { class: "links" }, [["keys", "API keys"], ["tasks", "Tasks"], ["test", "Test"]].map(([path, text]) =>
       el("a", { href: url(`assistants/${a.id}/${path}`), "aria-label": `${text} of ${a.name ?? a.id}` }, text)),
     el("a", { href: url(`runs?assistant_id=${a.id}`), "aria-label": `Runs of ${a.name ?? a.id}` }, "Runs")),
   },

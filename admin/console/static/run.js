@@ -1,4 +1,4 @@
-import { call, get, page, url } from "./api.js";
+import { Failure, call, get, page, url } from "./api.js";
 import { $, ask, badge, busy, el, empty, notify, number, problem, when } from "./dom.js";
 import { showDeliveries } from "./deliveries.js";
 import { Feed } from "./feed.js";
@@ -11,6 +11,7 @@ const feed = new Feed($("feed"));
 const timeline = new Timeline($("timeline"));
 const fixed = [...$("facts").children]; // what the server has written
 let run; // as last loaded
+let stale = false; // the last load failed
 
 // What the assistant has said so far, while the run goes on.
 const draft = { text: "", element: el("p", { class: "text draft" }), frame: undefined };
@@ -18,8 +19,10 @@ const draft = { text: "", element: el("p", { class: "text draft" }), frame: unde
 async function load() {
   try {
     run = await get(`runs/${page.run}`);
+    stale = false;
     show();
   } catch (failure) {
+    stale = true;
     $("result").replaceChildren(problem(failure, load));
   }
 }
@@ -87,7 +90,8 @@ follow(page.run, {
     const [text, tone] = states[state];
     $("live").textContent = text;
     $("live").className = `live ${tone}`;
-    if (state === "ended" && !ended()) load();
+    if (state === "live" && stale || state === "ended" && !ended()) load();
+    if (state === "signed-out") notify(new Failure(401)); // which leads to where one signs in
   },
 });
 

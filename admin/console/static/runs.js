@@ -35,7 +35,7 @@ async function look() {
   clearTimeout(timer);
   const live = !here.has("cursor");
   try {
-    await list("runs", table, none, filter);
+    await list("runs", table, none, filter, look);
     $("live").className = "live on";
     $("live").textContent = live ? "Live" : "";
   } catch (failure) {
@@ -67,6 +67,8 @@ async function choices() {
   await Promise.allSettled(asked);
 }
 
+// On a phone the runs come first, unless a filter is what one has come for.
+if (matchMedia("(max-width: 32rem)").matches && !names.some((name) => filter[name])) $("filters").open = false;
 form.elements.status.value = terminal.has(filter.status) || ["queued", "running"].includes(filter.status) ? filter.status : "";
 for (const name of ["from", "to"]) if (filter[name]) form.elements[name].value = localTime(filter[name]);
 form.addEventListener("submit", (event) => {

@@ -4,7 +4,8 @@
 import { get, query } from "./api.js";
 import { $, el, empty, problem } from "./dom.js";
 
-// Table shows items in columns: {label, cell(item)}. Shown again, a row whose item
+// Table shows items in columns: {label, cell(item), wide}. A wide one has the room of
+// two on a card. Shown again, a row whose item
 // has not changed stays as it is, with its focus.
 export class Table {
   constructor(label, columns) {
@@ -35,13 +36,14 @@ export class Table {
 
   row(item) {
     return el("tr", { role: "row" }, this.columns.map((c) =>
-      el("td", { role: "cell", "data-label": c.label }, el("div", {}, c.cell(item)))));
+      el("td", { role: "cell", "data-label": c.label, class: c.wide && "wide" }, el("div", {}, c.cell(item)))));
   }
 }
 
 // list loads one page of a list into #list, and links to the pages around it by
-// the address of this page. none is what stands there when there is nothing.
-export async function list(path, table, none, filter = {}) {
+// the address of this page. none is what stands there when there is nothing, again
+// what the button does that a failure comes with.
+export async function list(path, table, none, filter = {}, again = () => list(path, table, none, filter).catch(() => {})) {
   const place = $("list");
   const here = new URLSearchParams(location.search);
   const cursor = here.get("cursor") ?? "";
@@ -57,8 +59,9 @@ export async function list(path, table, none, filter = {}) {
     return page;
   } catch (failure) {
     if (!failure.lost || place.firstElementChild !== table.element) {
-      place.replaceChildren(problem(failure, () => list(path, table, none, filter)));
+      place.replaceChildren(problem(failure, failure.status === 400 ? null : again));
     }
+    if (failure.status === 400) pager(here, "wrong", ""); // an address that no list has given
     throw failure;
   }
 }

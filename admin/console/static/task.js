@@ -33,7 +33,7 @@ function tools(offered, allowed) {
 }
 
 async function load() {
-  $("loading").hidden = false;
+  $("loading").replaceChildren(el("p", { class: "loading" }, "Loading the task …"));
   try {
     const [{ items }, task] = await Promise.all([get("tools"), page.task ? get(`tasks/${page.task}`) : null]);
     tools(items, task?.allowed_tools ?? []);
@@ -46,7 +46,7 @@ async function load() {
     }
     sync();
     judge();
-    $("loading").hidden = true;
+    $("loading").replaceChildren();
     form.hidden = false;
   } catch (failure) {
     $("loading").replaceChildren(problem(failure, load));
@@ -88,6 +88,7 @@ form.addEventListener("submit", (event) => {
   const wrong = form.elements.output_type.value === "json" && judge();
   if (wrong) {
     fault(form, "output_schema", wrong);
+    $("schema-state").textContent = ""; // it says the same
     schema.focus();
     return;
   }

@@ -15,31 +15,32 @@ import (
 func TestConsole(t *testing.T) {
 	t.Parallel()
 	r := receive(t)
-	operate(t, serve(t, r.flags()...), r)
-}
-
-// The console is served by a process that executes nothing; another one does.
-func TestConsoleOnPostgres(t *testing.T) {
-	t.Parallel()
-	r := receive(t)
-	flags := append(r.flags(), "-db", pgtest.Database(t))
-	serve(t, flags...)
-	operate(t, serve(t, append(flags, "-workers", "0")...), r)
-}
-
-// operate does with the console all that an operator does.
-func operate(t *testing.T, site string, r *receiver) {
-	v := visit(t, site)
+	v := visit(t, serve(t, append(r.flags(), oneWorker...)...))
 	v.signIn()
 	v.enableChannel()
 	line := v.createKey()
 	v.watch(line)
-	v.revokeKey(line)
+	v.revokeKey(line, v.rotateKey(line))
 	v.runTask()
 	v.cancel()
 	v.redeliver(r)
 	v.testCallback(r)
 }
+
+// The console is served by a process that executes nothing; another one does.
+func TestConsoleOnPostgres(t *testing.T) {
+	t.Parallel()
+	flags := []string{"-db", pgtest.Database(t)}
+	serve(t, append(flags, oneWorker...)...)
+	v := visit(t, serve(t, append(flags, "-workers", "0")...))
+	v.signIn()
+	api(t, v.site, "PUT /assistants/e2e/channel", map[string]any{"enabled": true, "allow_callback_urls": false})
+	v.watch(v.createKey())
+	v.cancel()
+}
+
+// oneWorker has runs wait for each other.
+var oneWorker = []string{"-workers", "1"}
 
 const assistant = "/admin/assistants/e2e"
 
@@ -88,38 +89,57 @@ type accepted struct {
 	RunID int64 `json:"run_id"`
 }
 
-// watch runs the curl line, finds the run in the live list and watches one to
-// its end, without loading a page again.
+// send runs a curl line with another message and returns the run.
+func (v *visitor) send(line, message string) (run accepted) {
+	v.t.Helper()
+	sent := strings.Replace(line, `"What can you do?"`, quote(message), 1)
+	require.NotEqual(v.t, line, sent)
+	require.NoError(v.t, json.Unmarshal([]byte(shell(v.t, sent)), &run))
+	require.Positive(v.t, run.RunID)
+	return run
+}
+
+// watch runs the curl line, finds the run in the live list and watches one from
+// the queue to its end, without loading a page again.
 func (v *visitor) watch(line string) {
 	t := v.t
 	v.open("/admin/runs?assistant_id=e2e")
 	v.shows("#list", "No run passes this filter")
 	v.until("window.same = true")
-	var first, second accepted
+	var first accepted
 	require.NoError(t, json.Unmarshal([]byte(shell(t, line)), &first))
 	v.shows("#list", fmt.Sprintf("Run %d", first.RunID))
 	v.shows("#list", "completed")
 	v.until("window.same")
 
-	slow := strings.Replace(line, "What can you do?", `/stream 5\n/tool calculator {\"expression\": \"6*7\"}\n/sleep 12s\n/say The answer is 42`, 1)
-	require.NotEqual(t, line, slow)
-	require.NoError(t, json.Unmarshal([]byte(shell(t, slow)), &second))
+	blocks := v.send(line, "/hang")
+	second := v.send(line, "/stream 5\n/tool calculator {\"expression\": \"6*7\"}\n/say The answer is 42")
 	v.open(fmt.Sprintf("/admin/runs/%d", second.RunID))
-	v.shows("#status", "running")
+	v.shows("#status", "queued")
+	v.shows("#result", "waits for a free worker")
 	v.shows("#live", "Live")
-	v.shows("#feed", "tool_completed")
 	v.until("window.same = true")
+	api(t, v.site, fmt.Sprintf("POST /runs/%d/cancel", blocks.RunID), map[string]any{})
 	v.shows("#status", "completed")
 	v.shows("#result", "The answer is 42")
+	v.shows("#feed", "tool_completed")
 	v.shows("#feed", "run_completed")
 	v.shows("#live", "Complete")
 	v.shows("#timeline", "Tools")
+	v.shows("#timeline", "Queue")
 	v.shows("#facts", "Tokens")
 	require.True(t, eval[bool](v, "window.same"), "the page was not loaded again")
-	sequences := eval[[]string](v, `[...document.querySelectorAll("#feed .sequence")].map((e) => e.textContent)`)
-	require.Equal(t, "1", sequences[0])
-	require.IsIncreasing(t, eval[[]int](v, `[...document.querySelectorAll("#feed .sequence")].map((e) => Number(e.textContent))`))
+	v.feedIsInOrder()
 	v.times()
+}
+
+// feedIsInOrder asserts that the events on the page begin with the first, and that
+// each stands there once.
+func (v *visitor) feedIsInOrder() {
+	v.t.Helper()
+	sequences := eval[[]int](v, `[...document.querySelectorAll("#feed .sequence")].map((e) => Number(e.textContent))`)
+	require.Equal(v.t, 1, sequences[0])
+	require.IsIncreasing(v.t, sequences)
 }
 
 // times asserts that a time is the reader's, and exact in UTC on hover.
@@ -131,17 +151,43 @@ func (v *visitor) times() {
 	})()`))
 }
 
-func (v *visitor) revokeKey(line string) {
+// rotateKey returns the curl line with the new key. The old one goes on.
+func (v *visitor) rotateKey(line string) string {
+	v.open(assistant + "/keys")
+	v.click("#list button.small:not(.danger)")
+	v.shows("#dialog-title", evil)
+	v.fill("#dialog-select", "3600")
+	v.confirm()
+	v.shows("#notices", "is rotated")
+	v.shows("#replaced", "ends: ")
+	secret, next := v.text("#secret code"), v.text("#curl code")
+	require.Regexp(v.t, "^[0-9a-f]{64}$", secret)
+	require.NotContains(v.t, line, secret)
+	v.until(`document.querySelectorAll("#list tbody tr").length === 2`)
+	ends := eval[string](v, `document.querySelector("#replaced time").dateTime`)
+	require.Equal(v.t, ends, eval[string](v, `document.querySelector("#list tr:last-child [data-label=Expires] time").dateTime`))
+	for _, works := range []string{line, next} {
+		require.Contains(v.t, shell(v.t, works), "accepted")
+	}
+	v.clean()
+	v.open(assistant + "/keys")
+	require.NotContains(v.t, eval[string](v, "document.documentElement.outerHTML"), secret, "shown once")
+	return next
+}
+
+// revokeKey revokes the newest key. The old one goes on.
+func (v *visitor) revokeKey(old, newest string) {
 	v.open(assistant + "/keys")
 	v.click("#list .danger")
 	v.click("#dialog-no")
-	v.shows("#list", "active")
+	v.until(`document.querySelectorAll("#list .badge.good").length === 2`)
 	v.click("#list .danger")
 	v.shows("#dialog-title", evil)
 	v.confirm()
 	v.shows("#notices", "is revoked")
 	v.shows("#list .badge", "revoked")
-	require.Contains(v.t, shell(v.t, line), `"status":401`)
+	require.Contains(v.t, shell(v.t, newest), `"status":401`)
+	require.Contains(v.t, shell(v.t, old), "accepted")
 }
 
 // runTask creates a task whose result is JSON, and runs it.

@@ -9,23 +9,27 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/e2e/browser"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/servertest"
 )
 
 // patience is how long a test waits for what takes milliseconds.
 const patience = 30 * time.Second
 
-// binary is the evaluation server, built once.
-var binary string
+// What the tests have in common: the evaluation server, built once, and Chromium.
+var (
+	binary   string
+	chromium browser.Shared
+)
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
@@ -36,58 +40,22 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "server")
-	build := exec.Command("go", "build", "-o", binary, "./server")
-	build.Dir = filepath.Join("..", "..", "..", "examples") // a module of its own
-	if out, err := build.CombinedOutput(); err != nil {
-		log.Printf("go build: %v\n%s", err, out)
+	if binary, err = servertest.Build("../../../examples/server", dir); err != nil {
+		log.Print(err)
 		return 1
 	}
+	defer pgtest.StopShared()
+	defer chromium.Close()
 	return m.Run()
 }
 
 const password = "correct horse"
 
-// output gathers what a process prints.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-var printedURL = regexp.MustCompile(`(?m)^\s*URL\s+(http://\S+)$`)
-
 // serve starts the evaluation server and returns its URL.
 func serve(t *testing.T, flags ...string) (url string) {
 	t.Helper()
-	cmd := exec.Command(binary, append([]string{"-addr", "127.0.0.1:0", "-admin-password", password}, flags...)...)
-	cmd.Dir = t.TempDir()
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
-		return strings.HasPrefix(entry, "OPENAI_") || strings.HasPrefix(entry, "ANTHROPIC_")
-	})
-	stdout, stderr := new(output), new(output)
-	cmd.Stdout, cmd.Stderr = stdout, stderr
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("the server's log:\n%s", stderr)
-		}
-	})
-	require.Eventually(t, func() bool { return strings.Contains(stdout.String(), "curl") }, patience, 10*time.Millisecond, "%s", stderr)
-	return printedURL.FindStringSubmatch(stdout.String())[1]
+	flags = append([]string{"-addr", "127.0.0.1:0", "-admin-password", password}, flags...)
+	return servertest.Start(t, servertest.Command(t, binary, flags...)).URL(t)
 }
 
 // receiver takes callbacks over HTTPS. The first one it answers with 500, and

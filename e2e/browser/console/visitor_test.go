@@ -15,8 +15,6 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/webtrigger-go/webtrigger/e2e/browser"
 )
 
 // evil is what must be shown as text wherever it comes from.
@@ -38,7 +36,7 @@ type visitor struct {
 // request to another origin, fails the test.
 func visit(t *testing.T, site string) *visitor {
 	t.Helper()
-	v := &visitor{t: t, tab: browser.New(t), site: site}
+	v := &visitor{t: t, tab: chromium.New(t), site: site}
 	require.NoError(t, chromedp.Listen(v.tab, v.listen))
 	t.Cleanup(func() {
 		v.mu.Lock()
@@ -103,7 +101,7 @@ func (v *visitor) until(expression string) {
 
 func (v *visitor) untilSays(expression, why string) {
 	v.t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	ctx, cancel := context.WithTimeout(v.tab, patience)
 	defer cancel()
@@ -170,6 +168,12 @@ func (v *visitor) signIn() {
 	v.t.Helper()
 	v.do(chromedp.Navigate(v.site + "/admin/"))
 	v.until(`location.pathname === "/login" && document.readyState === "complete"`)
+	v.signInHere()
+}
+
+// signInHere fills in the page where one signs in.
+func (v *visitor) signInHere() {
+	v.t.Helper()
 	v.fill("input[name=username]", "admin")
 	v.fill("input[name=password]", password)
 	v.click("form button")
