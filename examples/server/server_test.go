@@ -264,7 +264,7 @@ func TestHealth(t *testing.T) {
 func TestSIGTERMDrains(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	s := start(t, r.flags()...)
+	s := startWith(t, nil, r.flags()...) // on the default database
 	a := s.trigger(map[string]any{"message": "/sleep 1s\n/say drained", "callback_url": r.url("/hook")})
 	s.until(a, "running")
 	stream := s.open(http.MethodGet, a.EventsURL, "", s.basic)
@@ -289,7 +289,7 @@ func TestSIGTERMDrains(t *testing.T) {
 func TestSIGTERMInterruptsWhatDoesNotDrain(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
-	s := start(t, append(r.flags(), "-db", "memory", "-drain", "200ms")...)
+	s := start(t, append(r.flags(), "-drain", "200ms")...)
 	s.until(s.trigger(map[string]any{"message": "/hang", "callback_url": r.url("/hook")}), "running")
 	require.NoError(t, s.Cmd.Process.Signal(syscall.SIGTERM))
 	select {
