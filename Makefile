@@ -40,6 +40,9 @@ streams-long: ## hold the streams of two replicas on Postgres to 1000 subscriber
 crash-long: ## kill 200 replicas on one Postgres at random instants instead of the suite's 20
 	@WEBTRIGGER_KILLS=200 go test -count=1 -timeout 30m -v -run TestKillAtRandom ./internal/crashtest
 
+revocations-long: ## revoke 100000 keys while three replicas are asked with them, instead of the suite's 1000
+	@WEBTRIGGER_REVOCATIONS=100000 go test -count=1 -timeout 2h -v -run TestRevocation ./internal/replicatest
+
 check-tables: ## compare the guard's address tables with what IANA publishes (needs the network)
 	@sh scripts/check-tables.sh
 
@@ -65,4 +68,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long check-tables bench run cover tidy-check vuln clean
+.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long revocations-long check-tables bench run cover tidy-check vuln clean
