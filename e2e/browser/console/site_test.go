@@ -54,8 +54,14 @@ const password = "correct horse"
 // serve starts the evaluation server and returns its URL.
 func serve(t *testing.T, flags ...string) (url string) {
 	t.Helper()
+	return begin(t, flags...).URL(t)
+}
+
+// begin is serve for a test that also ends the server.
+func begin(t *testing.T, flags ...string) *servertest.Process {
+	t.Helper()
 	flags = append([]string{"-addr", "127.0.0.1:0", "-admin-password", password}, flags...)
-	return servertest.Start(t, servertest.Command(t, binary, flags...)).URL(t)
+	return servertest.Start(t, servertest.Command(t, binary, flags...))
 }
 
 // receiver takes callbacks over HTTPS. The first one it answers with 500, and
