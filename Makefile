@@ -11,7 +11,7 @@ SEEDS    = 20000
 ARGS =
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 test: ## install what is missing, then run the whole suite with the race detector
 	@sh scripts/test.sh $(ARGS)
@@ -43,6 +43,9 @@ crash-long: ## kill 200 replicas on one Postgres at random instants instead of t
 revocations-long: ## revoke 100000 keys while three replicas are asked with them, instead of the suite's 1000
 	@WEBTRIGGER_REVOCATIONS=100000 go test -count=1 -timeout 2h -v -run TestRevocation ./internal/replicatest
 
+recipes-n8n: ## execute the workflows of docs/recipes in a real n8n from npm (over a gigabyte)
+	@sh scripts/recipes-n8n.sh
+
 check-tables: ## compare the guard's address tables with what IANA publishes (needs the network)
 	@sh scripts/check-tables.sh
 
@@ -68,4 +71,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long revocations-long check-tables bench run cover tidy-check vuln clean
+.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long revocations-long recipes-n8n check-tables bench run cover tidy-check vuln clean

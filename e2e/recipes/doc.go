@@ -1,0 +1,3 @@
+// Package recipes executes the files of docs/recipes with the programs that they
+// are made for.
+package recipes

@@ -1,0 +1,31 @@
+module github.com/webtrigger-go/webtrigger/e2e/recipes
+
+go 1.26.0
+
+replace github.com/webtrigger-go/webtrigger => ../..
+
+require (
+	github.com/rhysd/actionlint v1.7.12
+	github.com/stretchr/testify v1.12.1
+	github.com/webtrigger-go/webtrigger v0.0.0-00010101000000-000000000000
+)
+
+require (
+	github.com/bmatcuk/doublestar/v4 v4.10.0 // indirect
+	github.com/clipperhouse/uax29/v2 v2.7.0 // indirect
+	github.com/fatih/color v1.19.0 // indirect
+	github.com/mattn/go-colorable v0.1.14 // indirect
+	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/mattn/go-runewidth v0.0.21 // indirect
+	github.com/mattn/go-shellwords v1.0.12 // indirect
+	github.com/robfig/cron/v3 v3.0.1 // indirect
+	go.yaml.in/yaml/v4 v4.0.0-rc.3 // indirect
+	golang.org/x/sync v0.20.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+require (
+	code.dny.dev/ssrf v0.3.0 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	go.yaml.in/yaml/v3 v3.0.5 // indirect
+)

@@ -1,0 +1,66 @@
+package recipes_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The workflow that asks and waits has the result of a run that takes a while.
+func TestN8NPolls(t *testing.T) {
+	n := newN8N(t)
+	h := newHost(t, 3*time.Second, n.roots())
+	n.load("n8n-poll.json", h.url, h.key)
+	n.start()
+	status, data := n.executed()
+	require.Equal(t, "success", status, data)
+	require.Contains(t, data, "Done: Write the nightly report.")
+}
+
+// The workflow that is called back has the result of a run that takes a while, and
+// of one that ends before n8n waits: that callback is refused by 409, and the retry
+// policy sends it again.
+func TestN8NIsCalledBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		takes time.Duration
+		codes []int
+	}{
+		"late":  {3 * time.Second, []int{http.StatusOK}},
+		"early": {0, []int{http.StatusConflict, http.StatusOK}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newN8N(t)
+			h := newHost(t, c.takes, n.roots())
+			n.load("n8n-callback.json", h.url, h.key)
+			n.start()
+			status, data := n.executed()
+			require.Equal(t, "success", status, data)
+			require.Contains(t, data, "Done: Write the nightly report.")
+			deliveries, err := h.svc.Deliveries(t.Context(), 1)
+			require.NoError(t, err)
+			var codes []int
+			for _, d := range deliveries {
+				codes = append(codes, d.HTTPStatus)
+			}
+			require.Equal(t, c.codes, codes)
+		})
+	}
+}
+
+// A workflow whose run fails is an execution that fails, with the reason.
+func TestN8NFails(t *testing.T) {
+	for _, file := range []string{"n8n-poll.json", "n8n-callback.json"} {
+		t.Run(file, func(t *testing.T) {
+			n := newN8N(t)
+			h := newHost(t, 3*time.Second, n.roots())
+			n.message = "fail"
+			n.load(file, h.url, h.key)
+			n.start()
+			status, data := n.executed()
+			require.Equal(t, "error", status, data)
+			require.Contains(t, data, "asked to fail")
+		})
+	}
+}
