@@ -5,14 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-var codeBlock = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
 // testRecipes runs every program of docs/recipes.md against a server, in the
 // language that its block says; a block of text is none. A program that is missing is
