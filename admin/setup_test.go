@@ -19,6 +19,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/admin"
+	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -37,7 +38,7 @@ type host struct {
 	url     string // of the mounted API
 	wire    http.RoundTripper
 	service *webtrigger.Options
-	log     *buffer
+	log     *logtest.Buffer
 
 	mu     sync.Mutex
 	access []webtrigger.Access // what the authorizer was asked
@@ -47,7 +48,7 @@ type change func(*host, *admin.Options)
 
 func setup(t *testing.T, changes ...change) *host {
 	t.Helper()
-	h := &host{t: t, ctx: t.Context(), clock: &clock{now: start}, log: &buffer{}}
+	h := &host{t: t, ctx: t.Context(), clock: &clock{now: start}, log: new(logtest.Buffer)}
 	h.store = memstore.New(&memstore.Options{Clock: h.clock})
 	h.front = h.store
 	h.service = &webtrigger.Options{
@@ -256,22 +257,4 @@ func (c *clock) move(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
-}
-
-// buffer is a log that may be written to and read at the same time.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
@@ -145,7 +146,7 @@ func TestToolOutcomes(t *testing.T) {
 	t.Parallel()
 	play := func(t *testing.T, do func(context.Context) (string, error)) (model *answers, rec *recorder, log string) {
 		t.Helper()
-		logged := new(buffer)
+		logged := new(logtest.Buffer)
 		model = &answers{responses: []llm.Response{calls("a", `{"n":1}`), says("ok")}}
 		rec = new(recorder)
 		agent := newAgent(t, model, &llm.AgentOptions{

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
@@ -206,7 +207,7 @@ func TestRetryCancel(t *testing.T) {
 func TestRetryLog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log buffer
+		var log logtest.Buffer
 		model := &flaky{failures: []error{
 			&llm.Error{Err: errVendor, Retryable: true, Detail: "limit reached in organization org-1"},
 			&llm.Error{Err: errors.New("vendor: 400 Bad Request"), Detail: "no such model"},

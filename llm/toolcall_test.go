@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
@@ -125,7 +126,7 @@ func TestFailuresStayWithTheirCall(t *testing.T) {
 		}
 		asked.ToolCalls = append(asked.ToolCalls, call("absent", "absent", `{}`), call("wrong", "works", `{"n":"one"}`))
 		model := &answers{responses: []llm.Response{asked, says("ok")}}
-		rec, logged := new(recorder), new(buffer)
+		rec, logged := new(recorder), new(logtest.Buffer)
 		agent := newAgent(t, model, &llm.AgentOptions{
 			Tools: misbehaving, ParallelTools: 16, ToolTimeout: 10 * time.Second, MaxToolResult: 1000,
 			Logger: slog.New(slog.NewTextHandler(logged, nil)),

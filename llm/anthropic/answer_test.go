@@ -16,8 +16,8 @@ import (
 func TestStreamsText(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.AnthropicText("Hel", "lo, ", "Wörld 🌍"))
-	got := v.must(t, hello())
-	require.Equal(t, []string{"Hel", "lo, ", "Wörld 🌍"}, got.pieces)
+	got := v.Must(t, modeltest.Hello())
+	require.Equal(t, []string{"Hel", "lo, ", "Wörld 🌍"}, got.Pieces)
 	require.Equal(t, &llm.Response{Text: "Hello, Wörld 🌍", Finish: llm.FinishStop, Model: "claude-fake-2026",
 		Usage: webtrigger.Usage{InputTokens: 11, OutputTokens: 7}}, got.Response)
 }
@@ -38,7 +38,7 @@ func TestStreamsAtOnce(t *testing.T) {
 		case <-a.Gone():
 		}
 	}))
-	response, err := v.model.Generate(t.Context(), hello(), func(c llm.Chunk) error {
+	response, err := v.Model.Generate(t.Context(), modeltest.Hello(), func(c llm.Chunk) error {
 		if c.Text == "first" {
 			close(heard)
 		}
@@ -65,7 +65,7 @@ func TestParallelToolCalls(t *testing.T) {
 		a.BlockStop(3)
 		a.End("tool_use", 30)
 	}))
-	got := v.must(t, withTools(hello()))
+	got := v.Must(t, modeltest.WithTools(modeltest.Hello()))
 	require.Equal(t, "Let me look.", got.Text)
 	require.Equal(t, llm.FinishToolCalls, got.Finish)
 	require.Equal(t, []llm.ToolCall{
@@ -91,12 +91,12 @@ func TestToolCallsOfOtherServers(t *testing.T) {
 		a.BlockStop(3)
 		a.End("tool_use", 1)
 	}))
-	req := withTools(hello())
+	req := modeltest.WithTools(modeltest.Hello())
 	req.Messages = append(req.Messages,
 		llm.Message{Role: webtrigger.RoleAssistant, ToolCalls: []llm.ToolCall{{ID: "tool_0", Name: "clock", Arguments: json.RawMessage(`{}`)}}},
 		llm.Message{Role: webtrigger.RoleTool, ToolCallID: "tool_0", Content: "noon"})
 	ids := map[string]bool{"tool_0": true, "": true}
-	calls := v.must(t, req).ToolCalls
+	calls := v.Must(t, req).ToolCalls
 	for _, c := range calls {
 		require.False(t, ids[c.ID], "the id %q again", c.ID)
 		ids[c.ID] = true
@@ -127,15 +127,15 @@ func TestNative(t *testing.T) {
 		a.BlockStop(5)
 		a.End("tool_use", 1)
 	}), modeltest.AnthropicText("ok"), modeltest.AnthropicText("ok"))
-	req := withTools(hello())
-	got := v.must(t, req)
+	req := modeltest.WithTools(modeltest.Hello())
+	got := v.Must(t, req)
 	require.Equal(t, "\n\nOne moment.", got.Text, "thinking is no answer")
 
 	req.Messages = append(req.Messages,
 		llm.Message{Role: webtrigger.RoleAssistant, Content: got.Text, ToolCalls: got.ToolCalls, Native: got.Native},
 		llm.Message{Role: webtrigger.RoleTool, ToolCallID: "toolu_a", Content: "found"},
 		llm.Message{Role: webtrigger.RoleTool, ToolCallID: "toolu_b", Content: "Error: no JSON"})
-	v.must(t, req)
+	v.Must(t, req)
 	sent := struct {
 		Messages []struct{ Content json.RawMessage }
 	}{}
@@ -149,8 +149,8 @@ func TestNative(t *testing.T) {
 		{"type": "tool_use", "id": "toolu_b", "name": "search", "input": {}}]`, string(sent.Messages[1].Content))
 
 	req.Messages[1].Native = json.RawMessage(`{"openai":{"reasoning":"hm"}}`) // of another model: nothing
-	v.must(t, req)
-	content := v.last()["messages"].([]any)[1].(map[string]any)["content"].([]any)
+	v.Must(t, req)
+	content := v.Last()["messages"].([]any)[1].(map[string]any)["content"].([]any)
 	require.Equal(t, "text", content[0].(map[string]any)["type"])
 	require.Len(t, content, 3)
 }
@@ -166,8 +166,8 @@ func TestNoNativeAtTheEnd(t *testing.T) {
 		a.BlockStop(1)
 		a.End("end_turn", 1)
 	}))
-	got := v.must(t, hello())
-	require.Equal(t, []string{"Four."}, got.pieces)
+	got := v.Must(t, modeltest.Hello())
+	require.Equal(t, []string{"Four."}, got.Pieces)
 	require.Nil(t, got.Native)
 }
 
@@ -224,7 +224,7 @@ func TestFinish(t *testing.T) {
 			t.Parallel()
 			v := serve(t, nil, modeltest.AnthropicTurn(c.play))
 			c.want.Model, c.want.Usage = "claude-fake-2026", webtrigger.Usage{InputTokens: 11, OutputTokens: 2}
-			require.Equal(t, &c.want, v.must(t, withTools(hello())).Response)
+			require.Equal(t, &c.want, v.Must(t, modeltest.WithTools(modeltest.Hello())).Response)
 		})
 	}
 }
@@ -238,14 +238,14 @@ func TestUsage(t *testing.T) {
 			"usage": map[string]any{"input_tokens": 100, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 3, "output_tokens": 9}})
 		a.Event("message_stop", map[string]any{"type": "message_stop"})
 	}))
-	require.Equal(t, webtrigger.Usage{InputTokens: 123, OutputTokens: 9}, v.must(t, hello()).Usage)
+	require.Equal(t, webtrigger.Usage{InputTokens: 123, OutputTokens: 9}, v.Must(t, modeltest.Hello()).Usage)
 }
 
 // A pause is for tools that no request of ours offers: nobody could go on.
 func TestPause(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) { a.Start(); a.End("pause_turn", 1) }))
-	failure := v.fail(t, hello())
+	failure := v.Fail(t, modeltest.Hello())
 	require.EqualError(t, failure, "anthropic: the model paused for a tool of the vendor's")
 	require.False(t, failure.Retryable)
 }
@@ -261,7 +261,7 @@ func TestStreamError(t *testing.T) {
 			a.Text(0, "a", "b")
 			a.Hang()
 		}))
-		_, err := v.model.Generate(t.Context(), hello(), func(llm.Chunk) error { return errFull })
+		_, err := v.Model.Generate(t.Context(), modeltest.Hello(), func(llm.Chunk) error { return errFull })
 		require.Equal(t, errFull, err)
 	}
 }
@@ -291,7 +291,7 @@ func TestAnswerTooLarge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) { play(a); a.End("end_turn", 1) }))
-			failure := v.fail(t, hello())
+			failure := v.Fail(t, modeltest.Hello())
 			require.EqualError(t, failure, "anthropic: the answer is too large")
 			require.False(t, failure.Retryable)
 		})

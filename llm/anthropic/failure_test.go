@@ -68,14 +68,14 @@ func TestFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := serve(t, nil, c.turn)
-			failure := v.fail(t, hello())
+			failure := v.Fail(t, modeltest.Hello())
 			require.EqualError(t, failure, c.text)
 			require.Equal(t, c.again, failure.Retryable)
 			require.Equal(t, c.after, failure.RetryAfter)
 			if c.detail != "" {
 				require.Equal(t, c.detail, failure.Detail)
 			}
-			require.Contains(t, v.log.String(), "model call failed")
+			require.Contains(t, v.Log.String(), "model call failed")
 		})
 	}
 }
@@ -83,7 +83,7 @@ func TestFailures(t *testing.T) {
 // Refusals of the fake server itself, which judges as the vendor does.
 func TestRefusedRequests(t *testing.T) {
 	t.Parallel()
-	failure := serve(t, &anthropic.Options{Model: "no-such-model"}).fail(t, hello())
+	failure := serve(t, &anthropic.Options{Model: "no-such-model"}).Fail(t, modeltest.Hello())
 	require.EqualError(t, failure, "anthropic: 404 Not Found (not_found_error)")
 	require.False(t, failure.Retryable)
 
@@ -91,10 +91,10 @@ func TestRefusedRequests(t *testing.T) {
 	client, stop := modeltest.NewNetwork().Serve(fake)
 	defer stop()
 	v := connect(t, fake, client, "http://anthropic.example", nil)
-	failure = v.fail(t, hello()) // the server repeats the key; fail looks for it
+	failure = v.Fail(t, modeltest.Hello()) // the server repeats the key; fail looks for it
 	require.EqualError(t, failure, "anthropic: 401 Unauthorized (authentication_error)")
 	require.Equal(t, "invalid x-api-key [API key]", failure.Detail)
-	require.Contains(t, v.log.String(), "invalid x-api-key [API key]")
+	require.Contains(t, v.Log.String(), "invalid x-api-key [API key]")
 	require.False(t, failure.Retryable)
 }
 
@@ -123,7 +123,7 @@ func TestRetries(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				v := pipe(t, nil, append(c.turns, modeltest.AnthropicText("at ", "last"))...)
 				began := time.Now()
-				got := v.must(t, withTools(hello()))
+				got := v.Must(t, modeltest.WithTools(modeltest.Hello()))
 				require.Equal(t, "at last", got.Text)
 				require.Empty(t, got.ToolCalls)
 				took := time.Since(began)
@@ -151,9 +151,9 @@ func TestNoRetryAfterText(t *testing.T) {
 					a.Text(0, "half an ans")
 					end(a)
 				}), modeltest.AnthropicText("another"))
-				got, err := v.ask(t.Context(), hello())
+				got, err := v.Ask(t.Context(), modeltest.Hello())
 				require.ErrorContains(t, err, "a part of the answer was streamed already")
-				require.Equal(t, []string{"half an ans"}, got.pieces)
+				require.Equal(t, []string{"half an ans"}, got.Pieces)
 				require.Len(t, v.Requests(), 1)
 			})
 		})
@@ -168,7 +168,7 @@ func TestRetryAfterBeyondDeadline(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 		defer cancel()
 		began := time.Now()
-		_, err := v.ask(ctx, hello())
+		_, err := v.Ask(ctx, modeltest.Hello())
 		require.EqualError(t, err, "anthropic: 429 Too Many Requests (no time left for another attempt)")
 		require.Zero(t, time.Since(began))
 	})
@@ -201,7 +201,7 @@ func TestCancel(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				retry := &llm.RetryOptions{MinDelay: time.Hour, MaxDelay: time.Hour}
-				cancelled(t, pipe(t, &anthropic.Options{Retry: retry}, turn).model)
+				modeltest.Cancelled(t, pipe(t, &anthropic.Options{Retry: retry}, turn).Model, errCancelled)
 			})
 		})
 	}
@@ -210,31 +210,9 @@ func TestCancel(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			client, stop := modeltest.NewNetwork().Silent()
 			defer stop()
-			cancelled(t, connect(t, nil, client, "http://anthropic.example", nil).model)
+			modeltest.Cancelled(t, connect(t, nil, client, "http://anthropic.example", nil).Model, errCancelled)
 		})
 	})
-}
-
-// cancelled calls the model, cancels when everything waits, and counts the time
-// until it returns.
-func cancelled(t *testing.T, model llm.LLM) {
-	t.Helper()
-	ctx, cancel := context.WithCancelCause(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		_, err := model.Generate(ctx, withTools(hello()), func(llm.Chunk) error { return nil })
-		done <- err
-	}()
-	synctest.Wait()
-	select {
-	case err := <-done:
-		t.Fatalf("returned early: %v", err)
-	default:
-	}
-	began := time.Now()
-	cancel(errCancelled)
-	require.Equal(t, errCancelled, <-done)
-	require.Less(t, time.Since(began), 100*time.Millisecond)
 }
 
 // A deadline is told by its cause too.
@@ -245,7 +223,7 @@ func TestDeadline(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errCancelled)
 		defer cancel()
 		began := time.Now()
-		_, err := v.ask(ctx, hello())
+		_, err := v.Ask(ctx, modeltest.Hello())
 		require.Equal(t, errCancelled, err)
 		require.Equal(t, time.Minute, time.Since(began))
 	})
@@ -259,7 +237,7 @@ func TestRedirect(t *testing.T) {
 		asked = append(asked, r.URL.Host)
 		return &http.Response{StatusCode: http.StatusTemporaryRedirect, Header: http.Header{"Location": {"https://elsewhere.example/v1/messages"}}, Body: http.NoBody, Request: r}, nil
 	})}
-	failure := connect(t, nil, client, "https://anthropic.example", nil).fail(t, hello())
+	failure := connect(t, nil, client, "https://anthropic.example", nil).Fail(t, modeltest.Hello())
 	require.EqualError(t, failure, "anthropic: 307 Temporary Redirect")
 	require.Equal(t, []string{"anthropic.example"}, asked)
 }
@@ -290,7 +268,7 @@ func FuzzStream(f *testing.F) {
 			t.Fatal(err)
 		}
 		var streamed strings.Builder
-		response, err := model.Generate(t.Context(), hello(), func(c llm.Chunk) error {
+		response, err := model.Generate(t.Context(), modeltest.Hello(), func(c llm.Chunk) error {
 			streamed.WriteString(c.Text)
 			return nil
 		})

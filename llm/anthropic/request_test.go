@@ -23,7 +23,7 @@ import (
 func TestConversation(t *testing.T) {
 	t.Parallel()
 	v := serve(t, &anthropic.Options{Model: "claude-mine", MaxTokens: 500, Effort: "low"}, modeltest.AnthropicText("ok"))
-	req := withTools(&llm.Request{Messages: []llm.Message{
+	req := modeltest.WithTools(&llm.Request{Messages: []llm.Message{
 		{Role: llm.RoleSystem, Content: "Be brief."},
 		{Role: llm.RoleSystem, Content: " \n"},
 		{Role: webtrigger.RoleUser, Content: "What <time> is it?"},
@@ -40,7 +40,7 @@ func TestConversation(t *testing.T) {
 		{Role: webtrigger.RoleAssistant}, // says nothing
 		{Role: llm.RoleSystem, Content: "And kind."},
 	}})
-	v.must(t, req)
+	v.Must(t, req)
 
 	sent := v.Requests()[0]
 	require.Equal(t, "/v1/messages", sent.Path)
@@ -72,7 +72,7 @@ func TestConversation(t *testing.T) {
 func TestSparseRequest(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.AnthropicText("ok"))
-	v.must(t, hello())
+	v.Must(t, modeltest.Hello())
 	require.JSONEq(t, `{"model": "`+anthropic.DefaultModel+`", "stream": true, "max_tokens": 32000,
 		"messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]}`, v.Requests()[0].Raw)
 }
@@ -80,13 +80,13 @@ func TestSparseRequest(t *testing.T) {
 func TestUnknownRole(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil)
-	_, err := v.ask(t.Context(), &llm.Request{Messages: []llm.Message{{Role: "narrator", Content: "It was night."}}})
+	_, err := v.Ask(t.Context(), &llm.Request{Messages: []llm.Message{{Role: "narrator", Content: "It was night."}}})
 	require.EqualError(t, err, `anthropic: a message has the role "narrator"`)
 	require.Empty(t, v.Requests())
 }
 
 func structured(schema string) *llm.Request {
-	req := hello()
+	req := modeltest.Hello()
 	req.Output = llm.OutputFormat{Type: webtrigger.OutputJSON}
 	if schema != "" {
 		req.Output.Schema = json.RawMessage(schema)
@@ -107,11 +107,11 @@ func TestStructuredOutput(t *testing.T) {
 		`{"title":"T","description":"D","type":"boolean"}`:                                                                                   `{"title":"T","description":"D","type":"boolean"}`,
 	} {
 		v := serve(t, nil, modeltest.AnthropicText("{}"))
-		v.must(t, structured(schema))
+		v.Must(t, structured(schema))
 		require.Len(t, v.Requests(), 1)
 		raw := v.Requests()[0].Raw
 		require.Contains(t, raw, native, "in the schema's own order: models write in it")
-		require.Equal(t, "json_schema", v.last()["output_config"].(map[string]any)["format"].(map[string]any)["type"])
+		require.Equal(t, "json_schema", v.Last()["output_config"].(map[string]any)["format"].(map[string]any)["type"])
 	}
 	for _, schema := range []string{
 		"", `{}`, `true`, `{`, `[]`, `{"minimum":1}`,
@@ -132,16 +132,16 @@ func TestStructuredOutput(t *testing.T) {
 		strings.Repeat(`{"type":"array","items":`, 40) + `{"type":"null"}` + strings.Repeat(`}`, 40),
 	} {
 		v := serve(t, nil, modeltest.AnthropicText("{}"))
-		v.must(t, structured(schema))
+		v.Must(t, structured(schema))
 		require.Len(t, v.Requests(), 1, schema)
-		require.NotContains(t, v.last(), "output_config", schema)
+		require.NotContains(t, v.Last(), "output_config", schema)
 	}
 
 	v := serve(t, nil, modeltest.AnthropicText("ok"))
-	req := hello()
+	req := modeltest.Hello()
 	req.Output = llm.OutputFormat{Type: webtrigger.OutputMarkdown}
-	v.must(t, req)
-	require.NotContains(t, v.last(), "output_config")
+	v.Must(t, req)
+	require.NotContains(t, v.Last(), "output_config")
 }
 
 // A schema that the vendor cannot compile is left to the prompt, at once and once.
@@ -151,17 +151,17 @@ func TestSchemaRefused(t *testing.T) {
 	refusal := modeltest.Refuse(400, modeltest.AnthropicError("invalid_request_error", "The compiled grammar is too large"))
 
 	v := serve(t, &anthropic.Options{Effort: "high"}, refusal, modeltest.AnthropicText(`{}`))
-	require.Equal(t, `{}`, v.must(t, structured(schema)).Text)
+	require.Equal(t, `{}`, v.Must(t, structured(schema)).Text)
 	require.Contains(t, v.Requests()[0].Body["output_config"], "format")
-	require.Equal(t, map[string]any{"effort": "high"}, v.last()["output_config"])
-	require.Empty(t, v.log.String(), "that is no failure")
+	require.Equal(t, map[string]any{"effort": "high"}, v.Last()["output_config"])
+	require.Empty(t, v.Log.String(), "that is no failure")
 
 	v = serve(t, nil, refusal, refusal)
-	require.EqualError(t, v.fail(t, structured(schema)), "anthropic: 400 Bad Request (invalid_request_error)")
+	require.EqualError(t, v.Fail(t, structured(schema)), "anthropic: 400 Bad Request (invalid_request_error)")
 	require.Len(t, v.Requests(), 2)
 
 	v = serve(t, nil, modeltest.Refuse(529, `{}`)) // no judgement of the schema
-	require.EqualError(t, v.fail(t, structured(schema)), "anthropic: 529 Overloaded")
+	require.EqualError(t, v.Fail(t, structured(schema)), "anthropic: 529 Overloaded")
 	require.Len(t, v.Requests(), 1)
 }
 
@@ -190,7 +190,7 @@ func TestNew(t *testing.T) {
 	model, err := anthropic.New(key, &anthropic.Options{HTTPClient: client})
 	require.NoError(t, err)
 	require.NotContains(t, fmt.Sprintf("%v %+v %#v", model, model, *model), key)
-	_, err = model.Generate(t.Context(), hello(), func(llm.Chunk) error { return nil })
+	_, err = model.Generate(t.Context(), modeltest.Hello(), func(llm.Chunk) error { return nil })
 	require.EqualError(t, err, "anthropic: 401 Unauthorized")
 	require.Equal(t, "https://api.anthropic.com/v1/messages", asked.URL.String())
 	for name, values := range asked.Header {
@@ -214,10 +214,10 @@ func TestNoTelemetry(t *testing.T) {
 	t.Parallel()
 	tracers := new(counter)
 	opts := []option.RequestOption{option.WithTracerProvider(tracers)}
-	serve(t, &anthropic.Options{Request: opts}, modeltest.AnthropicText("ok")).must(t, hello())
+	serve(t, &anthropic.Options{Request: opts}, modeltest.AnthropicText("ok")).Must(t, modeltest.Hello())
 	require.Zero(t, tracers.asked.Load())
 	opts = append(opts, option.WithOpenTelemetryTraces(true))
-	serve(t, &anthropic.Options{Request: opts}, modeltest.AnthropicText("ok")).must(t, hello())
+	serve(t, &anthropic.Options{Request: opts}, modeltest.AnthropicText("ok")).Must(t, modeltest.Hello())
 	require.NotZero(t, tracers.asked.Load())
 }
 
@@ -227,10 +227,10 @@ func TestSDKOptions(t *testing.T) {
 	v := serve(t, &anthropic.Options{Request: []option.RequestOption{
 		option.WithJSONSet("thinking.type", "adaptive"), option.WithHeader("Anthropic-Beta", "otters-2026"), option.WithMaxRetries(5),
 	}}, modeltest.AnthropicText("ok"), modeltest.Refuse(529, "{}"))
-	v.must(t, hello())
-	require.Equal(t, map[string]any{"type": "adaptive"}, v.last()["thinking"])
+	v.Must(t, modeltest.Hello())
+	require.Equal(t, map[string]any{"type": "adaptive"}, v.Last()["thinking"])
 	require.Equal(t, "otters-2026", v.Requests()[0].Header.Get("Anthropic-Beta"))
-	v.fail(t, hello())
+	v.Fail(t, modeltest.Hello())
 	require.Len(t, v.Requests(), 2)
 }
 
@@ -238,7 +238,7 @@ func TestSDKOptions(t *testing.T) {
 func TestBadSDKOption(t *testing.T) {
 	t.Parallel()
 	v := serve(t, &anthropic.Options{Request: []option.RequestOption{option.WithBaseURL("http://\x7f")}})
-	failure := v.fail(t, hello())
+	failure := v.Fail(t, modeltest.Hello())
 	require.EqualError(t, failure, "anthropic: the request could not be made")
 	require.False(t, failure.Retryable)
 	require.Empty(t, v.Requests())

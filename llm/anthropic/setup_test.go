@@ -1,19 +1,15 @@
 package anthropic_test
 
 import (
-	"context"
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/internal/modeltest"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/anthropic"
@@ -23,16 +19,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const key = "sk-ant-test-0123456789abcdef"
 
-// vendor is a fake server and a model that talks to it.
-type vendor struct {
-	*modeltest.Server
-	model *anthropic.Model
-	log   *buffer
-}
-
 // serve starts a fake server on a socket. Failed calls are not repeated, unless
 // opts say how.
-func serve(t *testing.T, opts *anthropic.Options, turns ...modeltest.Turn) *vendor {
+func serve(t *testing.T, opts *anthropic.Options, turns ...modeltest.Turn) *modeltest.Vendor {
 	t.Helper()
 	fake := modeltest.NewAnthropic(key, turns...)
 	server := httptest.NewServer(fake)
@@ -41,7 +30,7 @@ func serve(t *testing.T, opts *anthropic.Options, turns ...modeltest.Turn) *vend
 }
 
 // pipe is serve over pipes, for a synctest bubble. Failed calls are repeated.
-func pipe(t *testing.T, opts *anthropic.Options, turns ...modeltest.Turn) *vendor {
+func pipe(t *testing.T, opts *anthropic.Options, turns ...modeltest.Turn) *modeltest.Vendor {
 	t.Helper()
 	fake := modeltest.NewAnthropic(key, turns...)
 	client, stop := modeltest.NewNetwork().Serve(fake)
@@ -52,13 +41,13 @@ func pipe(t *testing.T, opts *anthropic.Options, turns ...modeltest.Turn) *vendo
 	return connect(t, fake, client, "http://anthropic.example", opts)
 }
 
-func connect(t *testing.T, fake *modeltest.Server, client *http.Client, base string, opts *anthropic.Options) *vendor {
+func connect(t *testing.T, fake *modeltest.Server, client *http.Client, base string, opts *anthropic.Options) *modeltest.Vendor {
 	t.Helper()
 	var o anthropic.Options
 	if opts != nil {
 		o = *opts
 	}
-	log := new(buffer)
+	log := new(logtest.Buffer)
 	if o.Retry == nil {
 		o.Retry = &llm.RetryOptions{MaxAttempts: 1}
 	}
@@ -66,79 +55,5 @@ func connect(t *testing.T, fake *modeltest.Server, client *http.Client, base str
 	o.BaseURL, o.HTTPClient = base, client
 	model, err := anthropic.New(key, &o)
 	require.NoError(t, err)
-	return &vendor{Server: fake, model: model, log: log}
-}
-
-// said is one call's answer and what it streamed.
-type said struct {
-	*llm.Response
-	pieces []string
-}
-
-func (v *vendor) ask(ctx context.Context, req *llm.Request) (said, error) {
-	var s said
-	response, err := v.model.Generate(ctx, req, func(c llm.Chunk) error {
-		s.pieces = append(s.pieces, c.Text)
-		return nil
-	})
-	s.Response = response
-	return s, err
-}
-
-// must asks and gets an answer, whose pieces are its text.
-func (v *vendor) must(t *testing.T, req *llm.Request) said {
-	t.Helper()
-	s, err := v.ask(t.Context(), req)
-	require.NoError(t, err)
-	if len(s.pieces) > 0 {
-		require.Equal(t, s.Text, strings.Join(s.pieces, ""))
-	}
-	require.NotContains(t, s.pieces, "")
-	return s
-}
-
-// fail asks and gets an error of the vendor's, which shows no key.
-func (v *vendor) fail(t *testing.T, req *llm.Request) *llm.Error {
-	t.Helper()
-	_, err := v.ask(t.Context(), req)
-	failure := new(llm.Error)
-	require.ErrorAs(t, err, &failure)
-	require.NotContains(t, failure.Error()+failure.Detail+v.log.String(), key)
-	return failure
-}
-
-// last is the body of the last request.
-func (v *vendor) last() map[string]any {
-	requests := v.Requests()
-	return requests[len(requests)-1].Body
-}
-
-func hello() *llm.Request {
-	return &llm.Request{Messages: []llm.Message{{Role: webtrigger.RoleUser, Content: "hello"}}}
-}
-
-func withTools(req *llm.Request) *llm.Request {
-	req.Tools = []llm.ToolSpec{
-		{Name: "search", Description: "Searches.", Parameters: json.RawMessage(`{"type":"object","properties":{"q":{"type":"string"},"a":{"type":"integer"}}}`)},
-		{Name: "clock", Parameters: json.RawMessage(`{"type":"object"}`)},
-	}
-	return req
-}
-
-// buffer is a log for concurrent use.
-type buffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	return &modeltest.Vendor{Server: fake, Model: model, Key: key, Log: log}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/mcp"
 )
@@ -167,7 +168,7 @@ func TestNames(t *testing.T) {
 		}
 		return names
 	}
-	logged := new(buffer)
+	logged := new(logtest.Buffer)
 	server := connect(t, stdio(t), &mcp.Options{Prefix: "test_", Timeout: time.Second, Logger: logTo(logged)})
 	got := names(server)
 	require.Contains(t, got, "test_echo")

@@ -16,8 +16,8 @@ import (
 func TestStreamsText(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.OpenAIText("Hel", "lo, ", "Wörld 🌍"))
-	got := v.must(t, hello())
-	require.Equal(t, []string{"Hel", "lo, ", "Wörld 🌍"}, got.pieces)
+	got := v.Must(t, modeltest.Hello())
+	require.Equal(t, []string{"Hel", "lo, ", "Wörld 🌍"}, got.Pieces)
 	require.Equal(t, &llm.Response{Text: "Hello, Wörld 🌍", Finish: llm.FinishStop, Model: "gpt-fake-2026",
 		Usage: webtrigger.Usage{InputTokens: 11, OutputTokens: 7}}, got.Response)
 }
@@ -37,7 +37,7 @@ func TestStreamsAtOnce(t *testing.T) {
 		case <-o.Gone():
 		}
 	}))
-	response, err := v.model.Generate(t.Context(), hello(), func(c llm.Chunk) error {
+	response, err := v.Model.Generate(t.Context(), modeltest.Hello(), func(c llm.Chunk) error {
 		if c.Text == "first" {
 			close(heard)
 		}
@@ -60,7 +60,7 @@ func TestParallelToolCalls(t *testing.T) {
 		o.Finish("tool_calls")
 		o.End(20, 30)
 	}))
-	got := v.must(t, withTools(hello()))
+	got := v.Must(t, modeltest.WithTools(modeltest.Hello()))
 	require.Equal(t, "Let me look.", got.Text)
 	require.Equal(t, llm.FinishToolCalls, got.Finish)
 	require.Equal(t, []llm.ToolCall{
@@ -84,7 +84,7 @@ func TestToolCallsOfOtherServers(t *testing.T) {
 			o.Finish("stop")
 			o.End(1, 1)
 		}))
-		got := v.must(t, withTools(hello()))
+		got := v.Must(t, modeltest.WithTools(modeltest.Hello()))
 		require.Equal(t, llm.FinishToolCalls, got.Finish)
 		require.Equal(t, []llm.ToolCall{
 			{ID: "call_a", Name: "search", Arguments: json.RawMessage(`{"q":"1"}`)},
@@ -99,7 +99,7 @@ func TestToolCallsOfOtherServers(t *testing.T) {
 			o.Finish("tool_calls")
 			o.End(1, 1)
 		}))
-		require.Equal(t, []llm.ToolCall{{ID: "call_a", Name: "search", Arguments: json.RawMessage(`{"q":"1"}`)}}, v.must(t, withTools(hello())).ToolCalls)
+		require.Equal(t, []llm.ToolCall{{ID: "call_a", Name: "search", Arguments: json.RawMessage(`{"q":"1"}`)}}, v.Must(t, modeltest.WithTools(modeltest.Hello())).ToolCalls)
 	})
 	t.Run("no ids, and ids of earlier calls", func(t *testing.T) {
 		t.Parallel()
@@ -110,12 +110,12 @@ func TestToolCallsOfOtherServers(t *testing.T) {
 			o.Finish("tool_calls")
 			o.End(1, 1)
 		}))
-		req := withTools(hello())
+		req := modeltest.WithTools(modeltest.Hello())
 		req.Messages = append(req.Messages,
 			llm.Message{Role: webtrigger.RoleAssistant, ToolCalls: []llm.ToolCall{{ID: "call_0", Name: "clock", Arguments: json.RawMessage(`{}`)}}},
 			llm.Message{Role: webtrigger.RoleTool, ToolCallID: "call_0", Content: "noon"})
 		ids := map[string]bool{"call_0": true, "": true}
-		for _, c := range v.must(t, req).ToolCalls {
+		for _, c := range v.Must(t, req).ToolCalls {
 			require.False(t, ids[c.ID], "the id %q again", c.ID)
 			ids[c.ID] = true
 		}
@@ -129,7 +129,7 @@ func TestToolCallsOfOtherServers(t *testing.T) {
 			o.Finish("tool_calls")
 			o.End(1, 1)
 		}))
-		require.Equal(t, `{"q": oops`, string(v.must(t, withTools(hello())).ToolCalls[0].Arguments), "left to who checks arguments")
+		require.Equal(t, `{"q": oops`, string(v.Must(t, modeltest.WithTools(modeltest.Hello())).ToolCalls[0].Arguments), "left to who checks arguments")
 	})
 }
 
@@ -145,21 +145,21 @@ func TestNative(t *testing.T) {
 		o.Finish("tool_calls")
 		o.End(1, 1)
 	}), modeltest.OpenAIText("ok"), modeltest.OpenAIText("ok"))
-	req := withTools(hello())
-	got := v.must(t, req)
-	require.Empty(t, got.pieces, "reasoning is no answer")
+	req := modeltest.WithTools(modeltest.Hello())
+	got := v.Must(t, req)
+	require.Empty(t, got.Pieces, "reasoning is no answer")
 
 	req.Messages = append(req.Messages,
 		llm.Message{Role: webtrigger.RoleAssistant, ToolCalls: got.ToolCalls, Native: got.Native},
 		llm.Message{Role: webtrigger.RoleTool, ToolCallID: "call_a", Content: "found"})
-	v.must(t, req)
-	message := v.last()["messages"].([]any)[1].(map[string]any)
+	v.Must(t, req)
+	message := v.Last()["messages"].([]any)[1].(map[string]any)
 	require.Equal(t, "I should search.", message["reasoning_content"])
 	require.Equal(t, signed, message["tool_calls"].([]any)[0].(map[string]any)["extra_content"])
 
 	req.Messages[1].Native = json.RawMessage(`{"anthropic":[{"type":"thinking"}]}`) // of another model: nothing
-	v.must(t, req)
-	message = v.last()["messages"].([]any)[1].(map[string]any)
+	v.Must(t, req)
+	message = v.Last()["messages"].([]any)[1].(map[string]any)
 	require.NotContains(t, message, "reasoning_content")
 }
 
@@ -210,7 +210,7 @@ func TestFinish(t *testing.T) {
 			t.Parallel()
 			v := serve(t, nil, modeltest.OpenAITurn(c.play))
 			c.want.Model, c.want.Usage = "gpt-fake-2026", webtrigger.Usage{InputTokens: 1, OutputTokens: 2}
-			require.Equal(t, &c.want, v.must(t, withTools(hello())).Response)
+			require.Equal(t, &c.want, v.Must(t, modeltest.WithTools(modeltest.Hello())).Response)
 		})
 	}
 }
@@ -223,7 +223,7 @@ func TestNoUsage(t *testing.T) {
 		o.Finish("stop")
 		o.Event("", "[DONE]")
 	}))
-	require.Zero(t, v.must(t, hello()).Usage)
+	require.Zero(t, v.Must(t, modeltest.Hello()).Usage)
 }
 
 // The caller's wish to stop ends the call with the caller's error.
@@ -231,7 +231,7 @@ func TestStreamError(t *testing.T) {
 	t.Parallel()
 	errFull := errors.New("no more events")
 	v := serve(t, nil, modeltest.OpenAITurn(func(o modeltest.OpenAI) { o.Text("a", "b"); o.Hang() }))
-	_, err := v.model.Generate(t.Context(), hello(), func(llm.Chunk) error { return errFull })
+	_, err := v.Model.Generate(t.Context(), modeltest.Hello(), func(llm.Chunk) error { return errFull })
 	require.Equal(t, errFull, err)
 }
 
@@ -255,7 +255,7 @@ func TestAnswerTooLarge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := serve(t, nil, modeltest.OpenAITurn(func(o modeltest.OpenAI) { play(o); o.Finish("stop"); o.End(1, 1) }))
-			failure := v.fail(t, hello())
+			failure := v.Fail(t, modeltest.Hello())
 			require.EqualError(t, failure, "openai: the answer is too large")
 			require.False(t, failure.Retryable)
 		})

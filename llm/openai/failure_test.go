@@ -66,14 +66,14 @@ func TestFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := serve(t, nil, c.turn)
-			failure := v.fail(t, hello())
+			failure := v.Fail(t, modeltest.Hello())
 			require.EqualError(t, failure, c.text)
 			require.Equal(t, c.again, failure.Retryable)
 			require.Equal(t, c.after, failure.RetryAfter)
 			if c.detail != "" {
 				require.Equal(t, c.detail, failure.Detail)
 			}
-			require.Contains(t, v.log.String(), "model call failed")
+			require.Contains(t, v.Log.String(), "model call failed")
 		})
 	}
 }
@@ -81,7 +81,7 @@ func TestFailures(t *testing.T) {
 // Refusals of the fake server itself, which judges as the vendor does.
 func TestRefusedRequests(t *testing.T) {
 	t.Parallel()
-	failure := serve(t, &openai.Options{Model: "no-such-model"}).fail(t, hello())
+	failure := serve(t, &openai.Options{Model: "no-such-model"}).Fail(t, modeltest.Hello())
 	require.EqualError(t, failure, "openai: 404 Not Found (model_not_found)")
 	require.False(t, failure.Retryable)
 
@@ -89,10 +89,10 @@ func TestRefusedRequests(t *testing.T) {
 	client, stop := modeltest.NewNetwork().Serve(fake)
 	defer stop()
 	v := connect(t, fake, client, "http://openai.example/v1", nil)
-	failure = v.fail(t, hello()) // the server repeats the key; fail looks for it
+	failure = v.Fail(t, modeltest.Hello()) // the server repeats the key; fail looks for it
 	require.EqualError(t, failure, "openai: 401 Unauthorized (invalid_api_key)")
 	require.Equal(t, "Incorrect API key provided: [API key].", failure.Detail)
-	require.Contains(t, v.log.String(), "Incorrect API key provided: [API key].")
+	require.Contains(t, v.Log.String(), "Incorrect API key provided: [API key].")
 	require.False(t, failure.Retryable)
 }
 
@@ -119,7 +119,7 @@ func TestRetries(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				v := pipe(t, nil, append(c.turns, modeltest.OpenAIText("at ", "last"))...)
 				began := time.Now()
-				got := v.must(t, withTools(hello()))
+				got := v.Must(t, modeltest.WithTools(modeltest.Hello()))
 				require.Equal(t, "at last", got.Text)
 				require.Empty(t, got.ToolCalls)
 				took := time.Since(began)
@@ -142,9 +142,9 @@ func TestNoRetryAfterText(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				v := pipe(t, nil, modeltest.OpenAITurn(func(o modeltest.OpenAI) { o.Text("half an ans"); end(o) }), modeltest.OpenAIText("another"))
-				got, err := v.ask(t.Context(), hello())
+				got, err := v.Ask(t.Context(), modeltest.Hello())
 				require.ErrorContains(t, err, "a part of the answer was streamed already")
-				require.Equal(t, []string{"half an ans"}, got.pieces)
+				require.Equal(t, []string{"half an ans"}, got.Pieces)
 				require.Len(t, v.Requests(), 1)
 			})
 		})
@@ -159,7 +159,7 @@ func TestRetryAfterBeyondDeadline(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 		defer cancel()
 		began := time.Now()
-		_, err := v.ask(ctx, hello())
+		_, err := v.Ask(ctx, modeltest.Hello())
 		require.EqualError(t, err, "openai: 429 Too Many Requests (no time left for another attempt)")
 		require.Zero(t, time.Since(began))
 	})
@@ -186,7 +186,7 @@ func TestCancel(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				retry := &llm.RetryOptions{MinDelay: time.Hour, MaxDelay: time.Hour}
-				cancelled(t, pipe(t, &openai.Options{Retry: retry}, turn).model)
+				modeltest.Cancelled(t, pipe(t, &openai.Options{Retry: retry}, turn).Model, errCancelled)
 			})
 		})
 	}
@@ -195,31 +195,9 @@ func TestCancel(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			client, stop := modeltest.NewNetwork().Silent()
 			defer stop()
-			cancelled(t, connect(t, nil, client, "http://openai.example/v1", nil).model)
+			modeltest.Cancelled(t, connect(t, nil, client, "http://openai.example/v1", nil).Model, errCancelled)
 		})
 	})
-}
-
-// cancelled calls the model, cancels when everything waits, and counts the time
-// until it returns.
-func cancelled(t *testing.T, model llm.LLM) {
-	t.Helper()
-	ctx, cancel := context.WithCancelCause(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		_, err := model.Generate(ctx, withTools(hello()), func(llm.Chunk) error { return nil })
-		done <- err
-	}()
-	synctest.Wait()
-	select {
-	case err := <-done:
-		t.Fatalf("returned early: %v", err)
-	default:
-	}
-	began := time.Now()
-	cancel(errCancelled)
-	require.Equal(t, errCancelled, <-done)
-	require.Less(t, time.Since(began), 100*time.Millisecond)
 }
 
 // A deadline is told by its cause too.
@@ -230,7 +208,7 @@ func TestDeadline(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errCancelled)
 		defer cancel()
 		began := time.Now()
-		_, err := v.ask(ctx, hello())
+		_, err := v.Ask(ctx, modeltest.Hello())
 		require.Equal(t, errCancelled, err)
 		require.Equal(t, time.Minute, time.Since(began))
 	})
@@ -244,7 +222,7 @@ func TestRedirect(t *testing.T) {
 		elsewhere = append(elsewhere, r.URL.Host)
 		return &http.Response{StatusCode: http.StatusTemporaryRedirect, Header: http.Header{"Location": {"https://elsewhere.example/v1/chat/completions"}}, Body: http.NoBody, Request: r}, nil
 	})}
-	failure := connect(t, nil, client, "https://openai.example/v1", nil).fail(t, hello())
+	failure := connect(t, nil, client, "https://openai.example/v1", nil).Fail(t, modeltest.Hello())
 	require.EqualError(t, failure, "openai: 307 Temporary Redirect")
 	require.Equal(t, []string{"openai.example"}, elsewhere)
 }
@@ -273,7 +251,7 @@ func FuzzStream(f *testing.F) {
 			t.Fatal(err)
 		}
 		var streamed strings.Builder
-		response, err := model.Generate(t.Context(), hello(), func(c llm.Chunk) error {
+		response, err := model.Generate(t.Context(), modeltest.Hello(), func(c llm.Chunk) error {
 			streamed.WriteString(c.Text)
 			return nil
 		})

@@ -20,7 +20,7 @@ import (
 func TestConversation(t *testing.T) {
 	t.Parallel()
 	v := serve(t, &openai.Options{Model: "gpt-mine", MaxTokens: 500, ReasoningEffort: "low"}, modeltest.OpenAIText("ok"))
-	req := withTools(&llm.Request{Messages: []llm.Message{
+	req := modeltest.WithTools(&llm.Request{Messages: []llm.Message{
 		{Role: llm.RoleSystem, Content: "Be brief."},
 		{Role: webtrigger.RoleUser, Content: "What <time> is it?"},
 		{Role: webtrigger.RoleAssistant, Content: "Let me look.", ToolCalls: []llm.ToolCall{
@@ -32,7 +32,7 @@ func TestConversation(t *testing.T) {
 		{Role: webtrigger.RoleAssistant}, // says nothing
 		{Role: webtrigger.RoleUser, Content: "So?"},
 	}})
-	v.must(t, req)
+	v.Must(t, req)
 
 	sent := v.Requests()[0]
 	require.Equal(t, "/v1/chat/completions", sent.Path)
@@ -61,7 +61,7 @@ func TestConversation(t *testing.T) {
 func TestSparseRequest(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.OpenAIText("ok"))
-	v.must(t, hello())
+	v.Must(t, modeltest.Hello())
 	require.JSONEq(t, `{"model": "`+openai.DefaultModel+`", "stream": true, "stream_options": {"include_usage": true},
 		"messages": [{"role": "user", "content": "hello"}]}`, v.Requests()[0].Raw)
 }
@@ -69,13 +69,13 @@ func TestSparseRequest(t *testing.T) {
 func TestUnknownRole(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil)
-	_, err := v.ask(t.Context(), &llm.Request{Messages: []llm.Message{{Role: "narrator", Content: "It was night."}}})
+	_, err := v.Ask(t.Context(), &llm.Request{Messages: []llm.Message{{Role: "narrator", Content: "It was night."}}})
 	require.EqualError(t, err, `openai: a message has the role "narrator"`)
 	require.Empty(t, v.Requests())
 }
 
 func structured(schema string) *llm.Request {
-	req := hello()
+	req := modeltest.Hello()
 	req.Output = llm.OutputFormat{Type: webtrigger.OutputJSON}
 	if schema != "" {
 		req.Output.Schema = json.RawMessage(schema)
@@ -87,9 +87,9 @@ func TestStructuredOutput(t *testing.T) {
 	t.Parallel()
 	asked := func(schema string) any {
 		v := serve(t, nil, modeltest.OpenAIText("{}"))
-		v.must(t, structured(schema))
+		v.Must(t, structured(schema))
 		require.Len(t, v.Requests(), 1)
-		return v.last()["response_format"]
+		return v.Last()["response_format"]
 	}
 	const closed = `{"type":"object","properties":{"z":{"type":"string"},"a":{"type":["integer","null"]}},"required":["a","z"],"additionalProperties":false}`
 	for schema, strict := range map[string]bool{
@@ -125,10 +125,10 @@ func TestStructuredOutput(t *testing.T) {
 	}
 
 	v := serve(t, nil, modeltest.OpenAIText("ok"))
-	req := hello()
+	req := modeltest.Hello()
 	req.Output = llm.OutputFormat{Type: webtrigger.OutputMarkdown}
-	v.must(t, req)
-	require.NotContains(t, v.last(), "response_format")
+	v.Must(t, req)
+	require.NotContains(t, v.Last(), "response_format")
 }
 
 // nested is a strict schema but for its depth.
@@ -153,38 +153,38 @@ func TestForms(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := serve(t, nil, refusal, modeltest.OpenAIText(`{}`))
-			require.Equal(t, `{}`, v.must(t, structured(schema)).Text)
+			require.Equal(t, `{}`, v.Must(t, structured(schema)).Text)
 			require.Contains(t, v.Requests()[0].Body, "response_format")
-			require.NotContains(t, v.last(), "response_format")
-			require.Empty(t, v.log.String(), "that is no failure")
+			require.NotContains(t, v.Last(), "response_format")
+			require.Empty(t, v.Log.String(), "that is no failure")
 		})
 	}
 	t.Run("refused for another reason", func(t *testing.T) {
 		t.Parallel()
 		v := serve(t, nil, modeltest.Refuse(400, modeltest.OpenAIError("invalid_request_error", "context_length_exceeded", "messages", "too long")))
-		require.EqualError(t, v.fail(t, structured(schema)), "openai: 400 Bad Request (context_length_exceeded)")
+		require.EqualError(t, v.Fail(t, structured(schema)), "openai: 400 Bad Request (context_length_exceeded)")
 		require.Len(t, v.Requests(), 1)
 	})
 	t.Run("refused in any form", func(t *testing.T) {
 		t.Parallel()
 		v := serve(t, nil, modeltest.Refuse(400, `{}`), modeltest.Refuse(400, `{"error":{"message":"no","code":"really_not"}}`))
-		require.EqualError(t, v.fail(t, structured(schema)), "openai: 400 Bad Request (really_not)")
+		require.EqualError(t, v.Fail(t, structured(schema)), "openai: 400 Bad Request (really_not)")
 		require.Len(t, v.Requests(), 2)
 	})
 	t.Run("tools without reasoning", func(t *testing.T) {
 		t.Parallel()
 		v := serve(t, &openai.Options{Model: "gpt-5.5"}, modeltest.OpenAIText("a"), modeltest.OpenAIText("b"), modeltest.OpenAIText("c"))
-		v.must(t, withTools(hello()))
-		v.must(t, withTools(hello()))
+		v.Must(t, modeltest.WithTools(modeltest.Hello()))
+		v.Must(t, modeltest.WithTools(modeltest.Hello()))
 		require.Len(t, v.Requests(), 3, "learned")
-		require.Equal(t, "none", v.last()["reasoning_effort"])
-		v.must(t, hello())
-		require.NotContains(t, v.last(), "reasoning_effort", "without tools it may think")
+		require.Equal(t, "none", v.Last()["reasoning_effort"])
+		v.Must(t, modeltest.Hello())
+		require.NotContains(t, v.Last(), "reasoning_effort", "without tools it may think")
 	})
 	t.Run("tools with the host's own effort", func(t *testing.T) {
 		t.Parallel()
 		v := serve(t, &openai.Options{Model: "gpt-5.5", ReasoningEffort: "high"})
-		require.EqualError(t, v.fail(t, withTools(hello())), "openai: 400 Bad Request (invalid_request_error)")
+		require.EqualError(t, v.Fail(t, modeltest.WithTools(modeltest.Hello())), "openai: 400 Bad Request (invalid_request_error)")
 		require.Len(t, v.Requests(), 1)
 	})
 }
@@ -213,7 +213,7 @@ func TestNew(t *testing.T) {
 	defer stop()
 	model, err = openai.New("", &openai.Options{BaseURL: "http://ollama.example:11434/v1/", HTTPClient: client})
 	require.NoError(t, err)
-	_, err = model.Generate(t.Context(), hello(), func(llm.Chunk) error { return nil })
+	_, err = model.Generate(t.Context(), modeltest.Hello(), func(llm.Chunk) error { return nil })
 	require.NoError(t, err)
 	sent := fake.Requests()[0]
 	require.Empty(t, sent.Header.Get("Authorization"))
@@ -233,7 +233,7 @@ func TestDefaultBaseURL(t *testing.T) {
 	})}
 	model, err := openai.New(key, &openai.Options{HTTPClient: client})
 	require.NoError(t, err)
-	_, err = model.Generate(t.Context(), hello(), func(llm.Chunk) error { return nil })
+	_, err = model.Generate(t.Context(), modeltest.Hello(), func(llm.Chunk) error { return nil })
 	require.EqualError(t, err, "openai: 401 Unauthorized")
 	require.Equal(t, "https://api.openai.com/v1/chat/completions", asked)
 }
@@ -245,11 +245,11 @@ func TestSDKOptions(t *testing.T) {
 		option.WithJSONSet("temperature", 0.5), option.WithJSONDel("stream_options"),
 		option.WithHeader("X-Team", "otters"), option.WithMaxRetries(5),
 	}}, modeltest.OpenAIText("ok"), modeltest.Refuse(503, "{}"))
-	v.must(t, hello())
-	require.InDelta(t, 0.5, v.last()["temperature"], 0)
-	require.NotContains(t, v.last(), "stream_options")
+	v.Must(t, modeltest.Hello())
+	require.InDelta(t, 0.5, v.Last()["temperature"], 0)
+	require.NotContains(t, v.Last(), "stream_options")
 	require.Equal(t, "otters", v.Requests()[0].Header.Get("X-Team"))
-	v.fail(t, hello())
+	v.Fail(t, modeltest.Hello())
 	require.Len(t, v.Requests(), 2)
 }
 
@@ -257,7 +257,7 @@ func TestSDKOptions(t *testing.T) {
 func TestBadSDKOption(t *testing.T) {
 	t.Parallel()
 	v := serve(t, &openai.Options{Request: []option.RequestOption{option.WithBaseURL("http://\x7f")}})
-	failure := v.fail(t, hello())
+	failure := v.Fail(t, modeltest.Hello())
 	require.EqualError(t, failure, "openai: the request could not be made")
 	require.False(t, failure.Retryable)
 	require.Empty(t, v.Requests())

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 	"github.com/uptrace/bun/driver/pgdriver"
 
+	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
@@ -59,7 +59,7 @@ func TestPingBeforeListen(t *testing.T) {
 	}
 	pool := sql.OpenDB(connector)
 	t.Cleanup(func() { require.NoError(t, pool.Close()) })
-	var log lockedText
+	var log logtest.Buffer
 	began := time.Now()
 	heard := hints(t, opened(t, bun.NewDB(pool, pgdialect.New()), &bunstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}))
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -79,22 +79,4 @@ func TestPingBeforeListen(t *testing.T) {
 	}
 	t.Logf("heard after %v", time.Since(began))
 	require.Empty(t, log.String())
-}
-
-// lockedText is what a log says.
-type lockedText struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lockedText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
