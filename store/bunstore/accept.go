@@ -17,6 +17,9 @@ func (s *Store) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger
 	if s.opts.Enqueue != nil {
 		trigger.Take = nil
 	}
+	if waitsBounded(&trigger) {
+		return s.bounded.do(ctx, trigger)
+	}
 	return s.accepts.do(ctx, trigger)
 }
 

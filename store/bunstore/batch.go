@@ -180,6 +180,8 @@ func (s *Store) batch() {
 	workers, background := 2, &s.background
 	timeout := func() time.Duration { return s.timeout }
 	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: workers, background: background, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
+	// Those within bounds wait for each other's locks anyway: one worker makes fewer, larger batches of them.
+	s.bounded = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: 1, background: background, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
 	s.appends = &batcher[appending, struct{}]{timeout: timeout, workers: workers, background: background, run: s.runAppends, weigh: weighAppending,
 		subject: func(a appending) (any, bool) { return a.lease.RunID, true }}
 	s.ends = &batcher[ending, webtrigger.Run]{timeout: timeout, workers: workers, background: background, run: s.runEnds, weigh: weighEnding,

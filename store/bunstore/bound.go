@@ -72,6 +72,19 @@ func boundedTriggers(calls []*accepting) (bounded []*webtrigger.NewTrigger) {
 	return bounded
 }
 
+// pgStoreBounded is pgStore in a transaction, within the bounds of the triggers that
+// have one.
+func (s *Store) pgStoreBounded(ctx context.Context, on session, input string, calls []*accepting) ([]bool, webtrigger.Hint, error) {
+	text := pgAcceptText
+	if bounds := boundedTriggers(calls); len(bounds) > 0 {
+		if err := s.lockBounds(ctx, on, bounds...); err != nil {
+			return nil, webtrigger.Hint{}, err
+		}
+		text = pgAcceptBoundedText
+	}
+	return s.pgStore(ctx, on, text, input, calls)
+}
+
 // lockBounds keeps others, until the transaction ends, from filling the queues in
 // which these triggers' runs are to wait.
 func (s *Store) lockBounds(ctx context.Context, on session, triggers ...*webtrigger.NewTrigger) error {

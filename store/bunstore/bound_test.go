@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun"
@@ -97,4 +98,56 @@ func TestBoundWithAnotherEngine(t *testing.T) {
 	_, err = s.CreateTrigger(ctx, boundedTrigger("1", 1))
 	require.ErrorIs(t, err, webtrigger.ErrQueueFull)
 	require.Equal(t, []int64{run.Run.ID}, handed)
+}
+
+// What fails in the transaction of a bound leaves nothing and no connection that is
+// still in it: one that the server refuses is rolled back and fails alone, one that
+// runs into its deadline is closed.
+func TestBoundedAcceptFails(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	db, other := postgresDB(t, dsn), postgresDB(t, dsn)
+	s, ctx := migrated(t, db, nil), t.Context()
+	db.SetMaxOpenConns(1)
+	queued := func() int {
+		state, err := s.QueueState(ctx)
+		require.NoError(t, err)
+		return state.Queued
+	}
+
+	errs := make([]error, 20)
+	var done sync.WaitGroup
+	for i := range errs {
+		done.Go(func() {
+			trigger := boundedTrigger("1", 100)
+			if i%5 == 0 {
+				trigger.RunKey = "no UUID"
+			}
+			_, errs[i] = s.CreateTrigger(ctx, trigger)
+		})
+	}
+	done.Wait()
+	for i, err := range errs {
+		require.Equal(t, i%5 == 0, err != nil, "%d: %v", i, err)
+	}
+	require.Equal(t, 16, queued())
+
+	s.SetTimeout(300 * time.Millisecond)
+	blocker, err := other.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	_, err = blocker.ExecContext(ctx, `LOCK TABLE webtrigger_conversations`)
+	require.NoError(t, err)
+	_, err = s.CreateTrigger(ctx, boundedTrigger("1", 100))
+	require.ErrorIs(t, err, webtrigger.ErrUnavailable)
+	require.NoError(t, blocker.Rollback())
+	s.SetTimeout(time.Minute)
+	_, err = s.CreateTrigger(ctx, boundedTrigger("1", 100))
+	require.NoError(t, err)
+	eventually(t, func() bool { // the server may need a moment to see that nobody is there
+		var open int
+		require.NoError(t, other.QueryRowContext(ctx, `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL`).Scan(&open))
+		return open == 0
+	})
+	require.Equal(t, 17, queued())
 }

@@ -43,53 +43,34 @@ func newDirect(db *sql.DB) *direct {
 }
 
 func (d *direct) exec(ctx context.Context, text string, args []any) (affected int64, err error) {
-	values, err := namedValues(args)
-	if err != nil {
-		return 0, err
-	}
-	err = d.run(ctx, text, func(st directStmt) error {
-		result, err := st.ExecContext(ctx, values)
-		if err == nil {
-			affected, err = result.RowsAffected()
-		}
+	err = d.run(ctx, func(p *pinned) (err error) {
+		affected, err = p.exec(ctx, text, args)
 		return err
 	})
 	return affected, err
 }
 
 // query reads a whole answer: the connection is free when it returns.
-func (d *direct) query(ctx context.Context, text string, args []any) (*held, error) {
-	values, err := namedValues(args)
-	if err != nil {
-		return nil, err
-	}
-	var h *held
-	err = d.run(ctx, text, func(st directStmt) error {
-		h = &held{}
-		rows, err := st.QueryContext(ctx, values)
-		if err == nil {
-			err = h.readAll(rows)
-		}
+func (d *direct) query(ctx context.Context, text string, args []any) (h *held, err error) {
+	err = d.run(ctx, func(p *pinned) (err error) {
+		h, err = p.query(ctx, text, args)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return h, nil
+	return h, err
 }
 
-// run has use run a statement. A connection on which nothing could be sent is
-// replaced by another, as database/sql does.
-func (d *direct) run(ctx context.Context, text string, use func(st directStmt) error) (err error) {
+// run has use run statements on a connection of the pool. One on which nothing
+// could be sent is replaced by another, as database/sql does.
+func (d *direct) run(ctx context.Context, use func(p *pinned) error) (err error) {
 	for range 3 {
-		if err = d.try(ctx, text, use); !errors.Is(err, driver.ErrBadConn) {
+		if err = d.try(ctx, use); !errors.Is(err, driver.ErrBadConn) {
 			return err
 		}
 	}
 	return err
 }
 
-func (d *direct) try(ctx context.Context, text string, use func(st directStmt) error) error {
+func (d *direct) try(ctx context.Context, use func(p *pinned) error) error {
 	conn, err := d.db.Conn(ctx)
 	if err != nil {
 		return err
@@ -102,10 +83,7 @@ func (d *direct) try(ctx context.Context, text string, use func(st directStmt) e
 			failed = fmt.Errorf("bunstore: connections of type %T cannot be checked: set Options.NoPreparedStatements", raw)
 			return nil
 		}
-		var st directStmt
-		if st, failed = d.prepared(ctx, c, text); failed == nil {
-			failed = use(st)
-		}
+		failed = use(&pinned{d, c})
 		if !outOfStep(failed) {
 			return nil
 		}
@@ -118,6 +96,46 @@ func (d *direct) try(ctx context.Context, text string, use func(st directStmt) e
 		return failed
 	}
 	return err
+}
+
+// pinned is a connection while it is out of the pool.
+type pinned struct {
+	direct *direct
+	conn   directConn
+}
+
+func (p *pinned) exec(ctx context.Context, text string, args []any) (affected int64, _ error) {
+	st, values, err := p.prepare(ctx, text, args)
+	if err != nil {
+		return 0, err
+	}
+	result, err := st.ExecContext(ctx, values)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+func (p *pinned) query(ctx context.Context, text string, args []any) (*held, error) {
+	st, values, err := p.prepare(ctx, text, args)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := st.QueryContext(ctx, values)
+	if err != nil {
+		return nil, err
+	}
+	h := &held{}
+	return h, h.readAll(rows)
+}
+
+func (p *pinned) prepare(ctx context.Context, text string, args []any) (directStmt, []driver.NamedValue, error) {
+	values, err := namedValues(args)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := p.direct.prepared(ctx, p.conn, text)
+	return st, values, err
 }
 
 // outOfStep reports whether nobody knows, after an error, what the connection

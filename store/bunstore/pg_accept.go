@@ -143,37 +143,42 @@ func (s *Store) pgAcceptTogether(ctx context.Context, calls []*accepting) error 
 	return nil
 }
 
-// pgAcceptStatement runs pgAcceptText and reports which calls it has stored: in a
-// transaction with the host's engine where there is one, and with the locks of the
-// bounds where there are any.
-func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) ([]bool, error) {
+// pgAcceptStatement runs pgAcceptText and reports which calls it has stored.
+func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) (stored []bool, _ error) {
 	input, err := pgTriggers(calls)
 	if err != nil {
 		return nil, err
 	}
-	bounds := boundedTriggers(calls)
-	if s.opts.Enqueue == nil && len(bounds) == 0 {
-		stored, hint, err := s.pgStore(ctx, s.pool(), pgAcceptText, input, calls)
-		if err == nil {
-			s.share(hint)
-		}
-		return stored, err
+	var hint webtrigger.Hint
+	switch {
+	case s.opts.Enqueue != nil:
+		stored, hint, err = s.pgAcceptWithEngine(ctx, input, calls)
+	case len(boundedTriggers(calls)) > 0:
+		err = s.transact(ctx, func(on session) (err error) {
+			stored, hint, err = s.pgStoreBounded(ctx, on, input, calls)
+			return err
+		})
+	default:
+		stored, hint, err = s.pgStore(ctx, s.pool(), pgAcceptText, input, calls)
 	}
+	if err != nil {
+		return nil, err
+	}
+	s.share(hint)
+	return stored, nil
+}
+
+// pgAcceptWithEngine stores triggers in a transaction with the host's engine.
+func (s *Store) pgAcceptWithEngine(ctx context.Context, input string, calls []*accepting) ([]bool, webtrigger.Hint, error) {
+	var none webtrigger.Hint
 	bunTx, err := s.begin(ctx)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	defer bunTx.Rollback()
-	on, text := s.within(bunTx.Tx), pgAcceptText
-	if len(bounds) > 0 {
-		text = pgAcceptBoundedText
-		if err := s.lockBounds(ctx, on, bounds...); err != nil {
-			return nil, err
-		}
-	}
-	stored, hint, err := s.pgStore(ctx, on, text, input, calls)
+	stored, hint, err := s.pgStoreBounded(ctx, s.within(bunTx.Tx), input, calls)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	var queued []RunRef
 	for i, c := range calls {
@@ -181,16 +186,12 @@ func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) ([]bo
 			queued = append(queued, RunRef{run.ID, run.Key, run.AssistantID})
 		}
 	}
-	if s.opts.Enqueue != nil && len(queued) > 0 {
+	if len(queued) > 0 {
 		if err := s.opts.Enqueue(ctx, bunTx, queued); err != nil {
-			return nil, err
+			return nil, none, err
 		}
 	}
-	if err := bunTx.Commit(); err != nil {
-		return nil, err
-	}
-	s.share(hint)
-	return stored, nil
+	return stored, hint, bunTx.Commit()
 }
 
 // pgTriggers is the input of pgAcceptText.

@@ -84,6 +84,7 @@ type session struct {
 	on     executor             // runs a text
 	pooled bool                 // on the pool: with statements prepared there
 	keep   map[string]*sql.Stmt // on one connection: what is prepared there
+	pinned *pinned              // in a transaction with prepared statements; then the rest is unset
 }
 
 // executor is what *sql.DB, *sql.Conn and *sql.Tx have in common.
@@ -124,6 +125,9 @@ func (q session) prepared(ctx context.Context, st *statement) (*sql.Stmt, error)
 
 func (q session) rows(ctx context.Context, text string, args ...any) (answer, error) {
 	st := q.store.statement(text)
+	if q.pinned != nil {
+		return answered(q.pinned.query(ctx, st.text, args))
+	}
 	if q.pooled && q.store.direct != nil {
 		return answered(q.store.direct.query(ctx, st.text, args))
 	}
@@ -155,6 +159,9 @@ func answered[A answer](a A, err error) (answer, error) {
 
 func (q session) exec(ctx context.Context, text string, args ...any) (affected int64, err error) {
 	st := q.store.statement(text)
+	if q.pinned != nil {
+		return q.pinned.exec(ctx, st.text, args)
+	}
 	if q.pooled && q.store.direct != nil {
 		return q.store.direct.exec(ctx, st.text, args)
 	}
