@@ -23,10 +23,10 @@ const (
 // once.
 type request struct {
 	method, url string
-	header      http.Header // besides those that every request has; nil: none
-	body        []byte      // JSON; nil: none
-	hold        time.Duration
-	statuses    []int // of an answer that is none of an error
+	header      http.Header   // besides those that every request has; nil: none
+	body        []byte        // JSON; nil: none
+	hold        time.Duration // how long the service is asked to hold the answer back; 0: not at all
+	statuses    []int         // of the answers that are no error
 }
 
 // do sends r until it is answered, and decodes the answer into a value. It returns
@@ -54,8 +54,8 @@ func (c *Client) do(ctx context.Context, r request, into any) (http.Header, erro
 	}
 }
 
-// attempt sends r once. net/http may send it again by itself on a connection that
-// the service had just closed; as with what do repeats, there is no harm in that.
+// attempt sends r once. net/http may send it again by itself when a kept connection
+// breaks, which does no harm for the same reason as what do repeats.
 func (c *Client) attempt(ctx context.Context, r request, into any) (http.Header, error) {
 	limited, cancel := context.WithTimeout(ctx, attemptTimeout+r.hold)
 	defer cancel()

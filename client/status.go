@@ -35,9 +35,9 @@ type Usage struct {
 func (s *Status) Terminal() bool { return s.Status == "completed" || s.Status == "failed" }
 
 const (
-	// hold is how long Wait asks the service to hold an answer back: what proxies
-	// commonly cut is longer.
-	hold = 25 * time.Second
+	// longPoll is how long Wait asks the service to hold an answer back: what
+	// proxies commonly cut is longer.
+	longPoll = 25 * time.Second
 
 	// minPoll is the least time between the beginnings of two requests of Wait.
 	minPoll = time.Second
@@ -55,7 +55,7 @@ func (c *Client) Status(ctx context.Context, triggerID int64) (*Status, error) {
 func (c *Client) Wait(ctx context.Context, triggerID int64) (*Status, error) {
 	for {
 		began := time.Now()
-		status, header, err := c.status(ctx, triggerID, hold)
+		status, header, err := c.status(ctx, triggerID, longPoll)
 		if err != nil || status.Terminal() {
 			return status, err
 		}
