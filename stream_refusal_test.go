@@ -25,7 +25,7 @@ type visitor struct {
 	refused int // the status from then on
 }
 
-// visitors are a session of the host and an API key, each on a site of its own.
+// visitors are those who may be refused later, each on a site of its own.
 var visitors = map[string]func(*testing.T) (*site, visitor){
 	"session": func(t *testing.T) (*site, visitor) {
 		var ended atomic.Bool
@@ -58,9 +58,8 @@ var visitors = map[string]func(*testing.T) (*site, visitor){
 }
 
 // A session that has ended, a user who may no longer see the conversation, and a
-// key that was revoked: each refusal closes a stream within 15 s and lets out no event
-// that is later, whether the stream rests, its reader is as slow as it may be, or
-// it always has something to send.
+// key that was revoked: each refusal closes a stream within 15 s, whether it rests, its
+// reader is as slow as it may be, or it always has something to send.
 func TestRefusalClosesStreams(t *testing.T) {
 	t.Parallel()
 	for who, enter := range visitors {

@@ -30,7 +30,7 @@ import (
 const n8nVariable = "WEBTRIGGER_N8N"
 
 // patience is how long n8n may take to start, or to execute a workflow.
-const patience = 3 * time.Minute
+const patience = 5 * time.Minute
 
 // n8n is an instance on a database and a port of its own, over HTTPS.
 type n8n struct {
@@ -177,7 +177,7 @@ func (n *n8n) executed() (status, data string) {
 		require.NoError(n.t, err)
 		status, data, _ = strings.Cut(out, "|")
 		return status != ""
-	}, patience, 200*time.Millisecond)
+	}, patience, time.Second)
 	return status, data
 }
 
