@@ -103,10 +103,19 @@ export function ask({ title, text, yes, danger = true, field, choice }) {
   $("dialog-no").onclick = () => dialog.close();
   dialog.returnValue = "";
   dialog.showModal();
+  const nth = ++asked;
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue ? $(choice ? "dialog-select" : "dialog-input").value : null), { once: true });
+    // The event comes a moment late: the dialog may be open again, for the next question.
+    const closed = () => {
+      if (nth === asked && dialog.open) return;
+      dialog.removeEventListener("close", closed);
+      resolve(nth === asked && dialog.returnValue ? $(choice ? "dialog-select" : "dialog-input").value : null);
+    };
+    dialog.addEventListener("close", closed);
   });
 }
+
+let asked = 0; // questions until now
 
 // copyable is text with a button that copies it.
 export function copyable(text, what) {
