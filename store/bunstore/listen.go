@@ -57,11 +57,16 @@ func (s *Store) listenPgdriver(ctx context.Context, channel string, listening fu
 	}
 	nonce, asked, begun := "", time.Time{}, false // nonce "": no answer is awaited
 	ping := func() error {
-		if nonce == "" {
-			nonce, asked = uuid.NewString(), time.Now()
+		first := nonce == ""
+		if first {
+			nonce = uuid.NewString()
 		}
 		payload, _ := json.Marshal(note{Process: s.process, Ping: nonce})
-		return s.notify(ctx, string(payload))
+		err := s.notify(ctx, string(payload))
+		if first { // however long the pool was exhausted
+			asked = time.Now()
+		}
+		return err
 	}
 	if err := ping(); err != nil {
 		return fmt.Errorf("ping: %w", err)
