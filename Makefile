@@ -28,7 +28,7 @@ fmt: ## format the Go files
 fuzz: ## fuzz every target for FUZZTIME (30s) each, stopping at the first finding
 	@FUZZTIME=$(FUZZTIME) sh scripts/fuzz.sh
 
-simulate: ## run the simulation over SEEDS (20000) seeds instead of the suite's 2000
+simulate: ## run the simulation over SEEDS (20000) seeds instead of the suite's 1000
 	@SEEDS=$(SEEDS) sh scripts/simulate.sh
 
 callbacks-long: ## hold the guard to 10 million addresses and callbacks to 100000 ends that race

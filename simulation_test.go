@@ -35,11 +35,11 @@ import (
 //   - at most one POST per delivery, and one whenever it says delivered; one
 //     delivery per run, or with a retry policy one after each that may be retried
 //
-// WEBTRIGGER_SIM_SEEDS sets how many seeds (default 2,000), and
+// WEBTRIGGER_SIM_SEEDS sets how many seeds (default 1,000), and
 // WEBTRIGGER_SIM_SEED runs a single one.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
-	first, seeds := 1, 2000
+	first, seeds := 1, 1000
 	if testing.Short() {
 		seeds = 100
 	}

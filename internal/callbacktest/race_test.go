@@ -52,7 +52,7 @@ func TestKillsInMemory(t *testing.T) {
 		t.Skip("takes some seconds")
 	}
 	clock := new(callbacktest.Time)
-	callbacktest.Kills(t, memstore.New(&memstore.Options{Clock: clock}), clock.Pass, callbacktest.Runs(t, 400))
+	callbacktest.Kills(t, memstore.New(&memstore.Options{Clock: clock}), clock.Pass, callbacktest.Runs(t, 200))
 }
 
 // The clock of Postgres cannot be put forward, but what leases and claims remember of it can be put back.
@@ -69,7 +69,7 @@ func TestKillsOnPostgres(t *testing.T) {
 		_, err := db.ExecContext(t.Context(), fmt.Sprintf(texts, int(d.Seconds())))
 		require.NoError(t, err)
 	}
-	callbacktest.Kills(t, postgres(t, dsn), pass, callbacktest.Runs(t, 150))
+	callbacktest.Kills(t, postgres(t, dsn), pass, callbacktest.Runs(t, 100))
 }
 
 func postgres(t *testing.T, dsn string) *bunstore.Store {

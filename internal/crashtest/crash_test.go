@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
@@ -145,7 +146,8 @@ func (r *rig) start(point string) *process {
 	r.t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0]), exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), envDatabase+"="+r.database, envPoint+"="+point, envRoots+"="+r.roots)
-	p.cmd.Stderr = io.Discard
+	said := new(logtest.Buffer)
+	p.cmd.Stderr = said
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(r.t, err)
 	require.NoError(r.t, p.cmd.Start())
@@ -155,7 +157,10 @@ func (r *rig) start(point string) *process {
 		close(p.exited)
 	}()
 	r.t.Cleanup(func() { p.kill() })
-	require.NoError(r.t, err)
+	if err != nil {
+		<-p.exited
+		require.NoError(r.t, err, "a replica does not start: %s", said)
+	}
 	p.url = strings.TrimSpace(line)
 	return p
 }
