@@ -72,6 +72,7 @@ chromium() {
 	need 'PostgreSQL' postgres 'postgresql' 'on macOS: brew install postgresql@17; on Fedora: sudo dnf install postgresql-server postgresql-contrib; on Alpine: sudo apk add postgresql postgresql-contrib'
 	need 'PgBouncer' pgbouncer 'pgbouncer' 'on macOS: brew install pgbouncer; on Fedora: sudo dnf install pgbouncer; on Alpine: sudo apk add pgbouncer' pgbouncer
 	need 'nginx' nginx_program 'nginx' 'on macOS: brew install nginx; on Fedora: sudo dnf install nginx; on Alpine: sudo apk add nginx' nginx
+	need 'the ip command (on Linux)' '[ "$(uname)" != Linux ] || command -v ip' 'iproute2' 'on Fedora: sudo dnf install iproute; on Alpine: sudo apk add iproute2'
 	need 'curl' 'command -v curl' 'curl' 'install the package curl of your system'
 	need 'Chromium' chromium 'chromium' 'on macOS: brew install --cask chromium; on Fedora: sudo dnf install chromium; on Alpine: sudo apk add chromium'
 	need 'Node.js with npm' 'node --version && npm --version' 'nodejs npm' 'on macOS: brew install node; on Fedora: sudo dnf install nodejs npm; on Alpine: sudo apk add nodejs npm'

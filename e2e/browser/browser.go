@@ -22,18 +22,15 @@ import (
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
 // ErrNotInstalled says that there is no Chromium on this machine.
 var ErrNotInstalled = errors.New("chromium is not installed: run scripts/deps.sh")
 
-// RequireVariable is the environment variable that, set to anything, has tests
-// fail where Chromium is missing. programVariable names a program that is not
-// where this package looks by itself.
-const (
-	RequireVariable = "WEBTRIGGER_TEST_ALL"
-	programVariable = "WEBTRIGGER_CHROMIUM"
-)
+// programVariable names a program that is not where this package looks by itself.
+const programVariable = "WEBTRIGGER_CHROMIUM"
 
 // programs are the names it goes by. scripts/deps.sh looks for them as well.
 var programs = []string{"chromium", "chromium-browser", "google-chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium"}
@@ -101,8 +98,8 @@ func allocate(tb testing.TB, ctx context.Context, opts ...chromedp.ExecAllocator
 	program, err := find()
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrNotInstalled) && os.Getenv(RequireVariable) == "":
-		tb.Skip(err)
+	case errors.Is(err, ErrNotInstalled):
+		needs.Missing(tb, err)
 	default:
 		tb.Fatal(err)
 	}

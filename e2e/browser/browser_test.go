@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger/e2e/browser"
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
 // witness is a test that another test looks at.
@@ -73,12 +74,12 @@ func TestComplaints(t *testing.T) {
 func TestMissing(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("WEBTRIGGER_CHROMIUM", "")
-	t.Setenv(browser.RequireVariable, "")
+	t.Setenv(needs.Variable, "")
 	w := &witness{TB: t}
 	require.PanicsWithValue(t, "skip", func() { browser.New(w) })
-	t.Setenv(browser.RequireVariable, "1")
+	t.Setenv(needs.Variable, "1")
 	require.Panics(t, func() { browser.New(w) })
 	t.Setenv("WEBTRIGGER_CHROMIUM", "/nowhere")
-	t.Setenv(browser.RequireVariable, "")
+	t.Setenv(needs.Variable, "")
 	require.Panics(t, func() { browser.New(&witness{TB: t}) }, "what is named must be there")
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 	"github.com/webtrigger-go/webtrigger/openapi"
 )
 
@@ -19,17 +20,6 @@ func TestLint(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a linter in Node.js")
-	}
-	lacking := func(reason string) {
-		if os.Getenv("WEBTRIGGER_TEST_ALL") != "" {
-			require.FailNow(t, reason)
-		}
-		t.Skip(reason)
-	}
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			lacking("there is no " + program + " on this machine")
-		}
 	}
 	dir := t.TempDir()
 	for _, name := range []string{"package.json", "package-lock.json"} {
@@ -46,8 +36,8 @@ func TestLint(t *testing.T) {
 		cmd.Env = append(os.Environ(), "REDOCLY_TELEMETRY=off", "REDOCLY_SUPPRESS_UPDATE_NOTICE=true")
 		return cmd.CombinedOutput()
 	}
-	if out, err := run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"); err != nil {
-		lacking("npm could not install the linter: " + err.Error() + ": " + string(out[max(0, len(out)-300):]))
+	if err := needs.NPM(ctx, dir); err != nil {
+		needs.Missing(t, err)
 	}
 	out, err := run("node", "node_modules/@redocly/cli/bin/cli.js", "lint", "openapi.yaml")
 	require.NoError(t, err, string(out))

@@ -9,6 +9,8 @@ import (
 
 	"github.com/rhysd/actionlint"
 	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
 const actions = "../../docs/recipes/github-actions.yml"
@@ -32,11 +34,8 @@ func TestWorkflowsOfGitHubActions(t *testing.T) {
 // that takes a while, and fails with one that fails.
 func TestGitHubActions(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"bash", "curl", "python3"} {
-		if _, err := exec.LookPath(program); err != nil {
-			require.Empty(t, os.Getenv("WEBTRIGGER_TEST_ALL"), "there is no %s on this machine", program)
-			t.Skipf("there is no %s on this machine", program)
-		}
+	if err := needs.Programs("bash", "curl", "python3"); err != nil {
+		needs.Missing(t, err)
 	}
 	text, err := os.ReadFile(actions)
 	require.NoError(t, err)

@@ -1,3 +1,5 @@
+//go:build n8n
+
 package recipes_test
 
 import (
@@ -49,9 +51,7 @@ type n8n struct {
 func newN8N(t *testing.T) *n8n {
 	t.Helper()
 	dir := os.Getenv(n8nVariable)
-	if dir == "" {
-		t.Skip(n8nVariable + " is not set: run make recipes-n8n")
-	}
+	require.NotEmpty(t, dir, n8nVariable+" is not set: run make recipes-n8n")
 	n := &n8n{t: t, dir: dir, home: t.TempDir(), database: pgtest.Shared(t)}
 	var err error
 	n.name, err = n.database.CreateDatabase("n8n")

@@ -1,3 +1,5 @@
+//go:build n8n
+
 package recipes_test
 
 import (

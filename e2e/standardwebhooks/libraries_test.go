@@ -20,6 +20,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/client"
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -124,25 +125,12 @@ func TestWeVerifyWhatTheGoLibrarySigns(t *testing.T) {
 // them it is skipped, unless WEBTRIGGER_TEST_ALL is set.
 func TestNodeLibraryVerifiesOurCallbacks(t *testing.T) {
 	t.Parallel()
-	lacking := func(reason string) {
-		if os.Getenv("WEBTRIGGER_TEST_ALL") != "" {
-			require.FailNow(t, reason)
-		}
-		t.Skip(reason)
-	}
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			lacking("there is no " + program + " on this machine")
-		}
-	}
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/node")))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	install := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		lacking("npm could not install the library: " + err.Error() + ": " + string(out[max(0, len(out)-300):]))
+	if err := needs.NPM(ctx, dir); err != nil {
+		needs.Missing(t, err)
 	}
 
 	one, two := webtrigger.NewSigningSecret(), webtrigger.NewSigningSecret()

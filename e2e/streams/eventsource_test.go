@@ -9,24 +9,18 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
 // installNode installs npm's eventsource and returns its directory; "" where it is
 // not to be had.
 func installNode(t *testing.T) (dir string) {
 	t.Helper()
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			lacking(t, "there is no %s on this machine", program)
-			return ""
-		}
-	}
 	dir = t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/node")))
-	npm := exec.CommandContext(t.Context(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-	npm.Dir = dir
-	if out, err := npm.CombinedOutput(); err != nil {
-		lacking(t, "npm could not install eventsource: %v: %s", err, out[max(0, len(out)-300):])
+	if err := needs.NPM(t.Context(), dir); err != nil {
+		lacking(t, err.Error())
 		return ""
 	}
 	return dir

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,21 +14,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
 // patience is how long a test waits for what takes milliseconds.
 const patience = time.Minute
 
-// requireVariable has tests fail where a program is missing. Without it they do what
-// they can.
-const requireVariable = "WEBTRIGGER_TEST_ALL"
-
-// lacking says that something is missing on this machine.
-func lacking(t *testing.T, format string, args ...any) {
+// lacking says that something is missing on this machine, where that may be: a test
+// then does what it can.
+func lacking(t *testing.T, what string) {
 	t.Helper()
-	require.Empty(t, os.Getenv(requireVariable), append([]any{format}, args...)...)
-	t.Logf(format, args...)
+	require.False(t, needs.Everything(), what)
+	t.Log(what)
 }
 
 // host has one run, whose steps the test tells it, and a server of its stream

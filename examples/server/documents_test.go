@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
@@ -36,9 +36,8 @@ var runnable = map[string]bool{
 // needsCurl skips a test where there is no curl, unless none may be skipped.
 func needsCurl(t *testing.T) {
 	t.Helper()
-	if _, err := exec.LookPath("curl"); err != nil {
-		require.Empty(t, os.Getenv("WEBTRIGGER_TEST_ALL"), "there is no curl on this machine")
-		t.Skip("there is no curl on this machine")
+	if err := needs.Programs("curl"); err != nil {
+		needs.Missing(t, err)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
 // testRecipes runs every program of docs/recipes.md against a server, in the
@@ -34,9 +36,9 @@ func testRecipes(t *testing.T, s *server) {
 		if needed == "sh" {
 			needed = "curl"
 		}
-		if _, err := exec.LookPath(needed); err != nil {
-			require.Empty(t, os.Getenv("WEBTRIGGER_TEST_ALL"), "there is no %s on this machine", needed)
-			t.Logf("there is no %s on this machine", needed)
+		if err := needs.Programs(needed); err != nil {
+			require.False(t, needs.Everything(), err)
+			t.Log(err)
 			continue
 		}
 		if needed == "go" {

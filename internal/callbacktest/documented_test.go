@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 	"github.com/webtrigger-go/webtrigger/internal/signature"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
@@ -43,11 +44,8 @@ func TestDocumentedReceivers(t *testing.T) {
 		"python": {"receiver.py", []string{"python3", "receiver.py"}},
 	} {
 		t.Run(language, func(t *testing.T) {
-			if _, err := exec.LookPath(command.run[0]); err != nil {
-				if os.Getenv("WEBTRIGGER_TEST_ALL") != "" {
-					require.FailNow(t, "there is no "+command.run[0]+" on this machine")
-				}
-				t.Skip("there is no " + command.run[0] + " on this machine")
+			if err := needs.Programs(command.run[0]); err != nil {
+				needs.Missing(t, err)
 			}
 			dir := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(dir, command.file), []byte(documented(t, language)), 0o644))

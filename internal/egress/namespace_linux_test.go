@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger/internal/egress"
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
 // TestNoPacketToARefusedAddress judges by packets: in a network namespace of its own, where every route but loopback's
@@ -32,15 +33,9 @@ func TestNoPacketToARefusedAddress(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	lacking := func(reason string) {
-		if os.Getenv("WEBTRIGGER_TEST_ALL") != "" {
-			require.FailNow(t, reason)
-		}
-		t.Skip(reason)
-	}
 	ip, err := exec.LookPath("ip")
 	if err != nil {
-		lacking("there is no ip command on this machine")
+		needs.Missing(t, "there is no ip command on this machine")
 	}
 	inside := func(command string, args ...string) *exec.Cmd {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -54,7 +49,7 @@ func TestNoPacketToARefusedAddress(t *testing.T) {
 		return c
 	}
 	if out, err := inside(ip, "tuntap", "add", "dev", "trap", "mode", "tun").CombinedOutput(); err != nil {
-		lacking(fmt.Sprintf("there are no namespaces with tunnels on this machine: %v: %s", err, out))
+		needs.Missing(t, fmt.Sprintf("there are no namespaces with tunnels on this machine: %v: %s", err, out))
 	}
 	child := inside(os.Args[0], "-test.run=^TestNoPacketToARefusedAddress$", "-test.v")
 	child.Env = append(os.Environ(), "EGRESS_TEST_NAMESPACE=1")

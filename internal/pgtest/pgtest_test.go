@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
@@ -172,11 +173,11 @@ func TestRequire(t *testing.T) {
 		pgtest.Require(tb, err)
 		return tb.result
 	}
-	t.Setenv(pgtest.RequireVariable, "")
+	t.Setenv(needs.Variable, "")
 	require.Equal(t, "", outcome(nil))
 	require.Equal(t, "skipped", outcome(pgtest.ErrNotInstalled))
 	require.Equal(t, "failed", outcome(os.ErrPermission))
-	t.Setenv(pgtest.RequireVariable, "1")
+	t.Setenv(needs.Variable, "1")
 	require.Equal(t, "", outcome(nil))
 	require.Equal(t, "failed", outcome(pgtest.ErrNotInstalled))
 }

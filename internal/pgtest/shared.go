@@ -2,15 +2,11 @@ package pgtest
 
 import (
 	"errors"
-	"os"
 	"sync"
 	"testing"
-)
 
-// RequireVariable is an environment variable. If it is not empty, nothing may
-// be skipped: a test that needs a missing program fails. scripts/test.sh sets
-// it.
-const RequireVariable = "WEBTRIGGER_TEST_ALL"
+	"github.com/webtrigger-go/webtrigger/internal/needs"
+)
 
 var shared struct {
 	mu     sync.Mutex
@@ -83,8 +79,8 @@ func require(tb testing.TB, err error) {
 	tb.Helper()
 	switch {
 	case err == nil:
-	case errors.Is(err, ErrNotInstalled) && os.Getenv(RequireVariable) == "":
-		tb.Skip(err)
+	case errors.Is(err, ErrNotInstalled):
+		needs.Missing(tb, err)
 	default:
 		tb.Fatal(err)
 	}

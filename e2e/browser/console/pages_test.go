@@ -8,7 +8,6 @@ import (
 	"image/png"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -18,6 +17,8 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
 // furnish gives assistant 1 something of everything, and returns the pages that
@@ -67,14 +68,8 @@ func axe(t *testing.T) string {
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/node")))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	install := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		reason := fmt.Sprintf("npm could not install axe-core: %v: %s", err, out)
-		if os.Getenv("WEBTRIGGER_TEST_ALL") != "" {
-			require.FailNow(t, reason)
-		}
-		t.Skip(reason)
+	if err := needs.NPM(ctx, dir); err != nil {
+		needs.Missing(t, err)
 	}
 	script, err := os.ReadFile(filepath.Join(dir, "node_modules", "axe-core", "axe.min.js"))
 	require.NoError(t, err)
