@@ -141,7 +141,7 @@ func preferWait(h http.Header) (time.Duration, bool) {
 			if err != nil && !errors.Is(err, strconv.ErrRange) {
 				return 0, false
 			}
-			return min(time.Duration(min(seconds, uint64(maxWait/time.Second)))*time.Second, maxWait), true
+			return time.Duration(min(seconds, uint64(maxWait/time.Second))) * time.Second, true
 		}
 	}
 	return 0, false
