@@ -13,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/webtrigger-go/webtrigger/internal/servertest"
+	"github.com/webtrigger-go/webtrigger/internal/logtest"
 )
 
 // walk executes the lines of a document as somebody does who pastes them one after
@@ -25,7 +25,7 @@ type walk struct {
 	env       map[string]string  // exported, and what else the lines may use
 	servers   map[string]*server // by the documented address
 	addresses map[string]string  // documented, and the one in its place
-	receiver  *servertest.Output // of the callback receiver; nil: it was not started
+	receiver  *logtest.Buffer    // of the callback receiver; nil: it was not started
 }
 
 func newWalk(t *testing.T) *walk {
@@ -102,7 +102,7 @@ func (w *walk) shell(line string) string {
 	for name, value := range w.env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	var problems servertest.Output
+	var problems logtest.Buffer
 	cmd.Stderr = &problems
 	said, err := cmd.Output()
 	require.NoError(w.t, err, "%s\n%s", line, problems.String())
@@ -158,7 +158,7 @@ func (w *walk) receive(args []string) {
 	program := filepath.Join(w.dir, "receiver")
 	built, err := exec.Command("go", "build", "-o", program, "../receiver").CombinedOutput()
 	require.NoError(w.t, err, string(built))
-	w.receiver = new(servertest.Output)
+	w.receiver = new(logtest.Buffer)
 	cmd := exec.Command(program, append(args, "-addr", "127.0.0.1:0")...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = w.dir, w.receiver, w.receiver
 	require.NoError(w.t, cmd.Start())

@@ -1,4 +1,5 @@
-// Package logtest is for tests that read a log while others still write it.
+// Package logtest is for tests that read a log, or what a process prints, while it is
+// still written.
 package logtest
 
 import (

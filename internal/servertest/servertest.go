@@ -2,7 +2,6 @@
 package servertest
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,34 +10,15 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/webtrigger-go/webtrigger/internal/logtest"
 )
 
 // patience is how long a test waits for what takes milliseconds, on a machine
 // that is busy.
 const patience = time.Minute
-
-// Output gathers what a process prints. It may be read meanwhile.
-type Output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write implements [io.Writer].
-func (o *Output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-// String is what has been printed until now.
-func (o *Output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
 
 // Build builds the server into a directory, with the race detector if the test
 // has it, so that both use what is compiled once. dir is that of the package
@@ -71,7 +51,7 @@ func Command(t testing.TB, program string, flags ...string) *exec.Cmd {
 // Process is a server process.
 type Process struct {
 	Cmd            *exec.Cmd
-	Stdout, Stderr *Output
+	Stdout, Stderr *logtest.Buffer
 	Exited         chan struct{} // closed when it has ended
 }
 
@@ -79,7 +59,7 @@ type Process struct {
 // race in its log fails the test, and a test that fails shows the log.
 func Start(t testing.TB, cmd *exec.Cmd) *Process {
 	t.Helper()
-	p := &Process{Cmd: cmd, Stdout: new(Output), Stderr: new(Output), Exited: make(chan struct{})}
+	p := &Process{Cmd: cmd, Stdout: new(logtest.Buffer), Stderr: new(logtest.Buffer), Exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
