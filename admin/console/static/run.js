@@ -10,17 +10,29 @@ import { Timeline } from "./timeline.js";
 const feed = new Feed($("feed"));
 const timeline = new Timeline($("timeline"));
 const fixed = [...$("facts").children]; // what the server has written
-let run; // as last loaded
+let run; // as last told
+let asked = 0; // how often the run was asked for
+let told = 0; // which of those answers is shown
 let stale = false; // the last load failed
 
 // What the assistant has said so far, while the run goes on.
 const draft = { text: "", element: el("p", { class: "text draft" }), frame: undefined };
 
+// answer shows the run that a request is answered with, unless a later request
+// has been answered already: what that one says is newer.
+async function answer(request) {
+  const turn = ++asked;
+  const next = await request;
+  if (turn < told) return;
+  told = turn;
+  run = next;
+  show();
+}
+
 async function load() {
   try {
-    run = await get(`runs/${page.run}`);
+    await answer(get(`runs/${page.run}`));
     stale = false;
-    show();
   } catch (failure) {
     stale = true;
     $("result").replaceChildren(problem(failure, load));
@@ -101,9 +113,8 @@ $("cancel").addEventListener("click", async (event) => {
   if (reason === null) return;
   busy(event.target, async () => {
     try {
-      run = await call("POST", `runs/${page.run}/cancel`, reason ? { reason } : {});
+      await answer(call("POST", `runs/${page.run}/cancel`, reason ? { reason } : {}));
       notify(ended() ? "The run is cancelled." : "The run is being cancelled.");
-      show();
     } catch (failure) {
       notify(failure);
     }

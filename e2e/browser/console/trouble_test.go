@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -114,6 +115,42 @@ func TestServerGoesAway(t *testing.T) {
 	v.shows("#live", "Complete")
 	v.until("window.same")
 	v.feedIsInOrder()
+}
+
+// The answer to a cancellation may come after the run's end has been shown. What
+// it says is older, and undoes nothing.
+func TestLateAnswer(t *testing.T) {
+	t.Parallel()
+	v, g := visitGate(t)
+	v.open(fmt.Sprintf("/admin/runs/%d", v.trigger("/hang")))
+	v.shows("#live", "Live")
+	v.shows("#status", "running")
+	shown := make(chan struct{})
+	hold := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/cancel") {
+			g.through.ServeHTTP(w, r)
+			return
+		}
+		answer := httptest.NewRecorder()
+		g.through.ServeHTTP(answer, r)
+		select {
+		case <-shown:
+		case <-r.Context().Done():
+		}
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		_, _ = answer.Body.WriteTo(w)
+	})
+	g.answer.Store(&hold)
+	v.click("#cancel")
+	v.confirm()
+	v.shows("#status", "cancelled")
+	v.shows("#live", "Complete")
+	close(shown)
+	v.shows("#notices", "cancelled")
+	v.shows("#status", "cancelled")
+	v.until(`document.querySelector("#cancel").hidden`)
+	require.Equal(t, "cancelled", strings.TrimSpace(v.text("#status")))
 }
 
 // Pages that are open when the session ends say so and lead to where one signs in.
