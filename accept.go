@@ -139,7 +139,7 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 		input.Subject, input.Metadata = "", nil // the conversation has its own
 	}
 	return NewTrigger{
-		RunKey:         uuid.NewString(),
+		RunKey:         newRunKey(),
 		AssistantID:    c.channel.AssistantID,
 		ConversationID: req.ConversationID,
 		KeyID:          c.keyID,
@@ -153,6 +153,10 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 		MaxQueued:      s.opts.Limits.QueuedPerAssistant,
 	}, nil
 }
+
+// newRunKey returns a UUID of version 7 (RFC 9562): keys that are made one after
+// the other are neighbours in the store's index, however many runs there are.
+func newRunKey() string { return uuid.Must(uuid.NewV7()).String() }
 
 // accept stores the trigger and, where a worker of this process is free, takes
 // the run in the same transaction and starts it.

@@ -56,10 +56,13 @@ var copied = []struct {
 	differ map[string]string // SQL by column
 }{
 	{"webtrigger_conversations", map[string]string{"id": "cid", "first_run_id": "rid"}},
-	{"webtrigger_runs", map[string]string{"id": "rid", "run_key": "gen_random_uuid()", "conversation_id": "cid"}},
+	{"webtrigger_runs", map[string]string{"id": "rid", "run_key": earlierKey, "conversation_id": "cid"}},
 	{"webtrigger_messages", map[string]string{"conversation_id": "cid", "run_id": "rid"}},
 	{"webtrigger_events", map[string]string{"conversation_id": "cid", "run_id": "rid"}},
 }
+
+// earlierKey is a UUID of version 7, of a time long ago that rises with the runs.
+const earlierKey = `(overlay(lpad(to_hex(rid), 12, '0') placing '-' from 9 for 0) || '-7' || substr(gen_random_uuid()::text, 16))::uuid`
 
 // multiplyRun copies the only run of a database, with all that belongs to it.
 func multiplyRun(ctx context.Context, dsn string, copies int) error {
