@@ -17,6 +17,7 @@ type dispatcher struct {
 	circuit circuit
 
 	mu   sync.Mutex
+	more bool           // as many were owed as there were idle senders
 	idle int            // senders
 	busy map[string]int // host → deliveries under way
 }
@@ -38,9 +39,39 @@ func (d *dispatcher) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-d.s.owed:
+			d.gather(ctx)
 		case <-poll.C:
 		}
 	}
+}
+
+// gatherFor is how long an idle sender may wait for others.
+const gatherFor = 10 * time.Millisecond
+
+// gather waits while more is owed than there are senders, until a quarter of them
+// is idle: one statement then leases for all of these, where each would ask for
+// itself otherwise.
+func (d *dispatcher) gather(ctx context.Context) {
+	if !d.crowded() {
+		return
+	}
+	timer := time.NewTimer(gatherFor)
+	defer timer.Stop()
+	for d.crowded() {
+		select {
+		case <-d.s.owed:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (d *dispatcher) crowded() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.more && 4*d.idle < d.s.opts.Callback.Workers
 }
 
 // flush sends what is owed now, such as by runs that ended while Work drained.
@@ -77,7 +108,10 @@ func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
 				sent++
 			}
 		}
-		if len(owed) < claim.Limit {
+		d.mu.Lock()
+		d.more = len(owed) == claim.Limit
+		d.mu.Unlock()
+		if len(owed) < claim.Limit || d.crowded() {
 			return sent
 		}
 	}

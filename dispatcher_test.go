@@ -3,7 +3,9 @@ package webtrigger_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,6 +145,56 @@ func TestAFreeSenderGoesToTheHostWithTheFewest(t *testing.T) {
 		mu.Unlock()
 		stop()
 		require.ElementsMatch(b.t, []string{other, other, a, a}, got, "halves, though 46 wait for one and 3 for the other")
+	})
+}
+
+// leasing counts how often deliveries are asked for.
+type leasing struct {
+	webtrigger.Store
+	calls atomic.Int64
+}
+
+func (l *leasing) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) ([]webtrigger.OwedDelivery, error) {
+	l.calls.Add(1)
+	return l.Store.LeaseDeliveries(ctx, claim)
+}
+
+// While more is owed than there are senders, one lease is for several of them. One
+// that stays alone does not wait for the others.
+func TestSendersLeaseTogether(t *testing.T) {
+	opts := webtrigger.Options{Callback: webtrigger.CallbackOptions{Workers: 16, PerHost: 16}}
+	store := &leasing{}
+	wrap := func(s webtrigger.Store) webtrigger.Store { store.Store = s; return store }
+	bubbleOn(t, wrap, nil, opts, func(b *bundle) {
+		g := newGauge()
+		b.svc.StubReceivers(func(string) error { return nil }, func(e webtrigger.Exchange) (*egress.Response, error) {
+			leave := g.enter(e.URL)
+			defer leave()
+			if strings.HasSuffix(e.URL, "/stuck") {
+				<-time.After(9 * time.Second)
+			}
+			g.mu.Lock()
+			nth := g.all[e.URL]
+			g.mu.Unlock()
+			<-time.After(16*time.Millisecond + time.Duration(nth%16)*time.Millisecond) // never two at once
+			return status(204), nil
+		})
+		const url = "https://203.0.114.1/"
+		b.owe(320, url)
+		stop := b.work()
+		<-time.After(2 * time.Second)
+		require.Equal(b.t, 320, g.count(url))
+		require.Equal(b.t, 16, g.most[url])
+		require.Less(b.t, store.calls.Load(), int64(320/3))
+
+		b.owe(15, url+"stuck")
+		<-time.After(time.Second)
+		before := g.count(url)
+		b.owe(20, url)
+		<-time.After(time.Second) // 16 to 31 ms each, and 10 ms for what never comes
+		require.Equal(b.t, before+20, g.count(url))
+		<-time.After(20 * time.Second)
+		stop()
 	})
 }
 

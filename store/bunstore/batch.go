@@ -22,13 +22,15 @@ type batcher[A, R any] struct {
 
 	timeout    func() time.Duration    // of a batch; nil: statementTimeout
 	workers    int                     // batches under way at a time
+	linger     time.Duration           // how long a batch waits for more where the one before is not longer ago
 	background *sync.WaitGroup         // of batches under way
 	weigh      func(arg A) int         // in bytes, about; nil: nothing
 	subject    func(arg A) (any, bool) // what a batch may have once only; nil: nothing
 
 	mu    sync.Mutex
 	queue []*call[A, R]
-	busy  int // workers that are at work
+	busy  int       // workers that are at work
+	ended time.Time // when the last batch was done
 }
 
 // call is one caller's part of a batch.
@@ -43,6 +45,8 @@ const (
 	maxQueue  = 10_000  // calls that wait; more are refused
 	maxBatch  = 256     // calls in a batch
 	maxWeight = 4 << 20 // bytes in a batch that has more than one call
+
+	linger = 2 * time.Millisecond // nothing beside what the network takes to a receiver of callbacks
 )
 
 // do puts a call in the queue and waits for its answer.
@@ -94,11 +98,22 @@ func (b *batcher[A, R]) withdraw(c *call[A, R]) {
 // work does one batch after the other until nothing waits.
 func (b *batcher[A, R]) work() {
 	for {
+		b.gather()
 		calls := b.next()
 		if calls == nil {
 			return
 		}
 		b.answer(calls)
+	}
+}
+
+// gather lets calls come together where they come often.
+func (b *batcher[A, R]) gather() {
+	b.mu.Lock()
+	often := len(b.queue) > 0 && time.Since(b.ended) < b.linger
+	b.mu.Unlock()
+	if often {
+		time.Sleep(b.linger)
 	}
 }
 
@@ -140,6 +155,7 @@ func (b *batcher[A, R]) next() []*call[A, R] {
 // bad one fails alone. After any other error nobody knows whether the batch was
 // committed, and it is not done again.
 func (b *batcher[A, R]) answer(calls []*call[A, R]) {
+	defer b.done()
 	err := b.attempt(calls)
 	if len(calls) > 1 && rolledBack(err) {
 		for _, c := range calls {
@@ -154,6 +170,12 @@ func (b *batcher[A, R]) answer(calls []*call[A, R]) {
 		}
 		close(c.done)
 	}
+}
+
+func (b *batcher[A, R]) done() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = time.Now()
 }
 
 // attempt does calls under a deadline of their own: that one caller went away
@@ -186,9 +208,9 @@ func (s *Store) batch() {
 		subject: func(a appending) (any, bool) { return a.lease.RunID, true }}
 	s.ends = &batcher[ending, webtrigger.Run]{timeout: timeout, workers: workers, background: background, run: s.runEnds, weigh: weighEnding,
 		subject: func(e ending) (any, bool) { return e.lease.RunID, true }}
-	s.begins = &batcher[webtrigger.DeliveryLease, struct{}]{timeout: timeout, workers: workers, background: background, run: s.pgBegin,
+	s.begins = &batcher[webtrigger.DeliveryLease, struct{}]{timeout: timeout, workers: 1, linger: linger, background: background, run: s.pgBegin,
 		subject: func(l webtrigger.DeliveryLease) (any, bool) { return l.DeliveryID, true }}
-	s.outcomes = &batcher[delivered, struct{}]{timeout: timeout, workers: workers, background: background, run: s.pgFinishDeliveries, weigh: weighDelivered,
+	s.outcomes = &batcher[delivered, struct{}]{timeout: timeout, workers: 1, linger: linger, background: background, run: s.pgFinishDeliveries, weigh: weighDelivered,
 		subject: func(d delivered) (any, bool) { return d.lease.DeliveryID, true }}
 	s.grants = &batcher[asking, webtrigger.Grant]{timeout: timeout, workers: workers, background: background, run: s.runGrants}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -14,6 +15,44 @@ type refused struct{}
 
 func (refused) Error() string    { return "bad row" }
 func (refused) SQLState() string { return "22P05" }
+
+// Where calls come often a batch waits for more of them; a call that comes alone
+// waits for nothing.
+func TestBatchesLinger(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var sizes []int
+		b := &batcher[int, int]{
+			background: new(sync.WaitGroup),
+			workers:    1,
+			linger:     2 * time.Millisecond,
+			run: func(_ context.Context, calls []*call[int, int]) error {
+				sizes = append(sizes, len(calls))
+				return nil
+			},
+		}
+		var wait sync.WaitGroup
+		do := func() {
+			wait.Go(func() {
+				_, err := b.do(t.Context(), 1)
+				require.NoError(t, err)
+			})
+		}
+		for range 3 {
+			start := time.Now()
+			do()
+			wait.Wait()
+			require.Zero(t, time.Since(start))
+			do()
+			<-time.After(time.Millisecond)
+			do()
+			wait.Wait()
+			require.Equal(t, 2*time.Millisecond, time.Since(start))
+			<-time.After(time.Second)
+		}
+		require.Equal(t, []int{1, 2, 1, 2, 1, 2}, sizes)
+	})
+}
 
 // What queues up while a batch is under way makes the next one. A subject comes
 // once in a batch, so that a batch that is rolled back has left nothing; a bad

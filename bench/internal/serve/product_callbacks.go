@@ -52,7 +52,7 @@ func serveProductCallbacks(ctx context.Context, c Config) (*child.Server, error)
 	}
 	counted := &deliveries{Store: store}
 	svc, err := webtrigger.New(counted, nil, &webtrigger.Options{Workers: -1, Callback: webtrigger.CallbackOptions{
-		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots, Workers: c.Workers,
+		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots, Workers: c.Workers, PerHost: c.Workers,
 	}})
 	if err != nil {
 		return nil, err
