@@ -2,6 +2,7 @@ package webtrigger
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -178,7 +179,7 @@ func (h *hub) watch(life context.Context) {
 func (h *hub) hint(hint Hint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !hint.Queued && !hint.Owed && len(hint.Conversations) == 0 && len(hint.Stopped) == 0 {
+	if hint.IsZero() {
 		for _, t := range h.tails {
 			t.hint()
 		}
@@ -187,12 +188,33 @@ func (h *hub) hint(hint Hint) {
 		}
 		return
 	}
+	for events := range batches(hint.Events) {
+		if t := h.tails[events[0].ConversationID]; t != nil {
+			t.told(events)
+		}
+	}
 	for _, id := range hint.Conversations {
 		if t := h.tails[id]; t != nil {
 			t.hint()
 		}
 		if a := h.awaited[id]; a != nil {
 			h.lookAt(a)
+		}
+	}
+}
+
+// batches parts events where they do not follow each other in one conversation.
+func batches(events []Event) iter.Seq[[]Event] {
+	return func(yield func([]Event) bool) {
+		first := 0
+		for i := 1; i <= len(events); i++ {
+			if i < len(events) && events[i].ConversationID == events[i-1].ConversationID && events[i].ID == events[i-1].ID+1 {
+				continue
+			}
+			if !yield(events[first:i]) {
+				return
+			}
+			first = i
 		}
 	}
 }

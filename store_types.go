@@ -169,8 +169,17 @@ type EventPage struct {
 type Hint struct {
 	Queued        bool    // runs wait to be taken
 	Owed          bool    // deliveries wait to be sent
-	Conversations []int64 // have new events
+	Conversations []int64 // have new events, others than those in Events
 	Stopped       []int64 // runs for which a stop was recorded
+
+	// Events are new ones of AppendEvents, as Events reads them; those of one batch
+	// lie together. A store may name their conversations instead.
+	Events []Event
+}
+
+// IsZero reports whether the hint names nothing.
+func (h Hint) IsZero() bool {
+	return !h.Queued && !h.Owed && len(h.Conversations) == 0 && len(h.Stopped) == 0 && len(h.Events) == 0
 }
 
 // DeliveryClaim asks for owed deliveries.

@@ -39,9 +39,11 @@ import (
 // quiet conversation costs its connections and one id in the poll.
 //
 // Where the first read of a subscriber finds the end of the log, an unanchored
-// tail is anchored: base = head = that end. From then on only refresh moves it:
-// one goroutine at a time, none while nothing moves, which reads pages after
-// head, appends their frames and wakes everyone by closing the wake channel.
+// tail is anchored: base = head = that end. From then on refresh moves it: one
+// goroutine at a time, none while nothing moves, which reads pages after head,
+// appends their frames and wakes everyone by closing the wake channel. Events that
+// this process has stored itself come with the store's hint, and where they follow
+// head, and no read is due, the tail takes them in as if it had read them.
 //
 // What starts a refresh is a hint: the store's Watch names conversations that
 // moved, and every two seconds one query for all watched conversations looks for
@@ -148,6 +150,24 @@ func (t *tail) hint() {
 	defer t.mu.Unlock()
 	t.hints++
 	t.refresh()
+}
+
+// told takes in events that the store has just appended, or reads on where they do
+// not follow what has been read. Their run goes on: the log has not ended.
+func (t *tail) told(events []Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := events[len(events)-1].ID
+	switch {
+	case t.anchored && last <= t.head: // a read was faster
+	case !t.anchored || t.due() || t.gone || t.abandoned || events[0].ID != t.head+1:
+		t.hints++
+		t.refresh()
+	default:
+		t.head, t.ended, t.moved = last, false, time.Now()
+		t.extend(t.hub.encode(events))
+		t.wakeAll()
+	}
 }
 
 // polled says that the log reaches to the id last at least, or that it is gone.

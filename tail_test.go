@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,12 +26,15 @@ type faulty struct {
 	webtrigger.Store
 	onEvents  func(call int) // after the read
 	deaf      bool           // Watch notifies of nothing
-	blind     bool           // LastEventIDs knows nothing
-	away      atomic.Bool    // Events fails
-	awayAfter atomic.Int64   // Events fails after this cursor; 0: no such
+	vague     bool           // hints hold no events
+	garble    func([]webtrigger.Event) []webtrigger.Event
+	blind     bool         // LastEventIDs knows nothing
+	away      atomic.Bool  // Events fails
+	awayAfter atomic.Int64 // Events fails after this cursor; 0: no such
 	calls     atomic.Int64
 	polls     atomic.Int64
 	watches   atomic.Int64 // under way
+	notify    atomic.Value // what Watch was given last
 
 	brokenAfter atomic.Int64 // Events fails for good after this cursor; 0: no such
 }
@@ -64,7 +68,19 @@ func (s *faulty) Watch(ctx context.Context, notify func(webtrigger.Hint)) error 
 		<-ctx.Done()
 		return nil
 	}
-	return s.Store.Watch(ctx, notify)
+	s.notify.Store(notify)
+	return s.Store.Watch(ctx, func(hint webtrigger.Hint) {
+		if s.vague {
+			for _, e := range hint.Events {
+				hint.Conversations = append(hint.Conversations, e.ConversationID)
+			}
+			hint.Events = nil
+		}
+		if s.garble != nil && len(hint.Events) > 0 {
+			hint.Events = s.garble(hint.Events)
+		}
+		notify(hint)
+	})
 }
 
 // Whatever moment an event comes at, a hint for it is not lost: not between the
@@ -72,10 +88,11 @@ func (s *faulty) Watch(ctx context.Context, notify func(webtrigger.Hint)) error 
 // poll here to make up for it.
 func TestTailLosesNoHint(t *testing.T) {
 	t.Parallel()
-	for call := 1; call <= 5; call++ {
+	for call := 0; call <= 5; call++ { // 0: a hint with the event during the first read
 		for _, query := range []string{"", "run"} {
 			synctest.Test(t, func(t *testing.T) {
-				store := &faulty{Store: memstore.New(nil), blind: true}
+				call, vague := max(call, 1), call > 0
+				store := &faulty{Store: memstore.New(nil), blind: true, vague: vague}
 				s := newSite(t, siteConfig{store: store})
 				f := newFeed(t, store, 0)
 				store.onEvents = func(n int) {
@@ -117,6 +134,67 @@ func TestTailLosesNoHint(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Events that come with a hint are not read again, and look like those that are.
+// Where they do not follow what the tail has, it reads.
+func TestTailTakesInWhatItIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &faulty{Store: memstore.New(nil), blind: true}
+		s := newSite(t, siteConfig{store: store})
+		f, other := newFeed(t, store, 0), newFeed(t, store, 0)
+		r := s.open(f.path(""))
+		require.Equal(t, ids(1, 2), r.take(t, 2))
+		synctest.Wait()
+		reads := store.calls.Load()
+		var told []shown
+		for n := range 5 {
+			f.append(n + 1)
+			other.append(1)
+			for range n + 1 {
+				e, err := r.next()
+				require.NoError(t, err)
+				told = append(told, e)
+			}
+		}
+		require.Equal(t, reads, store.calls.Load())
+
+		replay := s.open(f.path("?after_event_id=2"))
+		for _, e := range told {
+			read, err := replay.next()
+			require.NoError(t, err)
+			require.Equal(t, read, e)
+		}
+
+		synctest.Wait()
+		store.garble = func(events []webtrigger.Event) []webtrigger.Event { return events[1:] }
+		f.append(2)
+		require.Equal(t, ids(18, 19), r.take(t, 2))
+		synctest.Wait()
+		store.garble = func(events []webtrigger.Event) []webtrigger.Event { return append(slices.Clone(events), events...) }
+		f.append(2)
+		f.append(1)
+		require.Equal(t, ids(20, 22), r.take(t, 3))
+
+		synctest.Wait()
+		store.garble = nil
+		behind := s.open(f.path("?after_event_id=22"))
+		f.appendPayload(1, `{"x":"`+strings.Repeat("x", 60<<10)+`"}`) // behind takes its time with it
+		require.Equal(t, ids(23, 23), r.take(t, 1))
+		store.onEvents = func(int) { // a read that found nothing, and now is told of something
+			store.onEvents = nil
+			f.append(1)
+			<-time.After(time.Millisecond)
+		}
+		store.notify.Load().(func(webtrigger.Hint))(webtrigger.Hint{Conversations: []int64{f.run.ConversationID}})
+		<-time.After(time.Second)
+		f.append(1)
+		require.Equal(t, ids(24, 25), r.take(t, 2))
+		f.finish()
+		require.Equal(t, ids(26, 26), r.rest(t))
+		require.Equal(t, ids(23, 26), behind.rest(t))
+	})
 }
 
 // With every hint lost the poll delivers.
@@ -251,6 +329,7 @@ func TestTailSurvivesStoreErrors(t *testing.T) {
 
 		// One who reads by itself waits, and goes on where it was.
 		f.append(9)
+		synctest.Wait() // until the tail has them, and has let 5 go
 		store.awayAfter.Store(4)
 		late := s.open(f.path(""))
 		require.Equal(t, 200, late.resp.StatusCode)

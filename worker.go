@@ -171,7 +171,7 @@ func (s *Service) watch(life context.Context) {
 
 // hint wakes whoever may have something to do.
 func (s *Service) hint(h Hint) {
-	anything := !h.Queued && !h.Owed && h.Conversations == nil && h.Stopped == nil
+	anything := h.IsZero()
 	if h.Queued || anything {
 		s.worker.sawQueued()
 	}

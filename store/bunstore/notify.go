@@ -74,7 +74,7 @@ func (n *notifier) work() {
 		n.mu.Lock()
 		h := n.hint
 		n.hint = webtrigger.Hint{}
-		if watch.Empty(h) {
+		if h.IsZero() {
 			n.sending = false
 			n.mu.Unlock()
 			return
@@ -98,7 +98,7 @@ func (s *Store) notify(ctx context.Context, payload string) error {
 // notifyWithin sends what a host's transaction did with its commit: the one
 // place where a notification is part of a transaction.
 func (s *Store) notifyWithin(ctx context.Context, t *tx) error {
-	if watch.Empty(t.hint) {
+	if t.hint.IsZero() {
 		return nil
 	}
 	return s.notifyOn(ctx, t.session, encodeNote("", t.hint))

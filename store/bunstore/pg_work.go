@@ -149,21 +149,22 @@ var pgAppendText = `
 		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_id bigint, token bigint, batch bigint, events int)
 	),` + pgHeld(``) + `,
 	fresh AS (
-		SELECT * FROM held WHERE batch > stored
+		SELECT *, sum(events) OVER (PARTITION BY conversation_id ORDER BY run_id) - events AS before FROM held WHERE batch > stored
 	),
 	counted AS (
 		UPDATE {queue} q SET batch = f.batch, last_sequence = q.last_sequence + f.events FROM fresh f
 		WHERE q.run_id = ANY (ARRAY[f.run_id])
 	),
 	entries AS (
-		SELECT f.conversation_id, row_number() OVER (PARTITION BY f.conversation_id ORDER BY f.run_id, x.k) AS place, f.run_id,
-			f.last_sequence + x.k AS sequence, x.t AS type, x.p AS payload, f.now
+		SELECT f.conversation_id, f.before + x.k AS place, f.run_id, f.last_sequence + x.k AS sequence, x.t AS type, x.p AS payload, f.now
 		FROM fresh f JOIN ` + pgEntries("$2") + ` ON x.o = f.ord
 	),
 	growth AS (
 		SELECT conversation_id, sum(events) AS events, 0 AS messages, 0 AS ended FROM fresh GROUP BY conversation_id
 	),` + pgGrow + `,` + pgLog + `
-	SELECT ord, conversation_id FROM held`
+	SELECT h.ord, h.conversation_id, h.last_sequence, h.now, r.run_key, coalesce(g.events_before + f.before, -1)
+	FROM held h CROSS JOIN LATERAL (SELECT run_key FROM {runs} WHERE id = h.run_id LIMIT 1) r
+		LEFT JOIN fresh f ON f.ord = h.ord LEFT JOIN grown g ON g.id = f.conversation_id`
 
 // pgBatch is a batch of events in the input of a statement.
 type pgBatch struct {
@@ -193,12 +194,20 @@ func (s *Store) pgAppend(ctx context.Context, calls []*call[appending, struct{}]
 	rows, err := s.rows(ctx, pgAppendText, input, events)
 	err = each(rows, err, func(row scanner) error {
 		var ord int
-		var conversationID int64
-		err := row.Scan(&ord, &conversationID)
-		if calls[ord].err = nil; len(calls[ord].arg.batch.Events) > 0 {
-			hint.Conversations = append(hint.Conversations, conversationID)
+		var e webtrigger.Event // the one before the call's first
+		if err := row.Scan(&ord, &e.ConversationID, &e.Sequence, stamp{&e.CreatedAt}, &e.RunKey, &e.ID); err != nil {
+			return err
 		}
-		return err
+		c := calls[ord]
+		if c.err = nil; e.ID < 0 { // it stands already
+			return nil
+		}
+		e.RunID = c.arg.lease.RunID
+		for _, n := range c.arg.batch.Events {
+			e.ID, e.Sequence, e.Type, e.Payload = e.ID+1, e.Sequence+1, n.Type, n.Payload
+			hint.Events = append(hint.Events, e)
+		}
+		return nil
 	})
 	if err != nil {
 		return s.wrap("append events", err)

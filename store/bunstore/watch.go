@@ -28,12 +28,12 @@ func (s *Store) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
 // share tells of a transition that has become visible: this process at once,
 // others by a notification.
 func (s *Store) share(h webtrigger.Hint) {
-	if watch.Empty(h) {
+	if h.IsZero() {
 		return
 	}
 	s.watchers.Share(h)
 	if s.notifies() {
-		s.notifier.send(h)
+		s.notifier.send(watch.WithoutEvents(h))
 	}
 }
 

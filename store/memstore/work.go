@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -138,7 +139,9 @@ func (s *Store) AppendEvents(ctx context.Context, lease webtrigger.Lease, batch 
 	if r == nil {
 		return webtrigger.ErrLeaseLost
 	}
+	before := len(r.conv.events)
 	s.logBatch(r, now, batch)
+	s.hint = webtrigger.Hint{Events: slices.Clone(r.conv.events[before:])}
 	return nil
 }
 

@@ -17,7 +17,10 @@ func watchRules() []rule {
 	queued := func(h webtrigger.Hint) bool { return h.Queued }
 	owed := func(h webtrigger.Hint) bool { return h.Owed }
 	moved := func(id int64) match {
-		return func(h webtrigger.Hint) bool { return slices.Contains(h.Conversations, id) }
+		return func(h webtrigger.Hint) bool {
+			return slices.Contains(h.Conversations, id) ||
+				slices.ContainsFunc(h.Events, func(e webtrigger.Event) bool { return e.ConversationID == id })
+		}
 	}
 	return []rule{
 		{"a watch ends without an error when its context does, and tells nothing after", func(b *rig) {
@@ -165,6 +168,33 @@ func watchRules() []rule {
 			close(hints)
 			b.Zero(<-heard)
 		}},
+		{"events that a hint holds are those that can be read", func(b *rig) {
+			run := b.start()
+			joined := b.start(in(run.Run.ConversationID))
+			var mu sync.Mutex
+			var held []webtrigger.Event
+			e := b.watchWith(func(h webtrigger.Hint) {
+				mu.Lock()
+				defer mu.Unlock()
+				held = append(held, h.Events...)
+			})
+			for i := range int64(10) {
+				run, number := run, i+1
+				b.all(b.together(2, func(k int) error {
+					if k == 1 {
+						run = joined
+					}
+					return b.store.AppendEvents(b.ctx, run.Lease, steps(number, 3))
+				}))
+				b.append(run.Lease, steps(number, 3)) // stands already
+			}
+			b.quiet(e)
+			b.NoError(e.end())
+			read := b.page(webtrigger.EventQuery{ConversationID: run.Run.ConversationID}).Events
+			for _, e := range held {
+				b.Equal(read[e.ID-1], e)
+			}
+		}},
 	}
 }
 
@@ -192,7 +222,7 @@ func (b *rig) watchWith(notify func(webtrigger.Hint)) *ear {
 		defer close(e.done)
 		e.err = b.store.Watch(ctx, func(h webtrigger.Hint) {
 			e.mu.Lock()
-			e.hints = append(e.hints, webtrigger.Hint{Queued: h.Queued, Owed: h.Owed,
+			e.hints = append(e.hints, webtrigger.Hint{Queued: h.Queued, Owed: h.Owed, Events: slices.Clone(h.Events),
 				Conversations: slices.Clone(h.Conversations), Stopped: slices.Clone(h.Stopped)})
 			e.count++
 			e.mu.Unlock()
@@ -228,8 +258,7 @@ func (e *ear) heard(is match) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.ContainsFunc(e.hints, func(h webtrigger.Hint) bool {
-		anything := !h.Queued && !h.Owed && len(h.Conversations) == 0 && len(h.Stopped) == 0
-		return anything || is(h)
+		return h.IsZero() || is(h)
 	})
 }
 

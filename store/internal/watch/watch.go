@@ -14,6 +14,10 @@ import (
 // anything may have happened.
 const maxHint = 1024
 
+// maxEvents is how many events wait for a slow watcher before their conversations
+// are named instead.
+const maxEvents = 64
+
 // Hub is the meeting place. The zero value is ready.
 type Hub struct {
 	mu       sync.Mutex
@@ -25,12 +29,6 @@ type watcher struct {
 	wake chan struct{} // holds one
 	hint webtrigger.Hint
 	many bool // hint was given up: too much has happened
-}
-
-// Empty reports whether a hint tells nothing. Passed to a watcher it would say
-// that anything may have happened.
-func Empty(h webtrigger.Hint) bool {
-	return !h.Queued && !h.Owed && len(h.Conversations) == 0 && len(h.Stopped) == 0
 }
 
 // Watch calls notify from the caller's goroutine, one call at a time, until ctx
@@ -61,7 +59,7 @@ func (hub *Hub) Watch(ctx context.Context, notify func(webtrigger.Hint)) {
 // Share tells every watcher what a transition did, after it has become visible.
 // An empty hint tells nothing. The ids are copied.
 func (hub *Hub) Share(h webtrigger.Hint) {
-	if Empty(h) {
+	if h.IsZero() {
 		return
 	}
 	hub.each(func(w *watcher) { w.add(h) })
@@ -89,7 +87,7 @@ func (hub *Hub) each(tell func(w *watcher)) {
 func (hub *Hub) take(w *watcher) (h webtrigger.Hint, some bool) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	h, some = w.hint, w.many || !Empty(w.hint)
+	h, some = w.hint, w.many || !w.hint.IsZero()
 	w.hint, w.many = webtrigger.Hint{}, false
 	return h, some
 }
@@ -100,6 +98,9 @@ func (w *watcher) add(h webtrigger.Hint) {
 		return
 	}
 	Merge(&w.hint, h)
+	if len(w.hint.Events) > maxEvents {
+		w.hint = WithoutEvents(w.hint)
+	}
 	if len(w.hint.Conversations)+len(w.hint.Stopped) > maxHint {
 		w.hint, w.many = webtrigger.Hint{}, true
 	}
@@ -111,4 +112,17 @@ func Merge(h *webtrigger.Hint, more webtrigger.Hint) {
 	h.Owed = h.Owed || more.Owed
 	h.Conversations = append(h.Conversations, more.Conversations...)
 	h.Stopped = append(h.Stopped, more.Stopped...)
+	h.Events = append(h.Events, more.Events...)
+}
+
+// WithoutEvents names the conversations of a hint's events in their place.
+func WithoutEvents(h webtrigger.Hint) webtrigger.Hint {
+	h.Conversations = slices.Clip(h.Conversations)
+	for i, e := range h.Events {
+		if i == 0 || e.ConversationID != h.Events[i-1].ConversationID {
+			h.Conversations = append(h.Conversations, e.ConversationID)
+		}
+	}
+	h.Events = nil
+	return h
 }
