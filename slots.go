@@ -3,7 +3,7 @@ package webtrigger
 import "sync"
 
 // maxClaim bounds how many runs one claim takes.
-const maxClaim = 64
+const maxClaim = 512
 
 // worker is what a process knows of its own executions: its free slots, the
 // runs under way, and whether the queue may hold more.

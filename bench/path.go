@@ -38,7 +38,7 @@ func paths() []path {
 	return []path{
 		acceptPath(), acceptOnePath(), acceptMemoryPath(), completePath(), statusPath(), pickupPath(), drainPath(),
 		appendPath(), livePath(), fanoutPath(), fanoutEachPath(1000), fanoutEachPath(10_000), idlePath(), callbackPath(), longPath(),
-		sqlitePath(), storedPath(), heldPath(),
+		sqlitePath(), storedPath(), heldPath(), stepsPath(),
 	}
 }
 

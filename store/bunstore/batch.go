@@ -1,6 +1,7 @@
 package bunstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -22,6 +23,7 @@ type batcher[A, R any] struct {
 
 	timeout    func() time.Duration    // of a batch; nil: statementTimeout
 	workers    int                     // batches under way at a time
+	max        int                     // calls in a batch; 0: maxBatch
 	linger     time.Duration           // how long a batch waits for more where the one before is not longer ago
 	background *sync.WaitGroup         // of batches under way
 	weigh      func(arg A) int         // in bytes, about; nil: nothing
@@ -43,7 +45,7 @@ type call[A, R any] struct {
 
 const (
 	maxQueue  = 10_000  // calls that wait; more are refused
-	maxBatch  = 256     // calls in a batch
+	maxBatch  = 512     // calls in a batch, unless the host says otherwise
 	maxWeight = 4 << 20 // bytes in a batch that has more than one call
 
 	linger = 2 * time.Millisecond // nothing beside what the network takes to a receiver of callbacks
@@ -124,12 +126,12 @@ func (b *batcher[A, R]) next() []*call[A, R] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var calls, stay []*call[A, R]
-	subjects, weight := map[any]bool{}, 0
+	subjects, weight, most := map[any]bool{}, 0, cmp.Or(b.max, maxBatch)
 	for i, c := range b.queue {
 		if b.weigh != nil {
 			weight += b.weigh(c.arg)
 		}
-		if len(calls) == maxBatch || len(calls) > 0 && weight > maxWeight {
+		if len(calls) == most || len(calls) > 0 && weight > maxWeight {
 			stay = append(stay, b.queue[i:]...)
 			break
 		}
@@ -199,20 +201,20 @@ func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 // batch makes the store's batchers. Two workers keep Postgres busy while one
 // batch waits for its commit; SQLite has one writer anyway.
 func (s *Store) batch() {
-	workers, background := 2, &s.background
+	workers, max, background := 2, s.opts.MaxBatch, &s.background
 	timeout := func() time.Duration { return s.timeout }
-	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: workers, background: background, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
+	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: workers, max: max, background: background, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
 	// Those within bounds wait for each other's locks anyway: one worker makes fewer, larger batches of them.
-	s.bounded = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: 1, background: background, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
-	s.appends = &batcher[appending, struct{}]{timeout: timeout, workers: workers, background: background, run: s.runAppends, weigh: weighAppending,
+	s.bounded = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: 1, max: max, background: background, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
+	s.appends = &batcher[appending, struct{}]{timeout: timeout, workers: workers, max: max, background: background, run: s.runAppends, weigh: weighAppending,
 		subject: func(a appending) (any, bool) { return a.lease.RunID, true }}
-	s.ends = &batcher[ending, webtrigger.Run]{timeout: timeout, workers: workers, background: background, run: s.runEnds, weigh: weighEnding,
+	s.ends = &batcher[ending, webtrigger.Run]{timeout: timeout, workers: workers, max: max, background: background, run: s.runEnds, weigh: weighEnding,
 		subject: func(e ending) (any, bool) { return e.lease.RunID, true }}
-	s.begins = &batcher[webtrigger.DeliveryLease, struct{}]{timeout: timeout, workers: 1, linger: linger, background: background, run: s.pgBegin,
+	s.begins = &batcher[webtrigger.DeliveryLease, struct{}]{timeout: timeout, workers: 1, linger: linger, max: max, background: background, run: s.pgBegin,
 		subject: func(l webtrigger.DeliveryLease) (any, bool) { return l.DeliveryID, true }}
-	s.outcomes = &batcher[delivered, struct{}]{timeout: timeout, workers: 1, linger: linger, background: background, run: s.pgFinishDeliveries, weigh: weighDelivered,
+	s.outcomes = &batcher[delivered, struct{}]{timeout: timeout, workers: 1, linger: linger, max: max, background: background, run: s.pgFinishDeliveries, weigh: weighDelivered,
 		subject: func(d delivered) (any, bool) { return d.lease.DeliveryID, true }}
-	s.grants = &batcher[asking, webtrigger.Grant]{timeout: timeout, workers: workers, background: background, run: s.runGrants}
+	s.grants = &batcher[asking, webtrigger.Grant]{timeout: timeout, workers: workers, max: max, background: background, run: s.runGrants}
 }
 
 // micros is a duration as statements want it.

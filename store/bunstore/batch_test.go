@@ -54,6 +54,37 @@ func TestBatchesLinger(t *testing.T) {
 	})
 }
 
+// A host may choose how many calls make a batch.
+func TestBatchesHaveABound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var sizes []int
+		first := make(chan struct{})
+		b := &batcher[int, int]{
+			background: new(sync.WaitGroup),
+			workers:    1,
+			max:        3,
+			run: func(_ context.Context, calls []*call[int, int]) error {
+				if sizes = append(sizes, len(calls)); len(sizes) == 1 {
+					<-first
+				}
+				return nil
+			},
+		}
+		var wait sync.WaitGroup
+		for range 8 {
+			wait.Go(func() {
+				_, err := b.do(t.Context(), 1)
+				require.NoError(t, err)
+			})
+			synctest.Wait()
+		}
+		close(first)
+		wait.Wait()
+		require.Equal(t, []int{1, 3, 3, 1}, sizes)
+	})
+}
+
 // What queues up while a batch is under way makes the next one. A subject comes
 // once in a batch, so that a batch that is rolled back has left nothing; a bad
 // call fails alone.

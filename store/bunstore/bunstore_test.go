@@ -1,6 +1,7 @@
 package bunstore_test
 
 import (
+	"context"
 	"database/sql"
 	"os"
 	"path/filepath"
@@ -107,4 +108,19 @@ func migrated(t *testing.T, db *bun.DB, opts *bunstore.Options) *bunstore.Store 
 	s := opened(t, db, opts)
 	require.NoError(t, s.Migrate(t.Context()))
 	return s
+}
+
+// What a store cannot be is said when it is made.
+func TestOptionsAreChecked(t *testing.T) {
+	t.Parallel()
+	db := sqliteDB(t, "")
+	for want, opts := range map[string]bunstore.Options{
+		"Options.TablePrefix": {TablePrefix: "1st_"},
+		"Options.Schema":      {Schema: "app"},
+		"Options.MaxBatch":    {MaxBatch: -1},
+		"Options.Enqueue":     {Enqueue: func(context.Context, bun.Tx, []bunstore.RunRef) error { return nil }},
+	} {
+		_, err := bunstore.New(db, &opts)
+		require.ErrorContains(t, err, want)
+	}
 }

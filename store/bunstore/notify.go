@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/store/internal/watch"
@@ -12,14 +13,20 @@ import (
 
 // notifier sends one notification at a time, outside of the transactions that
 // it tells of: Postgres takes a lock for the whole server when one that notifies
-// commits. What happens while one is sent goes into the next.
+// commits. What happens while one is sent goes into the next, and where much
+// happens there is one in a notifyPause.
 type notifier struct {
 	store *Store
 
 	mu      sync.Mutex
 	hint    webtrigger.Hint
 	sending bool
+	sent    time.Time // the last one
 }
+
+// notifyPause is what lies between two notifications at least. One that comes
+// after a longer rest is sent at once.
+const notifyPause = 2 * time.Millisecond
 
 // note is the payload of a notification. Ping is empty in those that tell of
 // something.
@@ -71,6 +78,7 @@ func (n *notifier) send(h webtrigger.Hint) {
 // the others' polls are the net.
 func (n *notifier) work() {
 	for {
+		time.Sleep(notifyPause - time.Since(n.sent))
 		n.mu.Lock()
 		h := n.hint
 		n.hint = webtrigger.Hint{}
@@ -79,6 +87,7 @@ func (n *notifier) work() {
 			n.mu.Unlock()
 			return
 		}
+		n.sent = time.Now()
 		n.mu.Unlock()
 		s := n.store
 		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)

@@ -28,6 +28,7 @@ func TestPostgresOptions(t *testing.T) {
 		groups []string
 	}{
 		"without notifications":       {&bunstore.Options{NoNotify: true}, []string{"watch", "tail", "take"}},
+		"without batches":             {&bunstore.Options{MaxBatch: 1}, []string{"batches"}},
 		"without prepared statements": {&bunstore.Options{NoPreparedStatements: true}, []string{"json", "text", "times", "batches", "claims", "finish", "outcomes"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -178,15 +178,10 @@ func watchRules() []rule {
 				defer mu.Unlock()
 				held = append(held, h.Events...)
 			})
+			leases := []webtrigger.Lease{run.Lease, joined.Lease}
 			for i := range int64(10) {
-				run, number := run, i+1
-				b.all(b.together(2, func(k int) error {
-					if k == 1 {
-						run = joined
-					}
-					return b.store.AppendEvents(b.ctx, run.Lease, steps(number, 3))
-				}))
-				b.append(run.Lease, steps(number, 3)) // stands already
+				b.all(b.together(2, func(k int) error { return b.store.AppendEvents(b.ctx, leases[k], steps(i+1, 3)) }))
+				b.append(run.Lease, steps(i+1, 3)) // stands already
 			}
 			b.quiet(e)
 			b.NoError(e.end())

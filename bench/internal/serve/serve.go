@@ -13,6 +13,7 @@ import (
 type Config struct {
 	DSN     string // of a database of the child's own
 	Store   Store  // of the product; "": Postgres
+	Without Step   // of the product's way of being fast; "": nothing is left out
 	Workers int    // runs or callbacks at a time; 0: none is executed
 	Clients int    // how many goroutines do the work of Do at a time
 	Rows    int    // what is there before anything is measured
@@ -30,6 +31,18 @@ const (
 	Memory   Store = "memory"
 	Postgres Store = "" // the usual one
 	SQLite   Store = "sqlite"
+)
+
+// Step names one of the things that make the product fast on Postgres, each of
+// which can be left out.
+type Step string
+
+// The steps.
+const (
+	Batches       Step = "batches"       // calls that come together share a statement and a commit
+	Take          Step = "take"          // a free worker's own accept is already claimed
+	Prepared      Step = "prepared"      // statements are planned once
+	Notifications Step = "notifications" // other processes hear of what happens at once
 )
 
 // Makers returns every kind of child by its name.

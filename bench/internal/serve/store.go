@@ -14,7 +14,7 @@ func openStore(ctx context.Context, c Config) (webtrigger.Store, error) {
 	case Memory:
 		return memstore.New(nil), nil
 	case Postgres:
-		return openPostgres(ctx, c.DSN)
+		return openPostgres(ctx, c)
 	case SQLite:
 		return openSQLite(ctx, c.DSN)
 	}
