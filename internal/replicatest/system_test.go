@@ -44,7 +44,7 @@ type replica struct {
 	store *counting
 }
 
-// counting counts the calls that waiting for a run makes, and may hide the ends of
+// counting counts the answers to calls that waiting for a run makes, and may hide the ends of
 // logs from the poll that is the net under the hints.
 type counting struct {
 	*bunstore.Store
@@ -66,22 +66,22 @@ func (c *counting) counted(call string) int {
 }
 
 func (c *counting) Run(ctx context.Context, id int64) (webtrigger.Run, error) {
-	c.count("Run")
+	defer c.count("Run")
 	return c.Store.Run(ctx, id)
 }
 
 func (c *counting) Events(ctx context.Context, query webtrigger.EventQuery) (webtrigger.EventPage, error) {
-	c.count("Events")
+	defer c.count("Events")
 	return c.Store.Events(ctx, query)
 }
 
 func (c *counting) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
-	c.count("Authenticate")
+	defer c.count("Authenticate")
 	return c.Store.Authenticate(ctx, hash, triggerID)
 }
 
 func (c *counting) LastEventIDs(ctx context.Context, ids []int64) (map[int64]int64, error) {
-	c.count("LastEventIDs")
+	defer c.count("LastEventIDs")
 	if c.blind {
 		return nil, nil
 	}
