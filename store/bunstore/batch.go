@@ -32,7 +32,7 @@ type batcher[A, R any] struct {
 	mu    sync.Mutex
 	queue []*call[A, R]
 	busy  int       // workers that are at work
-	ended time.Time // when the last batch was done
+	last  time.Time // when the last batch was done
 }
 
 // call is one caller's part of a batch.
@@ -112,7 +112,7 @@ func (b *batcher[A, R]) work() {
 // gather lets calls come together where they come often.
 func (b *batcher[A, R]) gather() {
 	b.mu.Lock()
-	often := len(b.queue) > 0 && time.Since(b.ended) < b.linger
+	often := len(b.queue) > 0 && time.Since(b.last) < b.linger
 	b.mu.Unlock()
 	if often {
 		time.Sleep(b.linger)
@@ -177,7 +177,7 @@ func (b *batcher[A, R]) answer(calls []*call[A, R]) {
 func (b *batcher[A, R]) done() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.ended = time.Now()
+	b.last = time.Now()
 }
 
 // attempt does calls under a deadline of their own: that one caller went away
@@ -198,23 +198,39 @@ func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 	})
 }
 
-// batch makes the store's batchers. Two workers keep Postgres busy while one
-// batch waits for its commit; SQLite has one writer anyway.
+// batch makes the store's batchers.
 func (s *Store) batch() {
-	workers, max, background := 2, s.opts.MaxBatch, &s.background
-	timeout := func() time.Duration { return s.timeout }
-	s.accepts = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: workers, max: max, background: background, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
+	s.accepts = newBatcher(s, s.runAccepts)
+	s.accepts.weigh, s.accepts.subject = weighTrigger, requestOf
+
 	// Those within bounds wait for each other's locks anyway: one worker makes fewer, larger batches of them.
-	s.bounded = &batcher[webtrigger.NewTrigger, webtrigger.Accepted]{timeout: timeout, workers: 1, max: max, background: background, run: s.runAccepts, weigh: weighTrigger, subject: requestOf}
-	s.appends = &batcher[appending, struct{}]{timeout: timeout, workers: workers, max: max, background: background, run: s.runAppends, weigh: weighAppending,
-		subject: func(a appending) (any, bool) { return a.lease.RunID, true }}
-	s.ends = &batcher[ending, webtrigger.Run]{timeout: timeout, workers: workers, max: max, background: background, run: s.runEnds, weigh: weighEnding,
-		subject: func(e ending) (any, bool) { return e.lease.RunID, true }}
-	s.begins = &batcher[webtrigger.DeliveryLease, struct{}]{timeout: timeout, workers: 1, linger: linger, max: max, background: background, run: s.pgBegin,
-		subject: func(l webtrigger.DeliveryLease) (any, bool) { return l.DeliveryID, true }}
-	s.outcomes = &batcher[delivered, struct{}]{timeout: timeout, workers: 1, linger: linger, max: max, background: background, run: s.pgFinishDeliveries, weigh: weighDelivered,
-		subject: func(d delivered) (any, bool) { return d.lease.DeliveryID, true }}
-	s.grants = &batcher[asking, webtrigger.Grant]{timeout: timeout, workers: workers, max: max, background: background, run: s.runGrants}
+	s.bounded = newBatcher(s, s.runAccepts)
+	s.bounded.weigh, s.bounded.subject, s.bounded.workers = weighTrigger, requestOf, 1
+
+	s.appends = newBatcher(s, s.runAppends)
+	s.appends.weigh, s.appends.subject = weighAppending, func(a appending) (any, bool) { return a.lease.RunID, true }
+
+	s.ends = newBatcher(s, s.runEnds)
+	s.ends.weigh, s.ends.subject = weighEnding, func(e ending) (any, bool) { return e.lease.RunID, true }
+
+	s.begins = newBatcher(s, s.pgBegin)
+	s.begins.workers, s.begins.linger = 1, linger
+	s.begins.subject = func(l webtrigger.DeliveryLease) (any, bool) { return l.DeliveryID, true }
+
+	s.outcomes = newBatcher(s, s.pgFinishDeliveries)
+	s.outcomes.workers, s.outcomes.linger, s.outcomes.weigh = 1, linger, weighDelivered
+	s.outcomes.subject = func(d delivered) (any, bool) { return d.lease.DeliveryID, true }
+
+	s.grants = newBatcher(s, s.runGrants)
+}
+
+// newBatcher returns a batcher of what run does. Two workers keep Postgres busy
+// while one batch waits for its commit; SQLite has one writer anyway.
+func newBatcher[A, R any](s *Store, run func(ctx context.Context, calls []*call[A, R]) error) *batcher[A, R] {
+	return &batcher[A, R]{
+		run: run, workers: 2, max: s.opts.MaxBatch, background: &s.background,
+		timeout: func() time.Duration { return s.timeout },
+	}
 }
 
 // micros is a duration as statements want it.
