@@ -165,7 +165,9 @@ func (r *rig) read(p *process, conversation, after int64, atMost int, seen func(
 }
 
 // A reader that goes from replica to replica in the middle of a run, a thousand
-// times, sees each event once and in order, whoever executes the run.
+// times, sees each event once and in order, whoever executes the run. At first b
+// has no other reader: each connection finds a replica that watches nothing yet,
+// and costs the database one to listen on.
 func TestStreamAcrossReplicas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pgtest.Database(t))
@@ -173,13 +175,18 @@ func TestStreamAcrossReplicas(t *testing.T) {
 	id := r.say(b, "1100")
 	require.NotZero(t, id)
 	conversation := r.run(id).ConversationID
-	whole := make(chan []int64, 1)
-	go func() {
-		sequences, _, _ := r.read(a, conversation, 0, 10_000, nil) // while b executes
-		whole <- sequences
-	}()
+	stay := func(p *process, after int64) <-chan []int64 {
+		whole := make(chan []int64, 1)
+		go func() {
+			sequences, _, _ := r.read(p, conversation, after, 10_000, nil) // while b executes
+			whole <- sequences
+		}()
+		return whole
+	}
+	whole := stay(a, 0)
 	var last, connections int64
-	var seen []int64
+	var seen, before []int64
+	var rest <-chan []int64 // what comes after before
 	for {
 		p := []*process{a, b}[connections%2]
 		sequences, ids, ended := r.read(p, conversation, last, 1, nil)
@@ -190,6 +197,9 @@ func TestStreamAcrossReplicas(t *testing.T) {
 		if len(ids) > 0 {
 			seen, last = append(seen, sequences...), ids[len(ids)-1]
 		}
+		if connections == 100 {
+			before, rest = seen, stay(b, last)
+		}
 	}
 	require.GreaterOrEqual(t, connections, int64(1000))
 	require.Equal(t, webtrigger.RunCompleted, r.ended(id).Status)
@@ -199,5 +209,6 @@ func TestStreamAcrossReplicas(t *testing.T) {
 	}
 	require.Equal(t, want, seen)
 	require.Equal(t, want, <-whole)
+	require.Equal(t, want[len(before):], <-rest)
 	r.end(a, b)
 }
