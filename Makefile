@@ -34,7 +34,7 @@ simulate: ## run the simulation over SEEDS (20000) seeds instead of the suite's 
 callbacks-long: ## hold the guard to 10 million addresses and callbacks to 100000 ends that race
 	@sh scripts/callbacks-long.sh
 
-streams-long: ## hold the streams of two replicas on Postgres to 1000 subscribers over 100000 events
+streams-long: ## hold the streams of two replicas, in memory and on Postgres, to 1000 subscribers over 100000 events
 	@sh scripts/streams-long.sh
 
 crash-long: ## kill 200 replicas on one Postgres at random instants instead of the suite's 20

@@ -1,8 +1,11 @@
 package streamtest_test
 
 import (
+	"os"
+	"strconv"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -12,13 +15,22 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Two replicas on the memory store.
+// Two replicas on the memory store. WEBTRIGGER_STREAM_EVENTS sets how many events,
+// for a hundred of which there is one subscriber; `make streams-long` has 100000.
 func TestSubscribers(t *testing.T) {
 	t.Parallel()
-	store := memstore.New(nil)
-	o := streamtest.Options{Stores: []webtrigger.Store{store, store}, Seed: 1}
+	events := 20_000
 	if testing.Short() {
-		o.Subscribers, o.Conversations, o.Events = 100, 5, 5000
+		events = 10_000
 	}
-	t.Log(streamtest.Subscribers(t, o))
+	if v := os.Getenv("WEBTRIGGER_STREAM_EVENTS"); v != "" {
+		var err error
+		events, err = strconv.Atoi(v)
+		require.NoError(t, err)
+	}
+	store := memstore.New(nil)
+	t.Log(streamtest.Subscribers(t, streamtest.Options{
+		Stores: []webtrigger.Store{store, store}, Seed: 1,
+		Events: events, Subscribers: max(events/100, 20), Conversations: max(events/2000, 2),
+	}))
 }
