@@ -381,7 +381,7 @@ func TestTailLetsGoOfSlowSubscribers(t *testing.T) {
 // with random cursors: each sees exactly its suffix of the first run.
 func TestTailHasNoHole(t *testing.T) {
 	t.Parallel()
-	const subscribers, events = 200, 2000
+	const subscribers, events = 200, 1000
 	s := newSite(t, siteConfig{window: [3]int{64, 1 << 20, 50}})
 	f := newFeed(t, s.store, 0)
 	other := newFeed(t, s.store, f.run.ConversationID)
