@@ -335,10 +335,17 @@ func (b *rig) now() time.Time {
 	return task.CreatedAt
 }
 
-// past waits until the store's clock has passed at.
+// past waits until the store's clock has passed at. To read that clock costs two
+// transitions, so it is read again when the time should have come.
 func (b *rig) past(at time.Time) {
 	b.t.Helper()
-	b.eventually(func() bool { return b.now().After(at) })
+	for now := b.now(); !now.After(at); now = b.now() {
+		select {
+		case <-b.ctx.Done():
+			b.FailNow("waited in vain")
+		case <-time.After(at.Sub(now) + time.Millisecond):
+		}
+	}
 }
 
 // outlast waits until d has passed on the store's clock: whatever began before

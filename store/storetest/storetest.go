@@ -75,7 +75,7 @@ func groups() []group {
 
 // Run holds a store to the contract. Each rule is a subtest "group/rule" with a
 // store of its own: newStore returns an empty one and registers its disposal with
-// t.Cleanup. Sixteen rules at a time are under way, whatever -parallel says: most
+// t.Cleanup. Eight rules at a time are under way, whatever -parallel says: most
 // of a rule's time is waiting. Names of groups restrict it to these, for a store
 // in another configuration; none: all.
 func Run(t *testing.T, newStore func(t *testing.T) webtrigger.Store, only ...string) {
@@ -102,7 +102,7 @@ func Run(t *testing.T, newStore func(t *testing.T) webtrigger.Store, only ...str
 }
 
 // atOnce is how many rules are under way at a time.
-const atOnce = 16
+const atOnce = 8
 
 // together calls do with each item at once and returns when all have returned.
 func together[T any](items []T, do func(item T)) {
