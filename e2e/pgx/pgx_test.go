@@ -29,8 +29,8 @@ func TestStore(t *testing.T) {
 	}
 	pool, err := sql.Open("pgx", pgtest.Database(t))
 	require.NoError(t, err)
-	pool.SetMaxOpenConns(40)
-	pool.SetMaxIdleConns(40)
+	pool.SetMaxOpenConns(20)
+	pool.SetMaxIdleConns(20)
 	t.Cleanup(func() { require.NoError(t, pool.Close()) })
 	db := bun.NewDB(pool, pgdialect.New())
 	storetest.Run(t, schemas.Stores(db, db, nil), groups...)

@@ -96,8 +96,8 @@ func memoryDir(t *testing.T) string {
 func postgresDB(t *testing.T, dsn string) *bun.DB {
 	t.Helper()
 	db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn)))
-	db.SetMaxOpenConns(40)
-	db.SetMaxIdleConns(40)
+	db.SetMaxOpenConns(20)
+	db.SetMaxIdleConns(20)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return bun.NewDB(db, pgdialect.New())
 }
