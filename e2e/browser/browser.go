@@ -1,7 +1,9 @@
 // Package browser starts Chromium for tests:
 //
+//	var chromium browser.Shared // TestMain closes it
+//
 //	func TestPage(t *testing.T) {
-//		tab := browser.New(t)
+//		tab := chromium.New(t)
 //		err := chromedp.Do(tab, chromedp.Navigate(url), chromedp.WaitVisible("#state"))
 //	}
 //
@@ -38,36 +40,27 @@ var programs = []string{"chromium", "chromium-browser", "google-chrome", "/Appli
 // patience bounds everything that a tab does, on a machine that is busy.
 const patience = 5 * time.Minute
 
-// New starts a browser with a fresh profile for the length of a test and returns
-// the context of its one tab, for chromedp.Do and chromedp.Run. chromedp.NewContext(tab) opens
-// another tab of the same profile. The context ends after five minutes.
-//
-// An exception that a page does not catch, or what its Content-Security-Policy
-// stops, fails the test.
-func New(tb testing.TB, opts ...chromedp.ExecAllocatorOption) context.Context {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	tb.Cleanup(cancel)
-	tab, cancel := allocate(tb, ctx, opts...)
-	tb.Cleanup(cancel)
-	watch(tb, tab)
-	return tab
-}
-
-// Shared is a browser that tests have in common. It starts when the first of them
-// needs it.
+// Shared is a browser that tests have in common, for to start one takes seconds. It
+// starts when the first of them needs it.
 type Shared struct {
+	Options []chromedp.ExecAllocatorOption // set before the first test
+
 	mu    sync.Mutex
 	first context.Context // its first tab, which nobody uses; nil: not started
 }
 
-// New is as the function New, in the common browser: with a profile of its own.
+// New opens a tab with a fresh profile for the length of a test and returns its
+// context, for chromedp.Do and chromedp.Run. chromedp.NewContext(tab) opens another
+// tab of the same profile. The context ends after five minutes.
+//
+// An exception that a page does not catch, or what its Content-Security-Policy
+// stops, fails the test.
 func (s *Shared) New(tb testing.TB) context.Context {
 	tb.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.first == nil {
-		first, cancel := allocate(tb, context.Background())
+		first, cancel := allocate(tb, s.Options)
 		if err := chromedp.Do(first); err != nil {
 			cancel()
 			tb.Fatal(err)
@@ -93,7 +86,7 @@ func (s *Shared) Close() {
 
 // allocate returns the context of a browser's first tab. Its first use starts the
 // program.
-func allocate(tb testing.TB, ctx context.Context, opts ...chromedp.ExecAllocatorOption) (context.Context, context.CancelFunc) {
+func allocate(tb testing.TB, opts []chromedp.ExecAllocatorOption) (context.Context, context.CancelFunc) {
 	tb.Helper()
 	program, err := find()
 	switch {
@@ -109,7 +102,7 @@ func allocate(tb testing.TB, ctx context.Context, opts ...chromedp.ExecAllocator
 		chromedp.DisableGPU,
 		chromedp.WSURLReadTimeout(time.Minute),
 	)
-	ctx, end := chromedp.NewExecAllocator(ctx, append(all, opts...)...)
+	ctx, end := chromedp.NewExecAllocator(context.Background(), append(all, opts...)...)
 	tab, cancel := chromedp.NewContext(ctx)
 	return tab, func() {
 		cancel()

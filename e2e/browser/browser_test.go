@@ -57,7 +57,7 @@ func TestComplaints(t *testing.T) {
 	}))
 	t.Cleanup(pages.Close)
 	w := &witness{TB: t, skips: true}
-	tab := browser.New(w)
+	tab := chromium.New(w)
 	for _, path := range []string{"/", "/throws", "/policy"} {
 		require.NoError(t, chromedp.Do(tab, chromedp.Navigate(pages.URL+path)))
 		text, err := chromedp.Run(tab, chromedp.Text("#x"))
@@ -76,10 +76,10 @@ func TestMissing(t *testing.T) {
 	t.Setenv("WEBTRIGGER_CHROMIUM", "")
 	t.Setenv(needs.Variable, "")
 	w := &witness{TB: t}
-	require.PanicsWithValue(t, "skip", func() { browser.New(w) })
+	require.PanicsWithValue(t, "skip", func() { new(browser.Shared).New(w) })
 	t.Setenv(needs.Variable, "1")
-	require.Panics(t, func() { browser.New(w) })
+	require.Panics(t, func() { new(browser.Shared).New(w) })
 	t.Setenv("WEBTRIGGER_CHROMIUM", "/nowhere")
 	t.Setenv(needs.Variable, "")
-	require.Panics(t, func() { browser.New(&witness{TB: t}) }, "what is named must be there")
+	require.Panics(t, func() { new(browser.Shared).New(&witness{TB: t}) }, "what is named must be there")
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/e2e/browser"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -29,7 +28,7 @@ func TestDocumentedEventSource(t *testing.T) {
 	script, _, found := strings.Cut(rest, "```\n")
 	require.True(t, found)
 
-	tab := browser.New(t)
+	tab := chromium.New(t)
 	svc, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(
 		func(_ context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
 			for _, text := range []string{"Hello, ", "<b>you</b>", "."} {

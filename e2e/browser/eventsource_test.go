@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/e2e/browser"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
@@ -40,7 +39,7 @@ type seen struct {
 // once and in order, and asks no more after the end.
 func TestEventSource(t *testing.T) {
 	t.Parallel()
-	tab := browser.New(t, chromedp.IgnoreCertErrors)
+	tab := chromium.New(t)
 	dsn := pgtest.Database(t)
 	store, closeStore, err := openStore(dsn)
 	require.NoError(t, err)

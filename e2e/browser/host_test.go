@@ -18,18 +18,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 	"github.com/uptrace/bun/driver/pgdriver"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/e2e/browser"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
 // hostVariable has this test program be a host: a process that serves streams and
 // executes runs, and that a test can kill. Its value is the DSN of the database.
 const hostVariable = "WEBTRIGGER_E2E_HOST"
+
+// chromium is what the tests have in common. It takes the certificate of a host.
+var chromium = browser.Shared{Options: []chromedp.ExecAllocatorOption{chromedp.IgnoreCertErrors}}
 
 func TestMain(m *testing.M) {
 	if dsn := os.Getenv(hostVariable); dsn != "" {
@@ -39,7 +44,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	chromium.Close()
+	os.Exit(code)
 }
 
 // openStore opens a store of a process.
