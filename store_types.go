@@ -172,8 +172,9 @@ type Hint struct {
 	Conversations []int64 // have new events, others than those in Events
 	Stopped       []int64 // runs for which a stop was recorded
 
-	// Events are new ones of AppendEvents, as Events reads them; those of one batch
-	// lie together. A store may name their conversations instead.
+	// Events are new ones of AppendEvents, as Events reads them but for the RunKey,
+	// which may be missing; those of one batch lie together. A store may name their
+	// conversations instead.
 	Events []Event
 }
 

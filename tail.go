@@ -100,6 +100,8 @@ type tail struct {
 	frames     []frame // base < id ≤ head; readers share the array, which is only appended to
 	size       int     // cost of frames, which is in hub.held
 	moved      time.Time
+	runID      int64 // of the last event that was read
+	runKey     string
 	hints      int
 	read       int // hints when the last whole read began
 	refreshing bool
@@ -160,7 +162,7 @@ func (t *tail) told(events []Event) {
 	last := events[len(events)-1].ID
 	switch {
 	case t.anchored && last <= t.head: // a read was faster
-	case !t.anchored || t.due() || t.gone || t.abandoned || events[0].ID != t.head+1:
+	case !t.anchored || t.due() || t.gone || t.abandoned || events[0].ID != t.head+1 || !t.keyed(events):
 		t.hints++
 		t.refresh()
 	default:
@@ -168,6 +170,21 @@ func (t *tail) told(events []Event) {
 		t.extend(t.hub.encode(events))
 		t.wakeAll()
 	}
+}
+
+// keyed gives events the key of their run where the store has left it out, and
+// reports whether that is known; mu is held.
+func (t *tail) keyed(events []Event) bool {
+	for i := range events {
+		switch e := &events[i]; {
+		case e.RunKey != "":
+		case e.RunID != t.runID:
+			return false
+		default:
+			e.RunKey = t.runKey
+		}
+	}
+	return true
 }
 
 // polled says that the log reaches to the id last at least, or that it is gone.
@@ -255,6 +272,9 @@ func (t *tail) endRead(page EventPage, frames []frame, hints int) {
 		head, ended = frames[len(frames)-1].id, false
 	} else {
 		t.read = hints
+	}
+	if n := len(page.Events); n > 0 {
+		t.runID, t.runKey = page.Events[n-1].RunID, page.Events[n-1].RunKey
 	}
 	if head == t.head && ended == t.ended || t.abandoned {
 		return

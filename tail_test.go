@@ -197,6 +197,41 @@ func TestTailTakesInWhatItIsTold(t *testing.T) {
 	})
 }
 
+// A store may leave the key of the run out of what it tells. The tail knows it from
+// the run's events that it has read, and reads the first one of any other run.
+func TestTailKnowsTheRunOfWhatItIsTold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &faulty{Store: memstore.New(nil), blind: true}
+		store.garble = func(events []webtrigger.Event) []webtrigger.Event {
+			events = slices.Clone(events)
+			for i := range events {
+				events[i].RunKey = ""
+			}
+			return events
+		}
+		s := newSite(t, siteConfig{store: store})
+		one := newFeed(t, store, 0)
+		two := newFeed(t, store, one.run.ConversationID)
+		r := s.open(one.path("?after_event_id=4"))
+		synctest.Wait()
+		for _, f := range []*feed{one, two, one} {
+			for n := range 3 {
+				reads := store.calls.Load()
+				f.append(1)
+				e, err := r.next()
+				require.NoError(t, err)
+				require.Equal(t, f.run.Key, e.RunKey)
+				synctest.Wait()
+				require.Equal(t, n == 0, store.calls.Load() > reads, "the first is read")
+			}
+		}
+		one.finish()
+		two.finish()
+		require.Equal(t, ids(14, 15), r.rest(t))
+	})
+}
+
 // With every hint lost the poll delivers.
 func TestTailPollsWhereHintsAreLost(t *testing.T) {
 	t.Parallel()

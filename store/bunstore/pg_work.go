@@ -162,9 +162,10 @@ var pgAppendText = `
 	growth AS (
 		SELECT conversation_id, sum(events) AS events, 0 AS messages, 0 AS ended FROM fresh GROUP BY conversation_id
 	),` + pgGrow + `,` + pgLog + `
-	SELECT h.ord, h.conversation_id, h.last_sequence, h.now, r.run_key, coalesce(g.events_before + f.before, -1)
-	FROM held h CROSS JOIN LATERAL (SELECT run_key FROM {runs} WHERE id = h.run_id LIMIT 1) r
-		LEFT JOIN fresh f ON f.ord = h.ord LEFT JOIN grown g ON g.id = f.conversation_id`
+	SELECT f.ord, f.conversation_id, g.events_before + f.before, f.last_sequence, f.now
+	FROM fresh f JOIN grown g ON g.id = f.conversation_id
+	UNION ALL
+	SELECT ord, conversation_id, -1, 0, now FROM held WHERE batch <= stored`
 
 // pgBatch is a batch of events in the input of a statement.
 type pgBatch struct {
@@ -195,7 +196,7 @@ func (s *Store) pgAppend(ctx context.Context, calls []*call[appending, struct{}]
 	err = each(rows, err, func(row scanner) error {
 		var ord int
 		var e webtrigger.Event // the one before the call's first
-		if err := row.Scan(&ord, &e.ConversationID, &e.Sequence, stamp{&e.CreatedAt}, &e.RunKey, &e.ID); err != nil {
+		if err := row.Scan(&ord, &e.ConversationID, &e.ID, &e.Sequence, stamp{&e.CreatedAt}); err != nil {
 			return err
 		}
 		c := calls[ord]
