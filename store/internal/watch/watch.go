@@ -14,9 +14,11 @@ import (
 // anything may have happened.
 const maxHint = 1024
 
-// maxEvents is how many events wait for a slow watcher before their conversations
-// are named instead.
-const maxEvents = 64
+// What events wait for a slow watcher before their conversations are named instead.
+const (
+	maxEvents     = 64
+	maxEventBytes = 256 << 10 // of their payloads
+)
 
 // Hub is the meeting place. The zero value is ready.
 type Hub struct {
@@ -98,12 +100,20 @@ func (w *watcher) add(h webtrigger.Hint) {
 		return
 	}
 	Merge(&w.hint, h)
-	if len(w.hint.Events) > maxEvents {
+	if tooMany(w.hint.Events) {
 		w.hint = WithoutEvents(w.hint)
 	}
 	if len(w.hint.Conversations)+len(w.hint.Stopped) > maxHint {
 		w.hint, w.many = webtrigger.Hint{}, true
 	}
+}
+
+func tooMany(events []webtrigger.Event) bool {
+	size := 0
+	for _, e := range events {
+		size += len(e.Payload)
+	}
+	return len(events) > maxEvents || size > maxEventBytes
 }
 
 // Merge adds what more tells to h.
