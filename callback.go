@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/egress"
+	"github.com/webtrigger-go/webtrigger/internal/hosthealth"
 	"github.com/webtrigger-go/webtrigger/internal/signature"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
@@ -78,7 +79,7 @@ func callbackBody(run *Run) ([]byte, error) {
 }
 
 // deliver makes one delivery under its lease and says what it told of the host.
-func (s *Service) deliver(d OwedDelivery) hostSign {
+func (s *Service) deliver(d OwedDelivery) hosthealth.Sign {
 	leased := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), callbackTimeout)
 	defer cancel()
@@ -89,7 +90,7 @@ func (s *Service) deliver(d OwedDelivery) hostSign {
 	if err != nil {
 		outcome = DeliveryOutcome{State: DeliveryFailed, ErrorClass: ErrorInternal, Error: err.Error()}
 		s.recordDelivery(d, outcome)
-		return hostSilent
+		return hosthealth.Silent
 	}
 	conn, err := s.connect.connect(ctx, d.Delivery.URL)
 	if err != nil {
@@ -101,7 +102,7 @@ func (s *Service) deliver(d OwedDelivery) hostSign {
 		// Whether the claim was stored is not known: another lease is the only way
 		// on for a delivery that is still pending.
 		s.deliveryLog(d).Warn("callback not sent: it could not be claimed", "error", err)
-		return hostSilent
+		return hosthealth.Silent
 	}
 	began := time.Now()
 	header := s.callbackHeader(d.Secrets, d.Run.Key, began, body)
@@ -114,13 +115,24 @@ func (s *Service) deliver(d OwedDelivery) hostSign {
 }
 
 // conclude records an outcome, and the retry that it may owe.
-func (s *Service) conclude(d OwedDelivery, o DeliveryOutcome, response *egress.Response, leased time.Time) hostSign {
+func (s *Service) conclude(d OwedDelivery, o DeliveryOutcome, response *egress.Response, leased time.Time) hosthealth.Sign {
 	if policy := s.opts.Callback.Retry; policy != nil && o.State == DeliveryFailed {
 		age := d.LeasedAt.Sub(d.Run.CompletedAt) + time.Since(leased)
 		o.RetryIn = policy.retryIn(d.Delivery.Retry, age, &o, response)
 	}
 	s.recordDelivery(d, o)
 	return signOf(&o)
+}
+
+// signOf is what an outcome shows about the host.
+func signOf(o *DeliveryOutcome) hosthealth.Sign {
+	switch {
+	case o.HTTPStatus != 0:
+		return hosthealth.Answered
+	case o.ErrorClass == ErrorBlocked || o.ErrorClass == ErrorInternal:
+		return hosthealth.Silent
+	}
+	return hosthealth.Dead
 }
 
 // callbackHeader is the header of one attempt. It is signed by secrets, which

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/webtrigger-go/webtrigger/internal/hosthealth"
 )
 
 // dispatcher sends owed callbacks with a bounded number of senders, no more than
@@ -14,7 +16,7 @@ import (
 type dispatcher struct {
 	s       *Service
 	under   sync.WaitGroup
-	circuit circuit
+	circuit hosthealth.Circuit
 
 	mu   sync.Mutex
 	more bool           // as many were owed as there were idle senders
@@ -120,7 +122,7 @@ func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
 
 // claim asks for as many deliveries as there are idle senders.
 func (d *dispatcher) claim() DeliveryClaim {
-	resting := d.circuit.resting(time.Now())
+	resting := d.circuit.Resting(time.Now())
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return DeliveryClaim{
@@ -133,7 +135,7 @@ func (d *dispatcher) claim() DeliveryClaim {
 // again.
 func (d *dispatcher) send(delivery OwedDelivery) bool {
 	host, retry := delivery.Delivery.Host, delivery.Delivery.Retry > 0
-	if retry && !d.circuit.admit(host, time.Now()) {
+	if retry && !d.circuit.Admit(host, time.Now()) {
 		return false
 	}
 	d.mu.Lock()
@@ -142,7 +144,7 @@ func (d *dispatcher) send(delivery OwedDelivery) bool {
 	d.mu.Unlock()
 	d.under.Go(func() {
 		sign := d.s.deliver(delivery)
-		d.circuit.report(host, sign, retry, time.Now())
+		d.circuit.Report(host, sign, retry, time.Now())
 		d.mu.Lock()
 		d.idle++
 		if d.busy[host]--; d.busy[host] == 0 {

@@ -83,16 +83,3 @@ func DecodeTrigger(body []byte) (TriggerRequest, []Fault, error) {
 func BearerKey(headers []string) (hash KeyHash, sent, ok bool) { return bearerKey(headers) }
 
 func ParseCursor(s string) (int64, bool) { return parseCursor(s) }
-
-// TakeToken counts a trigger of an API key, if it may make one.
-func (s *Service) TakeToken(keyID int64) bool {
-	_, ok := s.rate.take(keyID)
-	return ok
-}
-
-// Buckets is how many API keys the service remembers.
-func (s *Service) Buckets() int {
-	s.rate.mu.Lock()
-	defer s.rate.mu.Unlock()
-	return len(s.rate.full)
-}

@@ -98,16 +98,16 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 // acceptCounted accepts a trigger within the rate of its API key, and tells in the
 // headers what is left of that. What did not make a run is not counted.
 func (s *Service) acceptCounted(ctx context.Context, h http.Header, t NewTrigger) (Accepted, error) {
-	if !s.rate.counts(t.KeyID) {
+	if !s.rate.Limits(t.KeyID) {
 		return s.accept(ctx, t)
 	}
-	left, ok := s.rate.take(t.KeyID)
+	left, ok := s.rate.Take(t.KeyID)
 	if !ok {
 		return Accepted{}, rateLimited(left)
 	}
 	accepted, err := s.accept(ctx, t)
 	if err != nil || accepted.Replayed {
-		s.rate.giveBack(t.KeyID)
+		s.rate.Return(t.KeyID)
 		return accepted, err
 	}
 	left.Set(h)

@@ -120,21 +120,6 @@ func TestRateDoesNotCountReplays(t *testing.T) {
 	require.Equal(t, `"key";r=1;t=1200`, b.post(secret, "x").Header().Get("RateLimit"))
 }
 
-// Buckets that are full again take no memory, however many keys there are.
-func TestRateForgetsFullBuckets(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b, _ := limited(t, webtrigger.Limits{TriggersPerKey: 2})
-		for id := range int64(20_000) {
-			require.True(t, b.svc.TakeToken(id+1))
-			time.Sleep(time.Second) // thirty buckets at a time are not full
-		}
-		require.Less(t, b.svc.Buckets(), 200)
-		require.True(t, b.svc.TakeToken(19_999))
-		require.False(t, b.svc.TakeToken(19_999), "those that are not full are kept")
-	})
-}
-
 // A trigger that the host makes has no rate, but a place in the queue; a run that
 // is executed at once needs none.
 func TestQueueLimitHoldsForEveryTrigger(t *testing.T) {

@@ -51,6 +51,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/webtrigger-go/webtrigger/internal/egress"
+	"github.com/webtrigger-go/webtrigger/internal/ratelimit"
 )
 
 // Runner executes an assistant over one task. It is the host's agent, or the
@@ -241,7 +242,7 @@ type Service struct {
 	guard   *egress.Guard
 	connect connector
 	worker  worker
-	rate    rate
+	rate    *ratelimit.Buckets
 	owed    chan struct{} // the dispatcher should look
 	streams hub
 	keyUses keyUses
@@ -267,9 +268,9 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 	s := &Service{
 		store: store, runner: runner, opts: o, log: o.Logger, id: uuid.NewString(),
 		guard: guard, connect: guardedConnector{guard}, owed: make(chan struct{}, 1),
+		rate: ratelimit.New(o.Limits.TriggersPerKey, o.Limits.Window),
 	}
 	s.worker.init(o.Workers)
-	s.rate.init(o.Limits)
 	s.streams.init(store, s.log, o.Streams)
 	return s, nil
 }

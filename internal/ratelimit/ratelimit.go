@@ -1,4 +1,5 @@
-package webtrigger
+// Package ratelimit limits how often the API keys of one process may act.
+package ratelimit
 
 import (
 	"sync"
@@ -7,11 +8,11 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// rate is a token bucket for each API key of a process. A bucket is one time: when
+// Buckets is a token bucket for each API key of a process. A bucket is one time: when
 // it will be full again. Each token that is taken makes that later by the time in
 // which one token comes back, and there are none left when it is a whole window
 // away. Buckets that are full again are forgotten.
-type rate struct {
+type Buckets struct {
 	limit  int // tokens in a full bucket; 0: there are no buckets
 	window time.Duration
 	token  time.Duration // in which one comes back
@@ -21,20 +22,23 @@ type rate struct {
 	forget int                 // look for full buckets when there are so many
 }
 
-func (b *rate) init(l Limits) {
-	b.limit, b.window = l.TriggersPerKey, l.Window
-	if b.limit > 0 {
-		b.token = max(l.Window/time.Duration(b.limit), 1)
+// New returns buckets of limit tokens that fill in window. If limit is zero, there
+// is no limit.
+func New(limit int, window time.Duration) *Buckets {
+	b := &Buckets{limit: limit, window: window}
+	if limit > 0 {
+		b.token = max(window/time.Duration(limit), 1)
 		b.full = make(map[int64]time.Time)
 	}
+	return b
 }
 
-// counts reports whether the triggers of a key are counted.
-func (b *rate) counts(keyID int64) bool { return b.limit > 0 && keyID != 0 }
+// Limits reports whether the triggers of a key are counted.
+func (b *Buckets) Limits(keyID int64) bool { return b.limit > 0 && keyID != 0 }
 
-// take takes a token. Without one it reports false; what it then tells is how long
+// Take takes a token. Without one it reports false; what it then tells is how long
 // the caller has to wait.
-func (b *rate) take(keyID int64) (wire.Quota, bool) {
+func (b *Buckets) Take(keyID int64) (wire.Quota, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -51,8 +55,8 @@ func (b *rate) take(keyID int64) (wire.Quota, bool) {
 	return b.quota(after.Sub(now)), true
 }
 
-// giveBack puts a token back that nothing came of.
-func (b *rate) giveBack(keyID int64) {
+// Return puts a token back that nothing came of.
+func (b *Buckets) Return(keyID int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if full, ok := b.full[keyID]; ok {
@@ -60,18 +64,25 @@ func (b *rate) giveBack(keyID int64) {
 	}
 }
 
+// Len returns how many buckets are in memory.
+func (b *Buckets) Len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.full)
+}
+
 // size is the time in which an empty bucket fills.
-func (b *rate) size() time.Duration { return b.token * time.Duration(b.limit) }
+func (b *Buckets) size() time.Duration { return b.token * time.Duration(b.limit) }
 
 // quota is what is left of a bucket that is full in a time from now.
-func (b *rate) quota(full time.Duration) wire.Quota {
+func (b *Buckets) quota(full time.Duration) wire.Quota {
 	left := int((b.size() - full) / b.token)
 	return wire.Quota{Policy: "key", Limit: b.limit, Window: b.window, Remaining: left, Reset: full - b.token*time.Duration(b.limit-left-1)}
 }
 
 // forgetFull forgets the buckets that are full again, once there are twice as many
 // buckets as were left the last time; mu is held.
-func (b *rate) forgetFull(now time.Time) {
+func (b *Buckets) forgetFull(now time.Time) {
 	if len(b.full) < b.forget {
 		return
 	}

@@ -1,4 +1,6 @@
-package webtrigger
+// Package hosthealth decides when callbacks to a host that does not answer are tried
+// again.
+package hosthealth
 
 import (
 	"maps"
@@ -7,7 +9,7 @@ import (
 	"time"
 )
 
-// circuit lets the retries of a dead host rest. A host that has given no answer
+// Circuit lets the retries of a dead host rest. A host that has given no answer
 // at all several times in a row is dead; any answer, even a 500, revives it.
 //
 //	             failures reach the limit              the rest is over
@@ -18,12 +20,12 @@ import (
 //
 // First attempts go on throughout, and what becomes of them counts as well. It
 // knows what this process saw: others find out for themselves.
-type circuit struct {
+type Circuit struct {
 	mu    sync.Mutex
-	hosts map[string]*hostHealth // those whose last delivery had no answer
+	hosts map[string]*health // those whose last delivery had no answer
 }
 
-type hostHealth struct {
+type health struct {
 	failures int           // without an answer, in a row
 	last     time.Time     // the last of them
 	rest     time.Duration // 0: lively
@@ -40,27 +42,17 @@ const (
 	healthPruned = healthsKept / 4
 )
 
-// hostSign is what a delivery told of its host.
-type hostSign int
+// Sign is what a delivery told of its host.
+type Sign int
 
 const (
-	hostSilent   hostSign = iota // nothing: it never got so far
-	hostAnswered                 // an HTTP answer, whatever it said
-	hostDead                     // no answer
+	Silent   Sign = iota // nothing: it never got so far
+	Answered             // an HTTP answer, whatever it said
+	Dead                 // no answer
 )
 
-func signOf(o *DeliveryOutcome) hostSign {
-	switch {
-	case o.HTTPStatus != 0:
-		return hostAnswered
-	case o.ErrorClass == ErrorBlocked || o.ErrorClass == ErrorInternal:
-		return hostSilent
-	}
-	return hostDead
-}
-
-// resting lists the hosts whose retries are to wait.
-func (c *circuit) resting(now time.Time) []string {
+// Resting lists the hosts whose retries are to wait.
+func (c *Circuit) Resting(now time.Time) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var hosts []string
@@ -72,8 +64,8 @@ func (c *circuit) resting(now time.Time) []string {
 	return hosts
 }
 
-// admit reports whether a retry may go now. Of a host on trial one may.
-func (c *circuit) admit(host string, now time.Time) bool {
+// Admit reports whether a retry may go now. Of a host on trial one may.
+func (c *Circuit) Admit(host string, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := c.hosts[host]
@@ -87,15 +79,15 @@ func (c *circuit) admit(host string, now time.Time) bool {
 	return true
 }
 
-// report takes note of what a delivery told of its host.
-func (c *circuit) report(host string, sign hostSign, retry bool, now time.Time) {
+// Report takes note of what a delivery told of its host.
+func (c *Circuit) Report(host string, sign Sign, retry bool, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := c.hosts[host]
 	switch {
-	case sign == hostAnswered:
+	case sign == Answered:
 		delete(c.hosts, host)
-	case sign == hostDead:
+	case sign == Dead:
 		if h == nil {
 			h = c.remember(host, now)
 		}
@@ -105,7 +97,7 @@ func (c *circuit) report(host string, sign hostSign, retry bool, now time.Time) 
 	}
 }
 
-func (h *hostHealth) failed(retry bool, now time.Time) {
+func (h *health) failed(retry bool, now time.Time) {
 	h.failures++
 	h.last = now
 	if h.rest == 0 && h.failures < deadAfter || now.Before(h.until) || h.trial && !retry {
@@ -117,22 +109,22 @@ func (h *hostHealth) failed(retry bool, now time.Time) {
 }
 
 // remember makes room for a host and takes it in.
-func (c *circuit) remember(host string, now time.Time) *hostHealth {
+func (c *Circuit) remember(host string, now time.Time) *health {
 	if c.hosts == nil {
-		c.hosts = make(map[string]*hostHealth)
+		c.hosts = make(map[string]*health)
 	}
 	if len(c.hosts) >= healthsKept {
 		c.prune(now)
 	}
-	h := &hostHealth{}
+	h := &health{}
 	c.hosts[host] = h
 	return h
 }
 
 // prune forgets the hosts without news for long, and otherwise those with the
 // oldest: at worst a dead host gets a few retries more.
-func (c *circuit) prune(now time.Time) {
-	maps.DeleteFunc(c.hosts, func(_ string, h *hostHealth) bool { return now.Sub(h.last) > healthKept && !h.trial })
+func (c *Circuit) prune(now time.Time) {
+	maps.DeleteFunc(c.hosts, func(_ string, h *health) bool { return now.Sub(h.last) > healthKept && !h.trial })
 	if len(c.hosts) < healthsKept {
 		return
 	}
