@@ -1,4 +1,5 @@
-// Package ratelimit limits how often the API keys of one process may act.
+// Package ratelimit limits how often the API keys of one process may act. Each key
+// has a token bucket.
 package ratelimit
 
 import (
@@ -8,18 +9,20 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// Buckets is a token bucket for each API key of a process. A bucket is one time: when
-// it will be full again. Each token that is taken makes that later by the time in
-// which one token comes back, and there are none left when it is a whole window
-// away. Buckets that are full again are forgotten.
+// Buckets is a token bucket for each API key. A bucket is one time: when it will
+// be full again. Each token taken moves that time later by the time in which one
+// token comes back. When it is a whole window away, the bucket is empty. Full
+// buckets are deleted.
+//
+// It is safe for concurrent use.
 type Buckets struct {
-	limit  int // tokens in a full bucket; 0: there are no buckets
-	window time.Duration
-	token  time.Duration // in which one comes back
+	limit  int           // tokens in a full bucket
+	window time.Duration // in which an empty bucket fills
+	token  time.Duration // in which one token comes back
 
-	mu     sync.Mutex
-	full   map[int64]time.Time // by API key
-	forget int                 // look for full buckets when there are so many
+	mu    sync.Mutex
+	full  map[int64]time.Time // by API key
+	prune int                 // delete full buckets when there are this many
 }
 
 // New returns buckets of limit tokens that fill in window. If limit is zero, there
@@ -33,11 +36,12 @@ func New(limit int, window time.Duration) *Buckets {
 	return b
 }
 
-// Limits reports whether the triggers of a key are counted.
+// Limits reports whether there is a limit for the key. Key 0 stands for callers
+// without a key; they have none.
 func (b *Buckets) Limits(keyID int64) bool { return b.limit > 0 && keyID != 0 }
 
-// Take takes a token. Without one it reports false; what it then tells is how long
-// the caller has to wait.
+// Take takes a token. If there is none, it reports false, and the quota's Reset is
+// how long the caller must wait.
 func (b *Buckets) Take(keyID int64) (wire.Quota, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -51,11 +55,11 @@ func (b *Buckets) Take(keyID int64) (wire.Quota, bool) {
 		return b.quota(full.Sub(now)), false
 	}
 	b.full[keyID] = after
-	b.forgetFull(now)
+	b.deleteFull(now)
 	return b.quota(after.Sub(now)), true
 }
 
-// Return puts a token back that nothing came of.
+// Return puts back a token that was not used.
 func (b *Buckets) Return(keyID int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -74,16 +78,16 @@ func (b *Buckets) Len() int {
 // size is the time in which an empty bucket fills.
 func (b *Buckets) size() time.Duration { return b.token * time.Duration(b.limit) }
 
-// quota is what is left of a bucket that is full in a time from now.
+// quota describes a bucket that is full in the given time from now.
 func (b *Buckets) quota(full time.Duration) wire.Quota {
 	left := int((b.size() - full) / b.token)
 	return wire.Quota{Policy: "key", Limit: b.limit, Window: b.window, Remaining: left, Reset: full - b.token*time.Duration(b.limit-left-1)}
 }
 
-// forgetFull forgets the buckets that are full again, once there are twice as many
-// buckets as were left the last time; mu is held.
-func (b *Buckets) forgetFull(now time.Time) {
-	if len(b.full) < b.forget {
+// deleteFull deletes the full buckets once there are twice as many buckets as the
+// last time left; mu is held.
+func (b *Buckets) deleteFull(now time.Time) {
+	if len(b.full) < b.prune {
 		return
 	}
 	for id, full := range b.full {
@@ -91,5 +95,5 @@ func (b *Buckets) forgetFull(now time.Time) {
 			delete(b.full, id)
 		}
 	}
-	b.forget = 2*len(b.full) + 64
+	b.prune = 2*len(b.full) + 64
 }
