@@ -11,7 +11,7 @@ require (
 	github.com/uptrace/bun/driver/pgdriver v1.2.18
 	github.com/webtrigger-go/webtrigger v0.0.0
 	github.com/webtrigger-go/webtrigger/llm/anthropic v0.0.0
-	github.com/webtrigger-go/webtrigger/llm/mcp v0.0.0
+	github.com/webtrigger-go/webtrigger/llm/mcptools v0.0.0
 	github.com/webtrigger-go/webtrigger/llm/openai v0.0.0
 	go.uber.org/goleak v1.3.0
 	modernc.org/sqlite v1.62.0
@@ -68,6 +68,6 @@ require (
 replace (
 	github.com/webtrigger-go/webtrigger => ../
 	github.com/webtrigger-go/webtrigger/llm/anthropic => ../llm/anthropic
-	github.com/webtrigger-go/webtrigger/llm/mcp => ../llm/mcp
+	github.com/webtrigger-go/webtrigger/llm/mcptools => ../llm/mcptools
 	github.com/webtrigger-go/webtrigger/llm/openai => ../llm/openai
 )

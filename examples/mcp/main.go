@@ -18,7 +18,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
-	"github.com/webtrigger-go/webtrigger/llm/mcp"
+	"github.com/webtrigger-go/webtrigger/llm/mcptools"
 	"github.com/webtrigger-go/webtrigger/llm/scripted"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
@@ -35,7 +35,7 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, server []string, message string) error {
-	notes, err := mcp.Connect(ctx, &mcp.Command{Path: server[0], Args: server[1:], Stderr: os.Stderr}, nil)
+	notes, err := mcptools.Connect(ctx, &mcptools.Command{Path: server[0], Args: server[1:], Stderr: os.Stderr}, nil)
 	if err != nil {
 		return err
 	}

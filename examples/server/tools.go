@@ -13,14 +13,14 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/demotools"
-	"github.com/webtrigger-go/webtrigger/llm/mcp"
+	"github.com/webtrigger-go/webtrigger/llm/mcptools"
 )
 
 // mcpServer is what a flag -mcp says: where a server of tools is.
 type mcpServer struct {
 	name   string // "": none; else the prefix of its tools
 	target string // for people; a URL's password and query are not in it
-	dialer mcp.Dialer
+	dialer mcptools.Dialer
 }
 
 var mcpName = regexp.MustCompile(`^([A-Za-z0-9-]{1,20})=(.*)$`)
@@ -37,14 +37,14 @@ func parseMCP(value string) (one mcpServer, err error) {
 	}
 	if !strings.HasPrefix(words[0], "http://") && !strings.HasPrefix(words[0], "https://") {
 		one.target = words[0] // arguments may be secrets
-		one.dialer = &mcp.Command{Path: words[0], Args: words[1:], Stderr: os.Stderr}
+		one.dialer = &mcptools.Command{Path: words[0], Args: words[1:], Stderr: os.Stderr}
 		return one, nil
 	}
 	u, err := url.Parse(words[0])
 	if err != nil || len(words) > 1 {
 		return one, errors.New("-mcp: the URL cannot be read")
 	}
-	one.dialer = &mcp.HTTP{URL: words[0]}
+	one.dialer = &mcptools.HTTP{URL: words[0]}
 	one.target = u.Scheme + "://" + u.Host + u.Path
 	return one, nil
 }
@@ -52,7 +52,7 @@ func parseMCP(value string) (one mcpServer, err error) {
 // toolbox is the tools of this server's assistants.
 type toolbox struct {
 	tools   []llm.Tool
-	servers []*mcp.Server
+	servers []*mcptools.Server
 }
 
 // openTools gathers the demo tools and those of the MCP servers.
@@ -61,11 +61,11 @@ func openTools(ctx context.Context, cfg *config, log *slog.Logger) (*toolbox, er
 	defer cancel()
 	box := &toolbox{tools: demotools.Tools()}
 	for _, one := range cfg.mcp {
-		opts := &mcp.Options{Logger: log}
+		opts := &mcptools.Options{Logger: log}
 		if one.name != "" {
 			opts.Prefix = one.name + "_"
 		}
-		server, err := mcp.Connect(ctx, one.dialer, opts)
+		server, err := mcptools.Connect(ctx, one.dialer, opts)
 		if err != nil {
 			box.close()
 			return nil, fmt.Errorf("-mcp %s: %w", one.target, err)

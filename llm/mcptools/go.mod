@@ -1,4 +1,4 @@
-module github.com/webtrigger-go/webtrigger/llm/mcp
+module github.com/webtrigger-go/webtrigger/llm/mcptools
 
 go 1.26.0
 

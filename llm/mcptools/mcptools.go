@@ -1,7 +1,7 @@
-// Package mcp gives an agent the tools of MCP servers (Model Context Protocol),
+// Package mcptools gives an agent the tools of MCP servers (Model Context Protocol),
 // over the official Go SDK.
 //
-//	files, err := mcp.Connect(ctx, &mcp.Command{Path: "file-server", Args: []string{"/srv/docs"}}, nil)
+//	files, err := mcptools.Connect(ctx, &mcptools.Command{Path: "file-server", Args: []string{"/srv/docs"}}, nil)
 //	defer files.Close()
 //	agent, err := llm.NewAgent(model, &llm.AgentOptions{Tools: append(own, files.Tools()...)})
 //
@@ -12,7 +12,7 @@
 // A server is trusted as far as its descriptions go: they are read by the model.
 // They are read once, by Connect, so that a server cannot change later what
 // somebody has looked at and allowed.
-package mcp
+package mcptools
 
 import (
 	"context"
@@ -73,7 +73,7 @@ func Connect(ctx context.Context, dialer Dialer, opts *Options) (*Server, error)
 		s.opts = *opts
 	}
 	if s.opts.Timeout < 0 {
-		return nil, errors.New("mcp: Timeout must not be negative")
+		return nil, errors.New("mcptools: Timeout must not be negative")
 	}
 	if s.opts.Logger == nil {
 		s.opts.Logger = slog.New(slog.DiscardHandler)
@@ -81,7 +81,7 @@ func Connect(ctx context.Context, dialer Dialer, opts *Options) (*Server, error)
 	s.sessions.init(dialer, s.opts.Logger)
 	if err := s.list(ctx); err != nil {
 		_ = s.Close()
-		return nil, fmt.Errorf("mcp: connect: %w", err)
+		return nil, fmt.Errorf("mcptools: connect: %w", err)
 	}
 	return s, nil
 }

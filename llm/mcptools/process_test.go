@@ -1,6 +1,6 @@
 //go:build unix
 
-package mcp_test
+package mcptools_test
 
 import (
 	"strconv"

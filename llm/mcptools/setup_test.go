@@ -1,4 +1,4 @@
-package mcp_test
+package mcptools_test
 
 import (
 	"bufio"
@@ -24,7 +24,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/llm"
-	"github.com/webtrigger-go/webtrigger/llm/mcp"
+	"github.com/webtrigger-go/webtrigger/llm/mcptools"
 	"github.com/webtrigger-go/webtrigger/llm/scripted"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
@@ -163,15 +163,15 @@ func testServer() *sdk.Server {
 }
 
 // stdio is the test server as a process.
-func stdio(t *testing.T) *mcp.Command {
+func stdio(t *testing.T) *mcptools.Command {
 	t.Helper()
 	binary, err := os.Executable()
 	require.NoError(t, err)
-	return &mcp.Command{Path: binary, Args: []string{"serve-stdio"}}
+	return &mcptools.Command{Path: binary, Args: []string{"serve-stdio"}}
 }
 
 // overHTTP is the test server as a process that listens.
-func overHTTP(t *testing.T) *mcp.HTTP {
+func overHTTP(t *testing.T) *mcptools.HTTP {
 	t.Helper()
 	binary, err := os.Executable()
 	require.NoError(t, err)
@@ -190,23 +190,23 @@ func overHTTP(t *testing.T) *mcp.HTTP {
 	require.NoError(t, err)
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &mcp.HTTP{URL: strings.TrimSpace(url), Client: &http.Client{Transport: transport}}
+	return &mcptools.HTTP{URL: strings.TrimSpace(url), Client: &http.Client{Transport: transport}}
 }
 
 const patience = 20 * time.Second
 
-func connect(t *testing.T, dialer mcp.Dialer, opts *mcp.Options) *mcp.Server {
+func connect(t *testing.T, dialer mcptools.Dialer, opts *mcptools.Options) *mcptools.Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	server, err := mcp.Connect(ctx, dialer, opts)
+	server, err := mcptools.Connect(ctx, dialer, opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = server.Close() })
 	return server
 }
 
 // named is the tool of a server with a name.
-func named(t *testing.T, server *mcp.Server, name string) llm.Tool {
+func named(t *testing.T, server *mcptools.Server, name string) llm.Tool {
 	t.Helper()
 	for _, tool := range server.Tools() {
 		if tool.Name == name {
@@ -218,7 +218,7 @@ func named(t *testing.T, server *mcp.Server, name string) llm.Tool {
 }
 
 // call calls a tool of a server without an agent.
-func call(t *testing.T, server *mcp.Server, name, arguments string) (string, error) {
+func call(t *testing.T, server *mcptools.Server, name, arguments string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

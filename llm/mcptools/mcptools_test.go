@@ -1,4 +1,4 @@
-package mcp_test
+package mcptools_test
 
 import (
 	"context"
@@ -18,11 +18,11 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/llm"
-	"github.com/webtrigger-go/webtrigger/llm/mcp"
+	"github.com/webtrigger-go/webtrigger/llm/mcptools"
 )
 
 // over runs a test against a server in a process of its own, over each transport.
-func over(t *testing.T, test func(t *testing.T, dialer mcp.Dialer)) {
+func over(t *testing.T, test func(t *testing.T, dialer mcptools.Dialer)) {
 	t.Helper()
 	t.Parallel()
 	t.Run("stdio", func(t *testing.T) {
@@ -36,7 +36,7 @@ func over(t *testing.T, test func(t *testing.T, dialer mcp.Dialer)) {
 }
 
 func TestARunUsesTheToolsOfAServer(t *testing.T) {
-	over(t, func(t *testing.T, dialer mcp.Dialer) {
+	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		run := play(t, llm.AgentOptions{Tools: server.Tools()}, "/tool echo {\"text\":\"grüß dich\"}\n/tool error\n/tool echo {\"text\":\"bye\"}")
 		require.Equal(t, webtrigger.RunCompleted, run.Status, run.ErrorMessage)
@@ -55,7 +55,7 @@ func TestARunUsesTheToolsOfAServer(t *testing.T) {
 // What is not in the assistant's list is not offered, and neither a call to it
 // nor a call with wrong arguments ever leaves the process.
 func TestFiltersStandBeforeTheServer(t *testing.T) {
-	over(t, func(t *testing.T, dialer mcp.Dialer) {
+	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		run := play(t, llm.AgentOptions{
 			Tools:      server.Tools(),
@@ -73,7 +73,7 @@ func TestFiltersStandBeforeTheServer(t *testing.T) {
 }
 
 func TestMisbehaviourHurtsItsOwnCallOnly(t *testing.T) {
-	over(t, func(t *testing.T, dialer mcp.Dialer) {
+	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		tools := server.Tools()
 		for i := range tools {
@@ -82,7 +82,7 @@ func TestMisbehaviourHurtsItsOwnCallOnly(t *testing.T) {
 			}
 		}
 		size := 10 << 20
-		if _, ok := dialer.(*mcp.HTTP); ok {
+		if _, ok := dialer.(*mcptools.HTTP); ok {
 			size = 1 << 20 // once is enough: it takes its time under the race detector
 		}
 		run := play(t, llm.AgentOptions{Tools: tools},
@@ -99,7 +99,7 @@ func TestMisbehaviourHurtsItsOwnCallOnly(t *testing.T) {
 }
 
 func TestCallsInParallel(t *testing.T) {
-	over(t, func(t *testing.T, dialer mcp.Dialer) {
+	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		var all sync.WaitGroup
 		for i := range 50 {
@@ -117,7 +117,7 @@ func TestCallsInParallel(t *testing.T) {
 // Text that the agent would refuse is not rewritten on the way: what was
 // validated is what the server gets.
 func TestArgumentsArriveAsTheyWereValidated(t *testing.T) {
-	over(t, func(t *testing.T, dialer mcp.Dialer) {
+	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		const arguments = `{"big":12345678901234567890123,"exp":1e22,"text":"<&> \u00e4 \ud83d\ude00"}`
 		said, err := call(t, server, "raw", arguments)
@@ -129,7 +129,7 @@ func TestArgumentsArriveAsTheyWereValidated(t *testing.T) {
 }
 
 func TestResultsAsText(t *testing.T) {
-	over(t, func(t *testing.T, dialer mcp.Dialer) {
+	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		said, err := call(t, server, "files_read", `{}`)
 		require.NoError(t, err)
@@ -161,7 +161,7 @@ func TestTheEnvironmentIsKeptFromAServer(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	names := func(server *mcp.Server) (names []string) {
+	names := func(server *mcptools.Server) (names []string) {
 		for _, tool := range server.Tools() {
 			require.NotEmpty(t, tool.Description)
 			names = append(names, tool.Name)
@@ -169,7 +169,7 @@ func TestNames(t *testing.T) {
 		return names
 	}
 	logged := new(logtest.Buffer)
-	server := connect(t, stdio(t), &mcp.Options{Prefix: "test_", Timeout: time.Second, Logger: logTo(logged)})
+	server := connect(t, stdio(t), &mcptools.Options{Prefix: "test_", Timeout: time.Second, Logger: logTo(logged)})
 	got := names(server)
 	require.Contains(t, got, "test_echo")
 	require.Contains(t, got, "test_silent-error")
@@ -184,7 +184,7 @@ func TestNames(t *testing.T) {
 		require.Contains(t, logged.String(), line)
 	}
 
-	server = connect(t, stdio(t), &mcp.Options{Name: func(tool string) string {
+	server = connect(t, stdio(t), &mcptools.Options{Name: func(tool string) string {
 		if tool == "echo" {
 			return "repeat"
 		}
@@ -202,24 +202,24 @@ func TestConnectFails(t *testing.T) {
 	require.NoError(t, err)
 	for _, tt := range []struct {
 		name   string
-		dialer mcp.Dialer
-		opts   *mcp.Options
+		dialer mcptools.Dialer
+		opts   *mcptools.Options
 		want   string
 	}{
-		{"no such file", &mcp.Command{Path: filepath.Join(t.TempDir(), "absent")}, nil, "no such file"},
-		{"ends at once", &mcp.Command{Path: binary, Args: []string{"-test.run=^$"}}, nil, ""},
-		{"says nothing", &mcp.Command{Path: binary, Args: []string{"serve-nothing"}}, nil, "deadline exceeded"},
-		{"nobody listens", &mcp.HTTP{URL: "http://127.0.0.1:1/mcp"}, nil, "refused"},
-		{"no URL", &mcp.HTTP{URL: "http://user:secret\n@x"}, nil, "cannot be read"},
-		{"relative URL", &mcp.HTTP{URL: "/mcp"}, nil, "must be absolute"},
-		{"other scheme", &mcp.HTTP{URL: "file:///mcp"}, nil, "must be absolute"},
-		{"negative timeout", stdio(t), &mcp.Options{Timeout: -1}, "Timeout"},
+		{"no such file", &mcptools.Command{Path: filepath.Join(t.TempDir(), "absent")}, nil, "no such file"},
+		{"ends at once", &mcptools.Command{Path: binary, Args: []string{"-test.run=^$"}}, nil, ""},
+		{"says nothing", &mcptools.Command{Path: binary, Args: []string{"serve-nothing"}}, nil, "deadline exceeded"},
+		{"nobody listens", &mcptools.HTTP{URL: "http://127.0.0.1:1/mcp"}, nil, "refused"},
+		{"no URL", &mcptools.HTTP{URL: "http://user:secret\n@x"}, nil, "cannot be read"},
+		{"relative URL", &mcptools.HTTP{URL: "/mcp"}, nil, "must be absolute"},
+		{"other scheme", &mcptools.HTTP{URL: "file:///mcp"}, nil, "must be absolute"},
+		{"negative timeout", stdio(t), &mcptools.Options{Timeout: -1}, "Timeout"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			server, err := mcp.Connect(ctx, tt.dialer, tt.opts)
+			server, err := mcptools.Connect(ctx, tt.dialer, tt.opts)
 			require.Nil(t, server)
 			require.ErrorContains(t, err, tt.want)
 			require.NotContains(t, err.Error(), "secret")
@@ -228,7 +228,7 @@ func TestConnectFails(t *testing.T) {
 }
 
 // inMemory is a server in this process, over pipes that a bubble can wait on.
-func inMemory(server *sdk.Server) mcp.DialerFunc {
+func inMemory(server *sdk.Server) mcptools.DialerFunc {
 	return func(ctx context.Context) (sdk.Transport, error) {
 		here, there := sdk.NewInMemoryTransports()
 		_, err := server.Connect(context.WithoutCancel(ctx), there, nil)
@@ -254,7 +254,7 @@ func TestCancelDuringACall(t *testing.T) {
 					<-release
 					return &sdk.CallToolResult{}, nil
 				})
-			connected, err := mcp.Connect(t.Context(), inMemory(server), nil)
+			connected, err := mcptools.Connect(t.Context(), inMemory(server), nil)
 			require.NoError(t, err)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			time.AfterFunc(time.Hour, func() { cancel(webtrigger.ErrCancelled) })

@@ -1,4 +1,4 @@
-package mcp_test
+package mcptools_test
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
-	"github.com/webtrigger-go/webtrigger/llm/mcp"
+	"github.com/webtrigger-go/webtrigger/llm/mcptools"
 )
 
 // handler is the test server over HTTP in this process.
@@ -31,7 +31,7 @@ func handler(t *testing.T) http.Handler {
 }
 
 // listen serves a handler; its client is closed with it.
-func listen(t *testing.T, handler http.Handler) *mcp.HTTP {
+func listen(t *testing.T, handler http.Handler) *mcptools.HTTP {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	transport := &http.Transport{}
@@ -40,7 +40,7 @@ func listen(t *testing.T, handler http.Handler) *mcp.HTTP {
 		server.CloseClientConnections()
 		server.Close()
 	})
-	return &mcp.HTTP{URL: server.URL + "/mcp", Client: &http.Client{Transport: transport}}
+	return &mcptools.HTTP{URL: server.URL + "/mcp", Client: &http.Client{Transport: transport}}
 }
 
 func TestHeadersGoToTheServerOnly(t *testing.T) {
@@ -72,13 +72,13 @@ func TestHeadersGoToTheServerOnly(t *testing.T) {
 	dialer.URL = strings.TrimSuffix(dialer.URL, "/mcp") + "/moved"
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	_, err = mcp.Connect(ctx, dialer, nil)
+	_, err = mcptools.Connect(ctx, dialer, nil)
 	require.Error(t, err)
 	require.Equal(t, "", stranger.Load())
 
 	stranger = atomic.Value{}
 	dialer.Client = nil
-	_, err = mcp.Connect(ctx, dialer, nil)
+	_, err = mcptools.Connect(ctx, dialer, nil)
 	require.ErrorContains(t, err, "redirects")
 	require.Nil(t, stranger.Load(), "our own client does not follow at all")
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
