@@ -1,6 +1,6 @@
-// Package client is the other side of the Web Trigger channel, for Go programs
-// that trigger it, follow what they triggered, or receive its callbacks. It
-// needs the standard library only.
+// Package client is the caller's side of the Web Trigger channel, for Go programs
+// that trigger a run, follow it, or receive its callback. It needs the standard
+// library only.
 //
 //	c, err := client.New("https://app.example.com", key, nil)
 //	accepted, err := c.Trigger(ctx, "1", client.TriggerRequest{Message: "Write the nightly report"})
@@ -17,53 +17,52 @@ import (
 	"strings"
 )
 
-// DefaultMaxRetries is how often in a row a Client tries again, unless its
-// Options say otherwise.
+// DefaultMaxRetries is the default of [Options.MaxRetries].
 const DefaultMaxRetries = 10
 
-// Options is everything about a Client that has a default.
+// Options configures a Client.
 type Options struct {
-	// HTTPClient makes the requests. nil: one with Go's default transport. Its
-	// Timeout bounds each attempt of Trigger, Status and Cancel; it does not apply
-	// to Wait and to streams. Redirects are not followed, whatever it says: a POST
-	// would become a GET, and the key might leave the service.
+	// HTTPClient sends the requests. If nil, the Client uses Go's default transport.
+	// Its Timeout bounds each attempt of Trigger, Status and Cancel, but not Wait and
+	// streams. Redirects are never followed: a POST would become a GET, and the key
+	// might leave the service.
 	HTTPClient *http.Client
 
-	// MaxRetries is how often in a row something is tried again that may succeed
-	// later, with growing pauses of up to 30 s, or longer ones where the service
-	// asks for them by Retry-After. 0: DefaultMaxRetries. Negative: until the
-	// context ends.
+	// MaxRetries is the maximum number of retries in a row after temporary errors. The
+	// pauses grow up to 30 s, or to a longer Retry-After. If zero, it is
+	// DefaultMaxRetries. If negative, the Client retries until the context ends.
 	MaxRetries int
 
-	// Logger is told of what is tried again. nil discards.
+	// Logger receives a record for each retry. If nil, they are discarded.
 	Logger *slog.Logger
 }
 
 // Client calls a Web Trigger service with one API key. Its methods are safe for
 // concurrent use.
 //
-// An answer that is an error is an [*Error]. A lost connection and an answer that
-// may be another one later are tried again, see [Options.MaxRetries]; when that is
-// used up, the error is what was wrong last. When ctx ends, the error is its
-// cause.
+// A response that is an error is returned as an [*Error]. The Client retries after
+// a lost connection and after a temporary error: 408, 425, 429, and any 5xx that a
+// later attempt may not meet, also those of a CDN in front of the service. When
+// [Options.MaxRetries] are used up, it returns the last error. When ctx ends, it
+// returns the cause.
 type Client struct {
 	base string // without a slash at its end
 	key  string
 	opts Options
-	http http.Client // the one of opts, as this package uses it
+	http http.Client // a copy of Options.HTTPClient that follows no redirects
 }
 
-// New returns a Client of the service at baseURL, the URL that the paths
-// /api/v1/… stand on; it may carry a path of its own. The key is an API key's
-// secret. The options may be nil and are copied.
+// New returns a Client of the service at baseURL, the URL in front of /api/v1/…. It
+// may include a path. The key is the plaintext of an API key. The options may be
+// nil and are copied.
 func New(baseURL, key string, opts *Options) (*Client, error) {
 	base, err := url.Parse(baseURL)
 	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" ||
 		base.RawQuery != "" || base.Fragment != "" || base.User != nil {
-		return nil, errors.New("client: the base URL must be an absolute http or https URL without query, fragment and user")
+		return nil, errors.New("client: base URL must be an absolute http or https URL without query, fragment and user")
 	}
 	if key == "" || !visible(key) {
-		return nil, errors.New("client: the key must be visible ASCII characters")
+		return nil, errors.New("client: key must have visible ASCII characters only")
 	}
 	c := &Client{base: strings.TrimRight(baseURL, "/"), key: key}
 	if opts != nil {
@@ -82,7 +81,7 @@ func New(baseURL, key string, opts *Options) (*Client, error) {
 	return c, nil
 }
 
-// trigger is the URL of something of a trigger.
+// trigger returns the URL of a trigger's status, events or cancel endpoint.
 func (c *Client) trigger(id int64, leaf string) string {
 	return c.base + "/api/v1/web-triggers/" + strconv.FormatInt(id, 10) + "/" + leaf
 }

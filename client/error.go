@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// Error is an answer of the service that is an error: problem details (RFC 9457),
-// as far as the answer has them.
+// Error is an error response: the problem (RFC 9457) that the service sent, or what
+// is known of the response of a proxy or CDN in front of it.
 type Error struct {
 	Status     int           // the HTTP status
-	Code       string        // stable, see docs/errors.md; "" when the answer is not the service's own
-	Detail     string        // for people
-	Faults     []Fault       // all that is wrong with a request's body; nil: nothing, or not told
-	RequestID  string        // leads operators to their log
-	RetryAfter time.Duration // when to try again at the earliest; 0: not told
+	Code       string        // stable, see docs/errors.md; "" if the response is not a problem of the service
+	Detail     string        // a text for people
+	Faults     []Fault       // the faults of the request's body; nil: none
+	RequestID  string        // identifies the request in the service's log
+	RetryAfter time.Duration // the earliest time for a retry, from now; 0: not given
 }
 
-// Fault is one thing wrong with a request's body and where.
+// Fault is one fault of a request's body.
 type Fault struct {
 	Pointer string `json:"pointer"` // RFC 6901 JSON Pointer into the body; "" is the whole body
 	Detail  string `json:"detail"`
@@ -40,12 +40,23 @@ func (e *Error) Error() string {
 	return text
 }
 
-// temporary reports whether the same request may succeed later.
+// lasting are the 5xx statuses that a later attempt meets again.
+var lasting = map[int]bool{
+	http.StatusNotImplemented:                true,
+	http.StatusHTTPVersionNotSupported:       true,
+	http.StatusVariantAlsoNegotiates:         true,
+	http.StatusLoopDetected:                  true,
+	http.StatusNotExtended:                   true,
+	http.StatusNetworkAuthenticationRequired: true,
+	526:                                      true, // Cloudflare: the service's certificate is not valid
+}
+
+// temporary reports whether a retry of the request may succeed. Statuses that only
+// a CDN uses, such as Cloudflare's 520 to 530, count like any other 5xx.
 func (e *Error) temporary() bool {
 	switch e.Status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
-		http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
 	}
-	return false
+	return e.Status/100 == 5 && !lasting[e.Status]
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Event is one step in the life of a run.
+// Event is one stored step of a run.
 type Event struct {
 	ID             int64           `json:"id"`       // rises within the conversation
 	Sequence       int64           `json:"sequence"` // 1, 2, 3 … within the run
@@ -27,14 +27,14 @@ func (e *Event) Terminal() bool {
 	return false
 }
 
-// GapError says that events have been purged before they were read: some or all
-// of those with ids from FromID to ToID. A Stream that yields one goes on behind
-// it if the loop does.
+// GapError reports that events were purged before the stream could deliver them:
+// some or all of those with ids from FromID to ToID. If the loop over the stream
+// continues, the stream continues after them.
 type GapError struct {
 	FromID int64 `json:"from_id"`
 	ToID   int64 `json:"to_id"`
 }
 
 func (e *GapError) Error() string {
-	return fmt.Sprintf("client: events from %d to %d have been purged", e.FromID, e.ToID)
+	return fmt.Sprintf("client: events from %d to %d were purged", e.FromID, e.ToID)
 }

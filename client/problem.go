@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// problem is what an answer says that is an error.
+// problem is an error response.
 type problem struct {
 	err      *Error
 	purgedTo int64
@@ -18,15 +18,21 @@ type problem struct {
 
 const maxProblem = 64 << 10
 
-// readProblem reads an answer that is not what was asked for.
+// readProblem reads an error response. Of a body that is not a problem, such as
+// the page of a CDN, it keeps the media type only.
 func readProblem(resp *http.Response) problem {
 	p := problem{err: &Error{
 		Status: resp.StatusCode, RequestID: resp.Header.Get("X-Request-Id"), RetryAfter: retryAfter(resp.Header),
 	}}
 	if resp.StatusCode/100 == 3 {
-		p.err.Detail = fmt.Sprintf("redirects are not followed, and this one leads to %q", resp.Header.Get("Location"))
+		p.err.Detail = fmt.Sprintf("redirect to %q not followed", resp.Header.Get("Location"))
+		return p
 	}
-	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err != nil {
+		return p
+	}
+	p.err.Detail = fmt.Sprintf("response of type %q is not a problem of the service: check the proxy or CDN in front of it", media)
 	if media != "application/problem+json" {
 		return p
 	}
@@ -42,8 +48,8 @@ func readProblem(resp *http.Response) problem {
 	return p
 }
 
-// retryAfter reads Retry-After (RFC 9110 §10.2.3), seconds or a date. 0: there is
-// none, or it has passed.
+// retryAfter reads Retry-After (RFC 9110 §10.2.3), seconds or a date. 0: the header
+// is missing, or the date has passed.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
 	if s, err := strconv.ParseUint(value, 10, 31); err == nil {

@@ -15,22 +15,22 @@ import (
 )
 
 const (
-	attemptTimeout = 30 * time.Second // for an answer that the service does not hold back
+	attemptTimeout = 30 * time.Second // for a response that the service does not delay
 	maxAnswer      = 16 << 20         // bytes; a result has at most 1 MiB, before it is escaped
 )
 
-// request is a request whose answer is JSON. Sending it twice is like sending it
-// once.
+// request is a request with a JSON response. It is idempotent, or carries an
+// Idempotency-Key, so that do may retry it.
 type request struct {
 	method, url string
-	header      http.Header   // besides those that every request has; nil: none
+	header      http.Header   // in addition to those of every request; nil: none
 	body        []byte        // JSON; nil: none
-	hold        time.Duration // how long the service is asked to hold the answer back; 0: not at all
-	statuses    []int         // of the answers that are no error
+	hold        time.Duration // how long the service may delay the response; 0: not at all
+	statuses    []int         // of the responses that are not errors
 }
 
-// do sends r until it is answered, and decodes the answer into a value. It returns
-// the answer's headers.
+// do sends r, with retries, and decodes the response into a value. It returns the
+// response's headers.
 func (c *Client) do(ctx context.Context, r request, into any) (http.Header, error) {
 	for failures := 0; ; {
 		header, err := c.attempt(ctx, r, into)
@@ -47,15 +47,15 @@ func (c *Client) do(ctx context.Context, r request, into any) (http.Header, erro
 			return nil, a.err
 		}
 		wait := backoff(firstPause, failures, a.after)
-		c.opts.Logger.InfoContext(ctx, "request is sent again", "method", r.method, "url", r.url, "wait", wait, "error", a.err)
+		c.opts.Logger.InfoContext(ctx, "request retried", "method", r.method, "url", r.url, "retry_in", wait, "error", a.err)
 		if err := sleep(ctx, wait); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// attempt sends r once. net/http may send it again by itself when a kept connection
-// breaks, which does no harm for the same reason as what do repeats.
+// attempt sends r once. net/http may resend it when a kept connection breaks, which
+// is as safe as a retry of do.
 func (c *Client) attempt(ctx context.Context, r request, into any) (http.Header, error) {
 	limited, cancel := context.WithTimeout(ctx, attemptTimeout+r.hold)
 	defer cancel()
@@ -86,14 +86,14 @@ func (c *Client) attempt(ctx context.Context, r request, into any) (http.Header,
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if media != "application/json" {
-		return nil, fmt.Errorf("client: the answer of %s is %q, not JSON", r.url, media)
+		return nil, fmt.Errorf("client: response of %s has the type %q, not JSON: check the base URL", r.url, media)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, &again{err: fmt.Errorf("client: read the answer: %w", err)}
+		return nil, &again{err: fmt.Errorf("client: read response: %w", err)}
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return nil, fmt.Errorf("client: decode the answer of %s: %w", r.url, err)
+		return nil, fmt.Errorf("client: decode response of %s: %w", r.url, err)
 	}
 	return resp.Header, nil
 }

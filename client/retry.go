@@ -9,22 +9,22 @@ import (
 )
 
 const (
-	firstPause = 500 * time.Millisecond // of requests; streams say their own
+	firstPause = 500 * time.Millisecond // of requests; a stream sends its own
 	maxPause   = 30 * time.Second       // unless Retry-After asks for more
 )
 
-// again is what went wrong with a request that is worth another.
+// again is the temporary error of an attempt.
 type again struct {
 	err   error
-	after time.Duration // what the service asks to wait
-	now   bool          // there is nothing to wait for
+	after time.Duration // the Retry-After of the service
+	now   bool          // retry without a pause
 }
 
 func (a *again) Error() string { return a.err.Error() }
 func (a *again) Unwrap() error { return a.err }
 
-// unanswered is the error of a request that got no answer. Another attempt is
-// worth while, unless the other side is not the service.
+// unanswered is the error of a request without a response. It is temporary, unless
+// the other side does not prove that it is the service.
 func unanswered(err error) error {
 	var stranger *tls.CertificateVerificationError
 	if errors.As(err, &stranger) {
@@ -38,16 +38,15 @@ func (c *Client) exhausted(failures int) bool {
 	return c.opts.MaxRetries >= 0 && failures > c.opts.MaxRetries
 }
 
-// backoff is the pause after so many failures in a row: twice as long after each,
-// never shorter than what the service asks for, and never that of all clients at
-// once.
+// backoff returns the pause after a number of failures in a row. It doubles with
+// each failure, has jitter, and is never shorter than the service's Retry-After.
 func backoff(first time.Duration, failures int, asked time.Duration) time.Duration {
 	wait := min(first<<min(failures-1, 10), maxPause)
 	wait = wait/2 + rand.N(wait/2+1)
 	return max(wait, asked)
 }
 
-// sleep waits for d. The error is the cause of ctx's end.
+// sleep waits for d. If ctx ends first, it returns the cause.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -8,50 +8,49 @@ import (
 	"time"
 )
 
-// Status is how a trigger stands. The pointers are nil where the service says
-// null.
+// Status is the status of a trigger. A nil pointer is a null of the service.
 type Status struct {
 	TriggerID    int64      `json:"trigger_id"`
 	Status       string     `json:"status"` // processing, completed or failed
-	Result       *string    `json:"result"` // what the assistant made, when completed
+	Result       *string    `json:"result"` // the result of a completed run
 	CreatedAt    time.Time  `json:"created_at"`
-	CompletedAt  *time.Time `json:"completed_at"` // when it ended, however
+	CompletedAt  *time.Time `json:"completed_at"` // when the run ended, in any status
 	RunID        int64      `json:"run_id"`
 	RunKey       string     `json:"run_key"`
 	RunStatus    string     `json:"run_status"`    // queued, running, completed, failed, cancelled or timed_out
-	StatusDetail *string    `json:"status_detail"` // a few words, such as heartbeat timeout
+	StatusDetail *string    `json:"status_detail"` // short, such as heartbeat timeout
 	ErrorMessage *string    `json:"error_message"`
 	Usage        *Usage     `json:"usage"`
 	EventsURL    string     `json:"events_url"`
 }
 
-// Usage is what a run's models have read and written, in tokens.
+// Usage is the number of tokens that the models of a run read and wrote.
 type Usage struct {
 	InputTokens  int64 `json:"input_tokens"`
 	OutputTokens int64 `json:"output_tokens"`
 }
 
-// Terminal reports whether the run has ended. It is over then for good.
+// Terminal reports whether the run has ended. The status is final then.
 func (s *Status) Terminal() bool { return s.Status == "completed" || s.Status == "failed" }
 
 const (
-	// longPoll is how long Wait asks the service to hold an answer back: what
-	// proxies commonly cut is longer.
+	// longPoll is how long Wait lets the service delay a response. It is shorter than
+	// the usual timeouts of proxies.
 	longPoll = 25 * time.Second
 
-	// minPoll is the least time between the beginnings of two requests of Wait.
+	// minPoll is the minimum time between the starts of two requests of Wait.
 	minPoll = time.Second
 )
 
-// Status reads how a trigger stands now.
+// Status returns the current status of a trigger.
 func (c *Client) Status(ctx context.Context, triggerID int64) (*Status, error) {
 	status, _, err := c.status(ctx, triggerID, 0)
 	return status, err
 }
 
-// Wait waits until the trigger's run has ended, in success or not, and returns how
-// it stands then. It asks the service to answer at the run's end (Prefer: wait, RFC
-// 7240), and polls as Retry-After asks where that is not done.
+// Wait waits until the trigger's run ends, in any status, and returns its final
+// status. It asks the service to respond when the run ends (Prefer: wait, RFC 7240).
+// If the service responds earlier, Wait polls at the interval of Retry-After.
 func (c *Client) Wait(ctx context.Context, triggerID int64) (*Status, error) {
 	for {
 		began := time.Now()
@@ -59,8 +58,8 @@ func (c *Client) Wait(ctx context.Context, triggerID int64) (*Status, error) {
 		if err != nil || status.Terminal() {
 			return status, err
 		}
-		// An answer that was held back long enough needs no pause. One that came early
-		// does, also from a service that promised to hold it: it may be shutting down.
+		// After an early response Wait pauses, also if the service applies the
+		// preference: it may be shutting down.
 		next := max(retryAfter(header), minPoll)
 		if err := sleep(ctx, next-time.Since(began)); err != nil {
 			return nil, err
@@ -84,9 +83,9 @@ func (c *Client) status(ctx context.Context, triggerID int64, hold time.Duration
 	return status, header, nil
 }
 
-// Cancel asks the service to cancel a trigger's run. A queued run ends at once, a
-// running one soon: Wait tells how. It may be repeated, and changes nothing when
-// the run has ended.
+// Cancel requests the cancellation of a trigger's run. A queued run ends at once, a
+// running one soon; Wait returns its final status. It may be repeated. If the run
+// has ended, Cancel changes nothing.
 func (c *Client) Cancel(ctx context.Context, triggerID int64) error {
 	_, err := c.do(ctx, request{
 		method: http.MethodPost, url: c.trigger(triggerID, "cancel"), statuses: []int{http.StatusOK, http.StatusAccepted},

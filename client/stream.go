@@ -16,26 +16,25 @@ import (
 )
 
 const (
-	streamRetry = 3 * time.Second  // unless the stream asks for another
+	streamRetry = 3 * time.Second  // unless the stream sends another
 	idleTimeout = 45 * time.Second // a heartbeat comes at least every 15 s
 	maxEvent    = 4 << 20          // bytes; a payload has at most 256 KiB
 )
 
-// Stream yields the events of a trigger's conversation, from the first one on,
-// and follows it live until all its runs have ended. Each event comes once and
-// in order, without a hole, however often the connection is lost: Stream
-// reconnects by itself, from the last event that it has yielded.
+// Stream yields the events of a trigger's conversation, from the first event until
+// all its runs have ended. Each event comes once, in order and without a gap: after
+// a lost connection or a temporary error, Stream reconnects and resumes after the
+// last event that it yielded. A [TextCollector] makes the text of the runs from it.
 //
-// An error is the last thing that it yields: that of the context when it ends,
-// an [*Error] that trying again does not help, or what was wrong last when
-// [Options.MaxRetries] are used up. A [*GapError] alone is not the end: the loop
-// may go on.
+// A [*GapError] reports purged events; if the loop continues, so does the stream.
+// Any other error is the last value: the cause of ctx's end, an [*Error] that is
+// not temporary, or the last error when [Options.MaxRetries] are used up.
 func (c *Client) Stream(ctx context.Context, triggerID int64) iter.Seq2[Event, error] {
 	return c.StreamAfter(ctx, triggerID, 0)
 }
 
-// StreamAfter is Stream from behind the event with the id after on, for a
-// caller that keeps its place itself. 0: from the first event.
+// StreamAfter is Stream from the first event after the event with the id after. If
+// after is zero, it yields all events.
 func (c *Client) StreamAfter(ctx context.Context, triggerID, after int64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		s := &stream{
@@ -59,21 +58,21 @@ type stream struct {
 	yield func(Event, error) bool
 
 	cursor    int64           // the id of the last event yielded
-	whole     bool            // nothing was left out: a run that is new begins with sequence 1
+	whole     bool            // no event was skipped: a new run begins with sequence 1
 	sequences map[int64]int64 // of the last event of each run that has not ended
-	told      int64           // the highest id of a gap that was yielded
-	skipped   int64           // the cursor at which a connection had a hole; 0: none
+	told      int64           // the highest id in a gap that was yielded
+	skipped   int64           // the cursor at which a connection had a gap, plus 1; 0: none
 
 	retry    time.Duration
 	failures int // in a row
 }
 
 var (
-	errStop = errors.New("the loop was left")
-	errEnd  = errors.New("the stream has ended")
+	errStop = errors.New("loop ended")
+	errEnd  = errors.New("stream ended")
 )
 
-// run makes connection after connection.
+// run connects until stream ended.
 func (s *stream) run(ctx context.Context) error {
 	for {
 		err := s.connect(ctx)
@@ -90,14 +89,14 @@ func (s *stream) run(ctx context.Context) error {
 			return a.err
 		}
 		wait := s.pause(a)
-		s.c.opts.Logger.InfoContext(ctx, "event stream reconnects", "after_event_id", s.cursor, "wait", wait, "error", a.err)
+		s.c.opts.Logger.InfoContext(ctx, "event stream interrupted", "after_event_id", s.cursor, "retry_in", wait, "error", a.err)
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
 }
 
-// pause is how long to wait before the next connection.
+// pause returns the pause before the next connection.
 func (s *stream) pause(a *again) time.Duration {
 	if a.now {
 		return 0
@@ -105,11 +104,11 @@ func (s *stream) pause(a *again) time.Duration {
 	return backoff(s.retry, s.failures, a.after)
 }
 
-// connect makes one connection and yields what it brings.
+// connect opens one connection and yields its events.
 func (s *stream) connect(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	idle := time.AfterFunc(idleTimeout, func() { cancel(fmt.Errorf("nothing came for %v", idleTimeout)) })
+	idle := time.AfterFunc(idleTimeout, func() { cancel(fmt.Errorf("no data for %v", idleTimeout)) })
 	defer idle.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
@@ -130,7 +129,7 @@ func (s *stream) connect(ctx context.Context) error {
 	case http.StatusOK:
 		media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 		if media != sse.ContentType {
-			return fmt.Errorf("client: the answer of %s is %q, not an event stream", s.url, media)
+			return fmt.Errorf("client: response of %s has the type %q, not an event stream: check the base URL", s.url, media)
 		}
 		err := s.read(sse.NewReader(alive{resp.Body, idle}, maxEvent))
 		var a *again
@@ -151,7 +150,7 @@ func (s *stream) connect(ctx context.Context) error {
 	return p.err
 }
 
-// because is the cause of ctx's end, when that is what err comes from.
+// because returns the cause of ctx's end, if ctx has ended, and err otherwise.
 func because(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -159,7 +158,7 @@ func because(ctx context.Context, err error) error {
 	return fmt.Errorf("client: event stream: %w", err)
 }
 
-// alive puts off a timer whenever something was read.
+// alive resets a timer at each read.
 type alive struct {
 	r    io.Reader
 	idle *time.Timer
@@ -173,8 +172,7 @@ func (a alive) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// leap tells of a gap that lies before all that can be read, and goes on behind
-// it.
+// leap yields the gap in front of the oldest stored event, and resumes after it.
 func (s *stream) leap(to int64) error {
 	gap := &GapError{FromID: max(s.cursor, s.told) + 1, ToID: to}
 	s.cursor, s.failures = to, 0
@@ -188,20 +186,20 @@ func (s *stream) leap(to int64) error {
 	return &again{err: gap, now: true}
 }
 
-// lose forgets where the runs are: after a gap they may be anywhere.
+// lose drops the sequences of all runs, which are unknown after a gap.
 func (s *stream) lose() {
 	s.whole = false
 	clear(s.sequences)
 }
 
-// read yields what a connection brings, until its end.
+// read yields the events of a connection until its end.
 func (s *stream) read(r *sse.Reader) error {
-	ended := false // the last event was a run's last
+	ended := false // the last event was terminal
 	for {
 		frame, err := r.Next()
 		if r.Retry() > 0 {
 			s.retry = min(r.Retry(), maxPause)
-			s.failures = 0 // the service is there
+			s.failures = 0 // the service responds
 		}
 		if err != nil {
 			return &again{err: err, now: ended && errors.Is(err, io.EOF)}
@@ -219,12 +217,12 @@ func (s *stream) read(r *sse.Reader) error {
 	}
 }
 
-// gap tells of a gap frame. The cursor stays: events inside the gap that still
-// stand follow.
+// gap yields the gap of a gap frame. The cursor stays: events inside the gap that
+// are still stored follow.
 func (s *stream) gap(data []byte) error {
 	gap := &GapError{}
 	if err := json.Unmarshal(data, gap); err != nil {
-		return &again{err: fmt.Errorf("a gap frame that is none: %w", err)}
+		return &again{err: fmt.Errorf("malformed gap frame: %w", err)}
 	}
 	s.lose()
 	if gap.ToID <= s.told {
@@ -241,10 +239,10 @@ func (s *stream) gap(data []byte) error {
 func (s *stream) event(frame sse.Event) (last bool, err error) {
 	var e Event
 	if err := json.Unmarshal(frame.Data, &e); err != nil {
-		return false, &again{err: fmt.Errorf("an event that is none: %w", err)}
+		return false, &again{err: fmt.Errorf("malformed event: %w", err)}
 	}
 	if strconv.FormatInt(e.ID, 10) != frame.ID {
-		return false, &again{err: fmt.Errorf("event %d came as %q", e.ID, frame.ID)}
+		return false, &again{err: fmt.Errorf("event %d has the frame id %q", e.ID, frame.ID)}
 	}
 	if e.ID <= s.cursor {
 		return false, nil
@@ -259,8 +257,8 @@ func (s *stream) event(frame sse.Event) (last bool, err error) {
 	return e.Terminal(), nil
 }
 
-// follow holds an event to its run's sequence. A hole ends the connection; when
-// the next one has it too, it is told.
+// follow checks the sequence of an event. A gap ends the connection. If the next
+// connection has the same gap, it is yielded.
 func (s *stream) follow(e *Event) error {
 	before, known := s.sequences[e.RunID]
 	if (known || s.whole) && e.Sequence != before+1 {
@@ -276,7 +274,7 @@ func (s *stream) follow(e *Event) error {
 			return errStop
 		}
 	}
-	if e.Terminal() || e.ID <= s.told { // inside a gap what follows may be missing too
+	if e.Terminal() || e.ID <= s.told { // inside a gap, later events may be missing too
 		delete(s.sequences, e.RunID)
 	} else {
 		s.sequences[e.RunID] = e.Sequence

@@ -11,31 +11,30 @@ import (
 	"net/url"
 )
 
-// TriggerRequest is what starts a run. Its JSON is the body of the trigger
-// endpoint.
+// TriggerRequest is the body of the trigger endpoint.
 type TriggerRequest struct {
 	Message          string `json:"message"`                      // 1 to 50,000 characters, not blank
-	Subject          string `json:"subject,omitempty"`            // at most 255 characters; "": one with the key's name
+	Subject          string `json:"subject,omitempty"`            // at most 255 characters; "": made from the key's name
 	TaskDefinitionID int64  `json:"task_definition_id,omitempty"` // an active task definition of the assistant; 0: none
-	CallbackURL      string `json:"callback_url,omitempty"`       // where the run's end is POSTed; "": nowhere
+	CallbackURL      string `json:"callback_url,omitempty"`       // receives the callback; "": no callback
 
-	// Context is appended to what the assistant sees, a line for each of its pairs:
-	// a map, a struct, or a json.RawMessage, whatever is a JSON object. nil: none.
+	// Context is appended to the message that the assistant sees, one line for each
+	// pair. It must marshal to a JSON object. If nil, there is none.
 	Context any `json:"context,omitempty"`
 
-	// Metadata is kept with the conversation and not shown to the assistant: whatever
-	// marshals to JSON. nil: none.
+	// Metadata is stored with the run and not shown to the assistant. It may be any
+	// value that marshals to JSON. If nil, there is none.
 	Metadata any `json:"metadata,omitempty"`
 
-	// IdempotencyKey names the request, in 1 to 255 visible ASCII characters: the
-	// service starts one run for all requests of an assistant that have the same key
-	// within 24 hours, if their bodies are the same too. Give one that outlives this
-	// process, such as the id of what is reported, to repeat a request after a crash.
-	// "": Trigger makes one that only its own attempts share.
+	// IdempotencyKey is the Idempotency-Key header, 1 to 255 visible ASCII characters.
+	// The service starts one run for all requests of an assistant with the same key and
+	// the same body within 24 hours. To repeat a request after a crash, use a value that
+	// outlives the process, such as the id of a report. If empty, Trigger creates one
+	// for its own attempts.
 	IdempotencyKey string `json:"-"`
 }
 
-// Accepted is a trigger that the service has stored.
+// Accepted is a stored trigger.
 type Accepted struct {
 	TriggerID int64  `json:"trigger_id"` // also the id of the conversation
 	Status    string `json:"status"`     // accepted
@@ -44,33 +43,34 @@ type Accepted struct {
 	RunKey    string `json:"run_key"` // a UUID; the callback names it too
 	EventsURL string `json:"events_url"`
 
-	// Replayed says that the service had stored this trigger already: an attempt
-	// whose answer was lost, or another request with the same IdempotencyKey.
+	// Replayed reports that the trigger was stored before: by an attempt whose response
+	// was lost, or by another request with the same IdempotencyKey.
 	Replayed bool `json:"-"`
 }
 
-// Trigger starts a run of an assistant that the key belongs to, and returns when
-// the service has stored it. However many attempts that takes, it is one run: all
-// of them carry the same Idempotency-Key.
+// Trigger starts a run of the assistant that the key belongs to, and returns when
+// the service has stored it. All attempts carry the same Idempotency-Key, so they
+// start one run.
 //
-// After an error that is no [*Error], such as that of ctx, the run may have been
-// started. The same request with the same TriggerRequest.IdempotencyKey tells.
+// After an error that is not an [*Error], such as the cause of ctx's end, the run may
+// have been started. To find out, repeat the request with the same
+// TriggerRequest.IdempotencyKey.
 func (c *Client) Trigger(ctx context.Context, assistantID string, req TriggerRequest) (*Accepted, error) {
 	if assistantID == "" {
-		return nil, errors.New("client: a trigger needs an assistant")
+		return nil, errors.New("client: assistant id must not be empty")
 	}
 	key := req.IdempotencyKey
 	if key == "" {
 		key = rand.Text()
 	}
 	if len(key) > 255 || !visible(key) {
-		return nil, errors.New("client: an IdempotencyKey must have 1 to 255 visible ASCII characters")
+		return nil, errors.New("client: IdempotencyKey must have 1 to 255 visible ASCII characters")
 	}
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(req); err != nil {
-		return nil, fmt.Errorf("client: encode the trigger: %w", err)
+		return nil, fmt.Errorf("client: encode trigger: %w", err)
 	}
 	accepted := new(Accepted)
 	header, err := c.do(ctx, request{
@@ -81,7 +81,7 @@ func (c *Client) Trigger(ctx context.Context, assistantID string, req TriggerReq
 		return nil, err
 	}
 	if accepted.TriggerID <= 0 {
-		return nil, errors.New("client: the answer has no trigger_id")
+		return nil, errors.New("client: response has no trigger_id")
 	}
 	accepted.Replayed = header.Get("Idempotent-Replayed") == "true"
 	return accepted, nil

@@ -13,42 +13,40 @@ import (
 )
 
 var (
-	// ErrSignature says that a callback is not signed by a secret of the
-	// [Verifier]: a header is missing, given twice or malformed, or no signature
-	// fits id, time and body. Answer it with 401 and do nothing.
-	ErrSignature = errors.New("webtrigger: the callback's signature is not valid")
+	// ErrSignature reports that no secret of the [Verifier] has signed a callback: a
+	// header is missing, repeated or malformed, or no signature matches id, time and
+	// body. Respond with 401 and do nothing else.
+	ErrSignature = errors.New("webtrigger: callback signature is not valid")
 
-	// ErrStale says that a callback is signed, but too long ago or too far in the
-	// future: a replay, or clocks that differ.
-	ErrStale = errors.New("webtrigger: the callback was not signed just now")
+	// ErrStale reports that a callback has a valid signature with a time outside the
+	// tolerance: a replay, or clocks that differ.
+	ErrStale = errors.New("webtrigger: callback timestamp outside the tolerance")
 )
 
-// DefaultTolerance is how far the time of a signature may be from now, either
-// way, unless [VerifierOptions.Tolerance] says otherwise.
+// DefaultTolerance is the default of [VerifierOptions.Tolerance].
 const DefaultTolerance = 5 * time.Minute
 
-// MaxCallback bounds the body that [Verifier.Receive] reads, in bytes: a result
-// of 1 MiB in which every byte is escaped fits.
+// MaxCallback is the maximum size of the body that [Verifier.Receive] reads, in
+// bytes. A result of 1 MiB with every byte escaped fits.
 const MaxCallback = 8 << 20
 
-// Verifier tells callbacks of a sender that has the same secret from others, by
-// the symmetric scheme of Standard Webhooks (https://www.standardwebhooks.com).
-// It never changes and is safe for concurrent use.
+// Verifier verifies the signatures of callbacks, by the symmetric scheme of Standard
+// Webhooks (https://www.standardwebhooks.com). It is safe for concurrent use.
 type Verifier struct {
 	keys      [][]byte
 	tolerance time.Duration
 }
 
-// VerifierOptions is what a Verifier lets its user choose.
+// VerifierOptions configures a Verifier.
 type VerifierOptions struct {
-	// Tolerance is how far the time of a signature may be from now, either way.
-	// 0: DefaultTolerance.
+	// Tolerance is the maximum difference between the time of a signature and now. If
+	// zero, it is DefaultTolerance.
 	Tolerance time.Duration
 }
 
-// NewVerifier takes the secrets that a callback may be signed by: one, or the
-// old and the new one while the sender changes over. A secret is "whsec_" and
-// the base64 of 24 to 64 bytes. The options may be nil.
+// NewVerifier returns a Verifier for the secrets that may sign a callback: one, or
+// the old and the new one during a rotation. A secret is "whsec_" and the base64 of
+// 24 to 64 bytes. The options may be nil.
 func NewVerifier(secrets []string, opts *VerifierOptions) (*Verifier, error) {
 	v := &Verifier{tolerance: DefaultTolerance}
 	if opts != nil && opts.Tolerance != 0 {
@@ -58,7 +56,7 @@ func NewVerifier(secrets []string, opts *VerifierOptions) (*Verifier, error) {
 		return nil, errors.New("webtrigger: Tolerance must not be negative")
 	}
 	if len(secrets) == 0 {
-		return nil, errors.New("webtrigger: a verifier needs a secret")
+		return nil, errors.New("webtrigger: verifier needs a secret")
 	}
 	for _, secret := range secrets {
 		key, err := signature.ParseSecret(secret)
@@ -70,25 +68,25 @@ func NewVerifier(secrets []string, opts *VerifierOptions) (*Verifier, error) {
 	return v, nil
 }
 
-// Verify checks a callback by the headers webhook-id, webhook-timestamp and
-// webhook-signature and the body exactly as it came; a body that was parsed and
-// written again does not verify. The error is ErrSignature or ErrStale, wrapped
-// or not.
+// Verify verifies a callback by the headers webhook-id, webhook-timestamp and
+// webhook-signature and the exact bytes of the body. A body that was parsed and
+// encoded again does not verify. It returns ErrSignature or ErrStale, or an error
+// that wraps one of them.
 func (v *Verifier) Verify(header http.Header, body []byte) error {
 	var values [3]string
 	for i, name := range []string{signature.HeaderID, signature.HeaderTimestamp, signature.HeaderSignature} {
 		got := header.Values(name)
 		if len(got) != 1 || got[0] == "" {
-			return fmt.Errorf("%w: it needs one %s", ErrSignature, name)
+			return fmt.Errorf("%w: request must have one %s", ErrSignature, name)
 		}
 		values[i] = got[0]
 	}
 	id, stamp, signatures := values[0], values[1], values[2]
 	unix, err := strconv.ParseInt(stamp, 10, 64)
 	if err != nil || strconv.FormatInt(unix, 10) != stamp {
-		return fmt.Errorf("%w: %s is no Unix time", ErrSignature, signature.HeaderTimestamp)
+		return fmt.Errorf("%w: %s is not a Unix timestamp", ErrSignature, signature.HeaderTimestamp)
 	}
-	// All keys are tried, so that the time taken does not tell which one fits.
+	// Every key is tried, so that the duration does not depend on the key that matches.
 	valid := false
 	for _, key := range v.keys {
 		valid = signature.Verify(key, signatures, id, unix, body) || valid
@@ -102,10 +100,10 @@ func (v *Verifier) Verify(header http.Header, body []byte) error {
 	return nil
 }
 
-// Callback is what a callback says. The pointers are nil where it says null.
+// Callback is the body of a callback. A nil pointer is a null of the body.
 type Callback struct {
-	// RunKey names the run. It is the same in every attempt and redelivery: act
-	// once on each.
+	// RunKey identifies the run. It is the same in every attempt and redelivery: act
+	// on it once.
 	RunKey string `json:"run_key"`
 
 	// Status is completed, failed, cancelled or timed_out.
@@ -118,25 +116,24 @@ type Callback struct {
 	CompletedAt    time.Time `json:"completed_at"`
 }
 
-// Receive reads the body of a callback's request, verifies it and decodes it:
-// the first line of a receiver's handler. On ErrSignature and ErrStale answer
-// 401; any other error is of reading or of a body that is no callback, 400.
-// Answer 2xx only when what the callback says is safe with you: it may not come
-// again.
+// Receive reads, verifies and decodes the body of a callback. A receiver's handler
+// calls it first. On ErrSignature and ErrStale, respond with 401. On any other error
+// the body could not be read or is not a callback: respond with 400. Respond with
+// 2xx only after you have stored the callback: it may not be sent again.
 func (v *Verifier) Receive(w http.ResponseWriter, r *http.Request) (*Callback, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxCallback))
 	if err != nil {
-		return nil, fmt.Errorf("webtrigger: read the callback: %w", err)
+		return nil, fmt.Errorf("webtrigger: read callback: %w", err)
 	}
 	if err := v.Verify(r.Header, body); err != nil {
 		return nil, err
 	}
 	var c Callback
 	if err := json.Unmarshal(body, &c); err != nil {
-		return nil, fmt.Errorf("webtrigger: decode the callback: %w", err)
+		return nil, fmt.Errorf("webtrigger: decode callback: %w", err)
 	}
 	if c.RunKey == "" || c.Status == "" {
-		return nil, errors.New("webtrigger: the body is not that of a callback")
+		return nil, errors.New("webtrigger: body is not a callback")
 	}
 	return &c, nil
 }

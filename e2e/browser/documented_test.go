@@ -2,6 +2,7 @@ package browser_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -17,8 +18,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// TestDocumentedEventSource executes the reader of docs/streaming.md in a page. It
-// shows the text of the run 3 of the conversation 1, and stops at its end.
+// The reader of docs/streaming.md shows the last message of run 3 of conversation 1,
+// which another process began before, and stops at its end.
 func TestDocumentedEventSource(t *testing.T) {
 	t.Parallel()
 	document, err := os.ReadFile("../../docs/streaming.md")
@@ -29,15 +30,27 @@ func TestDocumentedEventSource(t *testing.T) {
 	require.True(t, found)
 
 	tab := chromium.New(t)
+	first, interrupt := context.WithCancel(t.Context())
 	svc, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(
-		func(_ context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
-			for _, text := range []string{"Hello, ", "<b>you</b>", "."} {
-				if err := emit(webtrigger.EventMessageDelta, map[string]string{"text": text}); err != nil {
+		func(ctx context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+			if first.Err() == nil {
+				err := emit(webtrigger.EventMessageDelta, map[string]string{"text": "Let me lo"})
+				interrupt()
+				<-ctx.Done()
+				return nil, errors.Join(err, context.Cause(ctx))
+			}
+			for _, message := range [][]string{{"Let me ", "look."}, {"Hello, ", "<b>you</b>", "."}} {
+				for _, text := range message {
+					if err := emit(webtrigger.EventMessageDelta, map[string]string{"text": text}); err != nil {
+						return nil, err
+					}
+				}
+				if err := emit(webtrigger.EventMessageCompleted, map[string]string{"text": strings.Join(message, "")}); err != nil {
 					return nil, err
 				}
 			}
 			return &webtrigger.Result{Text: "Hello, <b>you</b>."}, nil
-		}), &webtrigger.Options{BaseURL: "https://app.example.com"})
+		}), &webtrigger.Options{BaseURL: "https://app.example.com", MaxAttempts: 2})
 	require.NoError(t, err)
 	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
 	for n := range 3 {
@@ -54,7 +67,10 @@ func TestDocumentedEventSource(t *testing.T) {
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	require.NoError(t, chromedp.Do(tab, chromedp.Navigate(server.URL+"/page")))
-	require.NoError(t, svc.Execute(t.Context(), 3)) // while the page looks
+	require.NoError(t, svc.Execute(first, 3)) // while the page follows it
+	_, err = chromedp.Run(tab, chromedp.Poll[bool]("output.textContent === 'Let me lo'", chromedp.WithPollingTimeout(2*time.Minute)))
+	require.NoError(t, err)
+	require.NoError(t, svc.Execute(t.Context(), 3))
 	_, err = chromedp.Run(tab, chromedp.Poll[bool]("source.readyState === EventSource.CLOSED",
 		chromedp.WithPollingInterval(20*time.Millisecond), chromedp.WithPollingTimeout(2*time.Minute)))
 	require.NoError(t, err)

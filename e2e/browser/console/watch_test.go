@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/chromedp/cdproto/network"
@@ -20,10 +21,10 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
-// The page that follows a run keeps its place while the server behind a proxy is away,
-// which EventSource takes for the end, and over a lost connection. It says how things
-// are, and shows every event once.
-func TestWatchPage(t *testing.T) {
+// The page keeps its position while the server behind a proxy restarts, at which
+// EventSource closes, and after a lost connection. It shows the state of the
+// connection, and every event once.
+func TestWatchPage_serverRestarts_showsEveryEventOnce(t *testing.T) {
 	t.Parallel()
 	flags := []string{"-db", pgtest.Database(t)}
 	serve(t, flags...) // it executes the run
@@ -53,7 +54,7 @@ func TestWatchPage(t *testing.T) {
 	require.NoError(t, front.Cmd.Process.Kill())
 	<-front.Exited
 	v.shows("#state", "Reconnecting")
-	v.shows("#state", "The server cannot answer now. Trying again")
+	v.shows("#state", "The server is unavailable. Retrying")
 	serve(t, append(flags, "-addr", target.Host)...)
 	v.shows("#state", "Connected.")
 	v.goesOn()
@@ -68,6 +69,33 @@ func TestWatchPage(t *testing.T) {
 	v.shows("#events", "run_cancelled")
 	shown := eval[[]string](v, `[...document.querySelectorAll("#events li")].map((e) => e.textContent.split(" ")[0])`)
 	require.Equal(t, stored(t, run["events_url"].(string)), shown)
+}
+
+// A server shuts down in the middle of a text, and another one executes the run
+// again. The page shows the text of the second attempt, which is the result, and in
+// a conversation that of each run.
+func TestWatchPage_requeuedRun_showsTextOnce(t *testing.T) {
+	t.Parallel()
+	flags := []string{"-db", pgtest.Database(t), "-max-attempts", "2", "-drain", "0s"}
+	front := serve(t, append(flags, "-workers", "0")...)
+	worker := begin(t, flags...)
+	worker.URL(t)
+	run := api(t, front, "POST /assistants/1/test-trigger", map[string]any{"message": "/stream 3\n/sleep 4s\n/stream 3"})
+
+	v := visit(t, front)
+	v.signIn()
+	v.open(fmt.Sprintf("/watch/?conversation=%v", run["trigger_id"]))
+	v.shows("#events", "message_delta")
+	require.NoError(t, worker.Cmd.Process.Signal(syscall.SIGTERM))
+	v.shows("#events", "run_requeued")
+	serve(t, flags...)
+	v.shows("#events", "run_completed")
+	result := api(t, front, fmt.Sprintf("GET /runs/%v", run["run_id"]), nil)["result"]
+	const text = `document.querySelector("#texts").textContent`
+	require.Equal(t, fmt.Sprintf("Run %v: %v", run["run_id"], result), eval[string](v, text))
+	v.open(fmt.Sprintf("/watch/?conversation=%v&run=%v", run["trigger_id"], run["run_id"]))
+	v.shows("#events", "run_completed")
+	require.Equal(t, result, eval[string](v, text))
 }
 
 // goesOn waits until the page shows more events than it does now.

@@ -1,10 +1,9 @@
 // Follows a run, or a whole conversation, with the browser's own EventSource.
 //
-// EventSource reconnects by itself after a lost connection, and sends the id of
-// the last event that it got. What it cannot do is tell why it gave up: at any
-// answer but 200 it is closed, and does not say whether that was the end (204), a
-// missing session (401) or a proxy whose server restarts (502). So this page
-// then asks once by fetch.
+// EventSource reconnects after a lost connection and sends the id of the last event
+// that it received. After any response but 200 it closes without a reason: the end
+// (204), a missing session (401) and a proxy whose server restarts (502) look the
+// same. This page then sends one request by fetch to find the reason.
 "use strict";
 
 const terminal = new Set(["run_completed", "run_failed", "run_cancelled", "run_timed_out"]);
@@ -15,13 +14,51 @@ const run = params.get("run");
 
 const form = document.querySelector("form");
 const state = document.getElementById("state");
-const text = document.getElementById("text");
+const texts = document.getElementById("texts");
 const events = document.getElementById("events");
 
 let last = 0; // the id of the last event that is shown
 let source;
+const messages = new Map(); // run id → the message that it streams
 
-// A new EventSource knows nothing of the events before: the place is in the URL.
+// collect adds an event to the text of its run. A message ends with
+// message_completed, and the next message_delta begins another one. An attempt
+// begins with run_started: a run that was requeued streams its text again. If events
+// are missing, what follows is only the rest of a message, and is not shown.
+function collect(event) {
+  let message = messages.get(event.run_id);
+  if (!message) messages.set(event.run_id, message = { line: line(event.run_id), sequence: 0, text: "" });
+  if (event.sequence !== message.sequence + 1) Object.assign(message, { text: "", missing: true });
+  message.sequence = event.sequence;
+  const text = event.payload.text ?? "";
+  switch (event.event_type) {
+    case "run_started":
+      Object.assign(message, { text: "", whole: false, missing: false });
+      break;
+    case "message_delta":
+      if (message.whole) Object.assign(message, { text: "", whole: false, missing: false });
+      if (!message.missing) message.text += text;
+      break;
+    case "message_completed":
+      // A text that is too long for one event is shortened. The pieces are not.
+      if (text && !(text.endsWith("…") && message.text.length > text.length)) message.text = text;
+      message.whole = true;
+  }
+  message.line.textContent = message.text;
+}
+
+// line adds a line for the text of a run to the page.
+function line(id) {
+  const paragraph = document.createElement("p");
+  const label = document.createElement("b");
+  if (!run) label.textContent = `Run ${id}: `;
+  const text = document.createElement("span");
+  paragraph.append(label, text);
+  texts.append(paragraph);
+  return text;
+}
+
+// The position is in the URL, because a new EventSource has no last event.
 function stream() {
   const url = new URL(`../conversations/${encodeURIComponent(conversation)}/agent-events`, location.href);
   if (run) url.searchParams.set("run_id", run);
@@ -47,26 +84,26 @@ function open() {
     if (event.id <= last) return;
     last = event.id;
     show(`${event.id} ${event.event_type} ${JSON.stringify(event.payload)}`);
-    if (event.event_type === "message_delta") text.textContent += event.payload.text;
+    collect(event);
     if (run && terminal.has(event.event_type)) {
-      source.close(); // nothing follows the last event of a run
+      source.close(); // no event follows the last event of a run
       say("The run has ended.");
     }
   };
   source.addEventListener("gap", (message) => {
     const gap = JSON.parse(message.data);
-    show(`Events from ${gap.from_id} to ${gap.to_id} have been purged.`);
+    show(`Events from ${gap.from_id} to ${gap.to_id} were purged.`);
   });
   source.onerror = () => {
     if (source.readyState === EventSource.CLOSED) {
       ask();
     } else {
-      say("Reconnecting …");
+      say("Reconnecting…");
     }
   };
 }
 
-// ask finds out why EventSource has given up.
+// ask finds out why EventSource has closed.
 async function ask() {
   const abort = new AbortController();
   let status = 0;
@@ -75,22 +112,22 @@ async function ask() {
     status = answer.status;
     if (status === 410) {
       const purged = (await answer.json()).purged_to;
-      show(`Events from ${last + 1} to ${purged} have been purged.`);
+      show(`Events from ${last + 1} to ${purged} were purged.`);
       last = purged;
       return open();
     }
   } catch {
-    // the network, or a proxy
+    // no connection
   } finally {
     abort.abort();
   }
   switch (status) {
     case 204: return say("All runs have ended.");
-    case 400: return say("That is not a run.");
-    case 401: return say("Sign in first, at /login.");
-    case 404: return say("There is no such conversation, or it is not yours.");
+    case 400: return say("The run is not a run ID or run key.");
+    case 401: return say("You are not signed in. Sign in at /login.");
+    case 404: return say("The conversation does not exist.");
   }
-  say("The server cannot answer now. Trying again …");
+  say("The server is unavailable. Retrying…");
   setTimeout(open, pause);
 }
 
