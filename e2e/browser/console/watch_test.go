@@ -80,10 +80,9 @@ func TestWatchPage_requeuedRun_showsTextOnce(t *testing.T) {
 	front := serve(t, append(flags, "-workers", "0")...)
 	worker := begin(t, flags...)
 	worker.URL(t)
-	run := api(t, front, "POST /assistants/1/test-trigger", map[string]any{"message": "/stream 3\n/sleep 4s\n/stream 3"})
-
 	v := visit(t, front)
 	v.signIn()
+	run := api(t, front, "POST /assistants/1/test-trigger", map[string]any{"message": "/stream 3\n/sleep 8s\n/stream 3"})
 	v.open(fmt.Sprintf("/watch/?conversation=%v", run["trigger_id"]))
 	v.shows("#events", "message_delta")
 	require.NoError(t, worker.Cmd.Process.Signal(syscall.SIGTERM))
