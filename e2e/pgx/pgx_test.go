@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 	"go.uber.org/goleak"
 
+	"github.com/webtrigger-go/webtrigger/internal/pgfaults"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/storetest"
@@ -27,11 +28,22 @@ func TestStore(t *testing.T) {
 	if os.Getenv("WEBTRIGGER_PGX_ALL") != "" {
 		groups = nil
 	}
-	pool, err := sql.Open("pgx", pgtest.Database(t))
+	db := open(t, pgtest.Database(t))
+	storetest.Run(t, schemas.Stores(db, db, nil), groups...)
+}
+
+// open opens a pool of pgx.
+func open(t *testing.T, dsn string) *bun.DB {
+	t.Helper()
+	pool, err := sql.Open("pgx", dsn)
 	require.NoError(t, err)
 	pool.SetMaxOpenConns(20)
 	pool.SetMaxIdleConns(20)
 	t.Cleanup(func() { require.NoError(t, pool.Close()) })
-	db := bun.NewDB(pool, pgdialect.New())
-	storetest.Run(t, schemas.Stores(db, db, nil), groups...)
+	return bun.NewDB(pool, pgdialect.New())
+}
+
+func TestServerFaults(t *testing.T) {
+	t.Parallel()
+	pgfaults.Run(t, open, nil)
 }

@@ -67,7 +67,7 @@ func (s *schemas) take(t *testing.T) string {
 	require.NoError(t, store.Close())
 	var empty string // TRUNCATE would take ten times as long
 	require.NoError(t, s.db.NewRaw(`SELECT string_agg('DELETE FROM %[1]s.' || tablename, '; ') FROM pg_tables
-		WHERE schemaname = ? AND tablename NOT LIKE '%\\_migration%'`, own.Schema).Scan(t.Context(), &empty))
+		WHERE schemaname = ? AND tablename NOT LIKE '%migration%'`, own.Schema).Scan(t.Context(), &empty))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.empty = empty

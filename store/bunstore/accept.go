@@ -201,6 +201,11 @@ type hostStore struct {
 }
 
 func (h *hostStore) begin(ctx context.Context) *tx {
+	if s := h.store; s.postgres && s.lender.adjusted.Load() {
+		// The host's connection may be one that the store never had. If this fails, so
+		// does the next statement.
+		_, _, _ = connectionCheck(ctx, h.tx.Tx, true)
+	}
 	return &tx{session: h.store.within(h.tx.Tx), ctx: ctx, time: h.store.now()}
 }
 

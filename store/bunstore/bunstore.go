@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"regexp"
 	"strings"
@@ -113,8 +114,12 @@ type Store struct {
 	watchers watch.Hub
 	notifier notifier
 	writer   *sqliteWriter // nil on Postgres
-	direct   *direct       // nil on SQLite
+	lender   *lender       // nil on SQLite
+	direct   *direct       // nil on SQLite, and without pgdriver
 	patrol   patrol
+	schema   schemaState
+
+	moreMigrations []fs.FS // of tests
 
 	background sync.WaitGroup // batches and notifications under way
 
@@ -139,6 +144,9 @@ var identifier = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 //
 // An SQLite database is a file, or memory that all its connections share.
 func New(db *bun.DB, opts *Options) (*Store, error) {
+	if db == nil || db.DB == nil {
+		return nil, errors.New("bunstore: db is nil")
+	}
 	s := &Store{db: db, process: uuid.NewString(), clock: time.Now, timeout: statementTimeout, log: slog.Default()}
 	if opts != nil {
 		s.opts = *opts
@@ -165,8 +173,9 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 	case dialect.PG:
 		s.postgres = true
 		s.notifier.store = s
+		s.lender = newLender(db)
 		if s.usesPgdriver() {
-			s.direct = newDirect(db.DB)
+			s.direct = &direct{s.lender}
 		}
 	case dialect.SQLite:
 		if s.opts.Schema != "" {
@@ -191,14 +200,6 @@ func (s *Store) tablePrefix() string {
 		return s.opts.TablePrefix
 	}
 	return s.opts.Schema + "." + s.opts.TablePrefix
-}
-
-// Ping reports whether the database answers.
-func (s *Store) Ping(ctx context.Context) error {
-	ctx, cancel := s.deadline(ctx)
-	defer cancel()
-	var one int
-	return s.wrap("ping", s.row(ctx, `SELECT 1`).Scan(&one))
 }
 
 // Close waits for what is under way though its caller has gone, and then frees

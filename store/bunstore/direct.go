@@ -9,7 +9,6 @@ import (
 	"io"
 	"reflect"
 	"slices"
-	"sync"
 )
 
 // direct runs prepared statements on pgdriver's connections by the driver's own
@@ -20,12 +19,7 @@ import (
 // uses the connection next reads it as their own. database/sql does not say which
 // connection that was. So this takes one from the pool, and has the pool close it
 // after any error that is not the server's own.
-type direct struct {
-	db *sql.DB
-
-	mu    sync.Mutex // guards what follows
-	conns map[directConn]map[string]directStmt
-}
+type direct struct{ lender *lender }
 
 // directConn is a driver's connection. One at a time uses it.
 type directConn interface {
@@ -36,10 +30,6 @@ type directConn interface {
 type directStmt interface {
 	driver.StmtExecContext
 	driver.StmtQueryContext
-}
-
-func newDirect(db *sql.DB) *direct {
-	return &direct{db: db, conns: make(map[directConn]map[string]directStmt)}
 }
 
 func (d *direct) exec(ctx context.Context, text string, args []any) (affected int64, err error) {
@@ -59,49 +49,30 @@ func (d *direct) query(ctx context.Context, text string, args []any) (h *held, e
 	return h, err
 }
 
-// run has use run statements on a connection of the pool. One on which nothing
-// could be sent is replaced by another, as database/sql does.
-func (d *direct) run(ctx context.Context, use func(p *pinned) error) (err error) {
-	for range 3 {
-		if err = d.try(ctx, use); !errors.Is(err, driver.ErrBadConn) {
-			return err
+// run has use run statements on a connection of the pool.
+func (d *direct) run(ctx context.Context, use func(p *pinned) error) error {
+	return d.lender.lend(ctx, func(l *lent) (failed error) {
+		err := l.Raw(func(raw any) error {
+			conn, ok := raw.(directConn)
+			if !ok {
+				failed = fmt.Errorf("bunstore: connections of type %T cannot be checked: set Options.NoPreparedStatements", raw)
+				return nil
+			}
+			failed = use(&pinned{l, conn, d.lender.statements(raw)})
+			return nil
+		})
+		if failed != nil {
+			return failed
 		}
-	}
-	return err
-}
-
-func (d *direct) try(ctx context.Context, use func(p *pinned) error) error {
-	conn, err := d.db.Conn(ctx)
-	if err != nil {
 		return err
-	}
-	defer conn.Close()
-	var failed error
-	err = conn.Raw(func(raw any) error {
-		c, ok := raw.(directConn)
-		if !ok {
-			failed = fmt.Errorf("bunstore: connections of type %T cannot be checked: set Options.NoPreparedStatements", raw)
-			return nil
-		}
-		failed = use(&pinned{d, c})
-		if !outOfStep(failed) {
-			return nil
-		}
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		delete(d.conns, c)
-		return driver.ErrBadConn // the pool closes it
 	})
-	if failed != nil {
-		return failed
-	}
-	return err
 }
 
 // pinned is a connection while it is out of the pool.
 type pinned struct {
-	direct *direct
-	conn   directConn
+	lent  *lent
+	conn  directConn
+	known map[string]directStmt // what is prepared on it, by text
 }
 
 func (p *pinned) exec(ctx context.Context, text string, args []any) (affected int64, _ error) {
@@ -134,49 +105,20 @@ func (p *pinned) prepare(ctx context.Context, text string, args []any) (directSt
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := p.direct.prepared(ctx, p.conn, text)
-	return st, values, err
-}
-
-// outOfStep reports whether nobody knows, after an error, what the connection
-// says next. The server's own errors leave it in order, but for those that end
-// the session (57P..) or tell that what was prepared is not what it was.
-func outOfStep(err error) bool {
-	if err == nil {
-		return false
+	if st, ok := p.known[text]; ok {
+		return st, values, nil
 	}
-	state := sqlState(err)
-	return state == "" || state[:3] == "57P" || state == "26000" || state == "0A000"
-}
-
-// prepared returns the connection's statement of a text.
-func (d *direct) prepared(ctx context.Context, c directConn, text string) (directStmt, error) {
-	d.mu.Lock()
-	known, ok := d.conns[c]
-	if !ok {
-		// The pool closes connections without a word: a new one is when to look.
-		for old := range d.conns {
-			if !old.IsValid() {
-				delete(d.conns, old)
-			}
-		}
-		known = make(map[string]directStmt)
-		d.conns[c] = known
-	}
-	d.mu.Unlock()
-	if st, ok := known[text]; ok {
-		return st, nil
-	}
-	prepared, err := c.PrepareContext(ctx, text)
+	prepared, err := p.conn.PrepareContext(ctx, text)
 	if err != nil {
-		return nil, err
+		p.lent.lostBefore(ctx, err) // nothing was executed yet
+		return nil, nil, err
 	}
 	st, ok := prepared.(directStmt)
 	if !ok {
-		return nil, fmt.Errorf("bunstore: statements of type %T know no context: set Options.NoPreparedStatements", prepared)
+		return nil, nil, fmt.Errorf("bunstore: statements of type %T do not support contexts: set Options.NoPreparedStatements", prepared)
 	}
-	known[text] = st
-	return st, nil
+	p.known[text] = st
+	return st, values, nil
 }
 
 // namedValues are arguments as drivers take them.
@@ -216,6 +158,29 @@ func (h *held) readAll(rows driver.Rows) error {
 		}
 		h.rows = append(h.rows, row)
 	}
+}
+
+// readRows reads what is left of an answer of database/sql.
+func (h *held) readRows(rows *sql.Rows) error {
+	columns, err := rows.Columns()
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		values, dest := make([]any, len(columns)), make([]any, len(columns))
+		for i := range values {
+			dest[i] = &values[i]
+		}
+		if err := rows.Scan(dest...); err != nil {
+			return err
+		}
+		row := make([]driver.Value, len(columns))
+		for i, v := range values {
+			row[i] = v
+		}
+		h.rows = append(h.rows, row)
+	}
+	return rows.Err()
 }
 
 func (h *held) Next() bool {

@@ -2,9 +2,8 @@ package bunstore
 
 import (
 	"context"
-	"database/sql/driver"
-	"errors"
-	"fmt"
+
+	"github.com/uptrace/bun"
 )
 
 // transact does op in a transaction, with statements that are prepared on its
@@ -12,24 +11,33 @@ import (
 func (d *direct) transact(ctx context.Context, op func(p *pinned) error) error {
 	return d.run(ctx, func(p *pinned) error {
 		if _, err := p.exec(ctx, `BEGIN ISOLATION LEVEL READ COMMITTED`, nil); err != nil {
+			p.lent.lostBefore(ctx, err)
 			return err
 		}
-		err := op(p)
-		switch {
-		case err == nil:
-			_, err = p.exec(ctx, `COMMIT`, nil)
-		case outOfStep(err): // the pool closes the connection, which ends the transaction
-		default:
-			if _, failed := p.exec(ctx, `ROLLBACK`, nil); failed != nil {
-				// Without an SQLSTATE the connection is closed too.
-				err = fmt.Errorf("roll back after %v: %v", err, failed)
+		if err := op(p); err != nil {
+			if p.abandon(ctx, err) {
+				p.lent.lostBefore(ctx, err)
+				p.lent.broken = true
 			}
+			p.lent.settled = true
+			return err
 		}
-		if errors.Is(err, driver.ErrBadConn) { // run would begin again what may stand
-			err = fmt.Errorf("in a transaction: %v", err)
+		_, err := p.exec(ctx, `COMMIT`, nil)
+		if err != nil {
+			p.lent.broken, p.lent.settled = true, true // the outcome is unknown
 		}
 		return err
 	})
+}
+
+// abandon ends a failed transaction. It reports whether only the end of its
+// connection can do that.
+func (p *pinned) abandon(ctx context.Context, err error) (lost bool) {
+	if outOfStep(err) {
+		return true
+	}
+	_, failed := p.exec(ctx, `ROLLBACK`, nil)
+	return failed != nil
 }
 
 // transact does op in a transaction on Postgres that is frequent enough to have
@@ -38,13 +46,5 @@ func (s *Store) transact(ctx context.Context, op func(on session) error) error {
 	if s.direct != nil && !s.opts.NoPreparedStatements {
 		return s.direct.transact(ctx, func(p *pinned) error { return op(session{store: s, pinned: p}) })
 	}
-	bunTx, err := s.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer bunTx.Rollback()
-	if err := op(s.within(bunTx.Tx)); err != nil {
-		return err
-	}
-	return bunTx.Commit()
+	return s.lender.transact(ctx, func(tx bun.Tx) error { return op(s.within(tx.Tx)) })
 }

@@ -3,6 +3,7 @@ package bunstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -23,7 +24,11 @@ func (s *Store) wrap(doing string, err error) error {
 		return webtrigger.ErrNotFound
 	case decided(err):
 		return err
-	case passing(err):
+	}
+	if missing := s.notMigrated(err); missing != nil {
+		return fmt.Errorf("bunstore: %s: %w", doing, missing)
+	}
+	if passing(err) {
 		return fmt.Errorf("bunstore: %s: %w: %w", doing, webtrigger.ErrUnavailable, err)
 	}
 	return fmt.Errorf("bunstore: %s: %w", doing, err)
@@ -101,7 +106,46 @@ func rolledBack(err error) bool {
 		return true
 	}
 	state := sqlState(err)
-	return state != "" && state[:2] != "08" && state[:2] != "57"
+	return state != "" && state[:2] != "08" && state[:2] != "57" && state != "25006"
+}
+
+// outOfStep reports whether a connection must not be used again after an error. The
+// server's own errors leave it in order, except those that end the session, those
+// of a read-only server, and those about statements that are not what they were.
+func outOfStep(err error) bool {
+	switch state := sqlState(err); {
+	case err == nil || errors.Is(err, sql.ErrNoRows):
+		return false
+	case errors.Is(err, errReadOnly):
+		return true
+	case decided(err):
+		return false
+	default:
+		return state == "" || sessionEnded(err) || state == "25006" || state == "26000" || state == "0A000"
+	}
+}
+
+// sessionEnded reports whether the server, or a pooler, ended the session.
+func sessionEnded(err error) bool {
+	state := sqlState(err)
+	return state != "" && (state[:2] == "08" || state[:3] == "57P")
+}
+
+// notExecuted reports whether an error proves that its statement left nothing. A
+// server ends a session by 57P01 between statements or within one, which it then
+// rolls back; never between a commit and its answer.
+func notExecuted(err error) bool {
+	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, errReadOnly) {
+		return true
+	}
+	switch sqlState(err) {
+	case "25006", // a read-only transaction
+		"57P01", // terminated by an administrator
+		"57P03", // starting up or shutting down
+		"57P05": // idle for too long
+		return true
+	}
+	return false
 }
 
 // uniqueViolation reports whether a row stands already.

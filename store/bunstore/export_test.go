@@ -8,11 +8,11 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// KnownConnections is how many connections have statements prepared.
+// KnownConnections is how many connections the store remembers.
 func (s *Store) KnownConnections() int {
-	s.direct.mu.Lock()
-	defer s.direct.mu.Unlock()
-	return len(s.direct.conns)
+	s.lender.mu.Lock()
+	defer s.lender.mu.Unlock()
+	return len(s.lender.known)
 }
 
 // AcceptsWaiting is how many triggers wait for the next batch.
@@ -52,7 +52,7 @@ var HotStatements = map[string]string{
 	"run":                  `SELECT ` + runColumns + ` FROM ` + fromRuns + ` WHERE r.id = $1;5`,
 	"tail":                 conversationEvents + `;5;0;100;1000000`,
 	"tail of a run":        runEvents + `;5;0;100;1000000;5;0`,
-	"replay":               `SELECT body_hash, run_id FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2;'1';'k'`,
+	"replay":               `SELECT {hex body_hash}, run_id FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2;'1';'k'`,
 	"begin":                pgBeginText + `;'[{"ord":0,"id":1,"token":1}]'`,
 	"outcome":              pgFinishDeliveryText + `;'[{"ord":0,"id":1,"token":1,"state":"delivered"}]'`,
 	"due":                  pgLeaseText + `;1000000;16;4;'[]'`,

@@ -1,9 +1,9 @@
 package bunstore
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -27,16 +27,16 @@ func (s *Store) Replay(ctx context.Context, assistantID string, use webtrigger.I
 
 // replay returns the run of the live record.
 func (t *tx) replay(assistantID string, use webtrigger.Idempotency, now time.Time) (webtrigger.Run, error) {
-	var hash []byte
+	var hash string
 	var runID int64
-	err := t.row(t.ctx, `SELECT body_hash, run_id FROM {idempotency_keys}
+	err := t.row(t.ctx, `SELECT {hex body_hash}, run_id FROM {idempotency_keys}
 		WHERE assistant_id = $1 AND key = $2 AND expires_at > $3`, assistantID, use.Key, t.at(now)).Scan(&hash, &runID)
 	switch {
 	case err == sql.ErrNoRows:
 		return webtrigger.Run{}, webtrigger.ErrNotFound
 	case err != nil:
 		return webtrigger.Run{}, err
-	case !bytes.Equal(hash, use.BodyHash[:]):
+	case hash != hex.EncodeToString(use.BodyHash[:]):
 		return webtrigger.Run{}, webtrigger.ErrIdempotencyKeyReused
 	}
 	return t.run(runID)

@@ -24,7 +24,12 @@ func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigg
 // unprepared is the session, outside of any transaction, for what is best planned
 // by its values: a filter that nothing passes wants another plan than one that
 // all do. A statement that was prepared gets one plan for both.
-func (s *Store) unprepared() session { return session{store: s, on: s.db.DB} }
+func (s *Store) unprepared() session {
+	if s.postgres {
+		return session{store: s}
+	}
+	return session{store: s, on: s.db.DB}
+}
 
 // list is the statement of a page of runs, and its arguments.
 func (s *Store) list(query webtrigger.RunQuery) (text string, args []any) {

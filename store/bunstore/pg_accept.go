@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	"github.com/webtrigger-go/webtrigger"
 )
 
@@ -169,29 +171,23 @@ func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) (stor
 }
 
 // pgAcceptWithEngine stores triggers in a transaction with the host's engine.
-func (s *Store) pgAcceptWithEngine(ctx context.Context, input string, calls []*accepting) ([]bool, webtrigger.Hint, error) {
-	var none webtrigger.Hint
-	bunTx, err := s.begin(ctx)
-	if err != nil {
-		return nil, none, err
-	}
-	defer bunTx.Rollback()
-	stored, hint, err := s.pgStoreBounded(ctx, s.within(bunTx.Tx), input, calls)
-	if err != nil {
-		return nil, none, err
-	}
-	var queued []RunRef
-	for i, c := range calls {
-		if run := c.result.Run; stored[i] {
-			queued = append(queued, RunRef{run.ID, run.Key, run.AssistantID})
+func (s *Store) pgAcceptWithEngine(ctx context.Context, input string, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
+	err := s.lender.transact(ctx, func(bunTx bun.Tx) (err error) {
+		if stored, hint, err = s.pgStoreBounded(ctx, s.within(bunTx.Tx), input, calls); err != nil {
+			return err
 		}
-	}
-	if len(queued) > 0 {
-		if err := s.opts.Enqueue(ctx, bunTx, queued); err != nil {
-			return nil, none, err
+		var queued []RunRef
+		for i, c := range calls {
+			if run := c.result.Run; stored[i] {
+				queued = append(queued, RunRef{run.ID, run.Key, run.AssistantID})
+			}
 		}
-	}
-	return stored, hint, bunTx.Commit()
+		if len(queued) == 0 {
+			return nil
+		}
+		return s.opts.Enqueue(ctx, bunTx, queued)
+	})
+	return stored, hint, err
 }
 
 // pgTriggers is the input of pgAcceptText.

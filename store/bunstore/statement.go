@@ -22,6 +22,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 			"{for update}", "FOR UPDATE",
 			"{skip locked}", "FOR UPDATE SKIP LOCKED",
 			"{size}", "octet_length(payload)",
+			"{hex body_hash}", "encode(body_hash, 'hex')", // reading bytea depends on bytea_output
 			"{in ids}", "= ANY ($1::bigint[])",
 			"{time}", "timestamptz",
 			"{clock}", "clock_timestamp()",
@@ -33,6 +34,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 		"{for update}", "",
 		"{skip locked}", "",
 		"{size}", "length(CAST(payload AS BLOB))",
+		"{hex body_hash}", "lower(hex(body_hash))",
 		"{in ids}", "IN (SELECT value FROM json_each(?1))",
 		"{time}", "integer",
 		"{clock}", "NULL",
@@ -81,8 +83,8 @@ func (st *statement) prepare(ctx context.Context, db *sql.DB) (*sql.Stmt, error)
 // session runs statements: on the pool, in a transaction or on one connection.
 type session struct {
 	store  *Store
-	on     executor             // runs a text
-	pooled bool                 // on the pool: with statements prepared there
+	on     executor             // runs a text; nil: on a connection that lender lends
+	pooled bool                 // on the pool: with prepared statements
 	keep   map[string]*sql.Stmt // on one connection: what is prepared there
 	pinned *pinned              // in a transaction with prepared statements; then the rest is unset
 }
@@ -96,7 +98,9 @@ type executor interface {
 
 // pool is the session outside of any transaction.
 func (s *Store) pool() session {
-	return session{store: s, on: s.db.DB, pooled: !s.opts.NoPreparedStatements}
+	q := s.unprepared()
+	q.pooled = !s.opts.NoPreparedStatements
+	return q
 }
 
 // within is the session of a transaction on Postgres. It sends texts: preparing
@@ -131,6 +135,9 @@ func (q session) rows(ctx context.Context, text string, args ...any) (answer, er
 	if q.pooled && q.store.direct != nil {
 		return answered(q.store.direct.query(ctx, st.text, args))
 	}
+	if q.on == nil {
+		return answered(q.store.lender.rows(ctx, st.text, args))
+	}
 	prepared, err := q.prepared(ctx, st)
 	switch {
 	case err != nil:
@@ -164,6 +171,9 @@ func (q session) exec(ctx context.Context, text string, args ...any) (affected i
 	}
 	if q.pooled && q.store.direct != nil {
 		return q.store.direct.exec(ctx, st.text, args)
+	}
+	if q.on == nil {
+		return q.store.lender.exec(ctx, st.text, args)
 	}
 	prepared, err := q.prepared(ctx, st)
 	if err != nil {

@@ -51,30 +51,20 @@ func (s *Store) write(ctx context.Context, doing string, op func(t *tx) error) e
 	return s.wrap(doing, s.writeSQLite(ctx, op))
 }
 
-// begin begins a transaction on Postgres. Transitions lock first and then read what
-// was committed under the lock before, whatever the database's default is.
-func (s *Store) begin(ctx context.Context) (bun.Tx, error) {
-	return s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
-}
-
 func (s *Store) writePostgres(ctx context.Context, op func(t *tx) error) error {
-	bunTx, err := s.begin(ctx)
-	if err != nil {
-		return err
+	var hint webtrigger.Hint
+	err := s.lender.transact(ctx, func(bunTx bun.Tx) error {
+		t := &tx{session: s.within(bunTx.Tx), ctx: ctx}
+		if err := op(t); err != nil {
+			return err
+		}
+		hint = t.hint
+		return s.handOver(ctx, t, bunTx)
+	})
+	if err == nil {
+		s.share(hint)
 	}
-	defer bunTx.Rollback()
-	t := &tx{session: s.within(bunTx.Tx), ctx: ctx}
-	if err := op(t); err != nil {
-		return err
-	}
-	if err := s.handOver(ctx, t, bunTx); err != nil {
-		return err
-	}
-	if err := bunTx.Commit(); err != nil {
-		return err
-	}
-	s.share(t.hint)
-	return nil
+	return err
 }
 
 func (s *Store) writeSQLite(ctx context.Context, op func(t *tx) error) error {

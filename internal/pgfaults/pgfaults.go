@@ -1,0 +1,313 @@
+// Package pgfaults holds the bun store to its rules about PostgreSQL servers that
+// become read-only, sessions that end, and settings of roles and databases. Each
+// driver runs the same rules.
+package pgfaults
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
+)
+
+// Open opens a pool of a driver.
+type Open func(t *testing.T, dsn string) *bun.DB
+
+// recovery is how long a store may take until it works again.
+const recovery = 5 * time.Second
+
+// Run runs all rules.
+func Run(t *testing.T, open Open, opts *bunstore.Options) {
+	for name, rule := range map[string]func(*testing.T, Open, *bunstore.Options){
+		"read-only server recovers":               readOnlyServer,
+		"read-only connections are replaced":      readOnlyConnections,
+		"terminated sessions are replaced":        terminatedSessions,
+		"idle session timeout is not an error":    idleSessions,
+		"settings of text are set":                textSettings,
+		"settings that break promises are errors": brokenSettings,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rule(t, open, opts)
+		})
+	}
+}
+
+// place is a database with a store on it.
+type place struct {
+	*testing.T
+	server *pgtest.Server
+	name   string
+	db     *bun.DB
+	store  *bunstore.Store
+}
+
+func newPlace(t *testing.T, open Open, opts *bunstore.Options, settings ...string) *place {
+	t.Helper()
+	p := &place{T: t, server: pgtest.Shared(t)}
+	p.name = p.server.Database(t)
+	for _, setting := range settings {
+		p.alter(setting)
+	}
+	p.db = open(t, p.server.DSN(p.name))
+	store, err := bunstore.New(p.db, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	p.store = store
+	return p
+}
+
+// alter runs ALTER DATABASE.
+func (p *place) alter(change string) {
+	p.Helper()
+	p.sql(`ALTER DATABASE ` + p.name + ` ` + change)
+}
+
+func (p *place) sql(text string) string {
+	p.Helper()
+	out, err := p.server.Psql("postgres", text)
+	require.NoError(p, err)
+	return out
+}
+
+// terminate ends all sessions of the database.
+func (p *place) terminate() {
+	p.Helper()
+	p.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + p.name + `'`)
+	require.Eventually(p, func() bool {
+		return p.sql(`SELECT count(*) FROM pg_stat_activity WHERE datname = '`+p.name+`'`) == "0"
+	}, time.Minute, 5*time.Millisecond)
+}
+
+func (p *place) trigger() error {
+	_, err := p.store.CreateTrigger(p.Context(), newTrigger())
+	return err
+}
+
+func newTrigger() webtrigger.NewTrigger {
+	return webtrigger.NewTrigger{RunKey: uuid.NewString(), AssistantID: "1",
+		Input: webtrigger.RunInput{Subject: "s", Message: "m"}, BaseURL: "https://app.example.com"}
+}
+
+// fill opens n connections of the pool and runs a text on each.
+func (p *place) fill(n int, text string) {
+	p.Helper()
+	conns := make([]*sql.Conn, n)
+	for i := range conns {
+		conn, err := p.db.DB.Conn(p.Context())
+		require.NoError(p, err)
+		_, err = conn.ExecContext(p.Context(), text)
+		require.NoError(p, err)
+		conns[i] = conn
+	}
+	for _, conn := range conns {
+		require.NoError(p, conn.Close())
+	}
+}
+
+// useAll uses n connections of the pool at once, all of which the store knows then.
+func (p *place) useAll(n int) {
+	p.Helper()
+	var errs = make([]error, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			_, errs[i] = p.store.Runs(p.Context(), webtrigger.RunQuery{Page: webtrigger.Page{Limit: 1}})
+		})
+	}
+	all.Wait()
+	require.NoError(p, errors.Join(errs...))
+}
+
+// A failover leads to a server that is read-only: nothing is stored and callers are
+// told to come back. When the server accepts writes again, so does the store.
+func readOnlyServer(t *testing.T, open Open, opts *bunstore.Options) {
+	p := newPlace(t, open, opts)
+	require.NoError(t, p.store.Migrate(t.Context()))
+	require.NoError(t, p.trigger())
+	p.alter(`SET default_transaction_read_only = on`)
+	p.terminate()
+	for range 10 {
+		require.ErrorIs(t, p.trigger(), webtrigger.ErrUnavailable)
+		_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 1})
+		require.ErrorIs(t, err, webtrigger.ErrUnavailable)
+	}
+	err := p.store.Ping(t.Context())
+	require.ErrorIs(t, err, webtrigger.ErrUnavailable)
+	require.ErrorContains(t, err, "read-only")
+	require.ErrorContains(t, p.store.Migrate(t.Context()), "read-only")
+
+	p.alter(`RESET default_transaction_read_only`)
+	began := time.Now()
+	for p.trigger() != nil {
+		require.Less(t, time.Since(began), recovery)
+		time.Sleep(10 * time.Millisecond)
+	}
+	for range 20 {
+		require.NoError(t, p.trigger())
+	}
+	require.NoError(t, p.store.Ping(t.Context()))
+}
+
+// Connections that are read-only although the server is not are closed, and what
+// failed on them is done on others.
+func readOnlyConnections(t *testing.T, open Open, opts *bunstore.Options) {
+	p := newPlace(t, open, opts)
+	require.NoError(t, p.store.Migrate(t.Context()))
+	for range 3 {
+		p.fill(8, `SELECT 1`)
+		p.useAll(8)
+		p.fill(8, `SET default_transaction_read_only = on`)
+		for range 20 {
+			require.NoError(t, p.trigger())
+			_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 1})
+			require.NoError(t, err)
+			require.NoError(t, p.store.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+		}
+		require.NoError(t, p.store.Ping(t.Context()))
+	}
+}
+
+// Sessions that the server has ended are replaced, and nobody gets an error.
+func terminatedSessions(t *testing.T, open Open, opts *bunstore.Options) {
+	p := newPlace(t, open, opts)
+	require.NoError(t, p.store.Migrate(t.Context()))
+	for range 5 {
+		p.fill(8, `SELECT 1`)
+		p.useAll(8)
+		p.terminate()
+		require.NoError(t, p.trigger())
+		p.terminate()
+		require.NoError(t, p.store.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+		p.terminate()
+		_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 1})
+		require.NoError(t, err)
+		p.terminate()
+		require.NoError(t, p.store.Ping(t.Context()))
+		p.terminate()
+		bounded := newTrigger()
+		bounded.MaxQueued = 100
+		_, err = p.store.CreateTrigger(t.Context(), bounded)
+		require.NoError(t, err)
+	}
+	runs, err := p.store.Runs(t.Context(), webtrigger.RunQuery{Page: webtrigger.Page{Limit: 100}})
+	require.NoError(t, err)
+	require.Len(t, runs, 10, "stored once each")
+}
+
+func idleSessions(t *testing.T, open Open, opts *bunstore.Options) {
+	p := newPlace(t, open, opts, `SET idle_session_timeout = '250ms'`)
+	require.NoError(t, p.store.Migrate(t.Context()))
+	for range 4 {
+		time.Sleep(300 * time.Millisecond)
+		require.NoError(t, p.trigger())
+	}
+}
+
+// cycle does what requests and workers do, with values that settings could change.
+func (p *place) cycle() {
+	p.Helper()
+	ctx, s := p.Context(), p.store
+	const nasty = `back\slash 'quote' "double" \' ; -- ü € 漢字 \x41 $1 {}`
+	require.NoError(p, s.Ping(ctx))
+	require.NoError(p, s.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: nasty, Enabled: true}))
+	key, err := s.CreateKey(ctx, webtrigger.NewKey{AssistantID: nasty, Name: nasty, Prefix: "abc", Hash: [32]byte{1, '\\', 0xff, 0}})
+	require.NoError(p, err)
+	require.WithinDuration(p, time.Now(), key.CreatedAt, time.Minute)
+
+	trigger := newTrigger()
+	trigger.AssistantID, trigger.Input.Message = nasty, nasty
+	trigger.Input.Metadata = []byte(`{"a":"` + strings.ReplaceAll(strings.ReplaceAll(nasty, `\`, `\\`), `"`, `\"`) + `"}`)
+	trigger.Idempotency = &webtrigger.Idempotency{Key: nasty, BodyHash: [32]byte{9, '\\', 0, 0xff}, TTL: time.Hour}
+	accepted, err := s.CreateTrigger(ctx, trigger)
+	require.NoError(p, err)
+	again, err := s.CreateTrigger(ctx, trigger)
+	require.NoError(p, err)
+	require.True(p, again.Replayed)
+	require.WithinDuration(p, time.Now(), accepted.Run.CreatedAt, time.Minute)
+
+	tx, err := p.db.BeginTx(ctx, nil)
+	require.NoError(p, err)
+	inside := newTrigger()
+	inside.AssistantID, inside.Input.Message = "inside", nasty
+	_, err = s.Tx(tx).CreateTrigger(ctx, inside)
+	require.NoError(p, err)
+	require.NoError(p, tx.Commit())
+
+	claims, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: nasty, Lease: time.Minute, Limit: 10})
+	require.NoError(p, err)
+	require.Len(p, claims, 2)
+	for _, claim := range claims {
+		require.Equal(p, nasty, claim.Input.Message)
+		require.NoError(p, s.AppendEvents(ctx, claim.Lease, webtrigger.EventBatch{Number: 1,
+			Events: []webtrigger.NewEvent{{Type: "x_step", Payload: []byte(`{"n":"\\"}`)}}}))
+	}
+	page, err := s.Events(ctx, webtrigger.EventQuery{ConversationID: accepted.Run.ConversationID, Limit: 10})
+	require.NoError(p, err)
+	require.Len(p, page.Events, 3)
+	require.WithinDuration(p, time.Now(), page.Events[2].CreatedAt, time.Minute)
+	runs, err := s.Runs(ctx, webtrigger.RunQuery{AssistantID: nasty, From: time.Now().Add(-time.Hour), Page: webtrigger.Page{Limit: 10}})
+	require.NoError(p, err)
+	require.Len(p, runs, 1)
+	require.Equal(p, accepted.Run.CreatedAt, runs[0].CreatedAt)
+	_, err = s.Purge(ctx, webtrigger.Purge{Limit: 10})
+	require.NoError(p, err)
+}
+
+func textSettings(t *testing.T, open Open, opts *bunstore.Options) {
+	for _, setting := range []string{
+		`bytea_output = 'escape'`, `DateStyle = 'SQL, DMY'`, `DateStyle = 'German'`, `DateStyle = 'Postgres, MDY'`,
+		`IntervalStyle = 'iso_8601'`, `IntervalStyle = 'sql_standard'`,
+		`TimeZone = 'Asia/Kathmandu'`, `TimeZone = 'America/St_Johns'`, `extra_float_digits = -15`,
+		`default_transaction_isolation = 'serializable'`, `default_transaction_isolation = 'repeatable read'`,
+		`default_transaction_deferrable = on`, `statement_timeout = '20s'`, `lock_timeout = '2s'`,
+		`idle_in_transaction_session_timeout = '5s'`, `search_path = 'public'`, `backslash_quote = off`,
+		`quote_all_identifiers = on`, `xmloption = 'document'`, `plan_cache_mode = 'force_generic_plan'`, `row_security = off`,
+		`transform_null_equals = on`, `array_nulls = off`, `jit_above_cost = 0`, `lc_messages = 'C'`, `work_mem = '64kB'`,
+	} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, open, opts, `SET `+setting)
+			require.NoError(t, p.store.Migrate(t.Context()))
+			p.cycle()
+		})
+	}
+}
+
+// brokenSettings are rejected with a sentence that names the setting and the remedy;
+// what was set after the start fails no request.
+func brokenSettings(t *testing.T, open Open, opts *bunstore.Options) {
+	for setting, want := range map[string]string{
+		`synchronous_commit = off`:                      "synchronous_commit",
+		`statement_timeout = '100ms'`:                   "statement_timeout = 100ms",
+		`lock_timeout = '10ms'`:                         "lock_timeout = 10ms",
+		`idle_in_transaction_session_timeout = '200ms'`: "idle_in_transaction_session_timeout = 200ms",
+		`default_transaction_read_only = on`:            "read-only",
+	} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			p := newPlace(t, open, opts, `SET `+setting)
+			for _, check := range []func(context.Context) error{p.store.Migrate, p.store.Ping} {
+				err := check(t.Context())
+				require.ErrorContains(t, err, want)
+				require.ErrorIs(t, err, webtrigger.ErrUnavailable)
+			}
+			name, _, _ := strings.Cut(setting, " ")
+			p.alter(`RESET ` + name)
+			p.terminate()
+			require.NoError(t, p.store.Migrate(t.Context()))
+			p.cycle()
+		})
+	}
+}
