@@ -31,10 +31,10 @@ type process struct {
 func (w *world) spawn() *process {
 	p := &process{Store: w.store, w: w}
 	options := w.options
+	options.Streams.MemoryBytes = 1500 // readers fall out of the windows
 	svc, err := webtrigger.New(p, webtrigger.RunnerFunc(w.run), &options)
 	require.NoError(w.t, err)
 	svc.StubCallbacks(p.connect, p.post)
-	svc.SetStreamWindow(4, 1<<20, 3) // many pages, and readers that fall out of the window
 	p.svc = svc
 	p.events = svc.EventsHandler(func(*http.Request, webtrigger.Access) error { return nil })
 	ctx, cancel := context.WithCancel(context.Background())
@@ -142,6 +142,7 @@ func (p *process) RequestStop(ctx context.Context, id int64, s webtrigger.Stop, 
 }
 
 func (p *process) Events(ctx context.Context, q webtrigger.EventQuery) (webtrigger.EventPage, error) {
+	q.Limit = min(q.Limit, 3) // many pages
 	return call(ctx, p, func() (webtrigger.EventPage, error) { return p.Store.Events(ctx, q) })
 }
 

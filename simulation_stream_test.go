@@ -41,7 +41,7 @@ func TestSimulationStreams(t *testing.T) {
 						streamtest.Subscribers(t, streamtest.Options{
 							Stores: []webtrigger.Store{store, store}, Seed: uint64(seed),
 							Subscribers: 20, Conversations: 2, Events: 600, Delay: time.Duration(1+seed%7) * 300 * time.Millisecond,
-							Configure: func(svc *webtrigger.Service) { svc.SetStreamWindow(4+seed%29, 1<<20, 1+seed%11) },
+							Page: 1 + seed%11, Memory: 700 * (4 + seed%29), // about 4 to 32 events of each conversation
 						})
 					}
 					time.Sleep(time.Minute) // polls that are held up end

@@ -52,6 +52,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/internal/egress"
 	"github.com/webtrigger-go/webtrigger/internal/ratelimit"
+	"github.com/webtrigger-go/webtrigger/internal/stream"
 )
 
 // Runner executes an assistant over one task. It is the host's agent, or the
@@ -244,7 +245,7 @@ type Service struct {
 	worker  worker
 	rate    *ratelimit.Buckets
 	owed    chan struct{} // the dispatcher should look
-	streams hub
+	streams *stream.Hub
 	keyUses keyUses
 }
 
@@ -271,7 +272,11 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 		rate: ratelimit.New(o.Limits.TriggersPerKey, o.Limits.Window),
 	}
 	s.worker.init(o.Workers)
-	s.streams.init(store, s.log, o.Streams)
+	s.streams = stream.New(streamSource{store, s.log}, stream.Options{
+		Log: s.log, MemoryBytes: o.Streams.MemoryBytes, PerKey: o.Streams.PerKey, WriteTimeout: o.Streams.WriteTimeout,
+		NotFound:    func(err error) bool { return errors.Is(err, ErrNotFound) },
+		Unavailable: func(err error) bool { return errors.Is(err, ErrUnavailable) },
+	})
 	return s, nil
 }
 

@@ -29,8 +29,8 @@ type Options struct {
 	Events        int           // 100,000 in all
 	Delay         time.Duration // how long reads of a replica may be held up, at random; 0: not at all
 
-	// Configure may change a replica before it is used. nil: nothing.
-	Configure func(*webtrigger.Service)
+	Page   int // events in a page, at most; 0: no bound. With Delay
+	Memory int // StreamOptions.MemoryBytes
 }
 
 func (o *Options) complete() {
@@ -66,11 +66,8 @@ func Subscribers(t *testing.T, o Options) Stats {
 		if o.Delay > 0 {
 			store = &slow{Store: store, rig: rig}
 		}
-		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
+		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, Streams: webtrigger.StreamOptions{MemoryBytes: o.Memory}})
 		require.NoError(t, err)
-		if o.Configure != nil {
-			o.Configure(svc)
-		}
 		rig.replicas = append(rig.replicas, svc.EventsHandler(func(*http.Request, webtrigger.Access) error { return nil }))
 	}
 	var writers, readers sync.WaitGroup
@@ -146,6 +143,9 @@ func (s *slow) pause() {
 
 func (s *slow) Events(ctx context.Context, query webtrigger.EventQuery) (webtrigger.EventPage, error) {
 	s.pause()
+	if page := s.rig.o.Page; page > 0 {
+		query.Limit = min(query.Limit, page)
+	}
 	page, err := s.Store.Events(ctx, query)
 	s.pause()
 	return page, err

@@ -1,8 +1,5 @@
-// Package modeltest has fake servers of the vendors of language models, for
-// tests: they speak the vendors' wire formats, refuse what the vendors refuse, and
-// fail in the ways that the vendors and the networks before them do. What they
-// know comes from the vendors' public API descriptions.
-package modeltest
+// Package memnet is a network in memory for tests.
+package memnet
 
 import (
 	"context"
@@ -11,16 +8,17 @@ import (
 	"sync"
 )
 
-// Network is a network in memory: its connections are pipes. A testing/synctest
-// bubble is idle while somebody reads from one, which a socket prevents.
+// Network is a network in memory with one server. Its connections are pipes. While a
+// goroutine reads from a pipe, a testing/synctest bubble is idle. A socket prevents
+// that.
 type Network struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	close  sync.Once
 }
 
-// NewNetwork returns a network without connections.
-func NewNetwork() *Network {
+// New returns a network without connections.
+func New() *Network {
 	return &Network{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
@@ -34,7 +32,7 @@ func (n *Network) Serve(handler http.Handler) (client *http.Client, stop func())
 		defer close(served)
 		_ = server.Serve(n)
 	}()
-	transport := &http.Transport{DialContext: n.dial}
+	transport := &http.Transport{DialContext: n.Dial}
 	return &http.Client{Transport: transport}, func() {
 		transport.CloseIdleConnections()
 		_ = server.Close()
@@ -42,7 +40,8 @@ func (n *Network) Serve(handler http.Handler) (client *http.Client, stop func())
 	}
 }
 
-func (n *Network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+// Dial connects to the server. While it accepts nothing, Dial waits.
+func (n *Network) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
 	case n.conns <- far:
@@ -54,8 +53,7 @@ func (n *Network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// Accept waits for a connection: a Network is the listener of its server. While
-// nobody accepts, every dial waits.
+// Accept waits for a connection: a Network is the listener of its server.
 func (n *Network) Accept() (net.Conn, error) {
 	select {
 	case conn := <-n.conns:
@@ -77,5 +75,5 @@ func (n *Network) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "p
 // Silent returns a client that dials and never gets through. stop ends its dials,
 // which net/http does not give up with the request.
 func (n *Network) Silent() (client *http.Client, stop func()) {
-	return &http.Client{Transport: &http.Transport{DialContext: n.dial}}, func() { _ = n.Close() }
+	return &http.Client{Transport: &http.Transport{DialContext: n.Dial}}, func() { _ = n.Close() }
 }

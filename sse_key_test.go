@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/ssetest"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -37,26 +38,25 @@ func TestKeyStream(t *testing.T) {
 		other := newFeed(t, s.store, f.run.ConversationID)
 		_, bearer := newKey(t, s.svc, "1")
 		auth := []string{"Authorization", bearer}
-		whole := s.open(f.keyPath(""), auth...)
-		require.Equal(t, 200, whole.resp.StatusCode)
-		require.Equal(t, "text/event-stream", whole.resp.Header.Get("Content-Type"))
-		require.Equal(t, "no-store, no-transform", whole.resp.Header.Get("Cache-Control"))
-		require.NotEmpty(t, whole.resp.Header.Get("X-Request-Id"))
-		require.Equal(t, ids(1, 4), whole.take(t, 4))
-		run := s.open(f.keyPath("?run_id="+other.run.Key+"&after_sequence=1"), auth...)
-		require.Equal(t, ids(4, 4), run.take(t, 1))
+		whole := s.Open(f.keyPath(""), auth...)
+		require.Equal(t, 200, whole.Response.StatusCode)
+		require.Equal(t, "text/event-stream", whole.Response.Header.Get("Content-Type"))
+		require.Equal(t, "no-store, no-transform", whole.Response.Header.Get("Cache-Control"))
+		require.NotEmpty(t, whole.Response.Header.Get("X-Request-Id"))
+		require.Equal(t, ssetest.IDs(1, 4), whole.Take(t, 4))
+		run := s.Open(f.keyPath("?run_id="+other.run.Key+"&after_sequence=1"), auth...)
+		require.Equal(t, ssetest.IDs(4, 4), run.Take(t, 1))
 		f.append(1)
-		require.Equal(t, ids(5, 5), whole.take(t, 1))
+		require.Equal(t, ssetest.IDs(5, 5), whole.Take(t, 1))
 		f.finish()
-		require.Equal(t, ids(6, 6), whole.take(t, 1))
+		require.Equal(t, ssetest.IDs(6, 6), whole.Take(t, 1))
 		other.finish()
-		require.Equal(t, ids(7, 7), whole.rest(t))
-		require.Equal(t, ids(7, 7), run.rest(t))
-		require.Equal(t, ids(4, 7), s.open(f.keyPath("?after_event_id=2"), append(auth, "Last-Event-ID", "3")...).rest(t))
-		require.Equal(t, 204, s.open(f.keyPath("?after_event_id=7"), auth...).resp.StatusCode)
-		require.Equal(t, 404, s.open(f.keyPath("?run_id=4711"), auth...).resp.StatusCode)
-		require.Equal(t, 405, s.do("POST", f.keyPath(""), auth...).resp.StatusCode)
-		require.Zero(t, s.svc.KeysStreaming())
+		require.Equal(t, ssetest.IDs(7, 7), whole.Rest(t))
+		require.Equal(t, ssetest.IDs(7, 7), run.Rest(t))
+		require.Equal(t, ssetest.IDs(4, 7), s.Open(f.keyPath("?after_event_id=2"), append(auth, "Last-Event-ID", "3")...).Rest(t))
+		require.Equal(t, 204, s.Open(f.keyPath("?after_event_id=7"), auth...).Response.StatusCode)
+		require.Equal(t, 404, s.Open(f.keyPath("?run_id=4711"), auth...).Response.StatusCode)
+		require.Equal(t, 405, s.Do("POST", f.keyPath(""), auth...).Response.StatusCode)
 	})
 }
 
@@ -70,29 +70,29 @@ func TestKeyStreamCap(t *testing.T) {
 			a, b := newFeed(t, s.store, 0), newFeed(t, s.store, 0)
 			_, bearer := newKey(t, s.svc, "1")
 			_, second := newKey(t, s.svc, "1")
-			open, allowed := []*reader{}, limit
+			open, allowed := []*ssetest.Reader{}, limit
 			if limit <= 0 {
 				allowed = 100
 			}
 			for i := range allowed {
-				open = append(open, s.open([]*feed{a, b}[i%2].keyPath("?after_event_id=2"), "Authorization", bearer))
-				require.Equal(t, 200, open[i].resp.StatusCode)
+				open = append(open, s.Open([]*feed{a, b}[i%2].keyPath("?after_event_id=2"), "Authorization", bearer))
+				require.Equal(t, 200, open[i].Response.StatusCode)
 			}
-			more := s.open(a.keyPath(""), "Authorization", bearer)
+			more := s.Open(a.keyPath(""), "Authorization", bearer)
 			if limit < 0 {
-				require.Equal(t, 200, more.resp.StatusCode)
+				require.Equal(t, 200, more.Response.StatusCode)
 				return
 			}
-			require.Equal(t, 429, more.resp.StatusCode)
-			require.Equal(t, "5", more.resp.Header.Get("Retry-After"))
-			require.Equal(t, "application/problem+json", more.resp.Header.Get("Content-Type"))
-			require.Equal(t, 200, s.open(a.keyPath(""), "Authorization", second).resp.StatusCode)
-			require.Equal(t, 200, s.open(a.path("")).resp.StatusCode, "the host's sessions are not counted")
+			require.Equal(t, 429, more.Response.StatusCode)
+			require.Equal(t, "5", more.Response.Header.Get("Retry-After"))
+			require.Equal(t, "application/problem+json", more.Response.Header.Get("Content-Type"))
+			require.Equal(t, 200, s.Open(a.keyPath(""), "Authorization", second).Response.StatusCode)
+			require.Equal(t, 200, s.Open(a.path("")).Response.StatusCode, "the host's sessions are not counted")
 
-			open[0].close()
+			open[0].Close()
 			synctest.Wait()
-			require.Equal(t, 200, s.open(a.keyPath(""), "Authorization", bearer).resp.StatusCode)
-			require.Equal(t, 429, s.open(a.keyPath(""), "Authorization", bearer).resp.StatusCode)
+			require.Equal(t, 200, s.Open(a.keyPath(""), "Authorization", bearer).Response.StatusCode)
+			require.Equal(t, 429, s.Open(a.keyPath(""), "Authorization", bearer).Response.StatusCode)
 		})
 	}
 }
@@ -105,12 +105,12 @@ func TestKeyStreamSurvivesStoreErrors(t *testing.T) {
 		s := newSite(t, siteConfig{store: store})
 		f := newFeed(t, store, 0)
 		_, bearer := newKey(t, s.svc, "1")
-		r := s.open(f.keyPath("?after_event_id=2"), "Authorization", bearer)
+		r := s.Open(f.keyPath("?after_event_id=2"), "Authorization", bearer)
 		store.away.Store(true)
-		r.beats(t, 4)
+		r.Beats(t, 4)
 		store.away.Store(false)
 		f.append(1)
-		require.Equal(t, ids(3, 3), r.take(t, 1))
+		require.Equal(t, ssetest.IDs(3, 3), r.Take(t, 1))
 	})
 }
 

@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/webtrigger-go/webtrigger/internal/sse"
+	"github.com/webtrigger-go/webtrigger/internal/stream"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
@@ -57,7 +59,7 @@ func (s *Service) EventsHandler(authorize Authorizer) http.Handler {
 //
 // Requests that wait for the end of a run (Prefer: wait) are answered at once, with
 // what there is.
-func (s *Service) CloseStreams() { s.streams.close() }
+func (s *Service) CloseStreams() { s.streams.Close() }
 
 func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request, authorize Authorizer) error {
 	query, allowed, err := s.admit(r, authorize)
@@ -70,7 +72,7 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request, authorize 
 // admit judges a request up to the point where its events are read: route,
 // method, authorizer, cursors, conversation, run. allowed asks the authorizer
 // again.
-func (s *Service) admit(r *http.Request, authorize Authorizer) (query EventQuery, allowed func() error, err error) {
+func (s *Service) admit(r *http.Request, authorize Authorizer) (query stream.Query, allowed func() error, err error) {
 	id, ok := eventsPath(r.URL.Path)
 	if !ok {
 		return query, nil, wire.NotFound()
@@ -113,7 +115,7 @@ func (s *Service) admit(r *http.Request, authorize Authorizer) (query EventQuery
 }
 
 // streamOf completes a query with what it is about.
-func (s *Service) streamOf(ctx context.Context, query EventQuery, conversationID int64, run *string) (EventQuery, error) {
+func (s *Service) streamOf(ctx context.Context, query stream.Query, conversationID int64, run *string) (stream.Query, error) {
 	query.ConversationID = conversationID
 	if run == nil {
 		return query, nil
@@ -121,6 +123,61 @@ func (s *Service) streamOf(ctx context.Context, query EventQuery, conversationID
 	var err error
 	query.RunID, err = s.streamRun(ctx, *run)
 	return query, err
+}
+
+// serveKeyEvents is the event stream of a trigger's conversation for its
+// assistant's API keys: that of EventsHandler, with a Bearer key in the place of
+// the host's session. How many a key may have open is [StreamOptions.PerKey].
+func (s *Service) serveKeyEvents(w http.ResponseWriter, r *http.Request, segment string) error {
+	query, keyID, allowed, err := s.admitKey(r, segment)
+	if err != nil {
+		return err
+	}
+	if !s.streams.Take(keyID) {
+		return &wire.Problem{Status: http.StatusTooManyRequests, Code: "too_many_streams",
+			Detail: "This API key has as many event streams open as it may. Close one first.", RetryAfter: 5 * time.Second}
+	}
+	defer s.streams.Return(keyID)
+	return s.stream(w, r, query, allowed)
+}
+
+// admitKey judges a request up to the point where its events are read: method,
+// key, cursors, trigger, run. allowed asks for the key again.
+func (s *Service) admitKey(r *http.Request, segment string) (query stream.Query, keyID int64, allowed func() error, err error) {
+	if err := allowMethods(r, http.MethodGet, http.MethodHead); err != nil {
+		return query, 0, nil, err
+	}
+	triggerID, ok := parseID(segment)
+	grant, err := s.authenticate(r, triggerID)
+	if err != nil {
+		return query, 0, nil, err
+	}
+	query, run, err := streamQuery(r)
+	if err != nil {
+		return query, 0, nil, err
+	}
+	if !ok || grant.Run == nil {
+		return query, 0, nil, wire.NotFound()
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), statementTimeout)
+	defer cancel()
+	query, err = s.streamOf(ctx, query, triggerID, run)
+	allowed = func() error {
+		grant, err := s.authenticate(r, triggerID)
+		if err == nil && grant.Run == nil {
+			return wire.NotFound()
+		}
+		return err
+	}
+	return query, grant.Key.ID, allowed, err
+}
+
+// stream answers with the events that pass the query. Its errors come before the
+// first byte. It asks allowed again while the stream lasts.
+func (s *Service) stream(w http.ResponseWriter, r *http.Request, query stream.Query, allowed func() error) error {
+	return s.streams.Serve(w, r, query, allowed, func() (closed func()) {
+		return s.opts.Hooks.stream(r.Context(), query.ConversationID)
+	})
 }
 
 // eventsPath reads the conversation's id from the end of a path.
@@ -137,7 +194,7 @@ func eventsPath(path string) (id int64, ok bool) {
 }
 
 // streamQuery reads the cursors, and the run_id where there is one.
-func streamQuery(r *http.Request) (query EventQuery, run *string, err error) {
+func streamQuery(r *http.Request) (query stream.Query, run *string, err error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return query, nil, wire.BadRequest("invalid_query", "The query is malformed.")
@@ -193,44 +250,92 @@ func (s *Service) streamRun(ctx context.Context, name string) (int64, error) {
 	return run.ID, nil
 }
 
-// stream answers with the events that pass the query. Its errors come before
-// the first byte. allowed is asked again while it lasts.
-func (s *Service) stream(w http.ResponseWriter, r *http.Request, query EventQuery, allowed func() error) error {
-	tail, err := s.streams.join(query.ConversationID)
-	if err != nil {
-		return err
+// maxWait is the longest that a request may prefer to wait.
+const maxWait = 60 * time.Second
+
+// preferWait is the wait that a request prefers (RFC 7240 §4.3), at most maxWait.
+// The first of several counts; what is malformed is ignored, as that RFC says.
+func preferWait(h http.Header) (time.Duration, bool) {
+	for _, line := range h.Values("Prefer") {
+		for preference := range strings.SplitSeq(line, ",") {
+			preference, _, _ = strings.Cut(preference, ";")
+			name, value, _ := strings.Cut(preference, "=")
+			if !strings.EqualFold(strings.TrimSpace(name), "wait") {
+				continue
+			}
+			value = strings.TrimSpace(value)
+			if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
+				value = value[1 : n-1]
+			}
+			seconds, err := strconv.ParseUint(value, 10, 64)
+			if err != nil && !errors.Is(err, strconv.ErrRange) {
+				return 0, false
+			}
+			return time.Duration(min(seconds, uint64(maxWait/time.Second))) * time.Second, true
+		}
 	}
-	defer s.streams.leave(tail)
-	sub := &subscriber{tail: tail, query: query}
-	next, err := sub.first(r.Context())
-	if err != nil {
-		return fmt.Errorf("read events: %w", err)
+	return 0, false
+}
+
+// waitFor holds a request until the run ends, as far as it prefers that, and
+// reports whether it does: the run is then to be read again. The timeouts of
+// [http.Server] do not cut the wait.
+func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, run *Run) (waited bool, err error) {
+	d, ok := preferWait(r.Header)
+	if !ok {
+		return false, nil
 	}
-	if next.last && len(next.frames) == 0 {
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(http.StatusNoContent) // EventSource gives up at that
-		return nil
+	w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(d/time.Second)))
+	if run.Status.Terminal() || d == 0 {
+		return false, nil
 	}
-	if !canFlush(w) {
-		return errors.New("stream events: the ResponseWriter cannot flush")
+	// A writer that has no deadlines has none that could cut the wait either.
+	controller := http.NewResponseController(w)
+	_ = controller.SetReadDeadline(time.Time{})
+	_ = controller.SetWriteDeadline(time.Time{})
+	s.streams.Await(r.Context(), run.ConversationID, run.ID, d)
+	_ = controller.SetWriteDeadline(time.Now().Add(stream.MaxWriteTimeout))
+	return true, r.Context().Err()
+}
+
+// StreamOptions bounds what event streams take of a process.
+type StreamOptions struct {
+	// MemoryBytes bounds the encoded events that this process keeps, for all
+	// watched conversations together, so that their readers share them. 0: 64
+	// MiB. Readers of what is not kept read the store. It is not the memory of the
+	// connections themselves.
+	MemoryBytes int
+
+	// PerKey is how many streams an API key may have open at a time in this
+	// process; one more is answered with 429. 0: 100. Negative: no limit.
+	PerKey int
+
+	// WriteTimeout is how long a reader may take for what is written to it in one
+	// go, about 32 KiB, before it is cut off. 0: 10 s, which is also the most.
+	WriteTimeout time.Duration
+}
+
+const (
+	defaultKeyStreams  = 100
+	defaultStreamBytes = 64 << 20
+)
+
+// complete checks o and puts the defaults where it is zero.
+func (o *StreamOptions) complete() error {
+	if o.MemoryBytes < 0 || o.WriteTimeout < 0 {
+		return errors.New("Streams.MemoryBytes and Streams.WriteTimeout must not be negative")
 	}
-	p := &pump{s: s, r: r, w: w, sub: sub, allowed: allowed, controller: http.NewResponseController(w), timeout: s.opts.Streams.WriteTimeout}
-	if err := p.setDeadline(true); err != nil {
-		return fmt.Errorf("stream events: the ResponseWriter cannot set write deadlines: %w", err)
+	if o.WriteTimeout > stream.MaxWriteTimeout {
+		return fmt.Errorf("Streams.WriteTimeout must be at most %v", stream.MaxWriteTimeout)
 	}
-	p.ctx, p.cancel = context.WithCancel(r.Context())
-	defer p.close()
-	if !s.streams.begin(p) {
-		return shuttingDown()
+	if o.MemoryBytes == 0 {
+		o.MemoryBytes = defaultStreamBytes
 	}
-	defer s.opts.Hooks.stream(r.Context(), query.ConversationID)()
-	h := w.Header()
-	h.Set("Content-Type", sse.ContentType)
-	h.Set("Cache-Control", "no-store, no-transform")
-	h.Set("X-Accel-Buffering", "no")
-	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
-		p.run(next)
+	if o.PerKey == 0 {
+		o.PerKey = defaultKeyStreams
+	}
+	if o.WriteTimeout == 0 {
+		o.WriteTimeout = stream.MaxWriteTimeout
 	}
 	return nil
 }

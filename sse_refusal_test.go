@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/ssetest"
 )
 
 // visitor is somebody who may read streams until end is called.
@@ -84,12 +85,12 @@ func refuse(t *testing.T, s *site, v visitor, kind string, at time.Duration) {
 	if kind == "slow" {
 		f.appendPayload(500, `{"text":"`+strings.Repeat("x", 1000)+`"}`)
 	}
-	r := s.open(v.path(f, "?after_event_id=2"), v.header...)
-	require.Equal(t, 200, r.resp.StatusCode)
+	r := s.Open(v.path(f, "?after_event_id=2"), v.header...)
+	require.Equal(t, 200, r.Response.StatusCode)
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	defer all.Wait()
-	defer r.close()
+	defer r.Close()
 	defer cancel()
 	if kind == "busy" {
 		all.Go(func() {
@@ -105,11 +106,11 @@ func refuse(t *testing.T, s *site, v visitor, kind string, at time.Duration) {
 			if kind == "slow" {
 				time.Sleep(250 * time.Millisecond) // a burst takes about 8 s
 			}
-			_, err := r.next()
+			_, err := r.Next()
 			switch {
 			case err == nil:
 				last.Store(time.Now().UnixNano())
-			case !errors.Is(err, errHeartbeat):
+			case !errors.Is(err, ssetest.ErrHeartbeat):
 				return
 			}
 		}
@@ -120,13 +121,13 @@ func refuse(t *testing.T, s *site, v visitor, kind string, at time.Duration) {
 	}
 	ended := time.Now()
 	v.end()
-	for s.svc.Tails() > 0 { // until the handler has returned
+	for s.open.Load() > 0 { // until the handler has returned
 		time.Sleep(50 * time.Millisecond)
 		require.LessOrEqual(t, time.Since(ended), 15*time.Second, "%v after the start", at)
 	}
-	r.close()
+	r.Close()
 	require.Less(t, last.Load(), ended.Add(15*time.Second).UnixNano())
-	require.Equal(t, v.refused, s.open(v.path(f, ""), v.header...).resp.StatusCode)
+	require.Equal(t, v.refused, s.Open(v.path(f, ""), v.header...).Response.StatusCode)
 }
 
 // While nobody can tell whether a reader is still allowed, the stream stays and
@@ -140,23 +141,23 @@ func TestStreamWaitsForTheAuthorizer(t *testing.T) {
 			say(nil)
 			s := newSite(t, siteConfig{authorize: func(*http.Request, webtrigger.Access) error { return *word.Load() }})
 			f := newFeed(t, s.store, 0)
-			r := s.open(f.path("?after_event_id=2"))
-			r.beats(t, 1)
+			r := s.Open(f.path("?after_event_id=2"))
+			r.Beats(t, 1)
 			say(fmt.Errorf("look up session: %w", webtrigger.ErrUnavailable))
 			time.Sleep(9 * time.Second)
 			f.append(1)
-			r.beats(t, 5) // and not the event
+			r.Beats(t, 5) // and not the event
 			start := time.Now()
 			if then == "refused" {
 				say(webtrigger.ErrUnauthenticated)
-				require.Empty(t, r.rest(t))
+				require.Empty(t, r.Rest(t))
 			} else {
 				say(nil)
-				require.Equal(t, ids(3, 3), r.take(t, 1))
+				require.Equal(t, ssetest.IDs(3, 3), r.Take(t, 1))
 			}
 			require.LessOrEqual(t, time.Since(start), time.Second)
 			say(webtrigger.ErrUnavailable)
-			require.Equal(t, 503, s.open(f.path("")).resp.StatusCode)
+			require.Equal(t, 503, s.Open(f.path("")).Response.StatusCode)
 		})
 	}
 }

@@ -1,5 +1,5 @@
 //go:build !race
 
-package webtrigger_test
+package stream_test
 
 const raceOverhead = 0

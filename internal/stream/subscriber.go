@@ -1,7 +1,8 @@
-package webtrigger
+package stream
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -10,14 +11,17 @@ import (
 // burstBytes is about how much is written under one deadline.
 const burstBytes = 32 << 10
 
+// errGone says that the conversation was deleted while a reader followed it.
+var errGone = errors.New("conversation deleted")
+
 // subscriber is one reader of a tail; see tail.go for the protocol.
 type subscriber struct {
 	tail  *tail
-	query EventQuery // the cursors
-	pos   int64      // the last event dealt with, sent or not
-	page  view       // what is left of a page of its own; inside is false without one
-	told  int64      // the highest id of a purged event that it was told of
-	gap   []byte     // the frame that comes before the rest of the page; nil: none
+	query Query  // the cursors
+	pos   int64  // the last event dealt with, sent or not
+	page  view   // what is left of a page of its own; inside is false without one
+	told  int64  // the highest id of a purged event that it was told of
+	gap   []byte // the frame that comes before the rest of the page; nil: none
 }
 
 // burst is what a subscriber sends next, if anything.
@@ -47,7 +51,7 @@ func (sub *subscriber) next(ctx context.Context) (burst, error) {
 		v := sub.tail.look(sub.pos)
 		switch {
 		case v.gone:
-			return burst{}, ErrNotFound
+			return burst{}, errGone
 		case v.inside:
 			return sub.take(&v), nil
 		}

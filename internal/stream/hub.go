@@ -1,9 +1,8 @@
-package webtrigger
+package stream
 
 import (
 	"context"
 	"iter"
-	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -12,15 +11,15 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// hub holds the tails, the open streams and the awaited runs of a process.
-type hub struct {
-	store        Store
-	log          *slog.Logger
-	opts         StreamOptions
+// Hub holds the tails, the open streams and the awaited runs of a process. It is
+// safe for concurrent use.
+type Hub struct {
+	source       Source
+	opts         Options
 	windowFrames int           // how many frames a tail keeps
 	windowBytes  int           // and of how many bytes
-	tailPage     EventQuery    // Limit and MaxBytes of a tail's reads
-	ownPage      EventQuery    // and of a subscriber's own
+	tailPage     Query         // Limit and MaxBytes of a tail's reads
+	ownPage      Query         // and of a subscriber's own
 	now          chan struct{} // always closed: look again at once
 
 	held    atomic.Int64 // bytes of frames in all tails, at most opts.MemoryBytes
@@ -34,23 +33,29 @@ type hub struct {
 	perKey  map[int64]int   // streams by API key
 	life    context.Context // ends with the last subscriber and waiter
 	endLife context.CancelFunc
+	unwatch func()
 }
 
-func (h *hub) init(store Store, log *slog.Logger, opts StreamOptions) {
-	h.store, h.log, h.opts = store, log, opts
-	h.windowFrames, h.windowBytes = windowFrames, windowBytes
-	h.tailPage = EventQuery{Limit: tailEvents, MaxBytes: tailBytes}
-	h.ownPage = EventQuery{Limit: ownEvents, MaxBytes: ownBytes}
-	h.now = make(chan struct{})
+// New returns a hub without streams. It starts nothing.
+func New(source Source, opts Options) *Hub {
+	h := &Hub{
+		source: source, opts: opts,
+		windowFrames: windowFrames, windowBytes: windowBytes,
+		tailPage: Query{Limit: tailEvents, MaxBytes: tailBytes},
+		ownPage:  Query{Limit: ownEvents, MaxBytes: ownBytes},
+		now:      make(chan struct{}),
+		tails:    make(map[int64]*tail),
+		awaited:  make(map[int64]*awaited),
+		open:     make(map[*pump]struct{}),
+		perKey:   make(map[int64]int),
+	}
 	close(h.now)
-	h.tails = make(map[int64]*tail)
-	h.awaited = make(map[int64]*awaited)
-	h.open = make(map[*pump]struct{})
-	h.perKey = make(map[int64]int)
+	return h
 }
 
-// close ends all streams, now and from now on.
-func (h *hub) close() {
+// Close ends all streams and waits, and rejects new ones from now on. A stream ends
+// between two events; a reader that stalls gets two seconds more.
+func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
@@ -64,7 +69,7 @@ func (h *hub) close() {
 
 // begin registers a stream that close is to end. It reports false when it is
 // too late for that.
-func (h *hub) begin(p *pump) bool {
+func (h *Hub) begin(p *pump) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closed {
@@ -73,15 +78,15 @@ func (h *hub) begin(p *pump) bool {
 	return !h.closed
 }
 
-func (h *hub) end(p *pump) {
+func (h *Hub) end(p *pump) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.open, p)
 }
 
-// take counts one more stream of an API key, which giveBack ends. It reports
-// false when the key has as many as it may.
-func (h *hub) take(keyID int64) bool {
+// Take counts one more stream of an API key, until Return. It reports false if the
+// key has as many streams as it may have.
+func (h *Hub) Take(keyID int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.opts.PerKey > 0 && h.perKey[keyID] >= h.opts.PerKey {
@@ -91,7 +96,8 @@ func (h *hub) take(keyID int64) bool {
 	return true
 }
 
-func (h *hub) giveBack(keyID int64) {
+// Return ends what Take began.
+func (h *Hub) Return(keyID int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.perKey[keyID]--; h.perKey[keyID] == 0 {
@@ -100,7 +106,7 @@ func (h *hub) giveBack(keyID int64) {
 }
 
 // join returns the conversation's tail for one more subscriber, who leaves it.
-func (h *hub) join(conversationID int64) (*tail, error) {
+func (h *Hub) join(conversationID int64) (*tail, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -117,18 +123,19 @@ func (h *hub) join(conversationID int64) (*tail, error) {
 }
 
 // begins starts watching before the first tail or awaited run is added; mu is held.
-func (h *hub) begins() {
+func (h *Hub) begins() {
 	if len(h.tails)+len(h.awaited) == 0 {
 		h.life, h.endLife = context.WithCancel(context.Background())
-		go h.watch(h.life)
+		h.unwatch = h.source.Watch(h.hint)
 		go h.pollLoop(h.life)
 	}
 }
 
 // ends stops watching after the last one has been removed; mu is held.
-func (h *hub) ends() {
+func (h *Hub) ends() {
 	if len(h.tails)+len(h.awaited) == 0 {
 		h.endLife()
+		h.unwatch()
 	}
 }
 
@@ -137,7 +144,7 @@ func shuttingDown() error {
 		Detail: "This server is shutting down. Try again later.", RetryAfter: time.Second}
 }
 
-func (h *hub) leave(t *tail) {
+func (h *Hub) leave(t *tail) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if t.readers--; t.readers > 0 {
@@ -150,36 +157,20 @@ func (h *hub) leave(t *tail) {
 
 // share is how many bytes of frames a tail may keep beside the others that keep
 // some.
-func (h *hub) share() int {
+func (h *Hub) share() int {
 	return min(h.windowBytes, h.opts.MemoryBytes/max(int(h.holders.Load()), 1))
 }
 
 // full reports whether tails keep more than they may together, less bytes.
-func (h *hub) full(less int) bool {
+func (h *Hub) full(less int) bool {
 	return h.held.Load()-int64(less) > int64(h.opts.MemoryBytes)
 }
 
-// watch hands the store's hints on until life ends.
-func (h *hub) watch(life context.Context) {
-	for {
-		err := h.store.Watch(life, h.hint)
-		if life.Err() != nil {
-			return
-		}
-		h.log.Warn("watch store for streams", "error", err)
-		select {
-		case <-life.Done():
-			return
-		case <-time.After(pollInterval):
-		}
-	}
-}
-
 // hint marks the tails that moved, all of them when anything may have.
-func (h *hub) hint(hint Hint) {
+func (h *Hub) hint(hint Hint) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if hint.IsZero() {
+	if hint.Anything {
 		for _, t := range h.tails {
 			t.hint()
 		}
@@ -220,7 +211,7 @@ func batches(events []Event) iter.Seq[[]Event] {
 }
 
 // pollLoop is the net under the hints.
-func (h *hub) pollLoop(life context.Context) {
+func (h *Hub) pollLoop(life context.Context) {
 	for wait := firstPoll; ; wait = min(2*wait, pollInterval) {
 		select {
 		case <-life.Done():
@@ -233,7 +224,7 @@ func (h *hub) pollLoop(life context.Context) {
 
 // poll compares the ends of all watched logs with the heads of their tails, and
 // lets tails that rest give up what they keep.
-func (h *hub) poll(life context.Context) {
+func (h *Hub) poll(life context.Context) {
 	h.mu.Lock()
 	ids := make([]int64, 0, len(h.tails))
 	tails := make([]*tail, 0, len(h.tails))
@@ -248,9 +239,9 @@ func (h *hub) poll(life context.Context) {
 	h.mu.Unlock()
 	ctx, cancel := context.WithTimeout(life, statementTimeout)
 	defer cancel()
-	last, err := h.store.LastEventIDs(ctx, ids)
+	last, err := h.source.LastEventIDs(ctx, ids)
 	if err != nil && life.Err() == nil {
-		h.log.Warn("poll events for streams", "error", err)
+		h.opts.Log.Warn("poll events for streams", "error", err)
 	}
 	for _, t := range tails {
 		end, exists := last[t.conversationID]
@@ -270,8 +261,8 @@ func (h *hub) poll(life context.Context) {
 }
 
 // events is one read of the log.
-func (h *hub) events(ctx context.Context, query EventQuery) (EventPage, error) {
+func (h *Hub) events(ctx context.Context, query Query) (Page, error) {
 	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
 	defer cancel()
-	return h.store.Events(ctx, query)
+	return h.source.Events(ctx, query)
 }

@@ -1,4 +1,4 @@
-package webtrigger_test
+package stream_test
 
 import (
 	"bufio"
@@ -15,8 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/store/memstore"
+	"github.com/webtrigger-go/webtrigger/internal/stream"
 )
 
 // gated is a listener of a far and slow network: its connections have small send
@@ -89,13 +88,12 @@ func TestAThousandReadersWhoNeverRead(t *testing.T) {
 	if testing.Short() {
 		stalled = 100
 	}
-	store := memstore.New(nil)
-	svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, Streams: webtrigger.StreamOptions{WriteTimeout: deadline}})
-	require.NoError(t, err)
+	source := newFake()
+	hub := newHub(source, 0, deadline)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	gate := &gated{Listener: listener, conns: make(map[*gatedConn]struct{})}
-	server := &http.Server{Handler: svc.EventsHandler(everyone)}
+	server := &http.Server{Handler: handler(hub, nil, nil)}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(gate) }()
 	t.Cleanup(func() {
@@ -103,26 +101,26 @@ func TestAThousandReadersWhoNeverRead(t *testing.T) {
 		<-served
 	})
 	addr := listener.Addr().String()
-	f := newFeed(t, store, 0)
+	f := newFeed(t, source, 0)
 	f.appendPayload(2000, `{"text":"`+strings.Repeat("x", 1000)+`"}`) // 2 MB to replay
 
-	without := measure(t, f, svc, addr)
+	without := measure(t, f, hub, addr)
 	before := memoryInUse()
 	conns := make([]net.Conn, stalled)
 	for i := range conns {
 		conns[i] = stall(t, addr, f.path(""))
 	}
-	require.Eventually(t, func() bool { return svc.Streaming() == stalled }, time.Minute, 10*time.Millisecond)
-	beside := measure(t, f, svc, addr)
+	require.Eventually(t, func() bool { return hub.Streaming() == stalled }, time.Minute, 10*time.Millisecond)
+	beside := measure(t, f, hub, addr)
 	// What a page of events takes to encode is not what a reader costs: the heap is
 	// measured with all of them stalled and garbage collected.
 	cost := (memoryInUse() - before) / int64(stalled)
-	require.Equal(t, stalled, svc.Streaming(), "nothing but the deadline ends them")
+	require.Equal(t, stalled, hub.Streaming(), "nothing but the deadline ends them")
 	require.LessOrEqual(t, cost, int64(perReader+raceOverhead))
 
 	opened := time.Now()
 	gate.open()
-	require.Eventually(t, func() bool { return svc.Streaming() == 0 }, 10*deadline, 5*time.Millisecond, "the deadline cuts them off")
+	require.Eventually(t, func() bool { return hub.Streaming() == 0 }, 10*deadline, 5*time.Millisecond, "the deadline cuts them off")
 	gone := time.Since(opened)
 	for _, c := range conns {
 		_ = c.Close()
@@ -161,17 +159,16 @@ func percentile(took []time.Duration, p int) time.Duration {
 
 // measure appends events one by one while five healthy readers follow, and returns
 // how long each took to reach each. The readers are gone then.
-func measure(t *testing.T, f *feed, svc *webtrigger.Service, addr string) (took []time.Duration) {
+func measure(t *testing.T, f *feed, hub *stream.Hub, addr string) (took []time.Duration) {
 	t.Helper()
-	others := svc.Streaming()
+	others := hub.Streaming()
 	const readers, events = 5, 400
 	at := make([]time.Time, events)
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	got := make(chan struct{}, readers)
 	for range readers {
-		end, err := lastID(f)
-		require.NoError(t, err)
+		end := f.source.last(f.run.conversationID)
 		c, err := net.Dial("tcp", addr)
 		require.NoError(t, err)
 		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: app.example.com\r\n\r\n", f.path(fmt.Sprintf("?after_event_id=%d", end)))
@@ -202,12 +199,6 @@ func measure(t *testing.T, f *feed, svc *webtrigger.Service, addr string) (took 
 	}
 	all.Wait()
 	require.Len(t, took, events*readers)
-	require.Eventually(t, func() bool { return svc.Streaming() == others }, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return hub.Streaming() == others }, time.Minute, time.Millisecond)
 	return took
-}
-
-// lastID is the id of the feed's last event.
-func lastID(f *feed) (int64, error) {
-	last, err := f.store.LastEventIDs(context.Background(), []int64{f.run.ConversationID})
-	return last[f.run.ConversationID], err
 }

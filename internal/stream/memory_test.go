@@ -1,4 +1,4 @@
-package webtrigger_test
+package stream_test
 
 import (
 	"strings"
@@ -8,21 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/store/memstore"
+	"github.com/webtrigger-go/webtrigger/internal/ssetest"
 )
-
-func TestStreamOptions(t *testing.T) {
-	t.Parallel()
-	for name, o := range map[string]webtrigger.StreamOptions{
-		"negative memory":     {MemoryBytes: -1},
-		"negative timeout":    {WriteTimeout: -1},
-		"a timeout over 10 s": {WriteTimeout: 10*time.Second + 1},
-	} {
-		_, err := webtrigger.New(newSite(t, siteConfig{}).store, nil, &webtrigger.Options{Workers: -1, Streams: o})
-		require.Error(t, err, name)
-	}
-}
 
 // However many conversations move at once, what all tails keep stays within the
 // bound, and everyone gets everything. Conversations that rest keep nothing.
@@ -31,11 +18,11 @@ func TestTailsShareTheirMemory(t *testing.T) {
 	for _, bound := range []int{1, 20_000, 100_000} {
 		synctest.Test(t, func(t *testing.T) {
 			const conversations, rounds = 40, 20
-			s := newSite(t, siteConfig{streams: webtrigger.StreamOptions{MemoryBytes: bound}})
-			feeds, readers := make([]*feed, conversations), make([]*reader, conversations)
+			s := newSite(t, siteConfig{memory: bound})
+			feeds, readers := make([]*feed, conversations), make([]*ssetest.Reader, conversations)
 			for i := range feeds {
-				feeds[i] = newFeed(t, s.store, 0)
-				readers[i] = s.open(feeds[i].path("?after_event_id=2"))
+				feeds[i] = newFeed(t, s.source, 0)
+				readers[i] = s.Open(feeds[i].path("?after_event_id=2"))
 			}
 			most := int64(0)
 			for round := range int64(rounds) {
@@ -43,11 +30,11 @@ func TestTailsShareTheirMemory(t *testing.T) {
 					f.appendPayload(1+i%3, `{"text":"`+strings.Repeat("x", 1000)+`"}`)
 				}
 				synctest.Wait() // every tail has read, every pump writes
-				most = max(most, s.svc.StreamMemory())
-				require.LessOrEqual(t, s.svc.StreamMemory(), int64(bound))
+				most = max(most, s.hub.Memory())
+				require.LessOrEqual(t, s.hub.Memory(), int64(bound))
 				for i, r := range readers {
 					n := int64(1 + i%3)
-					require.Equal(t, ids(3+round*n, 2+(round+1)*n), r.take(t, int(n)))
+					require.Equal(t, ssetest.IDs(3+round*n, 2+(round+1)*n), r.Take(t, int(n)))
 				}
 			}
 			if bound > 10_000 {
@@ -55,16 +42,16 @@ func TestTailsShareTheirMemory(t *testing.T) {
 			}
 			for range 2 {
 				for _, r := range readers {
-					r.beats(t, 1)
+					r.Beats(t, 1)
 				}
 			}
-			require.Zero(t, s.svc.StreamMemory())
+			require.Zero(t, s.hub.Memory())
 			for i, f := range feeds {
 				f.finish()
 				last := int64(3 + rounds*(1+i%3))
-				require.Equal(t, ids(last, last), readers[i].rest(t))
+				require.Equal(t, ssetest.IDs(last, last), readers[i].Rest(t))
 			}
-			require.Zero(t, s.svc.StreamMemory(), "tails that nobody watches keep nothing")
+			require.Zero(t, s.hub.Memory(), "tails that nobody watches keep nothing")
 		})
 	}
 }
@@ -74,31 +61,31 @@ func TestTailsShareTheirMemory(t *testing.T) {
 func TestTailsShareFairly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store := &faulty{Store: memstore.New(nil)}
-		s := newSite(t, siteConfig{store: store, streams: webtrigger.StreamOptions{MemoryBytes: 40_000}})
-		a, b := newFeed(t, store, 0), newFeed(t, store, 0)
-		first := s.open(a.path("?after_event_id=2"))
-		var readers []*reader
+		source := newFake()
+		s := newSite(t, siteConfig{source: source, memory: 40_000})
+		a, b := newFeed(t, source, 0), newFeed(t, source, 0)
+		first := s.Open(a.path("?after_event_id=2"))
+		var readers []*ssetest.Reader
 		for range 20 {
-			readers = append(readers, s.open(b.path("?after_event_id=2")))
+			readers = append(readers, s.Open(b.path("?after_event_id=2")))
 		}
 		synctest.Wait()
 		step := func(n int64) {
 			a.appendPayload(1, `{"text":"`+strings.Repeat("x", 3000)+`"}`)
-			require.Equal(t, ids(n, n), first.take(t, 1))
+			require.Equal(t, ssetest.IDs(n, n), first.Take(t, 1))
 		}
 		for n := int64(3); n < 30; n++ {
 			step(n)
 		}
 		for n := int64(3); n < 20; n++ {
 			step(n + 27)
-			calls := store.calls.Load()
+			calls := source.calls.Load()
 			b.appendPayload(1, `{"text":"`+strings.Repeat("x", 3000)+`"}`)
 			for _, r := range readers {
-				require.Equal(t, ids(n, n), r.take(t, 1))
+				require.Equal(t, ssetest.IDs(n, n), r.Take(t, 1))
 			}
 			if n > 3 { // the other has moved since
-				require.LessOrEqual(t, store.calls.Load()-calls, int64(2))
+				require.LessOrEqual(t, source.calls.Load()-calls, int64(2))
 			}
 		}
 	})
@@ -106,19 +93,19 @@ func TestTailsShareFairly(t *testing.T) {
 
 // The process ends: readers who read get whole frames, and one who stalls holds
 // nobody up for longer than two seconds.
-func TestCloseStreamsDoesNotWaitForStalledReaders(t *testing.T) {
+func TestCloseDoesNotWaitForStalledReaders(t *testing.T) {
 	t.Parallel()
 	for _, http2 := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSite(t, siteConfig{http2: http2})
-			f := newFeed(t, s.store, 0)
+			f := newFeed(t, s.source, 0)
 			f.appendPayload(40, `{"text":"`+strings.Repeat("x", 20_000)+`"}`)
-			_ = s.open(f.path("")) // nobody reads it
+			_ = s.Open(f.path("")) // nobody reads it
 			synctest.Wait()
 			time.Sleep(time.Second)
 			start := time.Now()
-			s.svc.CloseStreams()
-			for s.svc.Tails() > 0 {
+			s.hub.Close()
+			for s.hub.Tails() > 0 {
 				time.Sleep(10 * time.Millisecond)
 				require.LessOrEqual(t, time.Since(start), 2100*time.Millisecond)
 			}
@@ -131,12 +118,12 @@ func TestCloseStreamsDoesNotWaitForStalledReaders(t *testing.T) {
 func TestStreamWriteTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, siteConfig{streams: webtrigger.StreamOptions{WriteTimeout: 3 * time.Second}})
-		f := newFeed(t, s.store, 0)
+		s := newSite(t, siteConfig{timeout: 3 * time.Second})
+		f := newFeed(t, s.source, 0)
 		f.appendPayload(40, `{"text":"`+strings.Repeat("x", 20_000)+`"}`)
 		start := time.Now()
-		_ = s.open(f.path(""))
-		for s.svc.Tails() > 0 {
+		_ = s.Open(f.path(""))
+		for s.hub.Tails() > 0 {
 			time.Sleep(100 * time.Millisecond)
 		}
 		require.InDelta(t, 3, time.Since(start).Seconds(), 0.2)
@@ -148,21 +135,21 @@ func TestStreamOfThousandsOfRuns(t *testing.T) {
 	t.Parallel()
 	const runs = 3000
 	s := newSite(t, siteConfig{})
-	first := newFeed(t, s.store, 0)
-	whole := s.open(first.path(""))
+	first := newFeed(t, s.source, 0)
+	whole := s.Open(first.path(""))
 	var middle *feed
 	for n := range runs - 1 {
-		f := newFeed(t, s.store, first.run.ConversationID)
+		f := newFeed(t, s.source, first.run.conversationID)
 		if n == runs/2 {
 			middle = f
 			continue
 		}
 		f.finish()
 	}
-	middleOnly := s.open(middle.ofRun(""))
+	middleOnly := s.Open(middle.ofRun(""))
 	first.finish()
 	middle.finish()
-	require.Equal(t, ids(1, 3*runs), whole.rest(t))
-	require.Len(t, middleOnly.rest(t), 3)
-	require.Equal(t, ids(3*runs-1, 3*runs), s.open(first.path("?after_event_id=8998")).rest(t))
+	require.Equal(t, ssetest.IDs(1, 3*runs), whole.Rest(t))
+	require.Len(t, middleOnly.Rest(t), 3)
+	require.Equal(t, ssetest.IDs(3*runs-1, 3*runs), s.Open(first.path("?after_event_id=8998")).Rest(t))
 }

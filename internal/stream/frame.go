@@ -1,4 +1,4 @@
-package webtrigger
+package stream
 
 import (
 	"github.com/webtrigger-go/webtrigger/internal/sse"
@@ -16,31 +16,31 @@ type frame struct {
 func (f *frame) cost() int { return cap(f.data) + 64 }
 
 // frame encodes an event.
-func (h *hub) frame(e *Event) frame {
+func (h *Hub) frame(e *Event) frame {
 	type shape struct {
-		Type           EventType `json:"event_type"`
-		Sequence       int64     `json:"sequence"`
-		ID             int64     `json:"id"`
-		RunID          int64     `json:"run_id"`
-		RunKey         string    `json:"run_key"`
-		ConversationID int64     `json:"conversation_id"`
-		Payload        any       `json:"payload"`
-		CreatedAt      string    `json:"created_at"`
+		Type           string `json:"event_type"`
+		Sequence       int64  `json:"sequence"`
+		ID             int64  `json:"id"`
+		RunID          int64  `json:"run_id"`
+		RunKey         string `json:"run_key"`
+		ConversationID int64  `json:"conversation_id"`
+		Payload        any    `json:"payload"`
+		CreatedAt      string `json:"created_at"`
 	}
 	v := shape{e.Type, e.Sequence, e.ID, e.RunID, e.RunKey, e.ConversationID, e.Payload, wire.FormatTime(e.CreatedAt)}
 	data, err := wire.Marshal(v)
 	if err != nil { // the store broke its word; the reader's cursor must not hang on it
-		h.log.Error("event payload is not JSON", "run_id", e.RunID, "event_id", e.ID, "error", err)
+		h.opts.Log.Error("event payload is not JSON", "run_id", e.RunID, "event_id", e.ID, "error", err)
 		v.Payload = nil
 		data, _ = wire.Marshal(v)
 	}
 	return frame{
-		id: e.ID, runID: e.RunID, sequence: e.Sequence, terminal: e.Type.Terminal(),
+		id: e.ID, runID: e.RunID, sequence: e.Sequence, terminal: e.Terminal,
 		data: sse.AppendEvent(make([]byte, 0, len(data)+32), e.ID, data),
 	}
 }
 
-func (h *hub) encode(events []Event) []frame {
+func (h *Hub) encode(events []Event) []frame {
 	frames := make([]frame, len(events))
 	for i := range events {
 		frames[i] = h.frame(&events[i])
@@ -52,9 +52,10 @@ func (h *hub) encode(events []Event) []frame {
 // purged before it got them. It has no id: the reader's cursor stays where it is
 // until an event moves it.
 func gapFrame(conversationID, from, to int64) []byte {
-	return sse.AppendNamed(nil, "gap", mustJSON(struct {
+	data, _ := wire.Marshal(struct {
 		ConversationID int64 `json:"conversation_id"`
 		FromID         int64 `json:"from_id"`
 		ToID           int64 `json:"to_id"`
-	}{conversationID, from, to}))
+	}{conversationID, from, to}) // three numbers
+	return sse.AppendNamed(nil, "gap", data)
 }

@@ -1,4 +1,4 @@
-package webtrigger
+package stream
 
 import (
 	"context"
@@ -19,7 +19,7 @@ const (
 	// A stream asks whether it is still allowed at every heartbeat, and before it
 	// shows anything when the last word is as old as this. With a write that takes
 	// as long as it may, a refusal acts within 15 s.
-	allowedFor = 15*time.Second - maxStreamWrite
+	allowedFor = 15*time.Second - MaxWriteTimeout
 )
 
 // pump sends bursts and heartbeats to one reader until the stream ends, for
@@ -27,7 +27,7 @@ const (
 // stalls is cut off and http.Server.WriteTimeout cuts off nobody. It ends between
 // two frames, unless it is a write that fails.
 type pump struct {
-	s       *Service
+	hub     *Hub
 	r       *http.Request
 	w       http.ResponseWriter
 	sub     *subscriber
@@ -84,9 +84,9 @@ func (p *pump) next() (burst, bool) {
 		if p.ctx.Err() != nil {
 			return burst{}, false
 		}
-		p.s.log.WarnContext(p.r.Context(), "read events for a stream",
+		p.hub.opts.Log.WarnContext(p.r.Context(), "read events for a stream",
 			"conversation_id", p.sub.query.ConversationID, "error", err)
-		if !away(err) || !p.pause() {
+		if !p.away(err) || !p.pause() {
 			return burst{}, false
 		}
 	}
@@ -101,15 +101,15 @@ func (p *pump) permitted() bool {
 			p.asked = time.Now()
 			return true
 		}
-		if !away(err) || !p.pause() {
+		if !p.away(err) || !p.pause() {
 			return false
 		}
 	}
 }
 
 // away reports whether err is the store's absence, which will pass.
-func away(err error) bool {
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+func (p *pump) away(err error) bool {
+	return p.hub.opts.Unavailable(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // pause lets some time pass, with heartbeats. It reports whether to go on.
@@ -177,7 +177,7 @@ func (p *pump) hurry() {
 // close is the end. What completes the answer is written after the handler: a
 // reader who has stalled is not to hold that up either.
 func (p *pump) close() {
-	p.s.streams.end(p)
+	p.hub.end(p)
 	p.cancel()
 	_ = p.setDeadline(true)
 	p.mu.Lock()

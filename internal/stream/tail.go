@@ -1,9 +1,8 @@
-package webtrigger
+package stream
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -63,7 +62,7 @@ import (
 // subscriber at all.
 //
 // Retention may purge events that somebody has not read. The page that should
-// have held them says so (EventPage.PurgedTo). A subscriber's first page then
+// have held them says so (Page.PurgedTo). A subscriber's first page then
 // makes the answer a 410; a later one a gap frame, behind which the stream goes
 // on. A tail whose own read says so keeps nothing of that page, so that its
 // subscribers, who are all behind then, meet the gap in reads of their own.
@@ -86,7 +85,7 @@ const (
 
 // tail is the end of one conversation's log: see the top of this file.
 type tail struct {
-	hub            *hub
+	hub            *Hub
 	life           context.Context
 	conversationID int64
 	readers        int // guarded by the hub's mu
@@ -240,7 +239,7 @@ func (t *tail) catchUp() {
 }
 
 // beginRead says what to read next, if anything.
-func (t *tail) beginRead() (query EventQuery, hints int, due bool) {
+func (t *tail) beginRead() (query Query, hints int, due bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refreshing = t.due()
@@ -255,16 +254,16 @@ func (t *tail) giveUp(err error) {
 	t.refreshing = false
 	switch {
 	case t.life.Err() != nil:
-	case errors.Is(err, ErrNotFound):
+	case t.hub.opts.NotFound(err):
 		t.gone = true
 		t.wakeAll()
 	default:
-		t.hub.log.Warn("read events for streams", "conversation_id", t.conversationID, "error", err)
+		t.hub.opts.Log.Warn("read events for streams", "conversation_id", t.conversationID, "error", err)
 	}
 }
 
 // endRead takes in what was read.
-func (t *tail) endRead(page EventPage, frames []frame, hints int) {
+func (t *tail) endRead(page Page, frames []frame, hints int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	head, ended := page.LastID, page.Ended

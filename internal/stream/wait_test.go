@@ -1,0 +1,84 @@
+package stream_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAwait_end_wakesAllWaitersWithOneRead(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		deaf bool
+		late time.Duration
+	}{"by the hint": {false, 0}, "by the poll": {true, 2 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			source := newFake()
+			source.deaf = c.deaf
+			hub := newHub(source, 0, 0)
+			f := newFeed(t, source, 0)
+			var all sync.WaitGroup
+			for range 100 {
+				all.Go(func() { hub.Await(t.Context(), f.run.conversationID, f.run.id, time.Hour) })
+			}
+			time.Sleep(30*time.Second + 100*time.Millisecond)
+			reads := source.reads.Load()
+			start := time.Now()
+			f.finish()
+			all.Wait()
+			require.LessOrEqual(t, time.Since(start), c.late, name)
+			require.EqualValues(t, 1, source.reads.Load()-reads, name)
+			hub.Await(t.Context(), f.run.conversationID, f.run.id, time.Hour) // ended already
+			hub.Await(t.Context(), f.run.conversationID, 4711, time.Hour)     // no such run
+			require.LessOrEqual(t, time.Since(start), c.late, name)
+		})
+	}
+}
+
+func TestAwait_contextTimeAndClose_endTheWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		source := newFake()
+		hub := newHub(source, 0, 0)
+		f := newFeed(t, source, 0)
+		await := func(ctx context.Context, d time.Duration) time.Duration {
+			start := time.Now()
+			hub.Await(ctx, f.run.conversationID, f.run.id, d)
+			return time.Since(start)
+		}
+		require.Equal(t, time.Minute, await(t.Context(), time.Minute))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.Equal(t, time.Second, await(ctx, time.Minute))
+		source.away.Store(true)
+		time.AfterFunc(5*time.Second, func() {
+			source.away.Store(false)
+			f.finish()
+		})
+		require.LessOrEqual(t, await(t.Context(), time.Minute), 7*time.Second, "an error is no end")
+
+		f = newFeed(t, source, f.run.conversationID)
+		time.AfterFunc(time.Second, hub.Close)
+		require.Equal(t, time.Second, await(t.Context(), time.Minute))
+		require.Zero(t, await(t.Context(), time.Minute))
+	})
+}
+
+func TestTake_streamsOfAKey_haveABound(t *testing.T) {
+	t.Parallel()
+	hub := newHub(newFake(), 0, 0)
+	for range 2 {
+		require.True(t, hub.Take(1))
+		require.True(t, hub.Take(1))
+		require.False(t, hub.Take(1))
+		require.True(t, hub.Take(2), "another key")
+		hub.Return(1)
+		hub.Return(1)
+		hub.Return(2)
+	}
+	require.Zero(t, hub.Keys())
+}
