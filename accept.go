@@ -96,12 +96,13 @@ type caller struct {
 	channel ChannelSettings
 	keyID   int64
 	keyName string // "": a Go call
-	base    string
+	base    bases
 }
 
 func (s *Service) hostCaller(ctx context.Context, store TriggerStore, assistantID string) (caller, error) {
-	if s.opts.BaseURL == "" {
-		return caller{}, errors.New("webtrigger: a trigger from Go needs Options.BaseURL")
+	base, ok := s.configuredBases()
+	if !ok {
+		return caller{}, errors.New("webtrigger: trigger from Go: set Options.BaseURL")
 	}
 	if !ValidAssistantID(assistantID) {
 		return caller{}, &RequestError{Faults: []Fault{{"/assistant_id", assistantIDRule}}}
@@ -113,7 +114,7 @@ func (s *Service) hostCaller(ctx context.Context, store TriggerStore, assistantI
 	if !channel.Enabled {
 		return caller{}, ErrChannelDisabled
 	}
-	return caller{channel: channel, base: s.opts.BaseURL}, nil
+	return caller{channel: channel, base: base}, nil
 }
 
 // prepare holds a request to its rules and makes of it what the store stores.
@@ -145,7 +146,7 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 		KeyID:          c.keyID,
 		Input:          input,
 		Task:           task,
-		BaseURL:        c.base,
+		BaseURL:        c.base.stored(),
 		CallbackURL:    req.CallbackURL,
 		CallbackHost:   callbackHost,
 		TraceParent:    s.opts.Hooks.traceParent(ctx, req.TraceParent),

@@ -61,9 +61,9 @@ func (s *Service) route(path string) (pattern string, serve func(w http.Response
 	return "", nil, ""
 }
 
-// splitRoute reads the last three segments of a path.
+// splitRoute returns the last three segments of a path, which may end in a slash.
 func splitRoute(path string) (collection, id, leaf string) {
-	path, leaf = cutLast(path)
+	path, leaf = cutLast(strings.TrimSuffix(path, "/"))
 	path, id = cutLast(path)
 	_, collection = cutLast(path)
 	return collection, id, leaf
@@ -101,13 +101,13 @@ func allowMethods(r *http.Request, methods ...string) error {
 func (s *Service) authenticate(r *http.Request, triggerID int64) (Grant, error) {
 	hash, sent, ok := bearerKey(r.Header["Authorization"])
 	if !ok {
-		return Grant{}, unauthorized(sent)
+		return Grant{}, malformedKey(r.Header["Authorization"], sent)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), statementTimeout)
 	defer cancel()
 	grant, err := s.store.Authenticate(ctx, hash, triggerID)
 	if errors.Is(err, ErrNotFound) {
-		return Grant{}, unauthorized(true)
+		return Grant{}, unauthorized(true, "The API key is unknown, revoked or expired. Use a valid key.")
 	}
 	if err != nil {
 		return Grant{}, fmt.Errorf("authenticate: %w", err)
@@ -117,13 +117,53 @@ func (s *Service) authenticate(r *http.Request, triggerID int64) (Grant, error) 
 }
 
 // unauthorized is the 401 of the Bearer API (RFC 6750 §3).
-func unauthorized(tokenSent bool) *wire.Problem {
-	p := &wire.Problem{Status: http.StatusUnauthorized, Code: "unauthorized",
-		Detail: "An API key is needed: Authorization: Bearer <key>.", Challenge: "Bearer"}
+func unauthorized(tokenSent bool, detail string) *wire.Problem {
 	if tokenSent {
-		p.Code = "invalid_token"
-		p.Detail = "The API key is malformed, unknown, revoked or expired."
-		p.Challenge = `Bearer error="invalid_token"`
+		return &wire.Problem{Status: http.StatusUnauthorized, Code: "invalid_token", Detail: detail, Challenge: `Bearer error="invalid_token"`}
 	}
-	return p
+	return &wire.Problem{Status: http.StatusUnauthorized, Code: "unauthorized", Detail: detail, Challenge: "Bearer"}
+}
+
+// malformedKey is the 401 of a request whose API key cannot be one. The detail
+// follows from the form of the header alone, and never repeats it.
+func malformedKey(headers []string, tokenSent bool) *wire.Problem {
+	const remedy = " Send the header Authorization: Bearer <key>."
+	if len(headers) > 1 {
+		return unauthorized(tokenSent, "The request has more than one Authorization header. Send one.")
+	}
+	if !tokenSent {
+		if len(headers) == 1 && headers[0] != "" {
+			return unauthorized(false, "The Authorization header does not begin with Bearer."+remedy)
+		}
+		return unauthorized(false, "An API key is required."+remedy)
+	}
+	_, token, _ := strings.Cut(headers[0], " ")
+	return unauthorized(true, "The API key is malformed: "+keyFault(strings.Trim(token, " "))+" A key has 64 characters, 0 to 9 and a to f.")
+}
+
+// keyFault names the first thing that is wrong with the form of an API key.
+func keyFault(token string) string {
+	lower := strings.ToLower(token)
+	switch {
+	case token == "":
+		return "it is empty."
+	case strings.HasPrefix(lower, "bearer"):
+		return "it begins with Bearer a second time."
+	case strings.ContainsAny(token, "\"'`“”‘’"):
+		return "it contains a quotation mark."
+	case strings.ContainsAny(token, "<>{}$"):
+		return "it contains the bracket of a placeholder."
+	case strings.ContainsAny(token, "\r\n") || strings.Contains(token, `\n`) || strings.Contains(token, `\r`) ||
+		strings.Contains(lower, "%0a") || strings.Contains(lower, "%0d"):
+		return "it contains a line break."
+	case strings.ContainsAny(token, " \t"):
+		return "it contains white space."
+	case strings.ContainsFunc(lower, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') }):
+		return "it contains a character that is not a hexadecimal digit."
+	case len(token) != keyLength:
+		return fmt.Sprintf("it has %d characters.", len(token))
+	case lower != token:
+		return "it contains upper-case letters."
+	}
+	return "it cannot be read."
 }

@@ -85,10 +85,11 @@ func statusBody(run *Run) ([]byte, error) {
 		ErrorMessage *string   `json:"error_message"`
 		Usage        *Usage    `json:"usage"`
 		EventsURL    string    `json:"events_url"`
+		StreamURL    string    `json:"stream_url"`
 	}{
 		run.ConversationID, run.Status.polled(), result, wire.FormatTime(run.CreatedAt), wire.NullableTime(run.CompletedAt),
 		run.ID, run.Key, run.Status, wire.NullableString(run.StatusDetail), wire.NullableString(run.ErrorMessage),
-		run.Usage, run.EventsURL(),
+		run.Usage, run.EventsURL(), run.StreamURL(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("marshal status: %w", err)

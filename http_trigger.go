@@ -3,6 +3,7 @@ package webtrigger
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -80,7 +81,7 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 		return found.err()
 	}
 	req.TraceParent, req.RequestID = traceParentOf(r.Header), wire.RequestID(w)
-	if c.base, err = s.requestBase(r); err != nil {
+	if c.base, err = s.requestBases(r); err != nil {
 		return err
 	}
 	t, err := s.prepare(r.Context(), s.store, c, req, found)
@@ -88,6 +89,7 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 		return err
 	}
 	t.Idempotency = use
+	s.rememberMount(r)
 	accepted, err := s.acceptCounted(r.Context(), w.Header(), t)
 	if err != nil {
 		return err
@@ -195,15 +197,21 @@ func decodeTrigger(body []byte) (req TriggerRequest, found faults, err error) {
 			text(m, &req.Subject)
 		case "context":
 			req.Context = m.Raw
+			if isEmptyString(m.Raw) {
+				found.add("/context", "must be a JSON object: leave it out or send null")
+			}
 		case "task_definition_id":
 			id, ok := strictjson.PositiveInt64(m.Raw)
-			if !ok {
+			switch {
+			case isEmptyString(m.Raw):
+				found.add("/"+m.Key, "must be a positive integer: leave it out or send null")
+			case !ok:
 				found.add("/"+m.Key, "must be a positive integer")
 			}
 			req.TaskDefinitionID = id
 		case "callback_url":
 			if text(m, &req.CallbackURL); req.CallbackURL == "" && !found.on("/callback_url") {
-				found.add("/callback_url", "must not be empty")
+				found.add("/callback_url", "must not be empty: leave it out or send null")
 			}
 		case "metadata":
 			if !strictjson.IsNull(m.Raw) {
@@ -215,6 +223,13 @@ func decodeTrigger(body []byte) (req TriggerRequest, found faults, err error) {
 		found.add("/message", "is required")
 	}
 	return req, found, nil
+}
+
+// isEmptyString reports whether a value is "", which forms and no-code tools send
+// for a field without a value.
+func isEmptyString(raw json.RawMessage) bool {
+	text, ok := strictjson.String(raw)
+	return ok && text == ""
 }
 
 // idempotencyTTL is how long a trigger is found by its Idempotency-Key.
@@ -250,31 +265,6 @@ func traceParentOf(h http.Header) string {
 	return ""
 }
 
-// requestBase is what the URLs of this trigger's answers stand on.
-func (s *Service) requestBase(r *http.Request) (string, error) {
-	if s.opts.BaseURL != "" {
-		return s.opts.BaseURL, nil
-	}
-	if r.Host == "" {
-		return "", wire.BadRequest("missing_host", "The request needs a Host header.")
-	}
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	return scheme + "://" + r.Host, nil
-}
-
-// TriggerURL is where callers trigger an assistant, for consoles and settings
-// pages: on [Options.BaseURL], or without one on the scheme and host of r.
-func (s *Service) TriggerURL(r *http.Request, assistantID string) string {
-	base, err := s.requestBase(r)
-	if err != nil {
-		base = "" // r names no host: the path is what is left
-	}
-	return base + "/api/v1/assistants/" + assistantID + "/web-trigger"
-}
-
 func writeAccepted(w http.ResponseWriter, accepted Accepted) error {
 	run := accepted.Run
 	h := w.Header()
@@ -290,5 +280,6 @@ func writeAccepted(w http.ResponseWriter, accepted Accepted) error {
 		RunID     int64  `json:"run_id"`
 		RunKey    string `json:"run_key"`
 		EventsURL string `json:"events_url"`
-	}{run.ConversationID, "accepted", run.StatusURL(), run.ID, run.Key, run.EventsURL()})
+		StreamURL string `json:"stream_url"`
+	}{run.ConversationID, "accepted", run.StatusURL(), run.ID, run.Key, run.EventsURL(), run.StreamURL()})
 }

@@ -2,7 +2,6 @@ package webtrigger
 
 import (
 	"encoding/json"
-	"strconv"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -22,7 +21,7 @@ type Run struct {
 	Result         string // meaningful when completed
 	Usage          *Usage // nil: not reported
 	Task           *TaskDefinition
-	BaseURL        string
+	BaseURL        string // on which StatusURL, StreamURL and EventsURL are built, as stored
 	CallbackURL    string // "": none
 	TraceParent    string // "": none
 	RequestID      string // X-Request-Id of the request that triggered it, under which its log lines are found; "": none
@@ -40,17 +39,6 @@ func (r *Run) logFields() []any {
 		fields = append(fields, "request_id", r.RequestID)
 	}
 	return fields
-}
-
-// StatusURL is where the trigger of this run is polled.
-func (r *Run) StatusURL() string {
-	return r.BaseURL + "/api/v1/web-triggers/" + strconv.FormatInt(r.ConversationID, 10) + "/status"
-}
-
-// EventsURL is where the run's events are streamed.
-func (r *Run) EventsURL() string {
-	return r.BaseURL + "/conversations/" + strconv.FormatInt(r.ConversationID, 10) +
-		"/agent-events?run_id=" + strconv.FormatInt(r.ID, 10)
 }
 
 // RunStatus is where a run stands.

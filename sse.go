@@ -180,9 +180,10 @@ func (s *Service) stream(w http.ResponseWriter, r *http.Request, query stream.Qu
 	})
 }
 
-// eventsPath reads the conversation's id from the end of a path.
+// eventsPath returns the conversation's id at the end of a path. The segment in
+// front of it is "conversations", unless the host has stripped it.
 func eventsPath(path string) (id int64, ok bool) {
-	path, leaf := cutLast(path)
+	path, leaf := cutLast(strings.TrimSuffix(path, "/"))
 	path, segment := cutLast(path)
 	if path != "" {
 		if _, collection := cutLast(path); collection != "conversations" {
@@ -191,6 +192,12 @@ func eventsPath(path string) (id int64, ok bool) {
 	}
 	id, ok = parseID(segment)
 	return id, ok && leaf == "agent-events"
+}
+
+// isEventsPath reports whether a path is that of an event stream, whatever its id.
+func isEventsPath(path string) bool {
+	collection, _, leaf := splitRoute(path)
+	return collection == "conversations" && leaf == "agent-events"
 }
 
 // streamQuery reads the cursors, and the run_id where there is one.
@@ -253,39 +260,16 @@ func (s *Service) streamRun(ctx context.Context, name string) (int64, error) {
 // maxWait is the longest that a request may prefer to wait.
 const maxWait = 60 * time.Second
 
-// preferWait is the wait that a request prefers (RFC 7240 §4.3), at most maxWait.
-// The first of several counts; what is malformed is ignored, as that RFC says.
-func preferWait(h http.Header) (time.Duration, bool) {
-	for _, line := range h.Values("Prefer") {
-		for preference := range strings.SplitSeq(line, ",") {
-			preference, _, _ = strings.Cut(preference, ";")
-			name, value, _ := strings.Cut(preference, "=")
-			if !strings.EqualFold(strings.TrimSpace(name), "wait") {
-				continue
-			}
-			value = strings.TrimSpace(value)
-			if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
-				value = value[1 : n-1]
-			}
-			seconds, err := strconv.ParseUint(value, 10, 64)
-			if err != nil && !errors.Is(err, strconv.ErrRange) {
-				return 0, false
-			}
-			return time.Duration(min(seconds, uint64(maxWait/time.Second))) * time.Second, true
-		}
-	}
-	return 0, false
-}
-
 // waitFor holds a request until the run ends, as far as it prefers that, and
 // reports whether it does: the run is then to be read again. The timeouts of
 // [http.Server] do not cut the wait.
 func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, run *Run) (waited bool, err error) {
-	d, ok := preferWait(r.Header)
+	seconds, ok := wire.PreferWait(r.Header, int(maxWait/time.Second))
 	if !ok {
 		return false, nil
 	}
-	w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(d/time.Second)))
+	w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(seconds))
+	d := time.Duration(seconds) * time.Second
 	if run.Status.Terminal() || d == 0 {
 		return false, nil
 	}

@@ -38,7 +38,7 @@ func (s *Service) TestCallback(ctx context.Context, assistantID, url string) (De
 		return Delivery{}, fmt.Errorf("read signing secrets: %w", err)
 	}
 	created := time.Now()
-	run := Run{Key: newRunKey(), Status: RunCompleted, Result: "Test callback", BaseURL: s.opts.BaseURL, CompletedAt: created}
+	run := Run{Key: newRunKey(), Status: RunCompleted, Result: "Test callback", BaseURL: bases{s.opts.APIBase, s.opts.SessionBase}.stored(), CompletedAt: created}
 	d := Delivery{
 		RunKey: run.Key, AssistantID: assistantID, URL: url, Host: target.HostPort(), CreatedAt: created, DueAt: created,
 	}

@@ -43,9 +43,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"net/url"
 	"slices"
-	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -126,10 +126,20 @@ type Clock interface {
 // is ready for production, except that BaseURL should be set wherever the
 // service is reached through a proxy.
 type Options struct {
-	// BaseURL is the public URL that status and event URLs stand on; it may
-	// carry a path. Empty: the scheme and Host of each trigger request;
-	// forwarding headers are not trusted. [Service.Trigger] needs it.
+	// BaseURL is the public URL on which the URLs of responses and callbacks are
+	// built. It may have a path. If empty, they are built on the scheme, Host and
+	// path of each trigger request; forwarding headers are not trusted.
+	// [Service.Trigger] requires it, or APIBase and SessionBase.
 	BaseURL string
+
+	// APIBase is the public URL in front of /assistants/… and /web-triggers/…, for
+	// hosts that mount the Bearer API at another path than /api/v1. If empty, it is
+	// BaseURL followed by /api/v1.
+	APIBase string
+
+	// SessionBase is the public URL in front of /conversations/…, for hosts that
+	// mount the event stream apart. If empty, it is BaseURL.
+	SessionBase string
 
 	// Logger gets what operators need to know. nil discards.
 	Logger *slog.Logger
@@ -247,6 +257,9 @@ type Service struct {
 	owed    chan struct{} // the dispatcher should look
 	streams *stream.Hub
 	keyUses keyUses
+
+	mount        atomic.Pointer[string] // see TriggerURL
+	mountWarning sync.Once
 }
 
 // New returns a Service over store that executes runs with runner. The options
@@ -282,13 +295,8 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 
 // complete checks o and puts the defaults where it is zero.
 func (o *Options) complete(runner Runner) error {
-	if o.BaseURL != "" {
-		base, err := url.Parse(o.BaseURL)
-		if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" ||
-			base.RawQuery != "" || base.Fragment != "" || base.User != nil {
-			return errors.New("BaseURL must be an absolute http or https URL without query, fragment and user")
-		}
-		o.BaseURL = strings.TrimRight(o.BaseURL, "/")
+	if err := o.completeBases(); err != nil {
+		return err
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

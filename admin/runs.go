@@ -25,6 +25,7 @@ type runView struct {
 	TaskDefinitionID *int64               `json:"task_definition_id"`
 	CallbackURL      *string              `json:"callback_url"`
 	EventsURL        string               `json:"events_url"`
+	StreamURL        string               `json:"stream_url"`
 }
 
 func viewRun(run webtrigger.Run) runView {
@@ -32,7 +33,7 @@ func viewRun(run webtrigger.Run) runView {
 		ID: run.ID, RunKey: run.Key, TriggerID: run.ConversationID, AssistantID: run.AssistantID,
 		Status: run.Status, StatusDetail: wire.NullableString(run.StatusDetail), ErrorMessage: wire.NullableString(run.ErrorMessage),
 		CreatedAt: wire.FormatTime(run.CreatedAt), StartedAt: wire.NullableTime(run.StartedAt), CompletedAt: wire.NullableTime(run.CompletedAt),
-		Attempts: run.Attempts, CallbackURL: wire.NullableString(run.CallbackURL), EventsURL: run.EventsURL(),
+		Attempts: run.Attempts, CallbackURL: wire.NullableString(run.CallbackURL), EventsURL: run.EventsURL(), StreamURL: run.StreamURL(),
 	}
 	if run.KeyID != 0 {
 		v.KeyID = &run.KeyID

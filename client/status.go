@@ -22,6 +22,7 @@ type Status struct {
 	ErrorMessage *string    `json:"error_message"`
 	Usage        *Usage     `json:"usage"`
 	EventsURL    string     `json:"events_url"`
+	StreamURL    string     `json:"stream_url"`
 }
 
 // Usage is the number of tokens that the models of a run read and wrote.

@@ -42,6 +42,7 @@ type Accepted struct {
 	RunID     int64  `json:"run_id"`
 	RunKey    string `json:"run_key"` // a UUID; the callback names it too
 	EventsURL string `json:"events_url"`
+	StreamURL string `json:"stream_url"`
 
 	// Replayed reports that the trigger was stored before: by an attempt whose response
 	// was lost, or by another request with the same IdempotencyKey.

@@ -42,7 +42,7 @@ func TestTriggerSaysAll(t *testing.T) {
 	run, err := svc.Run(t.Context(), accepted.RunID)
 	require.NoError(t, err)
 	require.Equal(t, &client.Accepted{
-		TriggerID: run.ConversationID, Status: "accepted", StatusURL: run.StatusURL(), RunID: run.ID, RunKey: run.Key, EventsURL: run.EventsURL(),
+		TriggerID: run.ConversationID, Status: "accepted", StatusURL: run.StatusURL(), RunID: run.ID, RunKey: run.Key, EventsURL: run.EventsURL(), StreamURL: run.StreamURL(),
 	}, accepted)
 	require.Equal(t, "https://93.184.216.34/hook", run.CallbackURL)
 	input, err := svc.RunInput(t.Context(), accepted.RunID)

@@ -241,7 +241,7 @@ func (c *contract) path(target string) string {
 	if err != nil {
 		return ""
 	}
-	segments := strings.Split(parsed.Path, "/")
+	segments := strings.Split(strings.TrimSuffix(parsed.Path, "/"), "/") // the service accepts a slash at the end
 	for path := range dig(c.document, "paths") {
 		if slices.EqualFunc(strings.Split(path, "/"), segments, func(w, s string) bool { return w == s || strings.HasPrefix(w, "{") && s != "" }) {
 			return path

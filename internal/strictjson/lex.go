@@ -27,8 +27,23 @@ func (s *scanner) text() (quoted []byte, err error) {
 				return nil, err
 			}
 		default:
-			return nil, s.expected("a closing quote, or the escape of a control character,")
+			return nil, s.unclosed()
 		}
+	}
+}
+
+// unclosed is the error of a string that cannot go on at pos.
+func (s *scanner) unclosed() error {
+	if s.pos == len(s.data) {
+		return s.expected("a closing quote")
+	}
+	switch c := s.data[s.pos]; c {
+	case '\n', '\r':
+		return s.fail(s.pos, `a string contains a raw line break: write \%c, or let a JSON library encode the text`, map[byte]byte{'\n': 'n', '\r': 'r'}[c])
+	case '\t':
+		return s.fail(s.pos, `a string contains a raw tab: write \t, or let a JSON library encode the text`)
+	default:
+		return s.fail(s.pos, `a string contains a raw control character: write \u%04x, or let a JSON library encode the text`, c)
 	}
 }
 

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -72,8 +73,12 @@ func NotFound() *Problem {
 
 // MethodNotAllowed is the 405 of a path that exists; allow lists its methods.
 func MethodNotAllowed(allow string) *Problem {
+	use := strings.TrimSuffix(allow, ", HEAD")
+	if i := strings.LastIndex(use, ", "); i >= 0 {
+		use = use[:i] + " or " + use[i+2:]
+	}
 	return &Problem{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
-		Detail: "This path does not take that method.", Allow: allow}
+		Detail: "This method is not allowed on this path. Use " + use + ".", Allow: allow}
 }
 
 // BadRequest is a 400.

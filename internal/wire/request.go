@@ -47,9 +47,8 @@ func SaneRequestID(id string) string {
 // ReadJSON reads a body that must be application/json, of at most limit bytes.
 // Its errors are Problems (415, then 413) or the connection's.
 func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	if !isJSON(r.Header) {
-		return nil, &Problem{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type",
-			Detail: "The body must be application/json in UTF-8, without a content coding."}
+	if fault := mediaTypeFault(r.Header); fault != "" {
+		return nil, &Problem{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Detail: fault}
 	}
 	tooLarge := &Problem{Status: http.StatusRequestEntityTooLarge, Code: "body_too_large",
 		Detail: fmt.Sprintf("The body must have at most %d bytes.", limit)}
@@ -67,17 +66,43 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	return body, nil
 }
 
-func isJSON(h http.Header) bool {
-	if len(h.Values("Content-Type")) != 1 {
-		return false
+// mediaTypeFault says what is wrong with the media type of a body, and what to send
+// instead; "" if it is application/json in UTF-8 without a content coding.
+func mediaTypeFault(h http.Header) string {
+	const remedy = "Send the header Content-Type: application/json."
+	types := h.Values("Content-Type")
+	switch {
+	case len(types) == 0 || strings.TrimSpace(types[0]) == "":
+		return "The request has no Content-Type. " + remedy
+	case len(types) > 1:
+		return fmt.Sprintf("The request has %d Content-Type headers. Send one: application/json.", len(types))
 	}
 	if coding := h.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return false
+		return fmt.Sprintf("The Content-Encoding is %s. Send the body without a content coding.", shown(coding))
 	}
-	media, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	media, params, err := mime.ParseMediaType(types[0])
 	if err != nil || media != "application/json" {
-		return false
+		return fmt.Sprintf("The Content-Type is %s. %s", shown(types[0]), remedy)
 	}
-	charset, ok := params["charset"]
-	return !ok || strings.EqualFold(charset, "utf-8")
+	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return fmt.Sprintf("The charset is %s. Send JSON in UTF-8.", shown(charset))
+	}
+	return ""
+}
+
+// shown makes a header value fit for a problem: short, without control characters.
+func shown(value string) string {
+	value = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, value)
+	if len(value) > 100 {
+		value = value[:100] + "…"
+	}
+	if value == "" {
+		return "not readable"
+	}
+	return value
 }
