@@ -1,5 +1,5 @@
 // Quickstart mounts the Web Trigger channel in a plain mux: an assistant that
-// answers in upper case, kept in memory.
+// answers in upper case, stored in memory.
 package main
 
 import (
@@ -7,19 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
-	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-const addr = "127.0.0.1:8080"
+var addr = "127.0.0.1:8080"
 
-// shout stands where your assistant is: a prompt in, a result out.
+// shout stands for your assistant: a prompt in, a result out.
 func shout(_ context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
 	if err := emit("x_thinking", map[string]int{"characters": len(task.Prompt)}); err != nil {
 		return nil, err
@@ -27,7 +28,7 @@ func shout(_ context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*web
 	return &webtrigger.Result{Text: strings.ToUpper(task.Prompt)}, nil
 }
 
-// authorize stands where your session check is. This one lets this machine in.
+// authorize stands for your session check. It allows requests of this machine.
 func authorize(r *http.Request, _ webtrigger.Access) error {
 	if !strings.HasPrefix(r.RemoteAddr, "127.0.0.1:") {
 		return webtrigger.ErrUnauthenticated
@@ -36,32 +37,32 @@ func authorize(r *http.Request, _ webtrigger.Access) error {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	svc, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(shout), &webtrigger.Options{BaseURL: "http://" + addr})
 	check(err)
 	check(svc.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
-	_, secret, err := svc.CreateKey(ctx, "1", "Quickstart", time.Time{})
+	_, key, err := svc.CreateKey(ctx, "1", "Quickstart", time.Time{})
 	check(err)
 
 	mux := http.NewServeMux()
-	mux.Handle("/api/v1/assistants/{assistant_id}/web-trigger", svc)
-	mux.Handle("/api/v1/web-triggers/", svc)
+	mux.Handle("/api/v1/", svc)
 	mux.Handle("/conversations/{conversation_id}/agent-events", svc.EventsHandler(authorize))
-	server := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	server.RegisterOnShutdown(svc.CloseStreams)
+	listener, err := net.Listen("tcp", addr)
+	check(err)
 	working, drain := context.WithCancel(context.Background())
 	worked := make(chan error, 1)
 	go func() { worked <- svc.Work(working) }()
 	go func() { // HTTP ends first, then the runs that it has accepted
 		<-ctx.Done()
+		stop() // a second signal ends the process at once
 		_ = server.Shutdown(context.Background())
 		drain()
 	}()
 
-	fmt.Printf("curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' \\\n  -d '{\"message\": \"hello\"}' http://%s/api/v1/assistants/1/web-trigger\n", secret, addr)
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	fmt.Printf("curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' \\\n  -d '{\"message\": \"hello\"}' http://%s/api/v1/assistants/1/web-trigger\n", key, addr)
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
 	check(<-worked) // running runs have drained

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"flag"
@@ -18,12 +17,13 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
-// config is what the command line says.
+// config is the settings of the command line.
 type config struct {
 	addr           string
 	db             database
 	baseURL        string
-	key, key2      string
+	credentials    // of assistant 1 and the console
+	key2           string
 	allowCallbacks bool
 	callbackAllow  []netip.Prefix
 	callbackCA     *x509.CertPool
@@ -33,7 +33,6 @@ type config struct {
 	runTimeout     time.Duration
 	maxAttempts    int
 	drain          time.Duration
-	adminPassword  string
 	instructions   string
 	mcp            []mcpServer
 }
@@ -43,20 +42,20 @@ func parseFlags(args []string, output io.Writer) (*config, error) {
 	flags := flag.NewFlagSet("server", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&cfg.addr, "addr", "127.0.0.1:8080", "listen `address`")
-	db := flags.String("db", "sqlite:webtrigger.db", "where to keep everything: memory, sqlite:`FILE` or postgres://…")
+	db := flags.String("db", "sqlite:webtrigger.db", "where to store everything: memory, sqlite:`FILE` or postgres://…")
 	flags.StringVar(&cfg.baseURL, "base-url", "", "public base `URL` (default: from -addr)")
-	flags.StringVar(&cfg.key, "key", "", "API `key` of assistant 1, 64 hex characters (default: a fresh one)")
+	flags.StringVar(&cfg.Key, "key", "", "API `key` of assistant 1, 64 hex characters (default: created at the first start)")
 	flags.StringVar(&cfg.key2, "key2", "", "API `key` of assistant 2")
 	flags.BoolVar(&cfg.allowCallbacks, "allow-callbacks", true, "allow callback URLs for assistants 1 and 2")
 	callbackAllow := flags.String("callback-allow", "", "comma-separated `CIDRs` that callbacks may reach besides the public internet")
 	callbackCA := flags.String("callback-ca", "", "PEM `file` of further root CAs for callbacks")
 	callbackSecret := flags.String("callback-secret", "", "Standard Webhooks `secret` (whsec_…) that signs callbacks")
-	flags.IntVar(&cfg.workers, "workers", 16, "runs at a time; 0 executes none here")
+	flags.IntVar(&cfg.workers, "workers", 16, "concurrent runs; 0 serves HTTP only")
 	flags.DurationVar(&cfg.lease, "lease", 30*time.Second, "heartbeat lease")
-	flags.DurationVar(&cfg.runTimeout, "run-timeout", 15*time.Minute, "the longest a run may take")
-	flags.IntVar(&cfg.maxAttempts, "max-attempts", 1, "how often a run is begun when its worker vanishes")
+	flags.DurationVar(&cfg.runTimeout, "run-timeout", 15*time.Minute, "maximum `duration` of a run")
+	flags.IntVar(&cfg.maxAttempts, "max-attempts", 1, "maximum number of attempts of a run whose workers fail")
 	flags.DurationVar(&cfg.drain, "drain", 20*time.Second, "drain time at SIGTERM")
-	flags.StringVar(&cfg.adminPassword, "admin-password", "", "`password` of the user admin (default: random)")
+	flags.StringVar(&cfg.Password, "admin-password", "", "`password` of the user admin (default: created at the first start)")
 	instructions := flags.String("instructions", "", "instructions of the assistants: a `text`, or @FILE")
 	var servers []string
 	flags.Func("mcp", "an MCP `server` whose tools the assistants may use: [NAME=]URL or [NAME=]COMMAND ARG...; may be repeated", func(value string) error {
@@ -86,9 +85,9 @@ func (cfg *config) complete(rest []string, callbackAllow, callbackCA string) (er
 	case cfg.workers < 0 || cfg.maxAttempts < 1 || cfg.lease <= 0 || cfg.runTimeout <= 0 || cfg.drain < 0:
 		return errors.New("-workers and -drain must not be negative; -max-attempts, -lease and -run-timeout must be positive")
 	}
-	for name, key := range map[string]string{"-key": cfg.key, "-key2": cfg.key2} {
+	for name, key := range map[string]string{"-key": cfg.Key, "-key2": cfg.key2} {
 		if key != "" && !keyShape.MatchString(key) {
-			return fmt.Errorf("%s: a key has 64 lowercase hex characters", name)
+			return fmt.Errorf("%s: must have 64 lowercase hex characters", name)
 		}
 	}
 	if cfg.callbackAllow, err = parsePrefixes(callbackAllow); err != nil {
@@ -99,15 +98,12 @@ func (cfg *config) complete(rest []string, callbackAllow, callbackCA string) (er
 			return err
 		}
 	}
-	if cfg.adminPassword == "" {
-		cfg.adminPassword = rand.Text()
-	}
 	return nil
 }
 
 var keyShape = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// completeSecrets reads the flags whose values may be secrets: no error repeats
+// completeSecrets reads the flags whose values may be secrets. No error contains
 // them.
 func (cfg *config) completeSecrets(db, callbackSecret string) (err error) {
 	if cfg.db, err = parseDatabase(db); err != nil || callbackSecret == "" {
@@ -133,7 +129,7 @@ func parsePrefixes(list string) (prefixes []netip.Prefix, err error) {
 	return prefixes, nil
 }
 
-// readRoots is the system's roots and those in the file.
+// readRoots returns the system's roots and those in the file.
 func readRoots(file string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(file)
 	if err != nil {
@@ -144,7 +140,7 @@ func readRoots(file string) (*x509.CertPool, error) {
 		roots = x509.NewCertPool()
 	}
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("-callback-ca: %s has no PEM certificate", file)
+		return nil, fmt.Errorf("-callback-ca: %s contains no PEM certificate", file)
 	}
 	return roots, nil
 }

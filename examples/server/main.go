@@ -24,9 +24,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/admin"
 	"github.com/webtrigger-go/webtrigger/llm"
-	"github.com/webtrigger-go/webtrigger/openapi"
 )
 
 func main() {
@@ -75,7 +73,7 @@ func run(cfg *config) error {
 		return err
 	}
 	setup, cancel := context.WithTimeout(signalled, 30*time.Second)
-	secret, err := prepare(setup, svc, cfg)
+	err = prepare(setup, svc, cfg, log)
 	cancel()
 	if err != nil {
 		return err
@@ -84,7 +82,7 @@ func run(cfg *config) error {
 	if err != nil {
 		return err
 	}
-	announce(os.Stdout, cfg, model.name, secret)
+	announce(os.Stdout, cfg, model.name)
 	return serve(signalled, stop, svc, listener, handler, cfg, log)
 }
 
@@ -95,48 +93,6 @@ func newService(store webtrigger.Store, cfg *config, model llm.LLM, tools *toolb
 	}
 	svc, err := webtrigger.New(store, agent, cfg.serviceOptions(log))
 	return svc, agent, err
-}
-
-func routes(svc *webtrigger.Service, agent *llm.Agent, cfg *config) (http.Handler, error) {
-	door := newDoor(cfg.adminPassword, cfg.secureCookies())
-	console, err := admin.NewConsole(svc, door.authorize, &admin.ConsoleOptions{
-		Options: admin.Options{Tools: lister(agent), Assistants: listAssistants}, SignIn: "/login", SignOut: "/logout"})
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/api/v1/assistants/{assistant_id}/web-trigger", svc)
-	mux.Handle("/api/v1/web-triggers/", svc)
-	mux.Handle("/api/v1/openapi.json", openapi.Handler())
-	mux.Handle("/conversations/{conversation_id}/agent-events", svc.EventsHandler(door.authorize))
-	mux.Handle("/admin/", http.StripPrefix("/admin", console)) // its JSON API is at /admin/api
-	mux.Handle("GET /watch/", watch())
-	door.mount(mux)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
-		defer cancel()
-		if err := svc.Ping(ctx); err != nil {
-			http.Error(w, "the store does not answer", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	return mux, nil
-}
-
-func listAssistants(context.Context) ([]admin.Assistant, error) {
-	return []admin.Assistant{{ID: "1", Name: "Evaluation assistant"}, {ID: "2", Name: "Second assistant"}}, nil
-}
-
-// lister lists the tools that a task may allow.
-func lister(agent *llm.Agent) func(context.Context) ([]admin.Tool, error) {
-	return func(context.Context) ([]admin.Tool, error) {
-		var tools []admin.Tool
-		for _, t := range agent.Tools() {
-			tools = append(tools, admin.Tool{Name: t.Name, Description: t.Description})
-		}
-		return tools, nil
-	}
 }
 
 // serve serves until a signal has come, then drains: HTTP first, so that nothing

@@ -26,6 +26,9 @@ func TestDefaults(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T, s *server){
 		"printed curl line":           testPrintedCurlLine,
 		"stream":                      testStream,
+		"home page":                   testHomePage,
+		"unknown paths":               testUnknownPaths,
+		"wrong methods":               testWrongMethods,
 		"watch page":                  testWatchPage,
 		"streamed text is the result": testStreamedTextIsTheResult,
 		"stream asks for the session": testStreamAsksForTheSession,
@@ -257,7 +260,6 @@ func TestHealth(t *testing.T) {
 	s := start(t, "-workers", "0")
 	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/healthz", "").Status)
 	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/api/v1/openapi.json", "").Status)
-	require.Equal(t, http.StatusNotFound, s.do(http.MethodGet, "/nothing", "").Status)
 	require.Equal(t, "queued", s.status(s.say("/say never"))["run_status"])
 }
 
@@ -347,10 +349,10 @@ func TestBadFlags(t *testing.T) {
 		want  string
 		never string // what is not repeated
 	}{
-		{"no database", []string{"-db", "mysql://u:hush@127.0.0.1/x"}, "-db: neither memory nor sqlite:FILE nor postgres://", "hush"},
-		{"no SQLite file", []string{"-db", "sqlite:"}, "-db: neither", ""},
-		{"postgres URL", []string{"-db", "postgres://u:hu%sh@127.0.0.1/x"}, "-db: the postgres URL cannot be read", "sh@"},
-		{"postgres option", []string{"-db", "postgres://u:hush@127.0.0.1/x?sslmode=hush"}, "-db: the driver refuses", "hush"},
+		{"no database", []string{"-db", "mysql://u:hush@127.0.0.1/x"}, "-db: must be memory, sqlite:FILE or postgres://", "hush"},
+		{"no SQLite file", []string{"-db", "sqlite:"}, "-db: must be memory", ""},
+		{"postgres URL", []string{"-db", "postgres://u:hu%sh@127.0.0.1/x"}, "-db: malformed postgres URL", "sh@"},
+		{"postgres option", []string{"-db", "postgres://u:hush@127.0.0.1/x?sslmode=hush"}, "-db: the driver rejects", "hush"},
 		{"callback secret", []string{"-callback-secret", "whsec_aHVzaA"}, "-callback-secret: a signing secret is whsec_", "aHVzaA"},
 		{"CIDR", []string{"-callback-allow", "10.0.0.0"}, `"10.0.0.0" is not a CIDR`, ""},
 		{"no file", []string{"-callback-ca", "absent.pem"}, "-callback-ca", ""},

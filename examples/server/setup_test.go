@@ -99,6 +99,12 @@ func start(t *testing.T, flags ...string) *server {
 // and no data race.
 func startWith(t *testing.T, env []string, flags ...string) *server {
 	t.Helper()
+	return startIn(t, "", env, flags...)
+}
+
+// startIn is startWith in a directory. "": one of its own.
+func startIn(t *testing.T, dir string, env []string, flags ...string) *server {
+	t.Helper()
 	s := &server{t: t, hush: new(secrets), client: &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -110,6 +116,9 @@ func startWith(t *testing.T, env []string, flags ...string) *server {
 	})
 	cmd := command(t, append([]string{"-addr", "127.0.0.1:0"}, flags...)...)
 	cmd.Env = append(cmd.Env, env...)
+	if dir != "" {
+		cmd.Dir = dir
+	}
 	s.Process = servertest.Start(t, cmd)
 	s.curl, s.url = s.Printed(t, printedCurl), s.URL(t)
 	s.password, s.key = s.Printed(t, printedPassword), s.Printed(t, printedKey)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -23,53 +24,56 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// database is where this server keeps everything: what the flag -db says.
+// database is where this server stores everything: the value of the flag -db.
 type database struct {
-	name string // for people; a password is not in it
-	open func() (*bun.DB, error)
+	name        string // for people, without the password
+	open        func() (*bun.DB, error)
+	credentials string // the file of the key and the console's password; "": none
 }
 
-// parseDatabase reads a value of the flag -db. It repeats none of a DSN in an
-// error.
+// parseDatabase reads a value of the flag -db. No error contains a part of a DSN.
 func parseDatabase(value string) (database, error) {
 	scheme, rest, _ := strings.Cut(value, ":")
 	switch {
 	case value == "memory":
-		return database{name: "memory: everything is gone when this server ends"}, nil
+		return database{name: "memory: nothing is kept after this server ends"}, nil
 	case scheme == "sqlite" && rest != "":
-		return database{"the SQLite file " + rest, func() (*bun.DB, error) { return openSQLite(rest) }}, nil
+		return database{"the SQLite file " + rest, func() (*bun.DB, error) { return openSQLite(rest) }, rest + ".credentials"}, nil
 	case scheme == "postgres" || scheme == "postgresql":
 		return parsePostgres(value)
 	}
-	return database{}, errors.New("-db: neither memory nor sqlite:FILE nor postgres://…")
+	return database{}, errors.New("-db: must be memory, sqlite:FILE or postgres://…")
 }
 
-// poolSize suits a server that executes 16 runs at a time: calls that arrive
-// together share a connection.
+// poolSize suits a server with 16 concurrent runs: calls that arrive together share a
+// connection.
 const poolSize = 16
 
 func parsePostgres(dsn string) (_ database, err error) {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		return database{}, errors.New("-db: the postgres URL cannot be read; a password needs percent signs for /, ?, # and %")
+	if _, err := url.Parse(dsn); err != nil {
+		return database{}, errors.New("-db: malformed postgres URL: escape /, ?, # and % in the password with percent signs")
 	}
 	defer func() {
-		if recover() != nil { // the driver's way to refuse a DSN
-			err = errors.New("-db: the driver refuses the postgres URL; sslmode and the files that it names may be wrong")
+		if recover() != nil { // the driver panics at a wrong DSN
+			err = errors.New("-db: the driver rejects the postgres URL: check sslmode and the files that it names")
 		}
 	}()
 	connector := pgdriver.NewConnector(pgdriver.WithDSN(dsn), pgdriver.WithApplicationName("webtrigger"))
-	name := fmt.Sprintf("the Postgres database %s at %s", strings.TrimPrefix(u.Path, "/"), connector.Config().Addr)
+	config := connector.Config()
+	name := fmt.Sprintf("the Postgres database %s at %s", config.Database, config.Addr)
+	// A database on a server has no directory. The file is in the working directory, with
+	// a name of its own for each database.
+	digest := sha256.Sum256([]byte(config.Addr + "/" + config.Database))
+	credentials := fmt.Sprintf("webtrigger-postgres-%x.credentials", digest[:6])
 	return database{name, func() (*bun.DB, error) {
 		db := sql.OpenDB(connector)
 		db.SetMaxOpenConns(poolSize)
 		db.SetMaxIdleConns(poolSize)
 		return bun.NewDB(db, pgdialect.New()), nil
-	}}, nil
+	}, credentials}, nil
 }
 
-// openSQLite opens a file, which is made for its owner alone: conversations are
-// in it.
+// openSQLite opens a file. Only its owner may read it: it contains conversations.
 func openSQLite(file string) (*bun.DB, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
@@ -90,8 +94,8 @@ func openSQLite(file string) (*bun.DB, error) {
 	return bun.NewDB(db, sqlitedialect.New()), nil
 }
 
-// openStore opens the store and brings its tables up to date. Several servers
-// may do so at once.
+// openStore opens the store and migrates its tables. Several servers may do so at the
+// same time.
 func openStore(ctx context.Context, where database, log *slog.Logger) (_ webtrigger.Store, closed func() error, err error) {
 	if where.open == nil {
 		return memstore.New(nil), func() error { return nil }, nil

@@ -177,7 +177,7 @@ func (v *visitor) signInHere() {
 	v.fill("input[name=username]", "admin")
 	v.fill("input[name=password]", password)
 	v.click("form button")
-	v.until(`location.pathname === "/admin/"`)
+	v.until(`location.pathname !== "/login" && document.readyState === "complete"`)
 	v.settled()
 }
 
