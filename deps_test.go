@@ -33,7 +33,7 @@ func TestLayers(t *testing.T) {
 		for path := range strings.FieldsSeq(string(out)) {
 			rest, ok := strings.CutPrefix(path, module)
 			allowed := rest == "" || strings.HasPrefix(rest, "/internal/") || rest == "/"+layer ||
-				strings.HasPrefix(layer, "store/") && strings.HasPrefix(rest, "/store/internal/")
+				strings.HasPrefix(rest, "/"+layer+"/internal/") || strings.HasPrefix(layer, "store/") && strings.HasPrefix(rest, "/store/internal/")
 			require.True(t, !ok || allowed, "%s reaches %s", layer, path)
 		}
 	}

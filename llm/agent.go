@@ -110,7 +110,7 @@ func NewAgent(model LLM, opts *AgentOptions) (*Agent, error) {
 		a.order = append(a.order, t.Name)
 	}
 	var err error
-	a.tools, err = register(a.opts.Tools)
+	a.tools, err = register(a.opts.Tools, a.opts.Logger)
 	return a, err
 }
 

@@ -140,15 +140,13 @@ func (c *conversation) act(ctx context.Context, steps int, response *Response) e
 	if err := c.mayAsk(steps); err != nil {
 		return err // nobody would read what the tools say
 	}
-	calls, renamed, err := c.identified(response.ToolCalls)
+	calls, err := c.identified(response.ToolCalls)
 	if err != nil {
 		return err
 	}
-	m := Message{Role: webtrigger.RoleAssistant, Content: wire.ValidText(response.Text), ToolCalls: calls, Native: response.Native}
-	if renamed { // what the model would see again names other calls
-		m.Native = nil
-	}
-	c.remember(m)
+	c.remember(Message{
+		Role: webtrigger.RoleAssistant, Content: wire.ValidText(response.Text), ToolCalls: c.sendable(calls), Native: response.Native,
+	})
 	said, err := c.callTools(ctx, calls)
 	if err != nil {
 		return err
@@ -166,7 +164,8 @@ func (c *conversation) settle(steps int, response *Response) (done bool, err err
 	if c.output.json() {
 		return c.settleJSON(steps, text, response.Native)
 	}
-	if blank(text) && !c.acted {
+	stopped := response.Finish == FinishStop || response.Finish == ""
+	if blank(text) && (!c.acted || !stopped) {
 		return false, failure("The model gave an empty answer.")
 	}
 	c.result.Text = text

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"encoding/json"
+	"unicode/utf8"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -42,10 +43,10 @@ func fitName(s string) string {
 	return wire.Truncate(s, most) + "…"
 }
 
-// showable is arguments as they go into an event: as they are, or as a string
-// where they are no JSON or too long.
+// showable returns arguments for an event. If they are not a JSON object, or too
+// long, it is their text as a string.
 func showable(arguments json.RawMessage) json.RawMessage {
-	if json.Valid(arguments) && len(arguments) <= maxShown {
+	if len(arguments) <= maxShown && firstByte(arguments) == '{' && json.Valid(arguments) && utf8.Valid(arguments) {
 		return arguments
 	}
 	quoted, err := json.Marshal(fit(string(arguments)))

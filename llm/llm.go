@@ -1,12 +1,11 @@
-// Package llm brings an assistant to teams that have none of their own: an
-// [Agent] is a webtrigger.Runner that lets a language model answer, and call
-// tools on the way.
+// Package llm provides an assistant for hosts that do not have one. An [Agent] is a
+// webtrigger.Runner that answers with a language model and lets it call tools.
 //
 //	agent, err := llm.NewAgent(model, &llm.AgentOptions{Tools: tools})
 //	svc, err := webtrigger.New(store, agent, nil)
 //
-// A model is anything that implements [LLM]. Package llm/scripted has one that
-// needs no network; package llm/demotools has tools to start with.
+// A model is any implementation of [LLM]. Package llm/scripted has one that needs
+// no network. Package llm/demotools has tools to start with.
 package llm
 
 import (
@@ -19,42 +18,41 @@ import (
 
 // LLM is a language model that chats and calls tools.
 //
-// It is a call with a callback for what streams, not an iterator: the whole
-// answer is the return value and need not hide in a last chunk, and an error
-// after the first chunk is an error.
+// Generate is a call with a callback for streamed text, not an iterator, so the
+// whole answer is the return value, and an error after the first chunk is an error.
 type LLM interface {
-	// Generate answers one request. Text that arrives piece by piece is handed to
-	// stream as it comes, in order; put together the pieces of one call are
-	// Response.Text, or there were none. (A model that streams and then names no
-	// text goes on with the same message in its next answer.) stream is not called
-	// after Generate has returned; its error, when the run is to stop, ends the
-	// call.
+	// Generate answers one request. It must pass text to stream piece by piece as the
+	// text arrives, in order. The pieces of one call together must be Response.Text, or
+	// there must be none. (If a model streams text and leaves Response.Text empty, the
+	// same message continues in the next answer.) Generate must not call stream after
+	// it has returned. An error of stream means that the run must stop: Generate must
+	// end the call.
 	//
-	// Generate returns soon after ctx has ended, with an error. It keeps no state
-	// between calls and may be called concurrently. An [*Error] tells whether a
-	// repetition is worth while; a [Retrier] repeats.
+	// Generate must return soon after ctx ends, with an error. It must keep no state
+	// between calls and be safe for concurrent use. An [*Error] reports whether the
+	// call can be retried. A [Retrier] retries it.
 	//
-	// An answer without text and without tool calls is an answer: the caller says
-	// what it means. One that ends before the model said why it stopped is an error.
+	// An answer without text and without tool calls is valid: the caller decides what it
+	// means. If an answer ends before the model said why it stopped, Generate must return
+	// an error.
 	Generate(ctx context.Context, req *Request, stream func(Chunk) error) (*Response, error)
 }
 
-// Request is one turn of a conversation with a model. The model does not change
-// it.
+// Request is one turn of a conversation with a model. The model must not change it.
 type Request struct {
 	Messages []Message
-	Tools    []ToolSpec   // what the model may call; empty: nothing
-	Output   OutputFormat // what form the last answer is to have
+	Tools    []ToolSpec   // the tools that the model may call; if empty, none
+	Output   OutputFormat // the required form of the last answer
 
-	// Task is the run that the call is for, as its Runner got it. Models of
-	// vendors need not look at it.
+	// Task is the run that the call belongs to, as its Runner received it. Adapters of
+	// vendors do not need it.
 	Task *webtrigger.Task
 }
 
-// OutputFormat is the form that a task definition asks for.
+// OutputFormat is the form that a task definition requires.
 type OutputFormat struct {
 	Type   webtrigger.OutputType
-	Schema json.RawMessage // JSON Schema; nil: none
+	Schema json.RawMessage // JSON Schema; if nil, there is none
 }
 
 // RoleSystem is the role of instructions, besides those of webtrigger.Role.
@@ -62,13 +60,19 @@ const RoleSystem webtrigger.Role = "system"
 
 // Message is one entry of the conversation that the model sees.
 type Message struct {
-	Role       webtrigger.Role
-	Content    string
-	ToolCalls  []ToolCall // of an assistant message
-	ToolCallID string     // of a tool message: the call that it answers
+	Role    webtrigger.Role
+	Content string
 
-	// Native is Response.Native of the response that became this assistant
-	// message. nil: Content and ToolCalls are all that the model is to see.
+	// ToolCalls are the calls of an assistant message. Their ids are unique in the
+	// conversation, their names are valid names of tools, and their arguments are JSON
+	// objects, even if the model made a mistake.
+	ToolCalls  []ToolCall
+	ToolCallID string // of a tool message: the id of the call that it answers
+
+	// Native is Response.Native of the response that became this assistant message. If
+	// nil, Content and ToolCalls are the whole message. The agent may have corrected
+	// ids, names and arguments of ToolCalls, so an adapter must take the calls from
+	// ToolCalls, even if Native has them, too.
 	Native json.RawMessage
 }
 
@@ -79,29 +83,30 @@ type ToolSpec struct {
 	Parameters  json.RawMessage // JSON Schema of the arguments, an object
 }
 
-// ToolCall is a model's wish to call a tool.
+// ToolCall is a tool call requested by the model. In a Response, its name and its
+// arguments are as the model wrote them.
 type ToolCall struct {
 	ID        string // unique within the run
 	Name      string
 	Arguments json.RawMessage
 }
 
-// Chunk is something that streams: a piece of text, or an event of the model's
-// own (a type that begins with x_), which is recorded as it is.
+// Chunk is a piece of streamed text, or an event of the model's own, whose type
+// begins with x_. The agent records such an event as it is.
 type Chunk struct {
 	Text    string
-	Type    webtrigger.EventType // "": Text is a piece of the answer
+	Type    webtrigger.EventType // if empty, Text is a piece of the answer
 	Payload any
 }
 
-// FinishReason says why a model stopped.
+// FinishReason is the reason why a model stopped.
 type FinishReason string
 
-// Why a model stops.
+// The reasons why a model stops.
 const (
 	FinishStop      FinishReason = "stop"       // the answer is complete
 	FinishToolCalls FinishReason = "tool_calls" // it waits for tools
-	FinishLength    FinishReason = "length"     // it ran out of tokens
+	FinishLength    FinishReason = "length"     // it reached its length limit
 	FinishRefusal   FinishReason = "refusal"    // it declined to answer
 )
 
@@ -113,27 +118,26 @@ type Response struct {
 	Usage     webtrigger.Usage
 	Model     string // the name of the model that answered
 
-	// Native is what the model must see again, in its own form, when the
-	// conversation goes on after this answer: signed thinking, for example.
-	// Whoever goes on copies it to Message.Native. It means something to the model
-	// that made it only; another one ignores it. nil: there is nothing of the kind.
+	// Native is data that the model must see again, in its own form, when the
+	// conversation continues after this answer: signed thinking, for example. The caller
+	// copies it to Message.Native. Other models ignore it. It may be nil.
 	Native json.RawMessage
 
-	// Detail is what the vendor says about Finish, such as why the model declined.
-	// It is for people and may be empty.
+	// Detail is the vendor's explanation of Finish, such as why the model declined. It is
+	// for people and may be empty.
 	Detail string
 }
 
-// Error is an error of a model that says whether to try again.
+// Error is an error of a model that reports whether the call can be retried.
 type Error struct {
-	// Err says what happened in words that a caller of the assistant may read:
-	// status and error code, no text of the vendor's and no secret.
+	// Err describes the error in words that a caller of the assistant may read: status
+	// and error code, without text of the vendor and without secrets.
 	Err        error
-	Retryable  bool          // rate limits, overload, a cut connection
-	RetryAfter time.Duration // the least time to wait, as the vendor asked; 0: it did not ask
+	Retryable  bool          // rate limits, overload, a broken connection
+	RetryAfter time.Duration // the minimum delay that the vendor requested; if zero, it requested none
 
 	// Detail is the vendor's own text, for logs. It may name organizations and
-	// deployments, never the API key. "": there is none.
+	// deployments, but never the API key. It may be empty.
 	Detail string
 }
 

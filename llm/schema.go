@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,29 +14,48 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/internal/strictjson"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
+	"github.com/webtrigger-go/webtrigger/llm/internal/schemadoc"
 )
 
-// CompileSchema compiles a JSON Schema (draft 2020-12, or draft-07 where
-// $schema says so) into a check of JSON texts. It is what
-// [webtrigger.Options.CompileSchema] asks for, and what an Agent checks tool
-// arguments with.
+// CompileSchema compiles a JSON Schema into a check of JSON texts. It fits
+// [webtrigger.Options.CompileSchema]. The draft is 2020-12, or draft-07 if $schema
+// names it.
 //
-// A schema is refused when it is no JSON object or boolean, has a keyword of
-// the wrong type or a pattern that Go's regexp cannot compile, names another
-// draft, refers to something outside itself (nothing is ever loaded), or refers
-// to itself without descending into the value, which would never end. Unknown
-// keywords and format are not judged.
+// It rejects a schema that is not a JSON object or a boolean, has a keyword of the
+// wrong form, has a pattern that Go's regexp does not support, names another draft,
+// or refers to a schema outside itself: nothing is ever loaded. It also rejects a
+// schema that refers to itself without descending into the value. The error names
+// the keyword and its place in the schema as a JSON Pointer. Unknown keywords and
+// format are not checked.
 //
-// The check's error names up to five violations, each with its place in the
+// The error of the check names up to five violations, each with its place in the
 // value as a JSON Pointer, in at most a few KiB. Integers of up to 64 bits are
-// compared exactly; all other numbers as float64, and one that is too large for
-// that is refused. The check is safe for concurrent use. How long it takes is
-// up to the schema: whoever may write one is trusted that far.
+// compared exactly. All other numbers are compared as float64, and the check rejects
+// a number that is too large for it. The check is safe for concurrent use. Its
+// duration depends on the schema, so accept schemas from trusted authors only.
 func CompileSchema(schema json.RawMessage) (check func(result json.RawMessage) error, err error) {
 	defer recovered(&err)
 	if c := firstByte(schema); c != '{' && c != 't' && c != 'f' {
 		return nil, errors.New("must be a JSON object or a boolean")
 	}
+	if _, err := parseJSON(schema); err != nil {
+		return nil, invalidJSON("is not valid JSON", err)
+	}
+	root, err := schemadoc.Parse(schema)
+	if err != nil {
+		return nil, err
+	}
+	if draft := schemadoc.Draft(root); !slices.Contains(supported, draft) {
+		return nil, limited(fmt.Errorf("%s: $schema %q is not supported: use draft 2020-12", place(""), root.Get("$schema").Text))
+	}
+	for _, loss := range translate(root) {
+		return nil, limited(fmt.Errorf("%s: %s %s", place(loss.Path), loss.Keyword, loss.Reason))
+	}
+	return build(root.JSON())
+}
+
+// build compiles a translated schema.
+func build(schema json.RawMessage) (check func(value json.RawMessage) error, err error) {
 	raw, err := decode(schema)
 	if err != nil {
 		return nil, err
@@ -43,11 +63,6 @@ func CompileSchema(schema json.RawMessage) (check func(result json.RawMessage) e
 	root := new(jsonschema.Schema)
 	if err := json.Unmarshal(schema, root); err != nil {
 		return nil, limited(err)
-	}
-	switch root.Schema {
-	case "", "https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft-07/schema#":
-	default:
-		return nil, limited(fmt.Errorf("$schema %q is not supported: use draft 2020-12", root.Schema))
 	}
 	g, err := newGraph(root, raw)
 	if err != nil {
@@ -76,9 +91,14 @@ func CompileSchema(schema json.RawMessage) (check func(result json.RawMessage) e
 func decode(raw []byte) (any, error) {
 	v, err := parseJSON(raw)
 	if err != nil {
-		return nil, limited(fmt.Errorf("is not valid JSON: %w", err))
+		return nil, invalidJSON("is not valid JSON", err)
 	}
 	return numbers(v)
+}
+
+// invalidJSON returns an error of parseJSON as a part of a sentence.
+func invalidJSON(what string, err error) error {
+	return limited(fmt.Errorf("%s: %s", what, strings.TrimSuffix(err.Error(), ".")))
 }
 
 // parseJSON reads one JSON value with its numbers as they are. What two readers

@@ -82,7 +82,7 @@ func TestCompileSchemaRefuses(t *testing.T) {
 		{"file", `{"$ref":"file:///etc/hosts"}`, "nothing is loaded"},
 		{"itself", `{"$ref":"#"}`, "without end"},
 		{"in a circle", `{"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"allOf":[{"$ref":"#/$defs/a"}]}}}`, "without end"},
-		{"unknown type", `{"type":"strin"}`, `no type "strin"`},
+		{"unknown type", `{"type":"strin"}`, `type must not be "strin"`},
 		{"wrong keyword type", `{"type":1}`, ""},
 		{"bad pattern", `{"pattern":"("}`, ""},
 		{"other draft", `{"$schema":"http://json-schema.org/draft-04/schema#"}`, "not supported"},

@@ -1,71 +1,80 @@
 package llm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
+	"log/slog"
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
+	"github.com/webtrigger-go/webtrigger/llm/internal/schemadoc"
+	"github.com/webtrigger-go/webtrigger/llm/internal/toolname"
 )
 
 // Tool is a function that a model may call.
 type Tool struct {
 	Name        string          // 1 to 64 of A-Z a-z 0-9 _ -
-	Description string          // tells the model what it does and when to use it
-	Parameters  json.RawMessage // JSON Schema of the arguments, an object; nil: any object
+	Description string          // for the model: what the tool does and when to use it
+	Parameters  json.RawMessage // JSON Schema of the arguments, an object; if nil, any object is accepted
 
-	// Call gets an object that meets Parameters. Its result, or the text of its
-	// error, goes back to the model and into the run's events; a panic's goes to
-	// the log only. It is called concurrently, for different runs and for the calls
-	// that a model asks for at once. [CallFrom] tells what it is called for.
+	// Call executes one call. The arguments are a JSON object that meets Parameters.
+	// Keywords of Parameters that are not supported are not checked. The result, or the
+	// text of the error, is returned to the model and recorded in the run's events. The
+	// value of a panic is logged only. Call must be safe for concurrent use: the agent
+	// calls it for different runs, and for several calls of one model answer, at once.
+	// [CallFrom] returns the run and the id of the call.
 	//
-	// It returns soon after ctx has ended. One that does not is left behind: its
-	// call has failed, and what it returns later is dropped.
+	// Call must return soon after ctx ends. If it does not, the agent abandons it: the
+	// call has failed, and a later result is dropped.
 	Call func(ctx context.Context, arguments json.RawMessage) (string, error)
 
-	// Timeout bounds one call. 0: AgentOptions.ToolTimeout.
+	// Timeout is the maximum duration of one call. If zero, it is
+	// AgentOptions.ToolTimeout.
 	Timeout time.Duration
 }
 
-// Call says what a tool is called for.
+// Call describes the call that a tool executes.
 type Call struct {
-	Task *webtrigger.Task // the run, and so the assistant, the caller's input and the API key; not to be changed
+	Task *webtrigger.Task // the run with its assistant, input and API key; must not be changed
 
-	// ID is unique within the run. With the run's key it names the call for good:
-	// what a tool may hand on as an idempotency key.
+	// ID is unique within the run. Together with the run's key, it identifies the call
+	// permanently, so a tool may use the two as an idempotency key.
 	ID string
 }
 
 type callKey struct{}
 
-// CallFrom returns the call that a tool's context belongs to. ok is false outside
-// of an Agent's calls.
+// CallFrom returns the call that the context of a tool belongs to. ok is false
+// outside of an Agent's calls.
 func CallFrom(ctx context.Context) (call Call, ok bool) {
 	call, ok = ctx.Value(callKey{}).(Call)
 	return call, ok
 }
 
-// NewTool makes a tool of a function over an argument struct; the JSON Schema of
-// the arguments is derived from the struct (json tags name the fields, a
-// jsonschema tag describes one, omitempty makes one optional) or from a map with
-// string keys. A result that is a string goes to the model as it is, any other
+// NewTool returns a tool for a function with an argument struct, or a map with
+// string keys. It derives the JSON Schema of the arguments: json tags name the
+// properties, a jsonschema tag describes a property, and omitempty makes one
+// optional. A string result is returned to the model as it is, and any other result
 // as JSON.
 func NewTool[A, R any](name, description string, call func(ctx context.Context, args A) (R, error)) (Tool, error) {
 	if call == nil {
-		return Tool{}, fmt.Errorf("llm: tool %q: no function", name)
+		return Tool{}, fmt.Errorf("llm: tool %q: function must not be nil", name)
 	}
 	schema, err := jsonschema.For[A](nil)
 	if err != nil {
 		return Tool{}, fmt.Errorf("llm: tool %s: derive schema: %w", name, err)
 	}
 	if schema.Type != "object" {
-		return Tool{}, fmt.Errorf("llm: tool %s: the arguments must be a struct or a map", name)
+		return Tool{}, fmt.Errorf("llm: tool %s: arguments must be a struct or a map", name)
+	}
+	if schema.Properties == nil { // of an empty struct; OpenAI's API requires the keyword
+		schema.Properties = map[string]*jsonschema.Schema{}
 	}
 	parameters, err := json.Marshal(schema)
 	if err != nil {
@@ -98,21 +107,19 @@ func resultText(result any) (string, error) {
 	return string(raw), nil
 }
 
-var toolName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
 // CheckTool reports why an agent could not use a tool: its name, its function, its
-// time limit or its schema. It is for those who get tools from elsewhere and would
-// rather leave one out than have no agent.
+// Timeout or its schema. Callers that get tools from elsewhere can leave out one
+// tool instead of having no agent.
 func CheckTool(t Tool) error {
-	_, err := newRegistered(t)
+	_, err := newRegistered(t, slog.New(slog.DiscardHandler))
 	return err
 }
 
 // register checks tools and compiles their schemas.
-func register(tools []Tool) (map[string]*registered, error) {
+func register(tools []Tool, log *slog.Logger) (map[string]*registered, error) {
 	byName := make(map[string]*registered, len(tools))
 	for _, t := range tools {
-		r, err := newRegistered(t)
+		r, err := newRegistered(t, log)
 		if err != nil {
 			return nil, err
 		}
@@ -124,20 +131,22 @@ func register(tools []Tool) (map[string]*registered, error) {
 	return byName, nil
 }
 
-func newRegistered(t Tool) (*registered, error) {
-	if !toolName.MatchString(t.Name) {
-		return nil, fmt.Errorf("llm: tool %q: the name must be 1 to 64 of A-Z a-z 0-9 _ -", fitName(t.Name))
+func newRegistered(t Tool, log *slog.Logger) (*registered, error) {
+	if !toolname.Valid(t.Name) {
+		return nil, fmt.Errorf("llm: tool %q: name must be 1 to 64 of A-Z a-z 0-9 _ -", fitName(t.Name))
 	}
 	if t.Call == nil {
-		return nil, fmt.Errorf("llm: tool %s: no function", t.Name)
+		return nil, fmt.Errorf("llm: tool %s: function must not be nil", t.Name)
 	}
 	if t.Timeout < 0 {
 		return nil, fmt.Errorf("llm: tool %s: Timeout must not be negative", t.Name)
 	}
-	if len(t.Parameters) == 0 {
-		t.Parameters = json.RawMessage(`{"type":"object"}`)
+	if text := bytes.TrimSpace(t.Parameters); len(text) == 0 || string(text) == "null" {
+		t.Parameters = json.RawMessage(`{"type":"object","properties":{}}`)
 	}
-	check, err := compileParameters(t.Parameters)
+	check, err := checkArguments(t.Parameters, func(loss schemadoc.Loss) {
+		log.Info("schema keyword ignored", "tool", t.Name, "place", place(loss.Path), "keyword", fitName(loss.Keyword), "reason", fit(loss.Reason))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("llm: tool %s: %w", t.Name, err)
 	}
@@ -145,18 +154,24 @@ func newRegistered(t Tool) (*registered, error) {
 	return &registered{Tool: t, check: check}, nil
 }
 
-// compileParameters compiles the check of a tool's arguments: an object, and
-// what the schema says beyond that.
-func compileParameters(schema json.RawMessage) (func(json.RawMessage) error, error) {
-	if firstByte(schema) != '{' {
-		return nil, errors.New("the parameters are not a JSON object")
+// checkArguments compiles the check of a tool's arguments: a JSON object that meets
+// the schema, as far as its keywords are supported.
+func checkArguments(schema json.RawMessage, ignored func(schemadoc.Loss)) (func(json.RawMessage) error, error) {
+	if !json.Valid(schema) {
+		return nil, errors.New("parameters are not valid JSON")
 	}
-	check, err := CompileSchema(schema)
+	if firstByte(schema) != '{' {
+		return nil, errors.New("parameters are not a JSON object")
+	}
+	check, err := compileArguments(schema, ignored)
 	if err != nil {
 		return nil, err
 	}
 	return func(arguments json.RawMessage) error {
-		if json.Valid(arguments) && firstByte(arguments) != '{' {
+		if _, err := parseJSON(arguments); err != nil {
+			return invalidJSON("not valid JSON", err)
+		}
+		if firstByte(arguments) != '{' {
 			return errors.New("not a JSON object")
 		}
 		return check(arguments)

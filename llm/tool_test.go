@@ -60,6 +60,18 @@ func TestNewTool(t *testing.T) {
 	require.ErrorContains(t, err, "read arguments")
 }
 
+// OpenAI's API rejects an object schema without the keyword.
+func TestNewTool_noArguments_hasProperties(t *testing.T) {
+	t.Parallel()
+	got, err := llm.NewTool("now", "", func(context.Context, struct{}) (string, error) { return "noon", nil })
+	require.NoError(t, err)
+	require.JSONEq(t, `{"type":"object","properties":{},"additionalProperties":false}`, string(got.Parameters))
+	for _, parameters := range []string{``, ` `, `null`} {
+		agent := newAgent(t, new(answers), &llm.AgentOptions{Tools: []llm.Tool{{Name: "now", Parameters: json.RawMessage(parameters), Call: got.Call}}})
+		require.JSONEq(t, `{"type":"object","properties":{}}`, string(agent.Tools()[0].Parameters))
+	}
+}
+
 func TestNewToolOfAMap(t *testing.T) {
 	t.Parallel()
 	got, err := llm.NewTool("echo", "", func(_ context.Context, a map[string]string) (string, error) { return a["x"], nil })
@@ -72,7 +84,7 @@ func TestNewToolOfAMap(t *testing.T) {
 func TestNewToolRefuses(t *testing.T) {
 	t.Parallel()
 	_, err := llm.NewTool[struct{}, string]("a", "", nil)
-	require.ErrorContains(t, err, "no function")
+	require.ErrorContains(t, err, "function must not be nil")
 	_, err = llm.NewTool("a", "", func(context.Context, string) (string, error) { return "", nil })
 	require.ErrorContains(t, err, "struct or a map")
 	_, err = llm.NewTool("a", "", func(context.Context, []int) (string, error) { return "", nil })

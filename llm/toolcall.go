@@ -3,12 +3,15 @@ package llm
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
+	"github.com/webtrigger-go/webtrigger/llm/internal/toolname"
 )
 
 // maxCallsAtOnce bounds the calls of one model answer.
@@ -23,24 +26,52 @@ type toolEvent struct {
 	Error     *string         `json:"error,omitempty"`
 }
 
-// identified is the calls with ids that are unique within the run, whatever the
-// model named them: vendors refuse a conversation with an id twice, and readers
-// of events pair by it.
-func (c *conversation) identified(calls []ToolCall) (_ []ToolCall, renamed bool, err error) {
+// identified returns the calls with ids that are unique within the run, whatever
+// ids the model gave: vendors reject a conversation with an id twice, and readers of
+// events match them by id.
+func (c *conversation) identified(calls []ToolCall) ([]ToolCall, error) {
 	if len(calls) > maxCallsAtOnce {
-		return nil, false, failure(fmt.Sprintf("The model asked for %d tool calls at once, more than %d.", len(calls), maxCallsAtOnce))
+		return nil, failure(fmt.Sprintf("The model asked for %d tool calls at once, more than %d.", len(calls), maxCallsAtOnce))
 	}
 	calls = slices.Clone(calls)
 	for i := range calls {
-		for n := len(c.ids) + 1; calls[i].ID == "" || c.ids[calls[i].ID]; n++ {
-			calls[i].ID, renamed = "call_"+strconv.Itoa(n), true
+		id := calls[i].ID
+		for n := len(c.ids) + 1; id == "" || c.ids[id] || fitName(id) != id; n++ {
+			id = "call_" + strconv.Itoa(n)
 		}
-		c.ids[calls[i].ID] = true
+		calls[i].ID = id
+		c.ids[id] = true
 		if firstByte(calls[i].Arguments) == 0 {
 			calls[i].Arguments = json.RawMessage(`{}`)
 		}
 	}
-	return calls, renamed, nil
+	return calls, nil
+}
+
+// sendable returns the calls as the model sees them again. Vendors reject a
+// conversation in which the arguments of a call are not a JSON object, or its name is
+// not the name of a tool. So a mistake of the model becomes {} and a valid name here,
+// and the tool's message reports the mistake.
+func (c *conversation) sendable(calls []ToolCall) []ToolCall {
+	calls = slices.Clone(calls)
+	for i := range calls {
+		if !toolname.Valid(calls[i].Name) {
+			calls[i].Name = toolname.Fit(calls[i].Name, func(name string) bool { return !slices.Contains(c.allowed, name) })
+		}
+		if !isObject(calls[i].Arguments) {
+			calls[i].Arguments = json.RawMessage(`{}`)
+		}
+	}
+	return calls
+}
+
+// isObject reports whether arguments are a JSON object for every reader.
+func isObject(arguments json.RawMessage) bool {
+	if firstByte(arguments) != '{' {
+		return false
+	}
+	_, err := parseJSON(arguments)
+	return err == nil
 }
 
 // called is how a tool call ended.
@@ -93,14 +124,21 @@ func eventOf(call ToolCall) toolEvent {
 }
 
 // toolSaid records how a call ended and returns what the model hears of it.
-func (c *conversation) toolSaid(call ToolCall, end called) (string, error) {
+func (c *conversation) toolSaid(call ToolCall, end called) (said string, err error) {
 	event := eventOf(call)
 	if end.err != nil {
 		text := fit(end.err.Error())
 		event.Error = &text
-		return "Error: " + text, c.emit(webtrigger.EventToolFailed, event)
+		var mistake *mistake
+		if errors.As(end.err, &mistake) {
+			said = "Error: " + text + ". " + mistake.remedy
+		} else {
+			said = "Error: " + text
+		}
+		return said, c.emit(webtrigger.EventToolFailed, event)
 	}
-	said, most := wire.ValidText(end.said), c.agent.opts.MaxToolResult // before the cut: it may grow
+	most := c.agent.opts.MaxToolResult
+	said = wire.ValidText(end.said) // before the cut: it may grow
 	if n := len(said); n > most {
 		said = fmt.Sprintf("%s\n[the rest was left out: the result has %d bytes]", wire.Truncate(said, most), n)
 	}
@@ -115,15 +153,35 @@ func (c *conversation) try(ctx context.Context, call ToolCall) (said string, err
 	ctx, ended := c.agent.opts.Hooks.tool(ctx, call, offered)
 	defer func() { ended(err) }()
 	if !offered {
-		return "", fmt.Errorf("the tool %q is not available", fitName(call.Name))
+		return "", c.unknownTool(call.Name)
 	}
 	tool := c.agent.tools[call.Name]
 	if err := tool.check(call.Arguments); err != nil {
-		return "", fmt.Errorf("the arguments are not valid: %w", err)
+		return "", &mistake{fmt.Errorf("the arguments are not valid: %w", err), "Call the tool again with one JSON object that meets its schema."}
 	}
 	limit := tool.Timeout
 	orDefault(&limit, c.agent.opts.ToolTimeout)
 	ctx = context.WithValue(ctx, callKey{}, Call{Task: c.task, ID: call.ID})
 	log := c.agent.opts.Logger.With("tool", call.Name, "call_id", call.ID, "run_id", c.task.Run.ID, "run_key", c.task.Run.Key)
 	return tool.within(ctx, limit, call.Arguments, log)
+}
+
+// mistake is an error of the model, with what it can do about it in a sentence.
+type mistake struct {
+	error
+	remedy string
+}
+
+func (m *mistake) Unwrap() error { return m.error }
+
+// unknownTool is the error of a call of a tool that the run may not use.
+func (c *conversation) unknownTool(name string) error {
+	m := &mistake{error: fmt.Errorf("the tool %q is not available", fitName(name)), remedy: "There are no tools, so answer without them."}
+	if blank(name) {
+		m.error = errors.New("the call does not name a tool")
+	}
+	if len(c.allowed) > 0 {
+		m.remedy = "Call one of these tools, or answer without them: " + wire.Truncate(strings.Join(c.allowed, ", "), 1000) + "."
+	}
+	return m
 }

@@ -235,8 +235,9 @@ func TestCallIDs(t *testing.T) {
 	require.Equal(t, []string{"x", "", "x", "call_3"}, idsOf(model.responses[0]), "what a model returned stays the model's")
 }
 
-// What a model wants to see again, it sees again, unless it names other calls.
-func TestNativeFormsAreKept(t *testing.T) {
+// Where an id changes, the model takes the calls from ToolCalls and the rest from
+// Native.
+func TestNative_calls_isKept(t *testing.T) {
 	t.Parallel()
 	native := json.RawMessage(`{"vendor":"thinking"}`)
 	asks := calls("a", `{}`)
@@ -257,7 +258,7 @@ func TestNativeFormsAreKept(t *testing.T) {
 			require.Nil(t, m.Native)
 		}
 	}
-	require.Equal(t, []string{string(native), "", string(native)}, kept)
+	require.Equal(t, []string{string(native), string(native), string(native)}, kept)
 }
 
 func idsOf(response llm.Response) (ids []string) {

@@ -85,7 +85,7 @@ func TestResult(t *testing.T) {
 		{"tools", "/tool calculator {\"expression\":\"1+1\"}\n/tool calculator {\"expression\":\"2+2\"}", "The tool said: 4"},
 		{"tool without arguments", "/tool current_time", "The tool said: "},
 		{"tool's error comes back", `/tool calculator {"expression":"1/0"}`, "The tool said: Error: division by zero"},
-		{"unknown tool", `/tool nothing {}`, `The tool said: Error: the tool "nothing" is not available`},
+		{"unknown tool", `/tool nothing {}`, `The tool said: Error: the tool "nothing" is not available. Call one of these tools, or answer without them: search_knowledge, current_time, calculator.`},
 		{"bad arguments", `/tool calculator {"expression"`, "The tool said: Error: the arguments are not valid: "},
 		{"words", "/stream 3", "word1 word2 word3"},
 		{"nothing streamed", "/stream 0", "You said: /stream 0"},

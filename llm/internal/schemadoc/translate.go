@@ -10,7 +10,8 @@ import (
 // Loss is a keyword that Translate left out, because no supported draft gives it
 // a meaning.
 type Loss struct {
-	Path    string // JSON Pointer of the schema that the keyword is in
+	Schema  *Value // the schema that the keyword was in
+	Path    string // its JSON Pointer
 	Keyword string
 	Reason  string // a predicate, such as "must be a string"
 }
@@ -72,8 +73,8 @@ type translator struct {
 	losses []Loss
 }
 
-func (t *translator) lose(path, keyword, reason string) {
-	t.losses = append(t.losses, Loss{path, keyword, reason})
+func (t *translator) lose(s *Value, path, keyword, reason string) {
+	t.losses = append(t.losses, Loss{s, path, keyword, reason})
 }
 
 func (t *translator) schema(s *Value, path string) {
@@ -91,8 +92,8 @@ func (t *translator) schema(s *Value, path string) {
 			kept = append(kept, m)
 		case m.Value.Kind == Null && f != formAny:
 		default:
-			if reason := t.keyword(f, m.Value, path, m.Name); reason != "" {
-				t.lose(path, m.Name, reason)
+			if reason := t.keyword(f, s, m.Value, path, m.Name); reason != "" {
+				t.lose(s, path, m.Name, reason)
 				continue
 			}
 			kept = append(kept, m)
@@ -132,7 +133,7 @@ func (t *translator) recursive(s *Value, path string) {
 			}
 		}
 	default:
-		t.lose(path, "$recursiveRef", "is supported only in a schema without $id in its parts")
+		t.lose(s, path, "$recursiveRef", "is supported only in a schema without $id in its parts")
 		s.Delete("$recursiveRef")
 	}
 	s.Delete("$recursiveAnchor")
@@ -161,7 +162,7 @@ func tuple(s *Value) {
 
 // keyword checks the value of a keyword and translates the schemas in it. It
 // returns why the keyword cannot be used, or "".
-func (t *translator) keyword(f form, v *Value, path, name string) (reason string) {
+func (t *translator) keyword(f form, s, v *Value, path, name string) (reason string) {
 	at := path + "/" + Escape(name)
 	switch f {
 	case formSchema:
@@ -177,7 +178,7 @@ func (t *translator) keyword(f form, v *Value, path, name string) (reason string
 		}
 		return t.sub(v, at)
 	case formSchemaMap, formDependencies:
-		return t.subsByName(f, v, path, name)
+		return t.subsByName(f, s, v, path, name)
 	case formString:
 		return unless(v.Kind == String, "must be a string")
 	case formBool:
@@ -185,10 +186,12 @@ func (t *translator) keyword(f form, v *Value, path, name string) (reason string
 	case formCount:
 		return count(v)
 	case formNumber:
-		return unless(v.Kind == Number, "must be a number")
+		_, err := strconv.ParseFloat(v.Text, 64)
+		return unless(v.Kind == Number && err == nil, "must be a number that is not too large")
 	case formFactor:
 		n, ok := new(big.Float).SetString(v.Text)
-		return unless(v.Kind == Number && ok && n.Sign() > 0, "must be greater than 0")
+		_, err := strconv.ParseFloat(v.Text, 64)
+		return unless(v.Kind == Number && ok && err == nil && n.Sign() > 0, "must be greater than 0")
 	case formList:
 		return unless(v.Kind == Array, "must be a list")
 	case formNames:
@@ -242,7 +245,7 @@ func (t *translator) subs(v *Value, at string) string {
 
 // subsByName loses a schema that is not one, and keeps its name: a property with
 // an unusable schema is a property still.
-func (t *translator) subsByName(f form, v *Value, path, name string) string {
+func (t *translator) subsByName(f form, s, v *Value, path, name string) string {
 	if v.Kind != Object {
 		return "must be an object"
 	}
@@ -253,7 +256,7 @@ func (t *translator) subsByName(f form, v *Value, path, name string) string {
 			t.schema(m.Value, path+"/"+step)
 		case f == formDependencies && names(m.Value) == "":
 		default:
-			t.lose(path, step, notSchema)
+			t.lose(s, path, step, notSchema)
 			v.Members[i].Value = NewObject()
 		}
 	}
@@ -304,7 +307,7 @@ func types(v *Value) string {
 			return "must be a type or a list of types"
 		}
 		if !slices.Contains(typeNames, item.Text) {
-			return "has no type " + strconv.Quote(cut(item.Text, 64))
+			return "must not be " + strconv.Quote(cut(item.Text, 64)) + ", which is not a type"
 		}
 	}
 	return ""

@@ -11,13 +11,14 @@ package vendortool
 
 import (
 	"regexp"
+	"strconv"
 
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/schemadoc"
 )
 
 // Rules are what one vendor's API accepts. The rules that vendors share are not
-// fields: names match nameRule, and schemas are valid in draft 2020-12, describe
+// fields: names match toolname's rule, and schemas are valid in draft 2020-12, describe
 // an object and have properties.
 type Rules struct {
 	vendor         string
@@ -41,9 +42,6 @@ var Anthropic = &Rules{
 	key: regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`),
 }
 
-// nameRule is what both vendors accept as the name of a tool.
-var nameRule = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
-
 // Limits on one schema. Beyond them, a tool costs more than a model can use.
 const (
 	maxSchemaBytes = 512 << 10
@@ -64,7 +62,7 @@ func (r *Rules) Fit(specs []llm.ToolSpec) *Set {
 		case err != nil:
 			s.skip(spec.Name, err.Error())
 		case r.maxTools > 0 && len(s.tools) == r.maxTools:
-			s.skip(spec.Name, r.vendor+" accepts at most "+itoa(r.maxTools)+" tools")
+			s.skip(spec.Name, r.vendor+" accepts at most "+strconv.Itoa(r.maxTools)+" tools")
 		default:
 			s.tools = append(s.tools, t)
 			s.byName[spec.Name] = t

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/webtrigger-go/webtrigger/llm/internal/schemadoc"
+	"github.com/webtrigger-go/webtrigger/llm/internal/toolname"
 )
 
 // Tool is a tool in the vendor's form.
@@ -63,7 +63,7 @@ func (s *Set) VendorName(name string) string {
 	if t := s.byName[name]; t != nil {
 		return t.Name
 	}
-	return unique(validName(name), maxName, func(n string) bool { return s.byVendorName[n] == nil })
+	return toolname.Fit(name, func(n string) bool { return s.byVendorName[n] == nil })
 }
 
 // VendorArguments returns the arguments of a call in the history. They are always
@@ -150,62 +150,22 @@ func (k keys) restore(arguments json.RawMessage) json.RawMessage {
 	return append(out, '}')
 }
 
-const maxName = 64
-
 // nameTools gives every tool its name. Names that the vendor accepts stay, so the
 // other ones make way for them.
 func (s *Set) nameTools() {
 	for _, t := range s.tools {
-		if nameRule.MatchString(t.name) {
+		if toolname.Valid(t.name) {
 			t.Name = t.name
 			s.byVendorName[t.Name] = t
 		}
 	}
 	for _, t := range s.tools {
 		if t.Name == "" {
-			t.Name = unique(validName(t.name), maxName, func(n string) bool { return s.byVendorName[n] == nil })
+			t.Name = toolname.Fit(t.name, func(n string) bool { return s.byVendorName[n] == nil })
 			s.byVendorName[t.Name] = t
 		}
 	}
 }
-
-// validName returns a name with an underscore for each character that vendors do
-// not accept.
-func validName(name string) string {
-	if nameRule.MatchString(name) {
-		return name
-	}
-	return replaced(name, "unnamed_tool", func(c rune) bool { return c == '_' || c == '-' })
-}
-
-// replaced keeps ASCII letters, digits and what else accepts.
-func replaced(name, empty string, also func(rune) bool) string {
-	name = strings.Map(func(c rune) rune {
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || also(c) {
-			return c
-		}
-		return '_'
-	}, name)
-	if name = strings.Trim(name, "_"); name == "" {
-		return empty
-	}
-	return name
-}
-
-// unique cuts a name of ASCII characters to most characters and numbers it until
-// it is free.
-func unique(name string, most int, free func(string) bool) string {
-	name = name[:min(len(name), most)]
-	for candidate, n := name, 2; ; n++ {
-		if free(candidate) {
-			return candidate
-		}
-		suffix := "_" + itoa(n)
-		candidate = name[:min(len(name), most-len(suffix))] + suffix
-	}
-}
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 // Log reports skipped tools, each tool and reason once. The zero value is ready
 // for use, and it is safe for concurrent use.

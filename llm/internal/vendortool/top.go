@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/webtrigger-go/webtrigger/llm/internal/schemadoc"
+	"github.com/webtrigger-go/webtrigger/llm/internal/toolname"
 )
 
 // topLevel makes one plain object schema of the top level of a schema.
@@ -81,7 +82,7 @@ func keepWhole(root, whole *schemadoc.Value) *schemadoc.Value {
 	inner.Delete("$defs", "definitions", "$schema", "$id")
 	name := "whole"
 	if defs := root.Get("$defs"); defs != nil {
-		name = unique(name, maxName, func(n string) bool { return defs.Get(n) == nil })
+		name = toolname.Unique(name, func(n string) bool { return defs.Get(n) == nil })
 	}
 	used := false
 	redirect := func(_ string, s *schemadoc.Value) {
@@ -121,8 +122,7 @@ func (t *topLevel) chooseKeys(properties *schemadoc.Value) {
 		if t.rules.key.MatchString(m.Name) {
 			continue
 		}
-		name := unique(replaced(m.Name, "argument", func(c rune) bool { return strings.ContainsRune("_.-", c) }), maxName,
-			func(n string) bool { return !taken[n] })
+		name := toolname.Unique(toolname.Plain(m.Name, "argument", "_.-"), func(n string) bool { return !taken[n] })
 		taken[name] = true
 		if t.keys == nil {
 			t.keys = keys{}
