@@ -4,19 +4,22 @@ go 1.26.0
 
 replace github.com/webtrigger-go/webtrigger => ../..
 
+replace github.com/webtrigger-go/webtrigger/store/bunstore/pgxlisten => ../../store/bunstore/pgxlisten
+
 require (
+	github.com/google/uuid v1.6.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/stretchr/testify v1.12.1
 	github.com/uptrace/bun v1.3.0
 	github.com/uptrace/bun/dialect/pgdialect v1.3.0
 	github.com/webtrigger-go/webtrigger v0.0.0
+	github.com/webtrigger-go/webtrigger/store/bunstore/pgxlisten v0.0.0
 	go.uber.org/goleak v1.3.0
 )
 
 require (
 	code.dny.dev/ssrf v0.3.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/google/uuid v1.6.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect

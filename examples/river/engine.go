@@ -18,6 +18,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
+	"github.com/webtrigger-go/webtrigger/store/bunstore/pgxlisten"
 )
 
 // engine is Web Trigger with River in the place of its own queue.
@@ -74,7 +75,7 @@ func open(ctx context.Context, dsn string, runner webtrigger.Runner, opts *webtr
 	if e.listen, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
 		return nil, err
 	}
-	e.store, err = bunstore.New(e.db, &bunstore.Options{Enqueue: e.enqueue, Listen: listenPgx(dsn)})
+	e.store, err = bunstore.New(e.db, &bunstore.Options{Enqueue: e.enqueue, Listen: pgxlisten.Listen(dsn)})
 	if err != nil {
 		return nil, err
 	}

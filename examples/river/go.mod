@@ -10,6 +10,7 @@ require (
 	github.com/uptrace/bun v1.3.0
 	github.com/uptrace/bun/dialect/pgdialect v1.3.0
 	github.com/webtrigger-go/webtrigger v0.0.0
+	github.com/webtrigger-go/webtrigger/store/bunstore/pgxlisten v0.0.0
 	go.uber.org/goleak v1.3.0
 )
 
@@ -46,3 +47,5 @@ require (
 )
 
 replace github.com/webtrigger-go/webtrigger => ../../
+
+replace github.com/webtrigger-go/webtrigger/store/bunstore/pgxlisten => ../../store/bunstore/pgxlisten

@@ -59,7 +59,7 @@ func (b *batcher[A, R]) do(ctx context.Context, arg A) (R, error) {
 	}
 	c := &call[A, R]{arg: arg, done: make(chan struct{})}
 	if !b.enqueue(c) {
-		return none, fmt.Errorf("bunstore: %w: %d calls wait already", webtrigger.ErrUnavailable, maxQueue)
+		return none, fmt.Errorf("bunstore: %w: queue is full (%d calls)", webtrigger.ErrUnavailable, maxQueue)
 	}
 	select {
 	case <-c.done:

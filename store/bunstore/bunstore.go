@@ -67,11 +67,12 @@ type Options struct {
 	// throughput on Postgres.
 	MaxBatch int
 
-	// Listen receives notifications in the place of pgdriver's Listener, for
-	// hosts on another driver. It listens to the channel until ctx ends, calls
-	// listening whenever it has begun to (again), and notify with each payload;
-	// it returns when the connection is lost and is then called again. nil:
-	// pgdriver's Listener where the driver is pgdriver, otherwise none.
+	// Listen receives notifications for a host on another driver than pgdriver. It
+	// listens to the channel until ctx ends, calls listening when it has begun to, and
+	// notify with each payload. It returns when the connection is lost, and is then
+	// called again. The store checks by notifications to itself whether they arrive.
+	// Package pgxlisten, a module of its own, has a listener for pgx. nil: pgdriver's
+	// Listener where the driver is pgdriver, otherwise none, which is logged.
 	Listen func(ctx context.Context, channel string, listening func(), notify func(payload string)) error
 
 	// Enqueue hands queued runs to another engine, such as River, inside the
@@ -119,6 +120,8 @@ type Store struct {
 	patrol   patrol
 	schema   schemaState
 
+	noListener sync.Once // logs that there is none
+
 	moreMigrations []fs.FS // of tests
 
 	background sync.WaitGroup // batches and notifications under way
@@ -144,7 +147,7 @@ var identifier = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 //
 // An SQLite database is a file, or memory that all its connections share.
 func New(db *bun.DB, opts *Options) (*Store, error) {
-	if db == nil || db.DB == nil {
+	if db == nil {
 		return nil, errors.New("bunstore: db is nil")
 	}
 	s := &Store{db: db, process: uuid.NewString(), clock: time.Now, timeout: statementTimeout, log: slog.Default()}

@@ -29,7 +29,7 @@ func (s *Store) wrap(doing string, err error) error {
 		return fmt.Errorf("bunstore: %s: %w", doing, missing)
 	}
 	if passing(err) {
-		return fmt.Errorf("bunstore: %s: %w: %w", doing, webtrigger.ErrUnavailable, err)
+		return fmt.Errorf("bunstore: %s: %w: %w", doing, webtrigger.ErrUnavailable, explained(err))
 	}
 	return fmt.Errorf("bunstore: %s: %w", doing, err)
 }
@@ -191,6 +191,31 @@ func sqliteRefusal(err error) bool {
 		return true
 	}
 	return false
+}
+
+// sqliteTroubles are the errors of the file system around an SQLite file, by primary
+// result code.
+var sqliteTroubles = map[int]string{
+	sqliteReadOnly: "the SQLite file or its directory is read-only for this process",
+	10:             "an input or output operation on the SQLite file failed",
+	11:             "the SQLite file is damaged: restore it from a backup",
+	13:             "the disk of the SQLite file is full",
+	14:             "the SQLite file cannot be opened: its directory must exist, and the process must be allowed to write there",
+	26:             "the file is not an SQLite database",
+}
+
+// sqliteBroken reports whether another connection may not have the error.
+func sqliteBroken(err error) bool { return sqliteTroubles[sqliteCode(err)&0xff] != "" }
+
+// explained adds what an operator can do about an error of SQLite.
+func explained(err error) error {
+	if trouble := sqliteTroubles[sqliteCode(err)&0xff]; trouble != "" {
+		return fmt.Errorf("%s: %w", trouble, err)
+	}
+	if busy(err) {
+		return fmt.Errorf("another connection holds the lock of the SQLite file: %w", err)
+	}
+	return err
 }
 
 // ended wraps the error of a context that has ended before a call began.

@@ -2,6 +2,7 @@ package bunstore
 
 import (
 	"context"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -76,3 +77,6 @@ func (s *Store) Explain(ctx context.Context, explain string, query webtrigger.Ru
 
 const hotAccept = `'[{"ord":0,"run_key":"f7d2c1a8-5f0e-4d3b-9a61-0c8e7b2d4f19","assistant":"7","request":"k","hash":"00","ttl":1,"bound":100}]';` +
 	`true;'user';'run_queued';'{}';'run_started';'{}'`
+
+// AddMigrations adds migrations to those of this package.
+func (s *Store) AddMigrations(files fs.FS) { s.moreMigrations = append(s.moreMigrations, files) }

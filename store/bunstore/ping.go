@@ -11,8 +11,8 @@ import (
 )
 
 // Ping reports whether the database answers and the store can keep its promises
-// there. It reports a read-only server, settings that [Store.Migrate] rejects, and
-// tables that are missing or older than this package.
+// there. It reports a read-only server or file, settings that [Store.Migrate] rejects,
+// and tables that are missing or older than this package.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := ended(ctx); err != nil {
 		return err
@@ -25,8 +25,9 @@ func (s *Store) Ping(ctx context.Context) error {
 			return s.wrap("ping", err)
 		}
 	} else {
-		var one int
-		if err := s.row(ctx, `SELECT 1`).Scan(&one); err != nil {
+		// A transaction that could write: it fails where the file is read-only or locked.
+		err := s.writer.transact(ctx, s, func(session) error { return nil })
+		if err != nil {
 			return s.wrap("ping", err)
 		}
 	}
@@ -80,7 +81,7 @@ func (s *Store) checkSchema(ctx context.Context) error {
 		}
 	}
 	if last := applied[len(applied)-1]; last > list[len(list)-1].name && s.schema.first(&s.schema.newer) {
-		s.log.WarnContext(ctx, "tables are newer than this version of bunstore: update the process",
+		s.log.WarnContext(ctx, "store tables are newer than this version of bunstore: update the process",
 			"applied", last, "known", list[len(list)-1].name)
 	}
 	s.schema.first(&s.schema.good)
@@ -111,7 +112,7 @@ func (s *Store) notMigrated(err error) error {
 	s.schema.mu.Unlock()
 	err = fmt.Errorf("%w: %w", errNotMigrated, err)
 	if s.schema.first(&s.schema.missed) {
-		s.log.Error("tables of the store are missing or old: call Store.Migrate before the service starts", "error", err)
+		s.log.Error("store tables missing or old", "error", err)
 	}
 	return err
 }

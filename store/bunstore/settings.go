@@ -109,5 +109,5 @@ func refusedSettings(err error) error {
 		return err
 	}
 	return fmt.Errorf("ALTER ROLE … SET standard_conforming_strings = on and client_encoding = 'UTF8' for the role of the store, "+
-		"and check the database's settings too: %w", err)
+		"and check that the database and its encoding are UTF8: %w", err)
 }

@@ -45,8 +45,21 @@ func (w *sqliteWriter) transact(ctx context.Context, s *Store, op func(on sessio
 	case <-w.turn:
 		defer func() { w.turn <- struct{}{} }()
 	case <-ctx.Done():
-		return fmt.Errorf("another write has not ended: %w", ctx.Err())
+		return fmt.Errorf("wait for the SQLite writer: %w", ctx.Err())
 	}
+	for idle := w.db.Stats().Idle; ; idle-- {
+		err := w.try(ctx, s, op)
+		if sqliteCode(err)&0xff != sqliteReadOnly || idle <= 0 || ctx.Err() != nil {
+			return err
+		}
+		// The pool may have connections from the time when the file was read-only.
+	}
+}
+
+const sqliteReadOnly = 8
+
+// try does op in a transaction. It has the turn.
+func (w *sqliteWriter) try(ctx context.Context, s *Store, op func(on session) error) error {
 	if err := w.open(ctx); err != nil {
 		return err
 	}
@@ -54,6 +67,9 @@ func (w *sqliteWriter) transact(ctx context.Context, s *Store, op func(on sessio
 		defer w.release()
 	}
 	if err := w.begin(ctx); err != nil {
+		if !busy(err) && ctx.Err() == nil { // such as a file that was read-only when it was opened
+			err = errors.Join(err, w.discard())
+		}
 		return err
 	}
 	// The context ends the wait for the lock; what has begun ends by itself.
@@ -64,7 +80,7 @@ func (w *sqliteWriter) transact(ctx context.Context, s *Store, op func(on sessio
 	if err != nil {
 		// After a failed commit there may be nothing to roll back.
 		_, rollback := w.conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
-		if rollback != nil && !decided(err) {
+		if rollback != nil && !decided(err) || sqliteBroken(err) {
 			err = errors.Join(err, w.discard())
 		}
 	}
@@ -88,7 +104,8 @@ func (w *sqliteWriter) open(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return errors.Join(err, conn.Close())
+		closeConn(conn)
+		return err
 	}
 	w.conn, w.keep = conn, make(map[string]*sql.Stmt)
 	return nil
@@ -139,9 +156,14 @@ func (w *sqliteWriter) discard() error {
 		return nil
 	}
 	err := w.forget()
-	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn }) // the pool closes it
+	closeConn(w.conn)
 	w.conn = nil
 	return err
+}
+
+// closeConn has the pool close a connection.
+func closeConn(conn *sql.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 }
 
 // forget closes what is prepared on the connection.

@@ -162,6 +162,6 @@ func (t *tx) restore(runID int64) error {
 	if err != nil || restored == 0 {
 		return err
 	}
-	t.store.log.WarnContext(t.ctx, "unfinished run had no row in the queue", "run_id", runID)
+	t.store.log.WarnContext(t.ctx, "queue row missing for unfinished run", "run_id", runID)
 	return t.waits(runID, t.store.opts.Enqueue == nil)
 }

@@ -114,7 +114,7 @@ func TestHostTransaction(t *testing.T) {
 			require.Equal(t, webtrigger.RunCompleted, done.Status)
 		})
 
-		t.Run("the same key with another body is refused, and the host goes on", func(t *testing.T) {
+		t.Run("reused key with another body is rejected; host transaction continues", func(t *testing.T) {
 			tx, err := db.BeginTx(ctx, nil)
 			require.NoError(t, err)
 			_, err = s.Tx(tx).CreateTrigger(ctx, keyed("k1", 2))

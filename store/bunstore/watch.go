@@ -2,17 +2,23 @@ package bunstore
 
 import (
 	"context"
-	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/store/internal/watch"
 )
 
-// Watch implements [webtrigger.EventStore]. It tells of this process's
-// transitions, and on Postgres of others' unless [Options.NoNotify] is set, over a
-// connection of its own outside the pool.
+// Watch implements [webtrigger.EventStore]. It reports this process's transitions.
+// On Postgres it also reports those of other processes, over a connection of its own
+// outside the pool, unless [Options.NoNotify] is set.
 func (s *Store) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
-	if listen := s.listen(); listen != nil && s.notifies() {
+	switch listen := s.listen(); {
+	case !s.notifies():
+	case listen == nil:
+		s.noListener.Do(func() {
+			s.log.WarnContext(ctx, "no notification listener for this driver: processes find each other's work within 2 s; "+
+				"set Options.Listen (package pgxlisten has one for pgx) or Options.NoNotify, and call Service.Wake where the host knows of new work")
+		})
+	default:
 		listening, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
 		go func() {
@@ -39,33 +45,6 @@ func (s *Store) share(h webtrigger.Hint) {
 
 // notifies reports whether other processes are told.
 func (s *Store) notifies() bool { return s.postgres && !s.opts.NoNotify }
-
-// The pauses before a lost listener is tried again.
-const (
-	firstPause = 100 * time.Millisecond
-	lastPause  = 10 * time.Second
-)
-
-// hear receives other processes' notifications until ctx ends. A listener that
-// was lost is begun again; what was missed meanwhile may have been anything.
-func (s *Store) hear(ctx context.Context, listen listenFunc) {
-	pause := firstPause
-	for ctx.Err() == nil {
-		err := listen(ctx, s.channelName(), func() {
-			pause = firstPause
-			s.watchers.ShareAnything()
-		}, s.heard)
-		if ctx.Err() != nil {
-			return
-		}
-		s.log.WarnContext(ctx, "notifications lost: polling until they are back", "error", err, "retry_in", pause)
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, lastPause)
-	}
-}
 
 // channelName is the notification channel of these tables.
 func (s *Store) channelName() string { return s.tablePrefix() + "hints" }
