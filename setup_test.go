@@ -43,6 +43,7 @@ func setupOn(t *testing.T, store webtrigger.Store, runner webtrigger.Runner, opt
 	}
 	svc, err := webtrigger.New(store, runner, opts)
 	require.NoError(t, err)
+	t.Cleanup(svc.CloseStreams) // which ends its watch of the store
 	b := &bundle{t: t, ctx: t.Context(), store: store, svc: svc}
 	b.setChannel(webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true})
 	return b

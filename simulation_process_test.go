@@ -34,6 +34,7 @@ func (w *world) spawn() *process {
 	options.Streams.MemoryBytes = 1500 // readers fall out of the windows
 	svc, err := webtrigger.New(p, webtrigger.RunnerFunc(w.run), &options)
 	require.NoError(w.t, err)
+	w.t.Cleanup(svc.CloseStreams)
 	svc.StubCallbacks(p.connect, p.post)
 	p.svc = svc
 	p.events = svc.EventsHandler(func(*http.Request, webtrigger.Access) error { return nil })

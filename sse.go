@@ -58,8 +58,12 @@ func (s *Service) EventsHandler(authorize Authorizer) http.Handler {
 //	server.RegisterOnShutdown(svc.CloseStreams)
 //
 // Requests that wait for the end of a run (Prefer: wait) are answered at once, with
-// what there is.
-func (s *Service) CloseStreams() { s.streams.Close() }
+// what there is. After its last stream or wait a Service keeps watching the store for
+// 30 s, without Work too; CloseStreams ends that.
+func (s *Service) CloseStreams() {
+	s.streams.Close()
+	s.watcher.close()
+}
 
 func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request, authorize Authorizer) error {
 	query, allowed, err := s.admit(r, authorize)

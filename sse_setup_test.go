@@ -109,6 +109,7 @@ func newSite(t *testing.T, c siteConfig) *site {
 		},
 	}})
 	require.NoError(t, err)
+	t.Cleanup(s.svc.CloseStreams) // which ends its watch of the store
 	events := s.svc.EventsHandler(c.authorize)
 	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/api/v1/web-triggers/") {

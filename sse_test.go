@@ -100,6 +100,7 @@ func TestStreamRefusals(t *testing.T) {
 	store := memstore.New(nil)
 	s, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
 	require.NoError(t, err)
+	t.Cleanup(s.CloseStreams)
 	f, foreign, ended := newFeed(t, store, 0), newFeed(t, store, 0), newFeed(t, store, 0)
 	ended.finish()
 	var asked []webtrigger.Access
@@ -292,6 +293,7 @@ func TestStreamOverTheNetwork(t *testing.T) {
 		store := memstore.New(nil)
 		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
 		require.NoError(t, err)
+		t.Cleanup(svc.CloseStreams)
 		server := httptest.NewUnstartedServer(svc.EventsHandler(everyone))
 		server.EnableHTTP2 = http2
 		server.StartTLS()

@@ -73,6 +73,7 @@ func TestWaitersAreWokenByTheEndOnAnyReplica(t *testing.T) {
 				b.trigger("say x")
 				replica, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, BaseURL: "https://app.example.com"})
 				require.NoError(t, err)
+				t.Cleanup(replica.CloseStreams)
 				var answered sync.WaitGroup
 				began, ended := time.Now(), atomic.Int64{}
 				for range 1000 {

@@ -3,15 +3,152 @@ package webtrigger
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/stream"
 )
 
-// streamSource is what streams read of a store.
-type streamSource struct {
+// watchKept is how long a process watches the store after its last stream or wait
+// has ended. A reader that reconnects does not cost a new watch, which is a
+// connection on some stores.
+const watchKept = 30 * time.Second
+
+// watcher is a process's one loop over the store's hints. It runs while Work runs,
+// while there is a stream or a request that waits, and for watchKept after these.
+//
+//	                    ┌─► wake: worker, dispatcher, heartbeat
+//	Store.Watch ─► pass ┤
+//	                    └─► notify: tails, and waits for the end of a run
+type watcher struct {
 	store Store
 	log   *slog.Logger
+	wake  func(Hint)
+
+	mu     sync.Mutex // guards what follows
+	users  int        // Work and the hub of streams
+	kept   *time.Timer
+	closed bool               // no stream comes any more
+	notify func(stream.Hint)  // of the hub; nil: nobody streams
+	stop   context.CancelFunc // nil: the loop does not run
+	done   chan struct{}      // closed when the loop has ended
+}
+
+// join starts the loop if it does not run.
+func (w *watcher) join() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.users++
+	if w.kept != nil {
+		w.kept.Stop()
+		w.kept = nil
+	}
+	if w.stop == nil {
+		life, stop := context.WithCancel(context.Background())
+		w.stop, w.done = stop, make(chan struct{})
+		go w.run(life, w.done)
+	}
+}
+
+// leave is what Work does at its end. If nobody else needs the loop, it ends before
+// leave returns.
+func (w *watcher) leave() {
+	w.mu.Lock()
+	w.users--
+	done := w.end()
+	w.mu.Unlock()
+	if done != nil {
+		<-done
+	}
+}
+
+// close says that no stream comes any more.
+func (w *watcher) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	w.end()
+}
+
+// end ends the loop if nobody needs it; mu is held. done is nil if the loop goes on.
+func (w *watcher) end() (done <-chan struct{}) {
+	if w.users > 0 || w.stop == nil {
+		return nil
+	}
+	if w.kept != nil {
+		w.kept.Stop()
+		w.kept = nil
+	}
+	w.stop()
+	w.stop = nil
+	return w.done
+}
+
+// watchStreams is [stream.Source.Watch].
+func (w *watcher) watchStreams(notify func(stream.Hint)) (stop func()) {
+	w.join()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notify = notify
+	return w.unwatchStreams
+}
+
+func (w *watcher) unwatchStreams() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notify = nil
+	w.users--
+	switch {
+	case w.users > 0:
+	case w.closed:
+		w.end()
+	default:
+		var kept *time.Timer
+		kept = time.AfterFunc(watchKept, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.kept == kept {
+				w.end()
+			}
+		})
+		w.kept = kept
+	}
+}
+
+// run watches until life ends. While the store's Watch fails, everything is polled.
+func (w *watcher) run(life context.Context, done chan<- struct{}) {
+	defer close(done)
+	for {
+		err := w.store.Watch(life, w.pass)
+		if life.Err() != nil {
+			return
+		}
+		w.log.Warn("watch store", "error", err)
+		select {
+		case <-life.Done():
+			return
+		case <-time.After(pollInterval):
+			w.wake(Hint{})
+		}
+	}
+}
+
+// pass passes a hint on.
+func (w *watcher) pass(h Hint) {
+	w.wake(h)
+	w.mu.Lock()
+	notify := w.notify
+	w.mu.Unlock()
+	anything := h.IsZero()
+	if notify != nil && (anything || len(h.Conversations)+len(h.Events) > 0) {
+		notify(stream.Hint{Anything: anything, Conversations: h.Conversations, Events: streamEvents(h.Events)})
+	}
+}
+
+// streamSource is what streams read of a store.
+type streamSource struct {
+	store   Store
+	watcher *watcher
 }
 
 func (s streamSource) Events(ctx context.Context, query stream.Query) (stream.Page, error) {
@@ -31,27 +168,7 @@ func (s streamSource) RunEnded(ctx context.Context, runID int64) (bool, error) {
 }
 
 func (s streamSource) Watch(notify func(stream.Hint)) (stop func()) {
-	life, stop := context.WithCancel(context.Background())
-	go s.watch(life, notify)
-	return stop
-}
-
-// watch hands the store's hints on until life ends.
-func (s streamSource) watch(life context.Context, notify func(stream.Hint)) {
-	for {
-		err := s.store.Watch(life, func(h Hint) {
-			notify(stream.Hint{Anything: h.IsZero(), Conversations: h.Conversations, Events: streamEvents(h.Events)})
-		})
-		if life.Err() != nil {
-			return
-		}
-		s.log.Warn("watch store for streams", "error", err)
-		select {
-		case <-life.Done():
-			return
-		case <-time.After(pollInterval):
-		}
-	}
+	return s.watcher.watchStreams(notify)
 }
 
 func streamEvents(events []Event) []stream.Event {

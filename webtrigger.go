@@ -256,6 +256,7 @@ type Service struct {
 	rate    *ratelimit.Buckets
 	owed    chan struct{} // the dispatcher should look
 	streams *stream.Hub
+	watcher watcher
 	keyUses keyUses
 
 	mount        atomic.Pointer[string] // see TriggerURL
@@ -285,7 +286,8 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 		rate: ratelimit.New(o.Limits.TriggersPerKey, o.Limits.Window),
 	}
 	s.worker.init(o.Workers)
-	s.streams = stream.New(streamSource{store, s.log}, stream.Options{
+	s.watcher = watcher{store: store, log: s.log, wake: s.hint}
+	s.streams = stream.New(streamSource{store, &s.watcher}, stream.Options{
 		Log: s.log, MemoryBytes: o.Streams.MemoryBytes, PerKey: o.Streams.PerKey, WriteTimeout: o.Streams.WriteTimeout,
 		NotFound:    func(err error) bool { return errors.Is(err, ErrNotFound) },
 		Unavailable: func(err error) bool { return errors.Is(err, ErrUnavailable) },

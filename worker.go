@@ -25,8 +25,9 @@ func (s *Service) Work(ctx context.Context) error {
 	// What keeps running runs alive goes on while they drain.
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	s.watcher.join()
+	defer s.watcher.leave()
 	var loops sync.WaitGroup
-	loops.Go(func() { s.watch(life) })
 	loops.Go(func() { s.sweepLoop(life) })
 	loops.Go(func() { s.purgeLoop(life) })
 	callbacks := newDispatcher(s)
@@ -150,23 +151,6 @@ func (s *Service) drain() {
 	}
 	s.worker.interrupt(ErrShutdown)
 	<-s.worker.drained() // bounded by CancelGrace and the lease
-}
-
-// watch hands the store's hints on for as long as Work is alive.
-func (s *Service) watch(life context.Context) {
-	for {
-		err := s.store.Watch(life, s.hint)
-		if life.Err() != nil {
-			return
-		}
-		s.log.Warn("watch store", "error", err)
-		select {
-		case <-life.Done():
-			return
-		case <-time.After(pollInterval):
-			s.hint(Hint{})
-		}
-	}
 }
 
 // hint wakes whoever may have something to do.

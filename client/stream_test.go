@@ -40,6 +40,7 @@ func loseNothing(t *testing.T, random *rand.Rand, seed int) {
 	for range 2 {
 		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
 		require.NoError(t, err)
+		t.Cleanup(svc.CloseStreams) // which ends its watch of the store
 		replicas = append(replicas, svc)
 	}
 	require.NoError(t, func() error {
@@ -115,6 +116,7 @@ func TestStreamTellsOfPurgedEvents(t *testing.T) {
 		store := memstore.New(nil)
 		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
 		require.NoError(t, err)
+		t.Cleanup(svc.CloseStreams) // which ends its watch of the store
 		_, secret, err := svc.CreateKey(t.Context(), "1", "Watcher", time.Time{})
 		require.NoError(t, err)
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -156,6 +158,7 @@ func TestStreamOutlivesSilence(t *testing.T) {
 		store := memstore.New(nil)
 		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
 		require.NoError(t, err)
+		t.Cleanup(svc.CloseStreams) // which ends its watch of the store
 		_, secret, err := svc.CreateKey(t.Context(), "1", "Watcher", time.Time{})
 		require.NoError(t, err)
 		requests := 0

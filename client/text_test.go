@@ -189,5 +189,6 @@ func speaking(t *testing.T, store webtrigger.Store, hang bool) *webtrigger.Servi
 			return &webtrigger.Result{Text: text}, nil
 		}), &webtrigger.Options{BaseURL: "https://app.example.com", MaxAttempts: 2, DrainTimeout: -1})
 	require.NoError(t, err)
+	t.Cleanup(svc.CloseStreams)
 	return svc
 }

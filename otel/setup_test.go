@@ -50,6 +50,7 @@ func (p *process) service(t *testing.T, store webtrigger.Store, runner webtrigge
 	opts.DrainTimeout = -1
 	svc, err := webtrigger.New(store, runner, &opts)
 	require.NoError(t, err)
+	t.Cleanup(svc.CloseStreams)
 	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	return svc
 }

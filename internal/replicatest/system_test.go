@@ -109,6 +109,7 @@ func newSystem(t *testing.T, runner webtrigger.RunnerFunc, opts webtrigger.Optio
 		r := &replica{store: &counting{Store: store, calls: make(map[string]int)}}
 		r.Service, err = webtrigger.New(r.store, runner, &opts)
 		require.NoError(t, err)
+		t.Cleanup(r.CloseStreams) // before its store is closed
 		s.replicas[i] = r
 	}
 	first := s.replicas[0]

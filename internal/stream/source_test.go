@@ -45,9 +45,9 @@ type fake struct {
 }
 
 type log struct {
-	events []stream.Event // all, purged ones too
-	purged map[int64]bool
-	runs   []*run
+	events  []stream.Event // all, purged ones too
+	purged  map[int64]bool
+	running int // runs
 }
 
 type run struct {
@@ -86,9 +86,9 @@ func (s *fake) page(q stream.Query) (page stream.Page, err error) {
 	if q.RunID != 0 && (s.runs[q.RunID] == nil || s.runs[q.RunID].conversationID != q.ConversationID) {
 		return page, errNotFound
 	}
-	page.LastID, page.Ended = int64(len(log.events)), true
-	for _, r := range log.runs {
-		page.Ended = page.Ended && (r.ended || q.RunID != 0 && r.id != q.RunID)
+	page.LastID, page.Ended = int64(len(log.events)), log.running == 0
+	if q.RunID != 0 {
+		page.Ended = s.runs[q.RunID].ended
 	}
 	size := 0
 	for _, e := range log.events[min(q.AfterID, page.LastID):] {
@@ -96,6 +96,8 @@ func (s *fake) page(q stream.Query) (page stream.Page, err error) {
 		case q.RunID != 0 && (e.RunID != q.RunID || e.Sequence <= q.AfterSequence):
 		case log.purged[e.ID]:
 			page.PurgedTo = e.ID
+		case page.More && len(log.purged) == 0:
+			return page, nil
 		case page.More:
 		case len(page.Events) > 0 && (len(page.Events) == q.Limit || size+len(e.Payload) > q.MaxBytes):
 			page.More = true
@@ -187,7 +189,10 @@ func (s *fake) store(r *run, ends bool, payloads ...string) []stream.Event {
 			Type: "x_step", Terminal: ends, Payload: json.RawMessage(payload), CreatedAt: time.Now(),
 		})
 	}
-	r.ended = ends
+	if ends && !r.ended {
+		r.ended = true
+		log.running--
+	}
 	return append([]stream.Event(nil), log.events[first:]...)
 }
 
@@ -226,7 +231,7 @@ func newFeed(_ *testing.T, s *fake, conversationID int64) *feed {
 	id := int64(len(s.runs) + 1)
 	r := &run{id: id, conversationID: conversationID, key: "key-" + strconv.FormatInt(id, 10)}
 	s.runs[id] = r
-	s.logs[conversationID].runs = append(s.logs[conversationID].runs, r)
+	s.logs[conversationID].running++
 	s.mu.Unlock()
 	s.store(r, false, "{}", "{}")
 	s.notify(stream.Hint{Conversations: []int64{conversationID}})
