@@ -133,23 +133,25 @@ func TestStreamWriteTimeout(t *testing.T) {
 // A conversation of thousands of runs is one stream, and each run in it another.
 func TestStreamOfThousandsOfRuns(t *testing.T) {
 	t.Parallel()
-	const runs = 3000
-	s := newSite(t, siteConfig{})
-	first := newFeed(t, s.source, 0)
-	whole := s.Open(first.path(""))
-	var middle *feed
-	for n := range runs - 1 {
-		f := newFeed(t, s.source, first.run.conversationID)
-		if n == runs/2 {
-			middle = f
-			continue
+	synctest.Test(t, func(t *testing.T) { // in which no reader is slow
+		const runs = 3000
+		s := newSite(t, siteConfig{})
+		first := newFeed(t, s.source, 0)
+		whole := s.Open(first.path(""))
+		var middle *feed
+		for n := range runs - 1 {
+			f := newFeed(t, s.source, first.run.conversationID)
+			if n == runs/2 {
+				middle = f
+				continue
+			}
+			f.finish()
 		}
-		f.finish()
-	}
-	middleOnly := s.Open(middle.ofRun(""))
-	first.finish()
-	middle.finish()
-	require.Equal(t, ssetest.IDs(1, 3*runs), whole.Rest(t))
-	require.Len(t, middleOnly.Rest(t), 3)
-	require.Equal(t, ssetest.IDs(3*runs-1, 3*runs), s.Open(first.path("?after_event_id=8998")).Rest(t))
+		middleOnly := s.Open(middle.ofRun(""))
+		first.finish()
+		middle.finish()
+		require.Equal(t, ssetest.IDs(1, 3*runs), whole.Rest(t))
+		require.Len(t, middleOnly.Rest(t), 3)
+		require.Equal(t, ssetest.IDs(3*runs-1, 3*runs), s.Open(first.path("?after_event_id=8998")).Rest(t))
+	})
 }
