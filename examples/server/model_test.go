@@ -81,6 +81,6 @@ func TestBadModelKey(t *testing.T) {
 	cmd.Env = append(cmd.Env, "OPENAI_API_KEY="+vendorKey+" x")
 	out, err := cmd.CombinedOutput()
 	require.IsType(t, new(exec.ExitError), err)
-	require.Contains(t, string(out), "openai: the API key has white space")
+	require.Contains(t, string(out), "openai: the API key contains white space")
 	require.NotContains(t, string(out), vendorKey)
 }

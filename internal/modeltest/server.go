@@ -24,6 +24,7 @@ type Server struct {
 // Request is what a server was asked.
 type Request struct {
 	Path   string
+	Query  string // as it was sent
 	Header http.Header
 	Raw    string // the body
 	Body   map[string]any
@@ -61,7 +62,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) next(r *http.Request, raw string, body map[string]any) (Turn, *Refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests = append(s.requests, Request{Path: r.URL.Path, Header: r.Header.Clone(), Raw: raw, Body: body})
+	s.requests = append(s.requests, Request{Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Raw: raw, Body: body})
 	if refusal := s.judge(r, body); refusal != nil {
 		return nil, refusal
 	}

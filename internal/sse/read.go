@@ -19,21 +19,31 @@ type Event struct {
 	Data []byte // the reader's own
 }
 
-// Reader interprets a stream as the HTML standard tells (9.2.6, "Interpreting an
+// Reader interprets a stream as the HTML standard defines it (9.2.6, "Interpreting an
 // event stream").
 type Reader struct {
-	in      *bufio.Reader
-	max     int
-	started bool
-	afterCR bool
-	line    []byte
-	id      string
-	retry   time.Duration
+	in       *bufio.Reader
+	max      int
+	tolerant bool
+	started  bool
+	afterCR  bool
+	line     []byte
+	id       string
+	retry    time.Duration
 }
 
 // NewReader returns a Reader of a stream whose events have at most max bytes.
 func NewReader(r io.Reader, max int) *Reader {
 	return &Reader{in: bufio.NewReader(r), max: max}
+}
+
+// NewTolerantReader returns a Reader that also accepts what servers of models send
+// beyond the standard: a last event without its blank line, a line of JSON without a
+// field name, and the field error, which llama.cpp uses for an event named error.
+func NewTolerantReader(r io.Reader, max int) *Reader {
+	reader := NewReader(r, max)
+	reader.tolerant = true
+	return reader
 }
 
 // Retry is how long the stream has asked to wait before a reconnection; 0: it
@@ -47,7 +57,9 @@ func (r *Reader) Next() (Event, error) {
 	var data []byte
 	some := false
 	for {
-		if err := r.readLine(); err != nil {
+		err := r.readLine()
+		last := err == io.EOF && r.tolerant && (some || len(r.line) > 0)
+		if err != nil && !last {
 			return Event{}, err
 		}
 		if len(r.line) == 0 {
@@ -60,6 +72,14 @@ func (r *Reader) Next() (Event, error) {
 		}
 		field, value, _ := bytes.Cut(r.line, []byte(":"))
 		value = bytes.TrimPrefix(value, []byte(" "))
+		if r.tolerant {
+			switch {
+			case string(field) == "error":
+				e.Name, field = "error", []byte("data")
+			case r.line[0] == '{':
+				field, value = []byte("data"), r.line
+			}
+		}
 		switch string(field) {
 		case "event":
 			e.Name = string(value)

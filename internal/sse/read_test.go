@@ -57,6 +57,32 @@ func TestReader(t *testing.T) {
 	}
 }
 
+func TestTolerantReader_beyondTheStandard_loseNothing(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, stream string
+		want         []message
+	}{
+		{"the standard", "\xef\xbb\xbf: x\r\nevent: a\r\ndata: 1\rdata: 2\n\ndata:3\n\n", []message{{"", "a", "1\n2"}, {"", "", "3"}}},
+		{"no blank line at the end", "data: a\n\ndata: b\n", []message{{"", "", "a"}, {"", "", "b"}}},
+		{"no line end at the end", "data: a\n\nevent: x\ndata: b", []message{{"", "", "a"}, {"", "x", "b"}}},
+		{"a name without data at the end", "data: a\n\nevent: x", []message{{"", "", "a"}}},
+		{"an error field", "error: {\"code\":400}\n\ndata: b\n\n", []message{{"", "error", `{"code":400}`}, {"", "", "b"}}},
+		{"a bare line of JSON", "data: a\n\n{\"error\": \"x\"}\n", []message{{"", "", "a"}, {"", "", `{"error": "x"}`}}},
+		{"nothing", "\n\n", nil},
+	} {
+		for n := 1; n <= 7; n++ {
+			got, err := readAll(t, sse.NewTolerantReader(chunked{strings.NewReader(c.stream), n}, 100))
+			require.ErrorIs(t, err, io.EOF, c.name)
+			require.Equal(t, c.want, got, c.name)
+		}
+	}
+	_, err := readAll(t, sse.NewTolerantReader(io.MultiReader(strings.NewReader("data: a"), iotest.ErrReader(io.ErrUnexpectedEOF)), 100))
+	require.Equal(t, io.ErrUnexpectedEOF, err, "an event of a cut connection is not delivered")
+	_, err = readAll(t, sse.NewTolerantReader(strings.NewReader("{"+strings.Repeat("x", 200)), 100))
+	require.ErrorIs(t, err, sse.ErrTooLong)
+}
+
 func TestReaderRetry(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]time.Duration{"1500": 1500 * time.Millisecond, "x": 0, "+1": 0, "-1": 0, "1.5": 0, "": 0, "99999999999": 0} {

@@ -1,277 +1,213 @@
 package anthropic
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
-	"github.com/anthropics/anthropic-sdk-go"
-
-	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
 )
 
-var (
-	errTooLarge  = errors.New("the answer is too large")
-	errMalformed = errors.New("the events do not fit together")
-)
-
-// answer is put together from the events of a stream. The SDK has Accumulate for
-// that, which copies a text again for each of its pieces and drops what a cut-off
-// tool call said.
+// answer is put together from the events of a stream.
 type answer struct {
-	stream func(llm.Chunk) error
-	taken  map[string]bool // ids of tool calls of this conversation
+	*vendorhttp.Answer
+	call *vendorhttp.Call
 
-	text     strings.Builder
-	blocks   []*block
-	reason   anthropic.StopReason
-	details  anthropic.RefusalStopDetails
-	model    string
-	usage    anthropic.Usage
-	size     int
-	complete bool
+	blocks  []*block       // in the order of their starts
+	current map[int]*block // by index, which may skip numbers and repeat
+	usage   usage
+	paused  bool
 }
 
-// block is one block of the content.
-type block struct {
-	kind      string
-	text      strings.Builder // text, thinking, or the pieces of a tool's input
-	signature strings.Builder // of thinking
-	data      string          // of redacted thinking
-	id, name  string          // of a tool's use
-	given     json.RawMessage // an input that came whole
+// event is a document of a stream. Without a stream, a message is one.
+type event struct {
+	Type    string          `json:"type"`
+	Message message         `json:"message"`
+	Index   int             `json:"index"`
+	Block   json.RawMessage `json:"content_block"`
+	Delta   delta           `json:"delta"`
+	Usage   usage           `json:"usage"`
 }
 
-func newAnswer(req *llm.Request, stream func(llm.Chunk) error) *answer {
-	a := &answer{stream: stream, taken: make(map[string]bool)}
-	for _, m := range req.Messages {
-		for _, c := range m.ToolCalls {
-			a.taken[c.ID] = true
-		}
-	}
-	return a
+type message struct {
+	Model   string            `json:"model"`
+	Content []json.RawMessage `json:"content"`
+	Reason  string            `json:"stop_reason"`
+	Details details           `json:"stop_details"`
+	Usage   usage             `json:"usage"`
 }
 
-// add takes one event; those of kinds that are not known yet say nothing.
-func (a *answer) add(event anthropic.MessageStreamEventUnion) error {
-	switch event.Type {
-	case "message_start":
-		a.model, a.usage = event.Message.Model, event.Message.Usage
-	case "content_block_start":
-		if event.Index != int64(len(a.blocks)) {
-			return fmt.Errorf("%w: block %d begins as number %d", errMalformed, event.Index, len(a.blocks))
-		}
-		return a.begin(event.ContentBlock)
-	case "content_block_delta":
-		if event.Index < 0 || event.Index >= int64(len(a.blocks)) {
-			return fmt.Errorf("%w: a piece of block %d of %d", errMalformed, event.Index, len(a.blocks))
-		}
-		return a.extend(a.blocks[event.Index], event.Delta)
-	case "message_delta":
-		a.reason, a.details = event.Delta.StopReason, event.Delta.StopDetails
-		a.count(event.Usage)
-	case "message_stop":
-		a.complete = true
-	}
-	return nil
+type delta struct {
+	Type      string  `json:"type"`
+	Text      string  `json:"text"`
+	Input     string  `json:"partial_json"`
+	Thinking  string  `json:"thinking"`
+	Signature string  `json:"signature"`
+	Reason    string  `json:"stop_reason"`
+	Details   details `json:"stop_details"`
 }
 
-func (a *answer) begin(start anthropic.ContentBlockStartEventContentBlockUnion) error {
-	b := &block{kind: start.Type, data: start.Data, id: start.ID, name: start.Name}
-	if start.Type == "tool_use" && start.JSON.Input.Valid() && start.JSON.Input.Raw() != "{}" {
-		b.given = json.RawMessage(start.JSON.Input.Raw())
-	}
-	a.blocks = append(a.blocks, b)
-	b.signature.WriteString(start.Signature)
-	if err := a.grow(b, start.Thinking, 256+len(start.RawJSON())); err != nil { // about what it takes
+// details say why the model declined.
+type details struct {
+	Category    string `json:"category"`
+	Explanation string `json:"explanation"`
+}
+
+type usage struct {
+	Input  json.RawMessage `json:"input_tokens"`
+	Cached json.RawMessage `json:"cache_creation_input_tokens"`
+	Read   json.RawMessage `json:"cache_read_input_tokens"`
+	Output json.RawMessage `json:"output_tokens"`
+}
+
+func newAnswer(call *vendorhttp.Call, req *llm.Request, stream func(llm.Chunk) error) *answer {
+	return &answer{Answer: vendorhttp.NewAnswer(call, req, stream), call: call, current: make(map[int]*block)}
+}
+
+// add adds one document. Events of unknown types are ignored.
+func (a *answer) add(data []byte) error {
+	var e event
+	if err := vendorhttp.Unmarshal(data, &e); err != nil {
 		return err
 	}
-	return a.say(b, start.Text)
-}
-
-func (a *answer) extend(b *block, delta anthropic.MessageStreamEventUnionDelta) error {
-	switch delta.Type {
-	case "text_delta":
-		if err := a.grow(b, "", len(delta.Text)); err != nil {
+	switch e.Type {
+	case "message_start":
+		a.Model = e.Message.Model
+		a.count(e.Message.Usage)
+		return a.addContent(e.Message.Content)
+	case "content_block_start":
+		return a.begin(e.Index, e.Block)
+	case "content_block_delta":
+		return a.extend(e.Index, e.Delta)
+	case "message_delta":
+		a.end(e.Delta.Reason, e.Delta.Details)
+		a.count(e.Usage)
+	case "message_stop":
+		return vendorhttp.ErrDone
+	case "message":
+		var m message
+		if err := vendorhttp.Unmarshal(data, &m); err != nil {
 			return err
 		}
-		return a.say(b, delta.Text)
+		a.Model = m.Model
+		a.count(m.Usage)
+		a.end(m.Reason, m.Details)
+		return a.addContent(m.Content)
+	}
+	return nil
+}
+
+// end records a stop reason. A later event without one erases nothing.
+func (a *answer) end(reason string, d details) {
+	if reason == "pause_turn" {
+		a.paused = true
+	}
+	a.End(reason)
+	if d.Explanation != "" {
+		a.Detail = d.Explanation
+	} else if d.Category != "" && a.Detail == "" {
+		a.Detail = d.Category
+	}
+}
+
+// addContent adds whole blocks.
+func (a *answer) addContent(blocks []json.RawMessage) error {
+	for i, b := range blocks {
+		if err := a.begin(i, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *answer) begin(index int, raw json.RawMessage) error {
+	b := new(block)
+	if err := b.start(raw); err != nil {
+		return err
+	}
+	a.blocks = append(a.blocks, b)
+	a.current[index] = b
+	if err := a.Grow(256 + len(raw)); err != nil { // about the size of a block
+		return err
+	}
+	if b.kind == "text" {
+		return a.Say(b.text.String())
+	}
+	return nil
+}
+
+func (a *answer) extend(index int, d delta) error {
+	b := a.current[index]
+	if b == nil { // some servers leave out the start of a text
+		kind, ok := map[string]string{"text_delta": "text", "thinking_delta": "thinking"}[d.Type]
+		if !ok {
+			if d.Type == "input_json_delta" {
+				return vendorhttp.Malformed(fmt.Errorf("a piece of block %d, which did not begin", index))
+			}
+			return nil
+		}
+		b = &block{kind: kind}
+		a.blocks = append(a.blocks, b)
+		a.current[index] = b
+	}
+	piece := d.Text + d.Input + d.Thinking
+	if err := a.Grow(len(piece) + len(d.Signature)); err != nil {
+		return err
+	}
+	switch d.Type {
+	case "text_delta":
+		b.text.WriteString(d.Text)
+		return a.Say(d.Text)
 	case "input_json_delta":
-		return a.grow(b, delta.PartialJSON, len(delta.PartialJSON))
+		b.pieces.WriteString(d.Input)
 	case "thinking_delta":
-		return a.grow(b, delta.Thinking, len(delta.Thinking))
+		b.text.WriteString(d.Thinking)
 	case "signature_delta":
-		b.signature.WriteString(delta.Signature)
-		return a.grow(b, "", len(delta.Signature))
+		b.signature.WriteString(d.Signature)
 	}
 	return nil
 }
 
-func (a *answer) grow(b *block, text string, size int) error {
-	b.text.WriteString(text)
-	if a.size += size; a.size > vendorhttp.MaxAnswer {
-		return errTooLarge
+// count records figures. The input is in three parts, each of which may come at the
+// start or at the end.
+func (a *answer) count(u usage) {
+	parts := [4]*json.RawMessage{&a.usage.Input, &a.usage.Cached, &a.usage.Read, &a.usage.Output}
+	var total int64
+	for i, part := range [4]json.RawMessage{u.Input, u.Cached, u.Read, u.Output} {
+		if vendorhttp.Number(part) > vendorhttp.Number(*parts[i]) {
+			*parts[i] = part
+		}
+		if i < 3 {
+			total += max(vendorhttp.Number(*parts[i]), 0)
+		}
 	}
-	return nil
+	a.Count(total, vendorhttp.Number(a.usage.Output))
 }
 
-// say streams a piece of the answer's text.
-func (a *answer) say(b *block, text string) error {
-	if text == "" {
-		return nil
-	}
-	b.text.WriteString(text)
-	a.text.WriteString(text)
-	return a.stream(llm.Chunk{Text: text})
-}
-
-// count takes the totals of the end; those that are not told stay as they were at
-// the start.
-func (a *answer) count(u anthropic.MessageDeltaUsage) {
-	a.usage.OutputTokens = u.OutputTokens
-	if u.JSON.InputTokens.Valid() {
-		a.usage.InputTokens = u.InputTokens
-	}
-	if u.JSON.CacheCreationInputTokens.Valid() {
-		a.usage.CacheCreationInputTokens = u.CacheCreationInputTokens
-	}
-	if u.JSON.CacheReadInputTokens.Valid() {
-		a.usage.CacheReadInputTokens = u.CacheReadInputTokens
-	}
-}
-
-// response is the whole answer.
+// response returns the whole answer.
 func (a *answer) response() (*llm.Response, error) {
-	r := &llm.Response{Text: a.text.String(), Model: a.model, Finish: llm.FinishStop, Usage: webtrigger.Usage{
-		InputTokens:  a.usage.InputTokens + a.usage.CacheCreationInputTokens + a.usage.CacheReadInputTokens,
-		OutputTokens: a.usage.OutputTokens,
-	}}
+	if a.paused { // for the vendor's own tools, which only Options.Body can offer
+		return nil, &llm.Error{Err: errors.New("anthropic: the model paused for a tool of the vendor")}
+	}
+	var calls []llm.ToolCall
 	for _, b := range a.blocks {
 		if b.kind == "tool_use" {
-			b.id = a.freshID(b.id)
-			r.ToolCalls = append(r.ToolCalls, llm.ToolCall{ID: b.id, Name: b.name, Arguments: b.arguments()})
+			b.id = a.FreshID(b.id)
+			calls = append(calls, llm.ToolCall{ID: b.id, Name: b.name, Arguments: b.arguments()})
 		}
 	}
-	r.Native = a.native(len(r.ToolCalls) > 0)
-	switch a.reason {
-	case anthropic.StopReasonMaxTokens, anthropic.StopReasonModelContextWindowExceeded:
-		r.Finish = llm.FinishLength
-	case anthropic.StopReasonRefusal:
-		r.Finish, r.Detail = llm.FinishRefusal, a.details.Explanation
-		if r.Detail == "" {
-			r.Detail = string(a.details.Category)
-		}
-	case anthropic.StopReasonPauseTurn:
-		// Of the vendor's own tools only, which no request of ours offers.
-		return nil, &llm.Error{Err: errors.New("anthropic: the model paused for a tool of the vendor's")}
-	default:
-		if len(r.ToolCalls) > 0 {
-			r.Finish = llm.FinishToolCalls
-		}
+	detail := a.Detail
+	a.Detail = "" // it is a refusal only if the stop reason says so
+	r, err := a.Response(calls)
+	if err != nil {
+		return nil, err
+	}
+	if r.Finish == llm.FinishRefusal {
+		r.Detail = detail
+	}
+	if len(calls) > 0 {
+		r.Native = a.native()
 	}
 	return r, nil
-}
-
-func (b *block) arguments() json.RawMessage {
-	if b.text.Len() > 0 {
-		return json.RawMessage(b.text.String())
-	}
-	if b.given != nil {
-		return b.given
-	}
-	return json.RawMessage(`{}`)
-}
-
-// freshID is the id, or another one where a server gave none or one twice.
-func (a *answer) freshID(id string) string {
-	if id == "" || a.taken[id] {
-		id = "toolu_" + rand.Text()
-	}
-	a.taken[id] = true
-	return id
-}
-
-// native is the content with the model's signed thinking, which it wants to see
-// again when its tools have answered. It is nil where there is no thinking, or
-// nothing goes on.
-func (a *answer) native(goesOn bool) json.RawMessage {
-	var content []any
-	thinking := false
-	for _, b := range a.blocks {
-		switch b.kind {
-		case "text":
-			if !blank(b.text.String()) {
-				content = append(content, map[string]any{"type": "text", "text": b.text.String()})
-			}
-		case "tool_use":
-			content = append(content, map[string]any{"type": "tool_use", "id": b.id, "name": b.name, "input": input(b.arguments())})
-		case "thinking":
-			thinking = true
-			content = append(content, map[string]any{"type": "thinking", "thinking": b.text.String(), "signature": b.signature.String()})
-		case "redacted_thinking":
-			thinking = true
-			content = append(content, map[string]any{"type": "redacted_thinking", "data": b.data})
-		}
-	}
-	if !thinking || !goesOn {
-		return nil
-	}
-	text, err := json.Marshal(map[string]any{nativeKey: content})
-	if err != nil { // of texts and valid JSON only
-		return nil
-	}
-	return text
-}
-
-const nativeKey = "anthropic"
-
-// readNative reads what native wrote; another model's is nothing.
-func readNative(text json.RawMessage) []json.RawMessage {
-	var kept map[string]json.RawMessage
-	_ = json.Unmarshal(text, &kept)
-	var content []json.RawMessage
-	_ = json.Unmarshal(kept[nativeKey], &content)
-	return content
-}
-
-// errorDocument is the error object that a stream carried, nil when err is of
-// another kind.
-func errorDocument(err error) []byte {
-	if carried := new(anthropic.Error); errors.As(err, &carried) {
-		return []byte(carried.RawJSON())
-	}
-	return nil
-}
-
-// parseFault reads an error document.
-//
-// https://platform.claude.com/docs/en/api/errors
-func parseFault(document []byte) vendorhttp.Fault {
-	var envelope struct {
-		Error struct {
-			Type    string `json:"type"`
-			Message string `json:"message"`
-		} `json:"error"`
-	}
-	_ = json.Unmarshal(document, &envelope)
-	said := envelope.Error
-	return vendorhttp.Fault{Type: said.Type, Message: said.Message, Status: faultStatus[said.Type]}
-}
-
-// faultStatus is the status of each type of fault, for those inside of a stream.
-var faultStatus = map[string]int{
-	"invalid_request_error": 400,
-	"authentication_error":  401,
-	"billing_error":         402,
-	"permission_error":      403,
-	"not_found_error":       404,
-	"request_too_large":     413,
-	"rate_limit_error":      429,
-	"api_error":             500,
-	"timeout_error":         504,
-	"overloaded_error":      529,
 }

@@ -246,7 +246,7 @@ func TestPause(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) { a.Start(); a.End("pause_turn", 1) }))
 	failure := v.Fail(t, modeltest.Hello())
-	require.EqualError(t, failure, "anthropic: the model paused for a tool of the vendor's")
+	require.EqualError(t, failure, "anthropic: the model paused for a tool of the vendor")
 	require.False(t, failure.Retryable)
 }
 

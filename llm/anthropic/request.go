@@ -1,52 +1,67 @@
 package anthropic
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 
-	"github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/packages/param"
-
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
+	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
 )
 
-func (c *caller) params(req *llm.Request) (anthropic.MessageNewParams, error) {
-	p := anthropic.MessageNewParams{
-		Model: c.model, MaxTokens: c.maxTokens,
-		OutputConfig: anthropic.OutputConfigParam{Effort: c.effort},
+// content is one block of a message.
+type content map[string]any
+
+// body is the document of a request, with a native output format if schema is not nil.
+func (c *caller) body(req *llm.Request, schema json.RawMessage) ([]byte, error) {
+	body := map[string]any{"model": c.opts.Model, "max_tokens": c.opts.MaxTokens, "stream": true}
+	output := make(map[string]any)
+	if c.opts.Effort != "" {
+		output["effort"] = c.opts.Effort
 	}
-	for _, t := range req.Tools {
-		p.Tools = append(p.Tools, tool(t))
+	if schema != nil {
+		output["format"] = map[string]any{"type": "json_schema", "schema": schema}
 	}
+	if len(output) > 0 {
+		body["output_config"] = output
+	}
+	if len(req.Tools) > 0 {
+		body["tools"] = tools(req.Tools)
+	}
+	var system []content
 	var turns turns
 	for _, m := range req.Messages {
 		switch m.Role {
 		case llm.RoleSystem: // the API has one place for instructions, before everything
-			if !blank(m.Content) {
-				p.System = append(p.System, anthropic.TextBlockParam{Text: m.Content})
-			}
+			system = append(system, text(m.Content)...)
 		case webtrigger.RoleUser:
-			turns.add(anthropic.MessageParamRoleUser, text(m.Content)...)
+			turns.add("user", text(m.Content)...)
 		case webtrigger.RoleTool:
-			turns.add(anthropic.MessageParamRoleUser, result(m))
+			turns.add("user", result(m))
 		case webtrigger.RoleAssistant:
-			turns.add(anthropic.MessageParamRoleAssistant, assistant(m)...)
+			turns.add("assistant", assistant(m)...)
 		default:
-			return p, fmt.Errorf("anthropic: a message has the role %q", m.Role)
+			return nil, fmt.Errorf("anthropic: a message has the role %q", m.Role)
 		}
 	}
-	p.Messages = turns
-	return p, nil
+	if system != nil {
+		body["system"] = system
+	}
+	body["messages"] = turns
+	return vendorhttp.Body(body, c.opts.Body)
 }
 
 // turns are a conversation as the API has it: user and assistant in turn, and the
 // answers to all calls of a turn together in the next one.
-type turns []anthropic.MessageParam
+type turns []turn
 
-func (t *turns) add(role anthropic.MessageParamRole, blocks ...anthropic.ContentBlockParamUnion) {
+type turn struct {
+	Role    string    `json:"role"`
+	Content []content `json:"content"`
+}
+
+func (t *turns) add(role string, blocks ...content) {
 	if len(blocks) == 0 {
 		return
 	}
@@ -54,69 +69,63 @@ func (t *turns) add(role anthropic.MessageParamRole, blocks ...anthropic.Content
 		(*t)[last].Content = append((*t)[last].Content, blocks...)
 		return
 	}
-	*t = append(*t, anthropic.MessageParam{Role: role, Content: blocks})
+	*t = append(*t, turn{role, blocks})
 }
 
 // blank texts are not allowed anywhere.
 func blank(s string) bool { return strings.TrimSpace(s) == "" }
 
-func text(s string) []anthropic.ContentBlockParamUnion {
+func text(s string) []content {
 	if blank(s) {
 		return nil
 	}
-	return []anthropic.ContentBlockParamUnion{anthropic.NewTextBlock(s)}
+	return []content{{"type": "text", "text": s}}
 }
 
-// result is a tool's answer; one that says nothing has no content.
-func result(m llm.Message) anthropic.ContentBlockParamUnion {
-	block := &anthropic.ToolResultBlockParam{ToolUseID: m.ToolCallID}
-	if !blank(m.Content) {
-		block.Content = []anthropic.ToolResultBlockParamContentUnion{{OfText: &anthropic.TextBlockParam{Text: m.Content}}}
+// result is a tool's answer. An empty one has no content.
+func result(m llm.Message) content {
+	block := content{"type": "tool_result", "tool_use_id": callID(m.ToolCallID)}
+	if said := text(m.Content); said != nil {
+		block["content"] = said
 	}
-	return anthropic.ContentBlockParamUnion{OfToolResult: block}
+	return block
 }
 
-// assistant is the model's own turn, in its own form where there is one.
-func assistant(m llm.Message) []anthropic.ContentBlockParamUnion {
+// assistant is the model's own turn, in its own form if there is one.
+func assistant(m llm.Message) []content {
 	if kept := readNative(m.Native); kept != nil {
-		blocks := make([]anthropic.ContentBlockParamUnion, len(kept))
-		for i, raw := range kept {
-			blocks[i] = param.Override[anthropic.ContentBlockParamUnion](raw)
-		}
-		return blocks
+		return kept
 	}
 	blocks := text(m.Content)
 	for _, c := range m.ToolCalls {
-		blocks = append(blocks, anthropic.NewToolUseBlock(c.ID, input(c.Arguments), c.Name))
+		blocks = append(blocks, content{"type": "tool_use", "id": callID(c.ID), "name": c.Name, "input": vendorhttp.Object(c.Arguments)})
 	}
 	return blocks
 }
 
-// input is arguments as the API takes them back: an object. Whatever else a model
-// wrote is told in the tool's answer.
-func input(arguments json.RawMessage) json.RawMessage {
-	var object map[string]json.RawMessage
-	if json.Unmarshal(arguments, &object) != nil || object == nil {
-		return json.RawMessage(`{}`)
-	}
-	return bytes.TrimSpace(arguments)
+// callID is an id of a call in the characters that the API accepts: another vendor's
+// model may have made the call.
+func callID(id string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_', r == '-':
+			return r
+		}
+		return '_'
+	}, id)
 }
 
-// tool keeps the schema as it is, with the order of its properties, in which
-// models write them.
-func tool(t llm.ToolSpec) anthropic.ToolUnionParam {
-	spec := &anthropic.ToolParam{Name: t.Name, InputSchema: param.Override[anthropic.ToolInputSchemaParam](t.Parameters)}
-	if t.Description != "" {
-		spec.Description = param.NewOpt(t.Description)
-	}
-	return anthropic.ToolUnionParam{OfTool: spec}
+// tool keeps the schema as it is, with the order of its properties, in which models
+// write them.
+type tool struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	InputSchema json.RawMessage `json:"input_schema"`
 }
 
-// withFormat is a copy of the parameters that asks for JSON of a schema.
-func withFormat(p anthropic.MessageNewParams, schema json.RawMessage) anthropic.MessageNewParams {
-	p.OutputConfig.Format = param.Override[anthropic.JSONOutputFormatParam](struct {
-		Type   string          `json:"type"`
-		Schema json.RawMessage `json:"schema"`
-	}{"json_schema", schema})
-	return p
+func tools(specs []llm.ToolSpec) (tools []tool) {
+	for _, t := range specs {
+		tools = append(tools, tool{t.Name, t.Description, t.Parameters})
+	}
+	return tools
 }

@@ -4,14 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
-	"sync/atomic"
 	"testing"
 
-	"github.com/anthropics/anthropic-sdk-go/option"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/modeltest"
@@ -198,48 +195,15 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// counter counts who asks it for a tracer.
-type counter struct {
-	noop.TracerProvider
-	asked atomic.Int32
-}
-
-func (c *counter) Tracer(name string, opts ...trace.TracerOption) trace.Tracer {
-	c.asked.Add(1)
-	return c.TracerProvider.Tracer(name, opts...)
-}
-
-// Requests are traced only where the host says so.
-func TestNoTelemetry(t *testing.T) {
+func TestOptions_headerQueryAndBody_reachEachRequest(t *testing.T) {
 	t.Parallel()
-	tracers := new(counter)
-	opts := []option.RequestOption{option.WithTracerProvider(tracers)}
-	serve(t, &anthropic.Options{Request: opts}, modeltest.AnthropicText("ok")).Must(t, modeltest.Hello())
-	require.Zero(t, tracers.asked.Load())
-	opts = append(opts, option.WithOpenTelemetryTraces(true))
-	serve(t, &anthropic.Options{Request: opts}, modeltest.AnthropicText("ok")).Must(t, modeltest.Hello())
-	require.NotZero(t, tracers.asked.Load())
-}
-
-// The SDK's own options reach the wire, except for its retries.
-func TestSDKOptions(t *testing.T) {
-	t.Parallel()
-	v := serve(t, &anthropic.Options{Request: []option.RequestOption{
-		option.WithJSONSet("thinking.type", "adaptive"), option.WithHeader("Anthropic-Beta", "otters-2026"), option.WithMaxRetries(5),
-	}}, modeltest.AnthropicText("ok"), modeltest.Refuse(529, "{}"))
+	v := serve(t, &anthropic.Options{
+		Header: http.Header{"anthropic-beta": {"otters-2026"}}, Query: url.Values{"beta": {"true"}},
+		Body: map[string]json.RawMessage{"thinking": json.RawMessage(`{"type":"adaptive"}`), "temperature": json.RawMessage(`null`)},
+	}, modeltest.AnthropicText("ok"))
 	v.Must(t, modeltest.Hello())
 	require.Equal(t, map[string]any{"type": "adaptive"}, v.Last()["thinking"])
+	require.NotContains(t, v.Last(), "temperature")
 	require.Equal(t, "otters-2026", v.Requests()[0].Header.Get("Anthropic-Beta"))
-	v.Fail(t, modeltest.Hello())
-	require.Len(t, v.Requests(), 2)
-}
-
-// An option that cannot work is told at once, not tried again.
-func TestBadSDKOption(t *testing.T) {
-	t.Parallel()
-	v := serve(t, &anthropic.Options{Request: []option.RequestOption{option.WithBaseURL("http://\x7f")}})
-	failure := v.Fail(t, modeltest.Hello())
-	require.EqualError(t, failure, "anthropic: the request could not be made")
-	require.False(t, failure.Retryable)
-	require.Empty(t, v.Requests())
+	require.Equal(t, "beta=true", v.Requests()[0].Query)
 }

@@ -1,251 +1,201 @@
 package openai
 
 import (
-	"crypto/rand"
 	"encoding/json"
-	"errors"
-	"maps"
+	"slices"
 	"strings"
 
-	"github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/packages/respjson"
-	"github.com/openai/openai-go/v3/packages/ssestream"
-
-	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
 )
 
-var errTooLarge = errors.New("the answer is too large")
-
-// answer is put together from the chunks of a stream. It is lenient where servers
-// that speak this API differ: in ids, in indexes, and in the reason for the end.
+// answer is put together from the chunks of a stream.
 type answer struct {
-	stream func(llm.Chunk) error
-	taken  map[string]bool // ids of tool calls of this conversation
+	*vendorhttp.Answer
+	call *vendorhttp.Call
+	from string
 
-	text, refusal, reasoning strings.Builder
-	calls                    []*toolCall
-	current                  map[int64]*toolCall // by index: where pieces go
-	finish, model            string
-	usage                    webtrigger.Usage
-	size                     int
+	thoughts thoughts
+	tags     *tags
+	refusal  strings.Builder
+	tools    calls
+	calls    []*toolCall
 }
 
-type toolCall struct {
-	id, name  string
-	arguments strings.Builder
-	extra     map[string]json.RawMessage // what other vendors put there and want back
-}
-
-func newAnswer(req *llm.Request, stream func(llm.Chunk) error) *answer {
-	a := &answer{stream: stream, taken: make(map[string]bool), current: make(map[int64]*toolCall)}
-	for _, m := range req.Messages {
-		for _, c := range m.ToolCalls {
-			a.taken[c.ID] = true
-		}
-	}
+func (c *caller) newAnswer(call *vendorhttp.Call, req *llm.Request, stream func(llm.Chunk) error) *answer {
+	a := &answer{Answer: vendorhttp.NewAnswer(call, req, stream), call: call, from: c.from, tags: newTags(c.opts.ThinkTags, c.opts.Model)}
+	a.MayLackReason = c.opts.MissingFinish
 	return a
 }
 
-// add takes one chunk.
-func (a *answer) add(chunk openai.ChatCompletionChunk) error {
+// add adds one document.
+func (a *answer) add(data []byte) error {
+	var chunk chunk
+	if err := vendorhttp.Unmarshal(data, &chunk); err != nil {
+		return err
+	}
 	if chunk.Model != "" {
-		a.model = chunk.Model
+		a.Model = chunk.Model
 	}
-	if chunk.JSON.Usage.Valid() {
-		a.usage = webtrigger.Usage{InputTokens: chunk.Usage.PromptTokens, OutputTokens: chunk.Usage.CompletionTokens}
-	}
+	a.count(chunk.Usage)
+	a.count(chunk.Groq.Usage)
 	for _, choice := range chunk.Choices {
-		if choice.Index != 0 { // nobody asked for another one
+		if i := scalar(choice.Index); i != "" && i != "0" { // the request asked for one
 			continue
 		}
-		if choice.FinishReason != "" {
-			a.finish = choice.FinishReason
+		if given(choice.Error) && !a.Complete() {
+			return a.call.InStream(slices.Concat([]byte(`{"error":`), choice.Error, []byte(`}`)))
 		}
-		if err := a.addDelta(choice.Delta); err != nil {
+		if err := a.addChoice(choice); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *answer) addDelta(delta openai.ChatCompletionChunkChoiceDelta) error {
-	reasoning := extraString(delta.JSON.ExtraFields, reasoningField)
-	a.refusal.WriteString(delta.Refusal)
-	a.reasoning.WriteString(reasoning)
-	for _, piece := range delta.ToolCalls {
-		a.addCall(piece)
+func (a *answer) addChoice(choice choice) error {
+	a.count(choice.Usage)
+	delta := choice.Delta
+	if delta == nil && choice.Message != nil && a.Text() == "" && len(a.tools.all) == 0 {
+		delta = choice.Message
 	}
-	a.size += len(delta.Content) + len(delta.Refusal) + len(reasoning)
-	if a.size > vendorhttp.MaxAnswer {
-		return errTooLarge
-	}
-	if delta.Content == "" {
-		return nil
-	}
-	a.text.WriteString(delta.Content)
-	return a.stream(llm.Chunk{Text: delta.Content})
-}
-
-// addCall takes a piece of a tool call. Pieces belong together by index, but some
-// servers number every call 0: then a new id and name begin a new call.
-func (a *answer) addCall(piece openai.ChatCompletionChunkChoiceDeltaToolCall) {
-	call := a.current[piece.Index]
-	if call == nil || (piece.ID != "" && call.id != "" && piece.ID != call.id && piece.Function.Name != "") {
-		call = new(toolCall)
-		a.size += 256 // about what it takes, so that empty calls come to an end too
-		a.calls = append(a.calls, call)
-		a.current[piece.Index] = call
-	}
-	if call.id == "" {
-		call.id = piece.ID
-	}
-	if call.name == "" {
-		call.name = piece.Function.Name
-	}
-	call.arguments.WriteString(piece.Function.Arguments)
-	a.size += len(piece.Function.Arguments)
-	for name, field := range piece.JSON.ExtraFields {
-		if call.extra == nil {
-			call.extra = make(map[string]json.RawMessage)
-		}
-		call.extra[name] = json.RawMessage(field.Raw())
-		a.size += len(field.Raw())
-	}
-}
-
-// response is the whole answer.
-func (a *answer) response() *llm.Response {
-	r := &llm.Response{Text: a.text.String(), Usage: a.usage, Model: a.model, Finish: llm.FinishStop}
-	for _, c := range a.calls {
-		c.id = a.freshID(c.id)
-		r.ToolCalls = append(r.ToolCalls, llm.ToolCall{ID: c.id, Name: c.name, Arguments: json.RawMessage(c.arguments.String())})
-	}
-	r.Native = a.native()
-	switch {
-	case a.finish == "content_filter":
-		r.Finish, r.Detail = llm.FinishRefusal, "content filter"
-	case a.refusal.Len() > 0:
-		r.Finish, r.Detail = llm.FinishRefusal, a.refusal.String()
-	case a.finish == "length":
-		r.Finish = llm.FinishLength
-	case len(r.ToolCalls) > 0: // some servers say stop here
-		r.Finish = llm.FinishToolCalls
-	}
-	return r
-}
-
-// freshID is the id, or another one where a server gave none or one twice.
-func (a *answer) freshID(id string) string {
-	if id == "" || a.taken[id] {
-		id = "call_" + rand.Text()
-	}
-	a.taken[id] = true
-	return id
-}
-
-// native is what servers other than OpenAI's put into an answer and ask for when
-// the conversation goes on: reasoning, and signatures of calls.
-type native struct {
-	Reasoning string                                `json:"reasoning,omitempty"`
-	Calls     map[string]map[string]json.RawMessage `json:"calls,omitempty"` // extra fields by call id
-}
-
-// reasoningField is where DeepSeek and vLLM put reasoning.
-const reasoningField = "reasoning_content"
-
-// native is nil for an answer without tool calls: nothing goes on after it that
-// would need it.
-func (a *answer) native() json.RawMessage {
-	if len(a.calls) == 0 {
-		return nil
-	}
-	n := native{Reasoning: a.reasoning.String(), Calls: make(map[string]map[string]json.RawMessage)}
-	for _, c := range a.calls {
-		if len(c.extra) > 0 {
-			n.Calls[c.id] = maps.Clone(c.extra)
+	if delta != nil {
+		if err := a.addDelta(delta); err != nil {
+			return err
 		}
 	}
-	if n.Reasoning == "" && len(n.Calls) == 0 {
-		return nil
-	}
-	text, err := json.Marshal(map[string]native{nativeKey: n})
-	if err != nil {
-		return nil
-	}
-	return text
+	a.End(word(choice.Finish))
+	a.EndNative(word(choice.Native))
+	return nil
 }
 
-const nativeKey = "openai"
-
-// readNative reads what native wrote; another model's is nothing.
-func readNative(text json.RawMessage) native {
-	var kept map[string]native
-	_ = json.Unmarshal(text, &kept)
-	return kept[nativeKey]
-}
-
-func extraString(fields map[string]respjson.Field, name string) (s string) {
-	if field, ok := fields[name]; ok {
-		_ = json.Unmarshal([]byte(field.Raw()), &s) // null is nothing
+// word is a finish reason. SGLang's own form is an object with a type.
+func word(raw json.RawMessage) string {
+	var object struct{ Type string }
+	if given(raw) && raw[0] == '{' && json.Unmarshal(raw, &object) == nil {
+		return object.Type
 	}
-	return s
+	return scalar(raw)
 }
 
-// errorDocument is the error object that a stream carried, nil when err is of
-// another kind.
-func errorDocument(err error) []byte {
-	if carried := new(ssestream.StreamError); errors.As(err, &carried) {
-		return carried.Event.Data
+func (a *answer) addDelta(d *delta) error {
+	if err := a.addThoughts(d); err != nil {
+		return err
+	}
+	if err := a.addRefusal(d.Refusal); err != nil {
+		return err
+	}
+	if thinks(d.ExtraContent) { // Gemini marks a delta whose text is a summary of thoughts
+		if err := a.Grow(len(d.Content)); err != nil {
+			return err
+		}
+	} else if err := a.addContent(d.Content); err != nil {
+		return err
+	}
+	if d.FunctionCall != nil {
+		d.ToolCalls = append(d.ToolCalls, piece{function: *d.FunctionCall})
+	}
+	a.tools.delta++
+	for _, p := range d.ToolCalls {
+		before := len(a.tools.all)
+		a.tools.add(p)
+		size := len(p.function.name) + len(p.function.arguments) + sizeOf(p.extra) + sizeOf(p.function.extra)
+		size += (len(a.tools.all) - before) * 256 // about the size of a call, so that empty ones reach the limit too
+		if err := a.Grow(size); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// parseFault reads an error document.
-//
-// https://platform.openai.com/docs/guides/error-codes/api-errors
-func parseFault(document []byte) (f vendorhttp.Fault) {
-	var envelope struct {
-		Error json.RawMessage `json:"error"`
+func sizeOf(members map[string]json.RawMessage) (size int) {
+	for name, value := range members {
+		size += len(name) + len(value)
 	}
-	if json.Unmarshal(document, &envelope) != nil || len(envelope.Error) == 0 {
-		return f
-	}
-	var said struct {
-		Message string `json:"message"`
-		Type    string `json:"type"`
-		Param   string `json:"param"`
-		Code    any    `json:"code"` // a word; with other servers the number of a status
-	}
-	if json.Unmarshal(envelope.Error, &said) != nil {
-		_ = json.Unmarshal(envelope.Error, &f.Message) // some send a mere string
-		return f
-	}
-	f = vendorhttp.Fault{Type: said.Type, Param: said.Param, Message: said.Message}
-	switch code := said.Code.(type) {
-	case string:
-		f.Code = code
-	case float64:
-		f.Status = int(code)
-	}
-	for _, word := range []string{f.Code, f.Type} {
-		if status, ok := faultStatus[word]; ok {
-			f.Status = status
-			break
-		}
-	}
-	return f
+	return size
 }
 
-// faultStatus is the status of faults that may come inside of a stream, or with
-// a status that says less than they do.
-var faultStatus = map[string]int{
-	"insufficient_quota":         402, // comes as 429, and no waiting helps
-	"billing_hard_limit_reached": 402,
-	"billing_not_active":         402,
-	"rate_limit_exceeded":        429,
-	"server_error":               500,
-	"invalid_request_error":      400,
-	"invalid_api_key":            401,
+func (a *answer) addThoughts(d *delta) error {
+	content, reasoning := str(d.ReasoningContent), str(d.Reasoning)
+	a.thoughts.addText("reasoning_content", content)
+	a.thoughts.addText("reasoning", reasoning)
+	size := len(content) + len(reasoning)
+	for _, list := range [][]fragment{d.ReasoningDetails, d.ThinkingBlocks} {
+		for _, f := range list {
+			size += 64 + sizeOf(f)
+		}
+	}
+	if err := a.Grow(size); err != nil {
+		return err
+	}
+	a.thoughts.addList("reasoning_details", d.ReasoningDetails)
+	a.thoughts.addList("thinking_blocks", d.ThinkingBlocks)
+	if signed(d.ExtraContent) {
+		a.thoughts.signature = d.ExtraContent
+		return a.Grow(len(d.ExtraContent))
+	}
+	return nil
+}
+
+// google is what Gemini adds to a delta.
+type google struct {
+	Google struct {
+		Thought          bool   `json:"thought"`
+		ThoughtSignature string `json:"thought_signature"`
+	} `json:"google"`
+}
+
+func thinks(raw json.RawMessage) bool {
+	var extra google
+	return given(raw) && json.Unmarshal(raw, &extra) == nil && extra.Google.Thought
+}
+
+func signed(raw json.RawMessage) bool {
+	var extra google
+	return given(raw) && json.Unmarshal(raw, &extra) == nil && extra.Google.ThoughtSignature != ""
+}
+
+func (a *answer) addText(text string) error {
+	if err := a.Grow(len(text)); err != nil {
+		return err
+	}
+	if a.thoughts.announced() {
+		a.tags.announced()
+	}
+	return a.Say(a.tags.read(text))
+}
+
+func (a *answer) addRefusal(text string) error {
+	a.refusal.WriteString(text)
+	return a.Grow(len(text))
+}
+
+func (a *answer) count(raw json.RawMessage) {
+	var usage struct {
+		Input  json.RawMessage `json:"prompt_tokens"`
+		Output json.RawMessage `json:"completion_tokens"`
+	}
+	if given(raw) && json.Unmarshal(raw, &usage) == nil {
+		a.Count(vendorhttp.Number(usage.Input), vendorhttp.Number(usage.Output))
+	}
+}
+
+// response returns the whole answer.
+func (a *answer) response() (*llm.Response, error) {
+	rest, unclosed := a.tags.end()
+	if err := a.Say(rest); err != nil {
+		return nil, err
+	}
+	a.Unclosed, a.Detail = unclosed, a.refusal.String()
+	calls := a.tools.finish(a.FreshID)
+	a.calls = a.tools.all
+	r, err := a.Response(calls)
+	if err != nil {
+		return nil, err
+	}
+	if r.Finish == llm.FinishRefusal && r.Detail == "" {
+		r.Detail = "content filter"
+	}
+	r.Native = a.native()
+	return r, nil
 }

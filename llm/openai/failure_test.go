@@ -44,7 +44,7 @@ func TestFailures(t *testing.T) {
 		"a page with 200": {turn: func(w *modeltest.Wire) { w.Plain(200, "text/html; charset=utf-8", "<html>Log in</html>") },
 			text: "openai: the answer is text/html, not an event stream", detail: "<html>Log in</html>"},
 		"an error with 200": {turn: modeltest.Refuse(200, `{"error":{"message":"upstream","code":503}}`),
-			text: "openai: the answer is application/json, not an event stream", detail: "upstream", again: true},
+			text: "openai: an error instead of an answer (503)", detail: "upstream", again: true},
 		"malformed chunk": {turn: modeltest.OpenAITurn(func(o modeltest.OpenAI) { o.Role(); o.Event("", `{"choices":[{"delta":{"con`) }),
 			text: "openai: a malformed event", again: true},
 		"chunk of another type": {turn: modeltest.OpenAITurn(func(o modeltest.OpenAI) { o.Role(); o.Event("", `"hello"`); o.Event("", `[]`) }),
@@ -54,11 +54,11 @@ func TestFailures(t *testing.T) {
 		"early DONE":   {turn: modeltest.OpenAITurn(func(o modeltest.OpenAI) { o.Role(); o.Event("", "[DONE]") }), text: "openai: the stream ended before the answer was complete", again: true},
 		"empty stream": {turn: modeltest.OpenAITurn(func(o modeltest.OpenAI) { o.Raw("") }), text: "openai: the stream ended before the answer was complete", again: true},
 		"half a chunk": {turn: modeltest.OpenAITurn(func(o modeltest.OpenAI) { o.Role(); o.Raw(`data: {"choices":[{"del`) }),
-			text: "openai: the stream ended before the answer was complete", again: true},
+			text: "openai: a malformed event", again: true},
 		"error in the stream": {turn: modeltest.OpenAITurn(func(o modeltest.OpenAI) { o.Role(); o.Event("error", overloaded) }),
 			text: "openai: an error in the stream (server_error)", detail: "The server is overloaded", again: true},
 		"error of an unknown kind in the stream": {turn: modeltest.OpenAITurn(func(o modeltest.OpenAI) { o.Event("", `{"error":{"message":"Provider disconnected","code":502}}`) }),
-			text: "openai: an error in the stream", detail: "Provider disconnected", again: true},
+			text: "openai: an error in the stream (502)", detail: "Provider disconnected", again: true},
 		"final error in the stream": {turn: modeltest.OpenAITurn(func(o modeltest.OpenAI) {
 			o.Event("", modeltest.OpenAIError("invalid_request_error", "", "", "bad image"))
 		}), text: "openai: an error in the stream (invalid_request_error)", detail: "bad image"},

@@ -1,68 +1,87 @@
-// Package openai has the models of OpenAI, and of everybody who speaks its chat
-// completions API: Azure, OpenRouter, vLLM, Ollama and many more.
+// Package openai has the models of OpenAI and of every server that speaks its chat
+// completions API: Azure, OpenRouter, Gemini, Mistral, vLLM, Ollama and many more.
 //
 //	model, err := openai.New(os.Getenv("OPENAI_API_KEY"), nil)
 //	agent, err := llm.NewAgent(model, &llm.AgentOptions{Tools: tools})
 //
-// It stands on the vendor's own SDK, github.com/openai/openai-go, and reads no
-// environment. What the neutral types of package llm do not carry goes to the SDK
-// by Options.Request.
+// It depends on the standard library only and reads no environment variables. Values
+// that the neutral types of package llm do not carry go into requests by
+// Options.Header, Options.Query and Options.Body.
 package openai
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
 
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
 )
 
-// DefaultModel is the model unless Options name one: of OpenAI's models that
-// think only when they are asked to, and so call tools over this API, the newest.
-const DefaultModel = openai.ChatModelGPT5_4
+// DefaultModel is the model unless Options name one: the newest of OpenAI's models that
+// call tools over this API without being told not to think.
+const DefaultModel = "gpt-5.4"
 
-// Options is everything about a Model that has a default.
+const defaultBaseURL = "https://api.openai.com/v1"
+
+// Options has a default for every field.
 type Options struct {
-	// BaseURL is where the API is, up to and without /chat/completions. "": OpenAI's
-	// own, https://api.openai.com/v1.
+	// BaseURL is the URL of the API, up to and without /chat/completions. If empty, it
+	// is https://api.openai.com/v1.
 	BaseURL string
 
-	// Model names the model. "": DefaultModel.
+	// Model names the model. If empty, it is DefaultModel.
 	Model string
 
-	// MaxTokens bounds one answer, what the model thinks included, in tokens (the
-	// API's max_completion_tokens). 0: the vendor's limit. An answer that reaches it
-	// ends with llm.FinishLength.
+	// MaxTokens bounds one answer, including the model's thinking, in tokens. It is sent
+	// as max_completion_tokens, or as max_tokens to a server that rejects the former. If
+	// zero, the vendor's limit applies. An answer that reaches it ends with
+	// llm.FinishLength.
 	MaxTokens int
 
-	// ReasoningEffort is how much a reasoning model thinks: a word of the vendor's,
-	// such as none, low or high. "": the model's default, except that OpenAI's models
-	// from GPT-5.5 on call tools over this API only with none, and get that once
-	// they have said so.
+	// ReasoningEffort is how much a reasoning model thinks, in the vendor's words, such
+	// as none, low or high. If empty, it is the model's default. OpenAI's models from
+	// GPT-5.5 on call tools over this API only with none: they get it after they have
+	// rejected the default.
 	ReasoningEffort string
 
+	// ThinkTags says how to treat thinking that a model writes into its text. If empty,
+	// it is ThinkTagsAuto.
+	ThinkTags ThinkTags
+
+	// MissingFinish accepts an answer without a finish reason if the server marks the
+	// end of the stream with [DONE]. By default such an answer is cut off: servers that
+	// lose the connection to their model end a stream in the same way.
+	MissingFinish bool
+
 	// IdleTimeout is how long the vendor may be silent, before its answer and within
-	// it, until the attempt is given up. 0: 5 minutes.
+	// it. If zero, it is 5 minutes.
 	IdleTimeout time.Duration
 
-	// Retry is how attempts that failed for a passing reason are repeated, and where
-	// they are logged. nil: the defaults of llm.RetryOptions.
+	// Retry is how attempts are repeated that failed for a temporary reason, and where
+	// they are logged. If nil, the defaults of llm.RetryOptions apply.
 	Retry *llm.RetryOptions
 
-	// HTTPClient makes the requests; redirects are not followed, whatever it says.
-	// nil: http.DefaultClient.
+	// HTTPClient sends the requests. Redirects are not followed, whatever it says. If
+	// nil, it is http.DefaultClient.
 	HTTPClient *http.Client
 
-	// Request are further options of the SDK, for all requests: an organization, an
-	// extra field of the body, another way to authenticate.
-	Request []option.RequestOption
+	// Header has further header fields of all requests. They replace those of the
+	// package. Azure takes its key as Api-Key.
+	Header http.Header
+
+	// Query is the query of the URL. Azure needs an api-version.
+	Query url.Values
+
+	// Body has further fields of the body of all requests. They replace those of the
+	// package. A field that is null is not sent.
+	Body map[string]json.RawMessage
 }
 
 // Model is a model behind the chat completions API. It is safe for concurrent use.
@@ -72,114 +91,112 @@ type Model struct {
 
 var _ llm.LLM = (*Model)(nil)
 
-// New returns a Model. The key may be empty where BaseURL is set, for servers that
-// ask for none. The options may be nil and are copied. A key or a URL that cannot
-// be used is an error, which does not show it. Nothing is sent.
+// New returns a Model. The key may be empty if BaseURL is set, for servers that need
+// none and for keys in Options.Header. The options may be nil and are copied. New
+// returns an error if a key, a header field or a URL cannot be used; the error does not
+// show it. New sends nothing.
 func New(apiKey string, opts *Options) (*Model, error) {
 	var o Options
 	if opts != nil {
 		o = *opts
 	}
-	if apiKey == "" && o.BaseURL == "" {
-		return nil, errors.New("openai: an API key is needed")
-	}
-	if o.MaxTokens < 0 {
-		return nil, errors.New("openai: MaxTokens must not be negative")
-	}
-	if err := vendorhttp.CheckKey(apiKey); err != nil {
+	c, err := newCaller(apiKey, o)
+	if err != nil {
 		return nil, fmt.Errorf("openai: %w", err)
-	}
-	sdk := []option.RequestOption{option.WithEnvironmentProduction()}
-	if o.BaseURL != "" {
-		if err := vendorhttp.CheckBaseURL(o.BaseURL); err != nil {
-			return nil, fmt.Errorf("openai: %w", err)
-		}
-		sdk = append(sdk, option.WithBaseURL(o.BaseURL))
-	}
-	if apiKey != "" {
-		sdk = append(sdk, option.WithAPIKey(apiKey))
-	}
-	if o.Model == "" {
-		o.Model = DefaultModel
-	}
-	sdk = append(sdk, option.WithHTTPClient(vendorhttp.Client(o.HTTPClient)))
-	sdk = append(sdk, o.Request...)
-	sdk = append(sdk, option.WithMaxRetries(0)) // the Retrier knows the deadline and what was streamed
-	c := &caller{
-		vendor: vendorhttp.NewVendor("openai", apiKey, o.IdleTimeout, parseFault),
-		// The service alone: a whole Client would read the environment.
-		service: openai.NewChatCompletionService(sdk...),
-		model:   o.Model, maxTokens: int64(o.MaxTokens), effort: o.ReasoningEffort,
 	}
 	return &Model{retrier: llm.NewRetrier(c, o.Retry)}, nil
 }
 
-// Generate asks the model, and asks again where the vendor refuses for a reason
-// that may pass; see llm.LLM and llm.Retrier.
+// Generate asks the model, and asks again if the vendor rejects a request for a
+// temporary reason; see llm.LLM and llm.Retrier.
 func (m *Model) Generate(ctx context.Context, req *llm.Request, stream func(llm.Chunk) error) (*llm.Response, error) {
 	return m.retrier.Generate(ctx, req, stream)
 }
 
 // caller makes one attempt.
 type caller struct {
-	vendor    *vendorhttp.Vendor
-	service   openai.ChatCompletionService
-	model     string
-	maxTokens int64
-	effort    string
+	vendor *vendorhttp.Vendor
+	client *http.Client
+	url    string
+	from   string // names the model in what it must see again
+	header http.Header
+	opts   Options
 
-	// noReasoning is learned: the model does not think while it has tools.
-	noReasoning atomic.Bool
+	// What the server has rejected. It is learned, so that later requests do without.
+	noReasoning, oldMaxTokens, noUsage, noNative atomic.Bool
 }
 
-// Generate asks, and asks once more in another form where the vendor cannot read
-// the first: that is no failure and uses no time.
-func (c *caller) Generate(ctx context.Context, req *llm.Request, stream func(llm.Chunk) error) (*llm.Response, error) {
-	form := form{format: responseFormat(req.Output), effort: c.effort}
-	if form.effort == "" && len(req.Tools) > 0 && c.noReasoning.Load() {
-		form.effort = noReasoning
+func newCaller(apiKey string, o Options) (*caller, error) {
+	if apiKey == "" && o.BaseURL == "" {
+		return nil, errors.New("an API key is needed")
 	}
+	if o.MaxTokens < 0 {
+		return nil, errors.New("MaxTokens must not be negative")
+	}
+	if !o.ThinkTags.valid() {
+		return nil, errors.New("ThinkTags must be one of the package's constants")
+	}
+	if o.BaseURL == "" {
+		o.BaseURL = defaultBaseURL
+	}
+	if o.Model == "" {
+		o.Model = DefaultModel
+	}
+	address, err := vendorhttp.Endpoint(o.BaseURL, "chat/completions", o.Query)
+	if err != nil {
+		return nil, err
+	}
+	header := make(http.Header)
+	if apiKey != "" {
+		header.Set("Authorization", "Bearer "+apiKey)
+	}
+	if err := vendorhttp.AddHeader(header, apiKey, o.Header); err != nil {
+		return nil, err
+	}
+	body, err := vendorhttp.CheckBody(o.Body)
+	if err != nil {
+		return nil, err
+	}
+	o.Body = body
+	config := vendorhttp.Config{Name: "openai", Key: apiKey, Header: o.Header, Query: o.Query, Idle: o.IdleTimeout}
+	if o.Retry != nil {
+		config.Logger = o.Retry.Logger
+	}
+	host, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(address, "https://"), "http://"), "/")
+	return &caller{
+		vendor: vendorhttp.NewVendor(config), client: vendorhttp.Client(o.HTTPClient),
+		url: address, from: host + " " + o.Model, header: header, opts: o,
+	}, nil
+}
+
+// Generate asks, and asks again in another form if the server cannot read the first
+// one: that is not a failure and takes no time.
+func (c *caller) Generate(ctx context.Context, req *llm.Request, stream func(llm.Chunk) error) (*llm.Response, error) {
+	form := c.form(req)
 	for {
 		response, err := c.ask(ctx, req, form, stream)
 		refused := new(vendorhttp.Refused)
-		if err == nil || !errors.As(err, &refused) || !form.adapt(refused, req) {
+		if err == nil || !errors.As(err, &refused) || !c.adapt(&form, refused, req) {
 			return response, err
-		}
-		if form.effort == noReasoning {
-			c.noReasoning.Store(true)
 		}
 	}
 }
 
-// ask makes one request.
+// ask sends one request.
 func (c *caller) ask(ctx context.Context, req *llm.Request, form form, stream func(llm.Chunk) error) (*llm.Response, error) {
-	params, err := c.params(req, form)
+	body, err := c.body(req, form)
 	if err != nil {
 		return nil, err
 	}
 	call := c.vendor.Begin(ctx)
 	defer call.End()
-	events := c.service.NewStreaming(call.Context(), params, option.WithMiddleware(call.Middleware))
-	defer events.Close()
-	answer := newAnswer(req, stream)
-	for events.Next() {
-		if err := answer.add(events.Current()); err != nil {
-			if err == errTooLarge {
-				err = call.TooLarge()
-			}
-			return nil, err
-		}
+	events, err := call.Post(c.client, c.url, c.header, body)
+	if err != nil {
+		return nil, err
 	}
-	switch err := events.Err(); {
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case answer.finish != "": // what comes after that, or fails to, changes nothing
-		return answer.response(), nil
-	case err != nil:
-		if document := errorDocument(err); document != nil {
-			return nil, call.InStream(document)
-		}
-		return nil, call.Failed(err)
+	answer := c.newAnswer(call, req, stream)
+	if err := answer.Read(events, "choices", answer.add); err != nil {
+		return nil, err
 	}
-	return nil, call.Cut()
+	return answer.response()
 }

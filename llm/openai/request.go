@@ -3,138 +3,190 @@ package openai
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
+	"slices"
 	"strings"
-
-	"github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/packages/param"
-	"github.com/openai/openai-go/v3/shared"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
 )
 
-// form is what a request may have to do without.
+// form is the part of a request that a server may be unable to read.
 type form struct {
-	format *openai.ResponseFormatJSONSchemaParam // nil: the prompt alone asks for the form
-	effort string
+	format       *responseFormat // nil: only the prompt asks for the form
+	effort       string
+	oldMaxTokens bool // max_tokens instead of max_completion_tokens
+	noUsage      bool // without stream_options
+	noNative     bool // without the reasoning of earlier answers
 }
 
 const noReasoning = "none"
 
-// adapt changes the form to one that a vendor may be able to read who refused
-// this one, and reports whether there is such a form.
-func (f *form) adapt(refused *vendorhttp.Refused, req *llm.Request) bool {
-	if refused.Status != http.StatusBadRequest && refused.Status != http.StatusUnprocessableEntity {
+// form is the form that the server has not rejected yet.
+func (c *caller) form(req *llm.Request) form {
+	f := form{
+		format: formatOf(req.Output), effort: c.opts.ReasoningEffort,
+		oldMaxTokens: c.oldMaxTokens.Load(), noUsage: c.noUsage.Load(), noNative: c.noNative.Load(),
+	}
+	if f.effort == "" && len(req.Tools) > 0 && c.noReasoning.Load() {
+		f.effort = noReasoning
+	}
+	return f
+}
+
+// adapt changes the form to one that a server may be able to read that rejected this
+// one, and reports whether there is such a form.
+func (c *caller) adapt(f *form, refused *vendorhttp.Refused, req *llm.Request) bool {
+	if !refused.Form() {
 		return false
+	}
+	learn := func(now *bool, later interface{ Store(bool) }) bool {
+		*now = true
+		later.Store(true)
+		return true
 	}
 	blamed := refused.Fault.Param
 	switch {
 	case blamed == "reasoning_effort" && f.effort == "" && len(req.Tools) > 0:
 		f.effort = noReasoning
+		c.noReasoning.Store(true)
 		return true
+	case !f.oldMaxTokens && c.opts.MaxTokens > 0 && refused.Mentions("max_completion_tokens"):
+		return learn(&f.oldMaxTokens, &c.oldMaxTokens)
+	case !f.noUsage && refused.Mentions("stream_options"):
+		return learn(&f.noUsage, &c.noUsage)
+	case !f.noNative && c.sendsNative(req) && slices.ContainsFunc(nativeFields, refused.Mentions):
+		return learn(&f.noNative, &c.noNative)
 	case f.format != nil && (blamed == "" || strings.HasPrefix(blamed, "response_format")):
-		f.format = nil // not every server knows it, nor every schema; the answer is checked anyway
+		f.format = nil // not every server supports it, nor every schema; the answer is checked anyway
 		return true
 	}
 	return false
 }
 
-func (c *caller) params(req *llm.Request, form form) (openai.ChatCompletionNewParams, error) {
-	p := openai.ChatCompletionNewParams{
-		Model:           c.model,
-		ReasoningEffort: shared.ReasoningEffort(form.effort),
-		StreamOptions:   openai.ChatCompletionStreamOptionsParam{IncludeUsage: param.NewOpt(true)},
+// body is the document of a request.
+func (c *caller) body(req *llm.Request, form form) ([]byte, error) {
+	body := map[string]any{"model": c.opts.Model, "stream": true}
+	if !form.noUsage {
+		body["stream_options"] = map[string]bool{"include_usage": true}
 	}
-	if c.maxTokens > 0 {
-		p.MaxCompletionTokens = param.NewOpt(c.maxTokens)
+	if c.opts.MaxTokens > 0 && form.oldMaxTokens {
+		body["max_tokens"] = c.opts.MaxTokens
+	} else if c.opts.MaxTokens > 0 {
+		body["max_completion_tokens"] = c.opts.MaxTokens
+	}
+	if form.effort != "" {
+		body["reasoning_effort"] = form.effort
 	}
 	if form.format != nil {
-		p.ResponseFormat.OfJSONSchema = form.format
+		body["response_format"] = form.format
 	}
-	for _, t := range req.Tools {
-		p.Tools = append(p.Tools, openai.ChatCompletionFunctionTool(tool(t)))
+	if len(req.Tools) > 0 {
+		body["tools"] = tools(req.Tools)
 	}
+	var messages []any
 	for _, m := range req.Messages {
-		message, ok, err := message(m)
+		converted, err := c.message(m, form)
 		if err != nil {
-			return p, err
+			return nil, err
 		}
-		if ok {
-			p.Messages = append(p.Messages, message)
+		if converted != nil {
+			messages = append(messages, converted)
 		}
 	}
-	return p, nil
+	body["messages"] = messages
+	return vendorhttp.Body(body, c.opts.Body)
 }
 
-// tool keeps the schema as it is, with the order of its properties, in which
+type tool struct {
+	Type     string   `json:"type"`
+	Function function `json:"function"`
+}
+
+// function keeps the schema as it is, with the order of its properties, in which
 // models write them.
-func tool(t llm.ToolSpec) shared.FunctionDefinitionParam {
-	return param.Override[shared.FunctionDefinitionParam](struct {
-		Name        string          `json:"name"`
-		Description string          `json:"description,omitempty"`
-		Parameters  json.RawMessage `json:"parameters,omitempty"`
-	}{t.Name, t.Description, t.Parameters})
+type function struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Parameters  json.RawMessage `json:"parameters,omitempty"`
 }
 
-// message converts one message; ok is false for one that says nothing.
-func message(m llm.Message) (converted openai.ChatCompletionMessageParamUnion, ok bool, err error) {
+func tools(specs []llm.ToolSpec) (tools []tool) {
+	for _, t := range specs {
+		tools = append(tools, tool{"function", function{t.Name, t.Description, t.Parameters}})
+	}
+	return tools
+}
+
+// message converts one message; nil for one without content.
+func (c *caller) message(m llm.Message, form form) (map[string]any, error) {
+	converted := map[string]any{"role": m.Role, "content": m.Content}
 	switch m.Role {
-	case llm.RoleSystem:
-		return openai.SystemMessage(m.Content), true, nil
-	case webtrigger.RoleUser:
-		return openai.UserMessage(m.Content), true, nil
+	case llm.RoleSystem, webtrigger.RoleUser:
 	case webtrigger.RoleTool:
-		return openai.ToolMessage(m.Content, m.ToolCallID), true, nil
+		converted["tool_call_id"] = m.ToolCallID
 	case webtrigger.RoleAssistant:
-		converted.OfAssistant = assistant(m)
-		return converted, m.Content != "" || len(m.ToolCalls) > 0, nil
+		if m.Content == "" && len(m.ToolCalls) == 0 {
+			return nil, nil
+		}
+		kept := c.readNative(m.Native)
+		if form.noNative {
+			kept = native{}
+		}
+		assistant(converted, m, kept)
+	default:
+		return nil, fmt.Errorf("openai: a message has the role %q", m.Role)
 	}
-	return converted, false, fmt.Errorf("openai: a message has the role %q", m.Role)
+	return converted, nil
 }
 
-func assistant(m llm.Message) *openai.ChatCompletionAssistantMessageParam {
-	said := new(openai.ChatCompletionAssistantMessageParam)
-	if m.Content != "" {
-		said.Content.OfString = param.NewOpt(m.Content)
+// assistant adds the model's own words and calls to a message.
+func assistant(converted map[string]any, m llm.Message, kept native) {
+	for name, value := range kept.Fields {
+		converted[name] = value
 	}
-	kept := readNative(m.Native)
+	switch {
+	case kept.Content != nil:
+		converted["content"] = kept.Content
+	case m.Content == "":
+		converted["content"] = nil
+	}
+	var calls []any
 	for _, c := range m.ToolCalls {
-		arguments := string(c.Arguments)
-		if strings.TrimSpace(arguments) == "" {
-			arguments = "{}"
+		called := map[string]any{"name": c.Name, "arguments": string(vendorhttp.Object(c.Arguments))}
+		call := map[string]any{"id": c.ID, "type": "function", "function": called}
+		extra := kept.Calls[c.ID]
+		for name, value := range extra.Call {
+			call[name] = value
 		}
-		call := &openai.ChatCompletionMessageFunctionToolCallParam{
-			ID: c.ID, Function: openai.ChatCompletionMessageFunctionToolCallFunctionParam{Name: c.Name, Arguments: arguments},
+		for name, value := range extra.Function {
+			called[name] = value
 		}
-		if extra := kept.Calls[c.ID]; len(extra) > 0 {
-			call.SetExtraFields(raw(extra))
-		}
-		said.ToolCalls = append(said.ToolCalls, openai.ChatCompletionMessageToolCallUnionParam{OfFunction: call})
+		calls = append(calls, call)
 	}
-	if kept.Reasoning != "" {
-		said.SetExtraFields(map[string]any{reasoningField: kept.Reasoning})
+	if calls != nil {
+		converted["tool_calls"] = calls
 	}
-	return said
 }
 
-func raw(fields map[string]json.RawMessage) map[string]any {
-	extra := make(map[string]any, len(fields))
-	for name, value := range fields {
-		extra[name] = value
-	}
-	return extra
+// responseFormat asks for JSON of a schema.
+type responseFormat struct {
+	Type       string     `json:"type"`
+	JSONSchema jsonSchema `json:"json_schema"`
 }
 
-// responseFormat asks for JSON of a schema, where the API has a way to ask: it
-// wants an object. A task that wants JSON of no schema says so in its prompt; the
-// API's JSON mode would refuse it a list.
-func responseFormat(output llm.OutputFormat) *openai.ResponseFormatJSONSchemaParam {
+type jsonSchema struct {
+	Name   string          `json:"name"`
+	Schema json.RawMessage `json:"schema"`
+	Strict bool            `json:"strict"`
+}
+
+// formatOf is the format of an output, if the API has one for it: the API needs a
+// schema of an object. A task without a schema says so in its prompt; the API's JSON
+// mode would reject a list.
+func formatOf(output llm.OutputFormat) *responseFormat {
 	if output.Type != webtrigger.OutputJSON || output.Schema == nil || !isObject(output.Schema) {
 		return nil
 	}
-	return &openai.ResponseFormatJSONSchemaParam{JSONSchema: openai.ResponseFormatJSONSchemaJSONSchemaParam{
-		Name: "result", Schema: output.Schema, Strict: param.NewOpt(isStrict(output.Schema)),
-	}}
+	return &responseFormat{"json_schema", jsonSchema{"result", output.Schema, isStrict(output.Schema)}}
 }

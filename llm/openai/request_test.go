@@ -4,10 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
-	"github.com/openai/openai-go/v3/option"
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -238,27 +238,44 @@ func TestDefaultBaseURL(t *testing.T) {
 	require.Equal(t, "https://api.openai.com/v1/chat/completions", asked)
 }
 
-// The SDK's own options reach the wire, except for its retries.
-func TestSDKOptions(t *testing.T) {
+func TestOptions_headerQueryAndBody_reachEachRequest(t *testing.T) {
 	t.Parallel()
-	v := serve(t, &openai.Options{Request: []option.RequestOption{
-		option.WithJSONSet("temperature", 0.5), option.WithJSONDel("stream_options"),
-		option.WithHeader("X-Team", "otters"), option.WithMaxRetries(5),
-	}}, modeltest.OpenAIText("ok"), modeltest.Refuse(503, "{}"))
-	v.Must(t, modeltest.Hello())
-	require.InDelta(t, 0.5, v.Last()["temperature"], 0)
-	require.NotContains(t, v.Last(), "stream_options")
-	require.Equal(t, "otters", v.Requests()[0].Header.Get("X-Team"))
-	v.Fail(t, modeltest.Hello())
-	require.Len(t, v.Requests(), 2)
+	v := serve(t, &openai.Options{
+		Header: http.Header{"x-team": {"otters"}, "Authorization": {"Token other"}}, Query: url.Values{"api-version": {"2026-01-01"}},
+		Body: map[string]json.RawMessage{"temperature": json.RawMessage(`0.5`), "stream_options": json.RawMessage(`null`), "model": json.RawMessage(`"mine"`)},
+	})
+	failure := v.Fail(t, modeltest.Hello())
+	require.EqualError(t, failure, "openai: 401 Unauthorized (invalid_api_key)")
+	sent := v.Requests()[0]
+	require.InDelta(t, 0.5, sent.Body["temperature"], 0)
+	require.NotContains(t, sent.Body, "stream_options")
+	require.Equal(t, "mine", sent.Body["model"])
+	require.Equal(t, "otters", sent.Header.Get("X-Team"))
+	require.Equal(t, []string{"Token other"}, sent.Header.Values("Authorization"))
+	require.Equal(t, "api-version=2026-01-01", sent.Query)
 }
 
-// An option that cannot work is told at once, not tried again.
-func TestBadSDKOption(t *testing.T) {
+func TestOptions_secretInHeaderOrQuery_isRedacted(t *testing.T) {
 	t.Parallel()
-	v := serve(t, &openai.Options{Request: []option.RequestOption{option.WithBaseURL("http://\x7f")}})
-	failure := v.Fail(t, modeltest.Hello())
-	require.EqualError(t, failure, "openai: the request could not be made")
-	require.False(t, failure.Retryable)
-	require.Empty(t, v.Requests())
+	fake := modeltest.NewOpenAI("", modeltest.Refuse(400, `{"error":{"message":"bad hunter2-hunter2 and swordfish-1 and Bearer open-sesame"}}`))
+	client, stop := modeltest.NewNetwork().Serve(fake)
+	defer stop()
+	model, err := openai.New("", &openai.Options{BaseURL: "http://x.example/v1", HTTPClient: client, Retry: &llm.RetryOptions{MaxAttempts: 1},
+		Header: http.Header{"api-key": {"hunter2-hunter2"}, "Authorization": {"Bearer open-sesame"}}, Query: url.Values{"key": {"swordfish-1"}}})
+	require.NoError(t, err)
+	_, err = model.Generate(t.Context(), modeltest.Hello(), func(llm.Chunk) error { return nil })
+	failure := new(llm.Error)
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, "bad [API key] and [API key] and [API key]", failure.Detail)
+}
+
+func TestNew_optionsThatCannotBeSent_returnsError(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []openai.Options{
+		{Header: http.Header{"X-Team": {"a\nb"}}}, {Header: http.Header{"X Team": {"a"}}}, {Header: http.Header{"": {"a"}}},
+		{Body: map[string]json.RawMessage{"temperature": json.RawMessage(`{`)}}, {ThinkTags: "sometimes"},
+	} {
+		_, err := openai.New(key, &bad)
+		require.Error(t, err)
+	}
 }

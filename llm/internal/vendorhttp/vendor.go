@@ -1,229 +1,129 @@
 package vendorhttp
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
-	"regexp"
+	"slices"
 	"strings"
 	"time"
-	"unicode"
-
-	"github.com/webtrigger-go/webtrigger/internal/wire"
-	"github.com/webtrigger-go/webtrigger/llm"
 )
 
-// Vendor judges what goes wrong with one vendor's API.
+// Config describes one vendor's API.
+type Config struct {
+	// Name is the first word of errors.
+	Name string
+
+	// Key, Header and Query are the credentials and the values that the host adds to
+	// each request. Secrets among them never appear in an error or a log record.
+	Key    string
+	Header http.Header
+	Query  url.Values
+
+	// Idle is how long the vendor may be silent. If zero, it is DefaultIdleTimeout.
+	Idle time.Duration
+
+	// Logger receives warnings about answers. If nil, they are discarded.
+	Logger *slog.Logger
+}
+
+// Vendor makes calls to one vendor's API.
 type Vendor struct {
 	name   string
 	idle   time.Duration
-	parse  func(document []byte) Fault
+	log    *slog.Logger
 	redact func(string) string // a closure: printing a Vendor prints no key
 }
 
-// Fault is what a vendor says of an error, in its own words.
-type Fault struct {
-	Type, Code, Param, Message string
-
-	// Status is the HTTP status that such a fault has, for faults that come inside
-	// of a stream. 0: not known. StatusPaymentRequired marks what only the account's
-	// owner can change, whatever the status of the response: no attempt will do.
-	Status int
+// NewVendor returns a Vendor.
+func NewVendor(c Config) *Vendor {
+	if c.Idle <= 0 {
+		c.Idle = DefaultIdleTimeout
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Vendor{name: c.Name, idle: c.Idle, log: c.Logger, redact: redactor(c)}
 }
 
-// NewVendor returns a Vendor. name begins its errors; the key never appears in
-// them; idle is how long it may be silent, 0 is DefaultIdleTimeout; parse reads the
-// document that the vendor sends for an error, and gets anything at all.
-func NewVendor(name, key string, idle time.Duration, parse func(document []byte) Fault) *Vendor {
-	if idle <= 0 {
-		idle = DefaultIdleTimeout
+// redactor returns a function that replaces the secrets of a Config.
+func redactor(c Config) func(string) string {
+	secrets := []string{c.Key}
+	for _, named := range []map[string][]string{c.Header, c.Query} {
+		for name, values := range named {
+			if !secretName(name) {
+				continue
+			}
+			for _, v := range values {
+				_, after, _ := strings.Cut(v, " ") // Bearer and its like
+				secrets = append(secrets, v, after)
+			}
+		}
 	}
-	redact := func(s string) string { return s }
-	if len(key) >= 8 { // replacing a shorter one would only garble what is said
-		redact = func(s string) string { return strings.ReplaceAll(s, key, "[API key]") }
+	secrets = slices.DeleteFunc(secrets, func(s string) bool { return len(s) < 8 }) // replacing a shorter one would only garble the text
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })      // whole values before their parts
+	var pairs []string
+	for _, s := range secrets {
+		pairs = append(pairs, s, "[API key]")
 	}
-	return &Vendor{name: name, idle: idle, parse: parse, redact: redact}
+	return strings.NewReplacer(pairs...).Replace
 }
 
-// CheckKey refuses keys that cannot be sent in a header.
+func secretName(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc([]string{"key", "auth", "token", "secret", "password", "cookie", "sig"}, func(part string) bool {
+		return strings.Contains(name, part)
+	})
+}
+
+// CheckKey rejects keys that cannot be sent in a header.
 func CheckKey(key string) error {
 	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return errors.New("the API key has white space or other characters that no key has")
+		return errors.New("the API key contains white space or other characters that no key has")
 	}
 	return nil
 }
 
-// CheckBaseURL refuses what is no absolute http or https URL.
-func CheckBaseURL(base string) error {
+// CheckHeader rejects header fields that cannot be sent. The error does not show the
+// value.
+func CheckHeader(header http.Header) error {
+	for name, values := range header {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+			return errors.New("a header name contains a character that is not allowed")
+		}
+		for _, v := range values {
+			if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+				return errors.New("the value of the header " + name + " contains a control character")
+			}
+		}
+	}
+	return nil
+}
+
+// Endpoint is the URL of an operation: the path joined to a base URL, with a query.
+// The base must be an absolute http or https URL. The error does not show it.
+func Endpoint(base, path string, query url.Values) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return errors.New("the base URL is not like https://api.example.com/v1") // not shown: it may hold a password
+		return "", errors.New("the base URL is not like https://api.example.com/v1") // not shown: it may hold a password
+	}
+	u = u.JoinPath(path)
+	u.RawQuery = query.Encode()
+	return u.String(), nil
+}
+
+// AddHeader adds the header fields of the host to those of an adapter, after a check of
+// the key. They replace the adapter's.
+func AddHeader(header http.Header, key string, more http.Header) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	if err := CheckHeader(more); err != nil {
+		return err
+	}
+	for name, values := range more {
+		header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
 	}
 	return nil
-}
-
-// refusal is an answer that is no event stream.
-type refusal struct {
-	status int
-	kind   string // media type
-	header http.Header
-	text   []byte
-}
-
-func (r *refusal) Error() string { return statusText(r.status) }
-
-// Failed makes the error of a call what a model returns: the caller's cause when
-// its context has ended, else an *llm.Error.
-func (c *Call) Failed(err error) error {
-	if c.caller.Err() != nil {
-		return context.Cause(c.caller)
-	}
-	refused := new(refusal)
-	switch {
-	case errors.As(err, &refused):
-		return c.vendor.refused(refused)
-	case context.Cause(c.ctx) == errIdle:
-		return c.vendor.fail(true, fmt.Sprintf("no data for %v", c.vendor.idle), "")
-	case c.broken == errLarge:
-		return c.TooLarge()
-	case c.broken != nil:
-		return c.vendor.fail(true, "the connection was cut", c.broken.Error())
-	case c.answered:
-		return c.vendor.fail(true, "a malformed event", err.Error())
-	case !c.sent: // options of the SDK that contradict each other, for example
-		return c.vendor.fail(false, "the request could not be made", err.Error())
-	}
-	if sent := new(url.Error); errors.As(err, &sent) {
-		err = sent.Err // without the URL
-	}
-	untrusted := new(tls.CertificateVerificationError)
-	return c.vendor.fail(!errors.As(err, &untrusted), "the connection failed", err.Error())
-}
-
-// InStream is the error of a call whose stream carried an error document.
-func (c *Call) InStream(document []byte) error {
-	if c.caller.Err() != nil {
-		return context.Cause(c.caller)
-	}
-	fault := c.vendor.parse(document)
-	return c.vendor.fail(fault.Status == 0 || passes(fault.Status), "an error in the stream"+fault.label(), c.vendor.detail(fault, nil, document))
-}
-
-// Cut is the error of a call whose stream ended before the answer did.
-func (c *Call) Cut() error {
-	if c.caller.Err() != nil {
-		return context.Cause(c.caller)
-	}
-	return c.vendor.fail(true, "the stream ended before the answer was complete", "")
-}
-
-// TooLarge is the error of a call whose answer nobody can use.
-func (c *Call) TooLarge() error {
-	return c.vendor.fail(false, "the answer is too large", "")
-}
-
-// refused judges an answer that is no event stream.
-func (v *Vendor) refused(r *refusal) error {
-	fault := v.parse(r.text)
-	detail := v.detail(fault, r.header, r.text)
-	if r.status/100 == 2 {
-		return v.fail(passes(fault.Status), fmt.Sprintf("the answer is %s, not an event stream%s", r.kind, fault.label()), detail)
-	}
-	passing := passes(r.status)
-	switch r.header.Get("X-Should-Retry") { // both vendors' own word on it
-	case "true":
-		passing = true
-	case "false":
-		passing = false
-	}
-	failure := v.fail(passing && fault.Status != http.StatusPaymentRequired, statusText(r.status)+fault.label(), detail)
-	if failure.Retryable {
-		failure.RetryAfter = RetryAfter(r.header)
-	}
-	return &Refused{Status: r.status, Fault: fault, err: failure}
-}
-
-// Refused is an *llm.Error of a request that the vendor refused, with what an
-// adapter may want to know of it.
-type Refused struct {
-	Status int
-	Fault  Fault
-	err    *llm.Error
-}
-
-func (r *Refused) Error() string { return r.err.Error() }
-func (r *Refused) Unwrap() error { return r.err }
-
-// passes reports whether a status is one of those that may be gone next time.
-func passes(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
-		return false
-	}
-	return status >= 500
-}
-
-func statusText(status int) string {
-	text := http.StatusText(status)
-	if status == statusOverloaded {
-		text = "Overloaded"
-	}
-	return strings.TrimSpace(fmt.Sprintf("%d %s", status, text))
-}
-
-// statusOverloaded is not registered; Anthropic answers with it under high load.
-const statusOverloaded = 529
-
-func (v *Vendor) fail(passing bool, what, detail string) *llm.Error {
-	return &llm.Error{Err: errors.New(v.name + ": " + v.redact(what)), Retryable: passing, Detail: v.clean(detail)}
-}
-
-// label is the fault's code for an error that callers may read: a word, and
-// nothing that only looks like one.
-func (f Fault) label() string {
-	for _, word := range []string{f.Code, f.Type} {
-		if word != "" && codeWord.MatchString(word) {
-			return " (" + word + ")"
-		}
-	}
-	return ""
-}
-
-var codeWord = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.]{0,63}$`)
-
-// detail is what the vendor says, or what it sent when that says nothing.
-func (v *Vendor) detail(fault Fault, header http.Header, document []byte) string {
-	text := fault.Message
-	if text == "" {
-		text = string(document)
-	}
-	if fault.Param != "" {
-		text += ", param " + fault.Param
-	}
-	for _, name := range []string{"Request-Id", "X-Request-Id"} {
-		if id := header.Get(name); id != "" {
-			return text + ", request " + id
-		}
-	}
-	return text
-}
-
-// maxDetail bounds a vendor's text in a log, in bytes.
-const maxDetail = 2 << 10
-
-// clean makes a vendor's text one line of bounded length without the key.
-func (v *Vendor) clean(text string) string {
-	text = v.redact(wire.ValidText(text)) // before the cut, which might leave half a key
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, wire.Truncate(text, maxDetail))
-	return strings.TrimSpace(text)
 }

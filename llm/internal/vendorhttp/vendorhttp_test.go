@@ -2,7 +2,6 @@ package vendorhttp_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -27,29 +26,29 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const key = "sk-secret-0123456789"
 
-func parse(document []byte) (f vendorhttp.Fault) {
-	_ = json.Unmarshal(document, &f)
-	return f
+func vendor(idle time.Duration) *vendorhttp.Vendor {
+	return vendorhttp.NewVendor(vendorhttp.Config{Name: "acme", Key: key, Idle: idle})
 }
 
 // exchange makes one call and reads its stream to the end.
 func exchange(ctx context.Context, vendor *vendorhttp.Vendor, client *http.Client, url string) (string, error) {
 	call := vendor.Begin(ctx)
 	defer call.End()
-	req, err := http.NewRequestWithContext(call.Context(), http.MethodPost, url, strings.NewReader("{}"))
+	events, err := call.Post(vendorhttp.Client(client), url, nil, []byte(`{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`))
 	if err != nil {
 		return "", err
 	}
-	res, err := call.Middleware(req, vendorhttp.Client(client).Do)
-	if err != nil {
-		return "", call.Failed(err)
+	var texts []string
+	for {
+		event, err := events.Next()
+		if err == io.EOF {
+			return strings.Join(texts, "|"), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		texts = append(texts, string(event.Data))
 	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return "", call.Failed(err)
-	}
-	return string(text), nil
 }
 
 // failure makes one call to a handler over a socket, which must fail.
@@ -57,7 +56,7 @@ func failure(t *testing.T, handler http.HandlerFunc) *llm.Error {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	defer server.Close()
-	_, err := exchange(t.Context(), vendorhttp.NewVendor("acme", key, 0, parse), server.Client(), server.URL)
+	_, err := exchange(t.Context(), vendor(0), server.Client(), server.URL)
 	failure := new(llm.Error)
 	require.ErrorAs(t, err, &failure)
 	return failure
@@ -97,8 +96,6 @@ func TestRefusals(t *testing.T) {
 		{status: 400, header: "true", text: "acme: 400 Bad Request", again: true},
 		{status: 429, header: "true", body: `{"status":402}`, text: "acme: 429 Too Many Requests"},
 		{status: 302, text: "acme: 302 Found"},
-		{status: 200, body: `{"status":503}`, text: "acme: the answer is application/json, not an event stream", again: true},
-		{status: 200, body: `{"a":1}`, text: "acme: the answer is application/json, not an event stream"},
 	} {
 		t.Run(fmt.Sprint(c.status, c.header, c.body), func(t *testing.T) {
 			t.Parallel()
@@ -168,10 +165,10 @@ func TestDetail(t *testing.T) {
 // may pass. Neither the URL nor an address is shown.
 func TestConnectionFails(t *testing.T) {
 	t.Parallel()
-	vendor := vendorhttp.NewVendor("acme", key, 0, parse)
+	acme := vendor(0)
 	server := httptest.NewServer(nil)
 	server.Close()
-	_, err := exchange(t.Context(), vendor, nil, server.URL+"/?token=secret")
+	_, err := exchange(t.Context(), acme, nil, server.URL+"/?token=secret")
 	got := new(llm.Error)
 	require.ErrorAs(t, err, &got)
 	require.EqualError(t, got, "acme: the connection failed")
@@ -184,7 +181,7 @@ func TestConnectionFails(t *testing.T) {
 	secure.StartTLS()
 	defer secure.Close()
 	client := &http.Client{Transport: &http.Transport{}} // does not know the test's authority
-	_, err = exchange(t.Context(), vendor, client, secure.URL)
+	_, err = exchange(t.Context(), acme, client, secure.URL)
 	require.ErrorAs(t, err, &got)
 	require.EqualError(t, got, "acme: the connection failed")
 	require.False(t, got.Retryable)
@@ -223,7 +220,7 @@ func TestIdle(t *testing.T) {
 				client, stop := modeltest.NewNetwork().Serve(modeltest.NewOpenAI("", turn))
 				defer stop()
 				began := time.Now()
-				_, err := exchange(t.Context(), vendorhttp.NewVendor("acme", key, idle, parse), asked(client), "http://acme.example/chat/completions")
+				_, err := exchange(t.Context(), vendor(idle), client, "http://acme.example/chat/completions")
 				got := new(llm.Error)
 				require.ErrorAs(t, err, &got)
 				require.True(t, got.Retryable)
@@ -243,7 +240,7 @@ func TestIdle(t *testing.T) {
 			client, stop := modeltest.NewNetwork().Silent()
 			defer stop()
 			began := time.Now()
-			_, err := exchange(t.Context(), vendorhttp.NewVendor("acme", key, idle, parse), client, "http://acme.example/")
+			_, err := exchange(t.Context(), vendor(idle), client, "http://acme.example/")
 			require.EqualError(t, err, "acme: no data for 1m0s")
 			require.Equal(t, idle, time.Since(began))
 		})
@@ -258,43 +255,30 @@ func TestIdle(t *testing.T) {
 					case <-w.Gone():
 						return
 					}
-					w.Raw(".")
+					w.Raw("data: .\n\n")
 				}
 			}))
 			defer stop()
-			text, err := exchange(t.Context(), vendorhttp.NewVendor("acme", key, idle, parse), asked(client), "http://acme.example/chat/completions")
+			text, err := exchange(t.Context(), vendor(idle), client, "http://acme.example/chat/completions")
 			require.NoError(t, err)
-			require.Equal(t, ".....", text)
+			require.Equal(t, ".|.|.|.|.", text)
 		})
 	})
 }
-
-// asked makes every request one that the fake server finds good.
-func asked(client *http.Client) *http.Client {
-	return &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-		r = r.Clone(r.Context())
-		body := `{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}`
-		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
-		return client.Transport.RoundTrip(r)
-	})}
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // The end of the caller's context is told by its cause, not as the vendor's fault.
 func TestCallerEnds(t *testing.T) {
 	t.Parallel()
 	errStop := errors.New("stopped")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	call := vendorhttp.NewVendor("acme", key, 0, parse).Begin(ctx)
+	call := vendor(0).Begin(ctx)
 	defer call.End()
 	cancel(errStop)
 	require.Equal(t, errStop, call.Failed(io.ErrUnexpectedEOF))
 	require.Equal(t, errStop, call.Cut())
 	require.Equal(t, errStop, call.InStream([]byte(`{}`)))
-	require.Error(t, call.Context().Err())
+	_, err := call.Post(http.DefaultClient, "http://acme.example", nil, nil)
+	require.Equal(t, errStop, err)
 }
 
 func TestChecks(t *testing.T) {
@@ -306,10 +290,11 @@ func TestChecks(t *testing.T) {
 		require.NotContains(t, err.Error(), "sk")
 	}
 	for _, good := range []string{"https://api.example.com/v1", "http://127.0.0.1:11434/v1/", "http://[::1]:80"} {
-		require.NoError(t, vendorhttp.CheckBaseURL(good), good)
+		_, err := vendorhttp.Endpoint(good, "messages", nil)
+		require.NoError(t, err, good)
 	}
 	for _, bad := range []string{"", "api.example.com", "ftp://x/", "https://", "https://u:hunter2@x/", "https://x/?k=hunter2", "https://x/#hunter2", "http://x:hunter2/"} {
-		err := vendorhttp.CheckBaseURL(bad)
+		_, err := vendorhttp.Endpoint(bad, "messages", nil)
 		require.Error(t, err, bad)
 		require.NotContains(t, err.Error(), "hunter2")
 	}
@@ -318,8 +303,8 @@ func TestChecks(t *testing.T) {
 // Printing what an adapter holds prints no key.
 func TestVendorPrintsNoKey(t *testing.T) {
 	t.Parallel()
-	vendor := vendorhttp.NewVendor("acme", key, 0, parse)
-	require.NotContains(t, fmt.Sprintf("%+v %#v %v", vendor, *vendor, *vendor), key)
+	acme := vendor(0)
+	require.NotContains(t, fmt.Sprintf("%+v %#v %v", acme, *acme, *acme), key)
 }
 
 func TestRetryAfter(t *testing.T) {
