@@ -97,6 +97,15 @@ func TestTextCollector_duplicates_changeNothing(t *testing.T) {
 	text, complete := got.Text(1)
 	require.Equal(t, "Bye", text)
 	require.False(t, complete)
+
+	var twice client.TextCollector
+	for i, e := range events[:4] {
+		twice.Add(e)
+		twice.Add(events[max(0, i-1)])
+		twice.Add(e)
+	}
+	text, _ = twice.Text(1)
+	require.Equal(t, "Hello", text)
 }
 
 func TestTextCollector_conversation_keepsRunsApart(t *testing.T) {
