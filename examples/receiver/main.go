@@ -1,8 +1,8 @@
-// Receiver is a callback receiver: HTTPS, and idempotent on run_key, so that a
-// callback that arrives twice (after a redelivery, say) acts once.
+// Receiver is a callback receiver over HTTPS. It is idempotent on run_key: a callback
+// that arrives twice, for example after a redelivery, has one effect.
 //
-// Without -cert and -cert-key it makes a certificate authority that lives as
-// long as the process, and writes its certificate to -ca for the sender:
+// Without -cert and -cert-key it creates a certificate authority for the life of the
+// process, and writes its certificate to -ca for the sender:
 //
 //	go run ./examples/receiver -ca receiver-ca.pem
 //	go run ./examples/server -callback-allow 127.0.0.0/8 -callback-ca receiver-ca.pem
@@ -25,28 +25,14 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/webtrigger-go/webtrigger/client"
 )
 
-// callback is the body of a callback.
-type callback struct {
-	RunKey         string  `json:"run_key"`
-	Status         string  `json:"status"`
-	StatusDetail   *string `json:"status_detail"`
-	ResultText     *string `json:"result_text"`
-	ErrorMessage   *string `json:"error_message"`
-	ConversationID int64   `json:"conversation_id"`
-	EventsURL      string  `json:"events_url"`
-	CompletedAt    string  `json:"completed_at"`
-}
-
-// maxCallback bounds a callback's body: a result has at most 1 MiB, and JSON may
-// escape every byte of it to six.
-const maxCallback = 8 << 20
-
-// receiver acts on each run once. A real one remembers the run keys where it
-// keeps the effects, in the same transaction.
+// receiver acts on each run once. A real receiver stores the run keys with the effects,
+// in the same transaction.
 type receiver struct {
-	act func(callback)
+	act func(client.Callback)
 
 	mu   sync.Mutex
 	seen map[string]bool
@@ -55,17 +41,17 @@ type receiver struct {
 func (rc *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		http.Error(w, "callbacks are POSTed", http.StatusMethodNotAllowed)
+		http.Error(w, "send callbacks with POST", http.StatusMethodNotAllowed)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCallback))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, client.MaxCallback))
 	if err != nil {
-		http.Error(w, "the body did not arrive whole", http.StatusBadRequest)
+		http.Error(w, "body incomplete or too large", http.StatusBadRequest)
 		return
 	}
-	var cb callback
+	var cb client.Callback
 	if err := json.Unmarshal(body, &cb); err != nil || cb.RunKey == "" {
-		http.Error(w, "this is no callback", http.StatusBadRequest)
+		http.Error(w, "body is not a callback", http.StatusBadRequest)
 		return
 	}
 	rc.mu.Lock()
@@ -73,18 +59,18 @@ func (rc *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rc.seen[cb.RunKey] = true
 	rc.mu.Unlock()
 	if again {
-		log.Printf("%s: seen before, nothing done", cb.RunKey)
+		log.Printf("%s: repeated, ignored", cb.RunKey)
 	} else {
 		rc.act(cb)
 	}
-	w.WriteHeader(http.StatusNoContent) // the same answer: the sender need not know
+	w.WriteHeader(http.StatusNoContent) // the sender gets the same response for a repeated callback
 }
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8443", "listen address")
-	certFile := flag.String("cert", "", "PEM file of the certificate; without it one is made")
-	keyFile := flag.String("cert-key", "", "PEM file of the certificate's key")
-	caFile := flag.String("ca", "receiver-ca.pem", "where to write the made authority's certificate")
+	certFile := flag.String("cert", "", "PEM `file` of the certificate (default: created)")
+	keyFile := flag.String("cert-key", "", "PEM `file` of the certificate's key")
+	caFile := flag.String("ca", "receiver-ca.pem", "`file` for the certificate of the created authority")
 	flag.Parse()
 	if err := run(*addr, *certFile, *keyFile, *caFile); err != nil {
 		log.Fatal(err)
@@ -98,7 +84,7 @@ func run(addr, certFile, keyFile, caFile string) error {
 	if err != nil {
 		return err
 	}
-	rc := &receiver{seen: make(map[string]bool), act: func(cb callback) {
+	rc := &receiver{seen: make(map[string]bool), act: func(cb client.Callback) {
 		shown, _ := json.MarshalIndent(cb, "", "  ")
 		log.Printf("run %s is %s\n%s", cb.RunKey, cb.Status, shown)
 	}}

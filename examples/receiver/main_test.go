@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/client"
 	"go.uber.org/goleak"
 )
 
@@ -29,10 +31,10 @@ func deliver(rc *receiver, method, body string) int {
 	return w.Code
 }
 
-func TestActsOnceOnARun(t *testing.T) {
+func TestReceiver_repeatedCallback_actsOnce(t *testing.T) {
 	t.Parallel()
 	var acted atomic.Int64
-	rc := &receiver{seen: map[string]bool{}, act: func(cb callback) {
+	rc := &receiver{seen: map[string]bool{}, act: func(cb client.Callback) {
 		if cb.RunKey == "a" && cb.Status == "completed" && *cb.ResultText == "done" {
 			acted.Add(1)
 		}
@@ -46,15 +48,15 @@ func TestActsOnceOnARun(t *testing.T) {
 	}
 	all.Wait()
 	for _, code := range codes {
-		require.Equal(t, http.StatusNoContent, code, "the sender need not know")
+		require.Equal(t, http.StatusNoContent, code, "a repeated callback gets the same response")
 	}
 	require.EqualValues(t, 1, acted.Load())
 }
 
-func TestActsOnEveryRun(t *testing.T) {
+func TestReceiver_severalRuns_actsOnEach(t *testing.T) {
 	t.Parallel()
 	var acted []string
-	rc := &receiver{seen: map[string]bool{}, act: func(cb callback) { acted = append(acted, cb.RunKey) }}
+	rc := &receiver{seen: map[string]bool{}, act: func(cb client.Callback) { acted = append(acted, cb.RunKey) }}
 	for _, key := range []string{"a", "b", "a", "c", "b"} {
 		require.Equal(t, http.StatusNoContent, deliver(rc, http.MethodPost, `{"run_key":"`+key+`","status":"failed"}`))
 	}
@@ -63,9 +65,9 @@ func TestActsOnEveryRun(t *testing.T) {
 
 func TestRefusesWhatIsNoCallback(t *testing.T) {
 	t.Parallel()
-	rc := &receiver{seen: map[string]bool{}, act: func(callback) { t.Error("acted") }}
+	rc := &receiver{seen: map[string]bool{}, act: func(client.Callback) { t.Error("acted") }}
 	require.Equal(t, http.StatusMethodNotAllowed, deliver(rc, http.MethodGet, ""))
-	for _, body := range []string{"", "{}", "[]", `{"run_key":""}`, `{"run_key":1}`, "no JSON", `"` + strings.Repeat("x", maxCallback) + `"`} {
+	for _, body := range []string{"", "{}", "[]", `{"run_key":""}`, `{"run_key":1}`, "no JSON", `"` + strings.Repeat("x", client.MaxCallback) + `"`} {
 		require.Equal(t, http.StatusBadRequest, deliver(rc, http.MethodPost, body))
 	}
 }
@@ -79,7 +81,7 @@ func TestMadeCertificate(t *testing.T) {
 	require.NoError(t, err)
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(ca))
-	rc := &receiver{seen: map[string]bool{}, act: func(callback) {}}
+	rc := &receiver{seen: map[string]bool{}, act: func(client.Callback) {}}
 	server := httptest.NewUnstartedServer(rc)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	server.StartTLS()

@@ -120,3 +120,32 @@ func stored(t *testing.T, stream string) (ids []string) {
 	}
 	return ids
 }
+
+// A visitor who is not signed in gets a link to the sign-in, which repeats the form after a
+// wrong password and leads back to the page.
+func TestWatchPage_notSignedIn_leadsBackAfterSignIn(t *testing.T) {
+	t.Parallel()
+	url := serve(t, "-db", "memory")
+	run := api(t, url, "POST /assistants/1/test-trigger", map[string]any{"message": "/say hello"})
+	v := visit(t, url)
+	v.refusals = true
+	v.open(fmt.Sprintf("/watch/?conversation=%v", run["trigger_id"]))
+	v.shows("#state", "You are not signed in.")
+	v.click("#state a")
+	v.until(`location.pathname === "/login" && document.readyState === "complete"`)
+	v.fill("input[name=username]", "admin")
+	v.fill("input[name=password]", "wrong")
+	v.click("form button")
+	v.shows("[role=alert]", "The user name or the password is wrong.")
+	v.signInHere()
+	v.until(`location.pathname === "/watch/"`)
+	v.shows("#events", "run_completed")
+
+	v.open("/nothing")
+	v.shows("h1", "Page not found")
+	v.click("main a")
+	v.until(`location.pathname === "/" && document.readyState === "complete"`)
+	v.shows("h1", "Evaluation server")
+	v.do(chromedp.EmulateViewport(390, 900))
+	v.until("document.documentElement.scrollWidth <= 390")
+}

@@ -124,11 +124,19 @@ async function ask() {
   switch (status) {
     case 204: return say("All runs have ended.");
     case 400: return say("The run is not a run ID or run key.");
-    case 401: return say("You are not signed in. Sign in at /login.");
+    case 401: return signIn();
     case 404: return say("The conversation does not exist.");
   }
   say("The server is unavailable. Retrying…");
   setTimeout(open, pause);
+}
+
+// signIn shows a link to the sign-in page, which leads back here.
+function signIn() {
+  const link = document.createElement("a");
+  link.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+  link.textContent = "Sign in";
+  state.replaceChildren("You are not signed in. ", link);
 }
 
 form.elements.conversation.value = conversation ?? "";
