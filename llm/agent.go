@@ -22,68 +22,72 @@ const (
 	DefaultMaxToolResult = 128 << 10
 )
 
-// AgentOptions is everything about an Agent that has a default.
+// AgentOptions are the options of an Agent. Each has a default.
 type AgentOptions struct {
-	// Instructions are the host's for an assistant: who it is, how it talks. They
-	// are asked for once a run. nil: none. An error fails the run.
+	// Instructions returns the host's instructions for an assistant, such as its role and
+	// tone. It is called once per run. If nil, there are none. An error fails the run.
 	Instructions func(ctx context.Context, assistantID string) (string, error)
 
-	// Tools are all tools that there are; names are unique.
+	// Tools are all available tools. Their names must be unique.
 	Tools []Tool
 
-	// AllowTools lists the tools that an assistant may use. nil: all of them. An
-	// empty list is none, so that a lookup that finds nothing opens nothing; an
-	// error fails the run. A task definition narrows this further, and never widens
-	// it.
+	// AllowTools returns the names of the tools that an assistant may use. If nil, an
+	// assistant may use all tools. An empty list allows none, so a lookup that finds
+	// nothing permits nothing. An error fails the run. A task definition may restrict the
+	// list further, but never extend it.
 	AllowTools func(ctx context.Context, assistantID string) ([]string, error)
 
-	// MaxSteps bounds the model calls of a run. 0: DefaultMaxSteps. Tools that
-	// the last of them asks for are not called, and the run fails. The repair of a
-	// JSON answer may use one call more.
+	// MaxSteps is the maximum number of model calls of a run. If zero, it is
+	// DefaultMaxSteps. If the last call requests tools, they are not called and the run
+	// fails. The repair of a JSON answer may use one more call.
 	MaxSteps int
 
-	// MaxTokens bounds what a run consumes, input and output together, as the model
-	// reports it: once it is reached there is no further model call, and a run that
-	// needs one fails. The answer that a call gave stands, whatever it took. 0:
-	// DefaultMaxTokens. Negative: no bound.
+	// MaxTokens is the maximum number of input and output tokens of a run, as the model
+	// reports them. If a run that has reached it needs a further model call, it fails. An
+	// answer is accepted even if its own call exceeded the limit. If zero, it is
+	// DefaultMaxTokens. If negative, there is no limit.
 	MaxTokens int64
 
-	// ToolTimeout bounds one call of a tool that has no Timeout of its own. 0:
-	// DefaultToolTimeout.
+	// ToolTimeout is the maximum duration of one call of a tool without a Timeout of its
+	// own. If zero, it is DefaultToolTimeout.
 	ToolTimeout time.Duration
 
-	// ParallelTools is how many of the calls that a model asks for at once are
-	// under way at a time. 0: DefaultParallelTools. 1: one after the other.
+	// ParallelTools is the maximum number of calls of one model answer that run at the
+	// same time. If zero, it is DefaultParallelTools. If 1, they run one after the other.
 	ParallelTools int
 
-	// MaxToolResult bounds what the result of one call adds to the conversation, in
-	// bytes; the rest is left out, and the model is told. 0: DefaultMaxToolResult.
+	// MaxToolResult is the maximum size of the result of one call in the conversation, in
+	// bytes. A longer result is cut, with a note for the model. If zero, it is
+	// DefaultMaxToolResult.
 	MaxToolResult int
 
-	// CompileSchema compiles the output schema of a task definition. nil: the
-	// function CompileSchema of this package. It should be that of
-	// webtrigger.Options.
+	// CompileSchema compiles the output schema of a task definition. If nil, it is the
+	// function CompileSchema of this package. It should be the one of webtrigger.Options.
 	CompileSchema func(schema json.RawMessage) (check func(result json.RawMessage) error, err error)
 
-	// Logger gets what a tool that panics or does not return leaves behind. nil
-	// discards.
+	// Logger receives records about tools that panic or do not return, and about ignored
+	// keywords of their schemas. If nil, they are discarded.
 	Logger *slog.Logger
 
-	// Hooks are called as the agent works, for tracing and metrics.
+	// Hooks are functions for tracing and metrics.
 	Hooks Hooks
 }
 
-// Agent lets a model answer: it asks the model, calls the tools that the model
-// wants, tells the model what they said, and so on until the model is done.
+// Agent is a tool-calling loop. It calls the model, executes the tools that the model
+// requests, and returns their results to the model until the model finishes.
 //
-// It emits model_completed after every model call, message_delta for text as it
-// comes, message_completed for each text, and for each tool call tool_started,
-// then tool_completed or tool_failed. The pieces between two message_completed
-// make up the text of the second; the last of these texts is the result. Where
-// a task asks for JSON, only the answer that is accepted is shown in pieces.
+// It emits model_completed after each model call, message_delta for streamed text,
+// message_completed for each text, and for each tool call tool_started, then
+// tool_completed or tool_failed. The pieces between two message_completed events are the
+// text of the second one. The last of these texts is the result. If a task requires
+// JSON, only the accepted answer is emitted in pieces.
 //
-// An Agent is a webtrigger.Runner and keeps no state between runs, but for a
-// count of tool calls that never ended.
+// A mistake of the model does not end the run. If a call names no available tool, or its
+// arguments do not meet the tool's schema, the call fails, and its message reports the
+// mistake to the model.
+//
+// An Agent is a webtrigger.Runner. It is safe for concurrent use. Between runs, it keeps
+// only the number of abandoned tool calls.
 type Agent struct {
 	model LLM
 	tools map[string]*registered
@@ -93,11 +97,11 @@ type Agent struct {
 
 var _ webtrigger.Runner = (*Agent)(nil)
 
-// NewAgent returns an Agent on a model. The options may be nil and are copied; a
-// tool with a bad or doubled name, or an unusable schema, is an error.
+// NewAgent returns an Agent for a model. The options may be nil and are copied. It
+// returns an error if a tool has an invalid or repeated name, or no usable schema.
 func NewAgent(model LLM, opts *AgentOptions) (*Agent, error) {
 	if model == nil {
-		return nil, errors.New("llm: an agent needs a model")
+		return nil, errors.New("llm: model must not be nil")
 	}
 	a := &Agent{model: model}
 	if opts != nil {
@@ -114,7 +118,7 @@ func NewAgent(model LLM, opts *AgentOptions) (*Agent, error) {
 	return a, err
 }
 
-// complete checks o and puts the defaults where it is zero.
+// complete checks o and sets the defaults of zero fields.
 func (o *AgentOptions) complete() error {
 	if o.MaxSteps < 0 || o.ToolTimeout < 0 || o.ParallelTools < 0 || o.MaxToolResult < 0 {
 		return errors.New("llm: MaxSteps, ToolTimeout, ParallelTools and MaxToolResult must not be negative")
@@ -139,13 +143,12 @@ func orDefault[T comparable](v *T, def T) {
 	}
 }
 
-// Tools describes all tools of the agent in the order in which they were given,
-// for lists such as that of the admin API. Which of them a run may use is
-// decided for each run.
+// Tools describes all tools of the agent in the order of AgentOptions.Tools, for lists
+// such as the one of the admin API. A run may use fewer of them.
 func (a *Agent) Tools() []ToolSpec { return a.specs(a.order) }
 
-// Run answers one task. What was consumed and said until an error is in the
-// result all the same.
+// Run answers one task. If it returns an error, the result still has the usage and the
+// messages until then.
 func (a *Agent) Run(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
 	c := &conversation{agent: a, task: task, emit: emit}
 	err := c.open(ctx)
@@ -155,8 +158,8 @@ func (a *Agent) Run(ctx context.Context, task *webtrigger.Task, emit webtrigger.
 	return &c.result, err
 }
 
-// allowed is the tools of a run: those of the assistant, and of these those of
-// the task definition; an empty list there is no further limit.
+// allowed returns the tools of a run: those of the assistant, restricted to those of the
+// task definition. An empty list there adds no restriction.
 func (a *Agent) allowed(ctx context.Context, task *webtrigger.Task) ([]string, error) {
 	names := a.order
 	if a.opts.AllowTools != nil {
@@ -185,7 +188,7 @@ func (a *Agent) specs(names []string) []ToolSpec {
 	return specs
 }
 
-// opening is what the model sees first: the instructions, then the prompt.
+// opening returns the first messages: the instructions, then the prompt.
 func (a *Agent) opening(ctx context.Context, task *webtrigger.Task) ([]Message, error) {
 	var parts []string
 	if a.opts.Instructions != nil {

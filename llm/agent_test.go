@@ -526,7 +526,7 @@ func TestNewAgentRefuses(t *testing.T) {
 		opts  llm.AgentOptions
 		want  string
 	}{
-		{"no model", nil, llm.AgentOptions{}, "needs a model"},
+		{"no model", nil, llm.AgentOptions{}, "model must not be nil"},
 		{"negative steps", model, llm.AgentOptions{MaxSteps: -1}, "MaxSteps"},
 		{"negative timeout", model, llm.AgentOptions{ToolTimeout: -1}, "ToolTimeout"},
 		{"negative parallel", model, llm.AgentOptions{ParallelTools: -1}, "ParallelTools"},

@@ -19,18 +19,18 @@ type conversation struct {
 	request Request
 	result  webtrigger.Result
 
-	text   speech // what the model says
-	output output // what the answer must be
+	text   speech // of the model
+	output output // the required form of the answer
 	acted  bool   // a tool was called
 	ids    map[string]bool
 }
 
-// failure is a reason in a sentence of our own for a run's error_message.
+// failure is the reason of a failed run, in a sentence for its error_message.
 type failure string
 
 func (f failure) Error() string { return string(f) }
 
-// open prepares what the model sees first.
+// open prepares the first request.
 func (c *conversation) open(ctx context.Context) (err error) {
 	if err := c.output.compile(c.task.Definition, c.agent.opts.CompileSchema); err != nil {
 		return err
@@ -47,7 +47,7 @@ func (c *conversation) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// converse asks the model until it is done.
+// converse calls the model until it finishes.
 func (c *conversation) converse(ctx context.Context) error {
 	for steps := 1; ; steps++ {
 		response, err := c.ask(ctx)
@@ -66,14 +66,14 @@ func (c *conversation) converse(ctx context.Context) error {
 	}
 }
 
-// ask makes one model call, and shows what the model said.
+// ask makes one model call and emits the model's text.
 func (c *conversation) ask(ctx context.Context) (*Response, error) {
 	call, ended := c.agent.opts.Hooks.model(ctx, &c.request)
 	began := time.Now()
 	response, err := c.agent.model.Generate(call, &c.request, c.stream)
 	took := time.Since(began)
 	ended(response, err)
-	if response != nil { // an error may come with what was consumed until then
+	if response != nil { // an error may come with the usage until then
 		if c.result.Usage == nil {
 			c.result.Usage = new(webtrigger.Usage)
 		}
@@ -107,8 +107,8 @@ func (c *conversation) stream(chunk Chunk) error {
 	return c.text.add(chunk.Text)
 }
 
-// unfinished fails a run whose model stopped early. What it said until then is
-// shown, and calls that were cut off are not made.
+// unfinished fails a run whose model stopped early. It emits the text until then. Tool
+// calls of such an answer are not executed, because they may be incomplete.
 func (c *conversation) unfinished(response *Response) error {
 	var reason failure
 	switch response.Finish {
@@ -130,7 +130,7 @@ func (c *conversation) unfinished(response *Response) error {
 	return reason
 }
 
-// act calls the tools that the model wants and tells it what they said.
+// act executes the tool calls of a response and adds their results to the conversation.
 func (c *conversation) act(ctx context.Context, steps int, response *Response) error {
 	if response.Text != "" {
 		if err := c.complete(c.text.take()); err != nil {
@@ -138,7 +138,7 @@ func (c *conversation) act(ctx context.Context, steps int, response *Response) e
 		}
 	}
 	if err := c.mayAsk(steps); err != nil {
-		return err // nobody would read what the tools say
+		return err // no model call would read the results
 	}
 	calls, err := c.identified(response.ToolCalls)
 	if err != nil {
@@ -158,7 +158,7 @@ func (c *conversation) act(ctx context.Context, steps int, response *Response) e
 	return nil
 }
 
-// settle takes what the model said as the answer.
+// settle accepts the model's text as the answer.
 func (c *conversation) settle(steps int, response *Response) (done bool, err error) {
 	text := c.text.take()
 	if c.output.json() {
@@ -169,14 +169,14 @@ func (c *conversation) settle(steps int, response *Response) (done bool, err err
 		return false, failure("The model gave an empty answer.")
 	}
 	c.result.Text = text
-	if text == "" { // the tools have done what there was to do
+	if text == "" { // the tools have done the work
 		return true, nil
 	}
 	return true, c.complete(text)
 }
 
-// settleJSON takes the answer when it is what the task asks for, or asks the
-// model once to repair it.
+// settleJSON accepts the answer if it has the required form. Otherwise, it asks the model
+// once to repair it.
 func (c *conversation) settleJSON(steps int, said string, native json.RawMessage) (done bool, err error) {
 	answer, value, fault := c.output.read(said)
 	if fault == nil {
@@ -191,24 +191,24 @@ func (c *conversation) settleJSON(steps int, said string, native json.RawMessage
 	}
 	c.output.repaired = true
 	if c.mayAsk(steps) != nil {
-		return false, fault // what is wrong says more than that the budget is used up
+		return false, fault // more useful than the error about the budget
 	}
 	if err := c.emit(eventOutputRejected, rejected{Error: fit(fault.Error())}); err != nil {
 		return false, err
 	}
-	if !blank(said) { // vendors refuse empty messages
+	if !blank(said) { // vendors reject empty messages
 		c.remember(Message{Role: webtrigger.RoleAssistant, Content: said, Native: native})
 	}
 	c.request.Messages = append(c.request.Messages, Message{Role: webtrigger.RoleUser, Content: repairDemand(fault)})
 	return false, nil
 }
 
-// complete says that a text is whole.
+// complete emits message_completed for a text.
 func (c *conversation) complete(text string) error {
 	return c.emit(webtrigger.EventMessageCompleted, shown{Text: fitMessage(text)})
 }
 
-// mayAsk holds the run to its budgets before the next model call.
+// mayAsk checks the budgets of the run before the next model call.
 func (c *conversation) mayAsk(steps int) error {
 	opts := c.agent.opts
 	most := opts.MaxSteps
@@ -224,7 +224,7 @@ func (c *conversation) mayAsk(steps int) error {
 	return nil
 }
 
-// remember adds to what the model sees next and to the run's transcript.
+// remember adds a message to the conversation and to the run's transcript.
 func (c *conversation) remember(m Message) {
 	c.request.Messages = append(c.request.Messages, m)
 	if m.Content != "" {

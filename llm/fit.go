@@ -8,11 +8,11 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// maxShown bounds one text in an event, in bytes: JSON writes a byte as six at
-// the most, and an event has room for two such texts.
+// maxShown is the maximum size of one text in an event, in bytes. JSON writes a byte as
+// up to six, and an event must have room for two such texts.
 const maxShown = webtrigger.MaxEventPayload / 16
 
-// fit makes a text short enough for an event.
+// fit returns a text that is short enough for an event.
 func fit(s string) string {
 	s = wire.ValidText(s)
 	if len(s) <= maxShown {
@@ -21,8 +21,8 @@ func fit(s string) string {
 	return wire.Truncate(s, maxShown) + "…"
 }
 
-// fitMessage makes a text that is alone in its event short enough: it stays
-// whole as long as its JSON fits.
+// fitMessage returns a text that is short enough for an event without other texts. The
+// text stays whole if its JSON fits.
 func fitMessage(s string) string {
 	const most, surely = webtrigger.MaxEventPayload - 64, webtrigger.MaxEventPayload / 8
 	if s = wire.ValidText(s); len(s) <= surely {
@@ -34,7 +34,7 @@ func fitMessage(s string) string {
 	return wire.Truncate(s, surely) + "…"
 }
 
-// fitName does the same to a name, which a model may make up at any length.
+// fitName returns a short form of a name. A model may invent names of any length.
 func fitName(s string) string {
 	const most = 256
 	if s = wire.ValidText(s); len(s) <= most {

@@ -11,15 +11,14 @@ import (
 	"time"
 )
 
-// A call of a tool runs in a goroutine of its own, so that one that does not
-// return holds up nothing but itself: soon after its time is over, or its run is
-// to stop, it is left behind. It goes on in the background, and is counted until
-// it returns, because a tool that never does would otherwise fill the memory one
-// call after the other.
+// Each call of a tool runs in a goroutine of its own, so a tool that does not return
+// delays nothing else. Soon after its context ends, the agent abandons the call. The
+// call continues in the background and is counted until it returns. Without the count,
+// a tool that never returns would fill the memory, one call after the other.
 
 const (
-	toolGrace = 50 * time.Millisecond // for a tool to return after its context has ended
-	maxStuck  = 32                    // calls of one tool that were left behind and still go on
+	toolGrace = 50 * time.Millisecond // that a tool may take to return after its context ends
+	maxStuck  = 32                    // abandoned calls of one tool that have not returned
 )
 
 // registered is a tool with its compiled schema.
@@ -35,11 +34,11 @@ type answer struct {
 	err  error
 }
 
-// within calls the tool and returns what it said, soon after the limit is over or
-// ctx has ended at the latest.
+// within calls the tool and returns its result. It returns soon after the limit has
+// passed or ctx has ended, at the latest.
 func (r *registered) within(ctx context.Context, limit time.Duration, arguments json.RawMessage, log *slog.Logger) (string, error) {
 	if r.stuck.Load() >= maxStuck {
-		return "", errors.New("the tool is not available now: too many earlier calls of it have not returned")
+		return "", errors.New("tool temporarily unavailable: too many earlier calls are still running")
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -47,37 +46,37 @@ func (r *registered) within(ctx context.Context, limit time.Duration, arguments 
 	go r.run(ctx, arguments, returned, log)
 	select {
 	case a := <-returned:
-		return r.judge(ctx, a, limit)
+		return r.outcome(ctx, a, limit)
 	case <-ctx.Done():
 	}
 	grace := time.NewTimer(toolGrace)
 	defer grace.Stop()
 	select {
 	case a := <-returned:
-		return r.judge(ctx, a, limit)
+		return r.outcome(ctx, a, limit)
 	case <-grace.C:
 	}
-	log.WarnContext(ctx, "tool left behind: it did not return after its context had ended", "cause", ctx.Err())
+	log.WarnContext(ctx, "tool abandoned", "cause", ctx.Err())
 	r.stuck.Add(1)
 	go func() {
 		<-returned
 		r.stuck.Add(-1)
-		log.Info("tool returned that had been left behind")
+		log.Info("abandoned tool returned")
 	}()
 	return "", tookTooLong(limit)
 }
 
-// judge names the true reason of a call that failed because its time was over. A
-// tool that succeeds at the last moment has succeeded.
-func (r *registered) judge(ctx context.Context, a answer, limit time.Duration) (string, error) {
+// outcome returns the result of a call. If the call failed after its limit, the error
+// says so. A tool that succeeds at the last moment has succeeded.
+func (r *registered) outcome(ctx context.Context, a answer, limit time.Duration) (string, error) {
 	if a.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return "", tookTooLong(limit)
 	}
 	return a.said, a.err
 }
 
-// tookTooLong is the error of a call whose limit was over. Hooks know it as a
-// context.DeadlineExceeded.
+// tookTooLong is the error of a call that exceeded its limit. It wraps
+// context.DeadlineExceeded for hooks.
 type tookTooLong time.Duration
 
 func (d tookTooLong) Error() string {
@@ -87,8 +86,8 @@ func (tookTooLong) Unwrap() error { return context.DeadlineExceeded }
 
 var errToolCrashed = errors.New("the tool crashed")
 
-// run calls the function and always has an answer: a panic becomes an error, the
-// stack of which goes to the log only.
+// run calls the function and always sends an answer. A panic becomes an error, and its
+// stack is logged only.
 func (r *registered) run(ctx context.Context, arguments json.RawMessage, returned chan<- answer, log *slog.Logger) {
 	a := answer{err: errToolCrashed} // runtime.Goexit
 	defer func() {

@@ -2,22 +2,21 @@ package llm
 
 import "context"
 
-// Hooks are called as an [Agent] works, for tracing and metrics; the module
-// webtrigger/otel fills them with OpenTelemetry. Each may be nil. They are called
-// on the path of what they tell of, from many goroutines at once: they return
-// quickly and do not panic. What a hook returns may be nil.
+// Hooks are functions that an [Agent] calls for tracing and metrics. The module
+// webtrigger/otel provides them for OpenTelemetry. Each may be nil. A hook must be safe
+// for concurrent use, return quickly, and not panic: the operation waits for it.
 //
-// A hook is the beginning of something: the context, nil for the one given, goes
-// on with it, and the function is called once at its end.
+// The agent calls a hook when an operation begins. The operation uses the context that
+// the hook returns; if nil, it uses the one that the hook received. The agent calls the
+// returned function once when the operation ends. It may be nil.
 type Hooks struct {
-	// Model is one model call, the repetitions of a [Retrier] included. ended gets
-	// what LLM.Generate returned, and changes neither.
+	// Model is called for each model call. The call includes the retries of a [Retrier].
+	// ended receives the results of LLM.Generate and must not change them.
 	Model func(ctx context.Context, req *Request) (call context.Context, ended func(*Response, error))
 
-	// Tool is one tool call that the model asks for. offered says whether the run
-	// may use the tool; where it may not, the name is just something that the model
-	// said, and the call fails. ended gets the error that the model is told, nil for
-	// a result.
+	// Tool is called for each tool call that the model requests. offered reports whether
+	// the run may use the tool. If not, the name may be any text of the model, and the
+	// call fails. ended receives the error that is returned to the model, or nil.
 	Tool func(ctx context.Context, call ToolCall, offered bool) (under context.Context, ended func(error))
 }
 

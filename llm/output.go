@@ -8,19 +8,19 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// eventOutputRejected tells that an answer was not what the task asks for, and
-// that the model is asked to repair it.
+// eventOutputRejected reports that an answer does not meet the task's output type or
+// schema, and that the model must repair it.
 const eventOutputRejected webtrigger.EventType = "x_output_rejected"
 
 type rejected struct {
 	Error string `json:"error"`
 }
 
-// output is what a run's answer must be.
+// output is the required form of a run's answer.
 type output struct {
 	format   OutputFormat
 	check    func(json.RawMessage) error // nil: any JSON
-	repaired bool                        // the model had its second chance
+	repaired bool                        // the model was asked to repair its answer
 }
 
 func (o *output) compile(def *webtrigger.TaskDefinition, compile func(json.RawMessage) (func(json.RawMessage) error, error)) error {
@@ -40,8 +40,8 @@ func (o *output) compile(def *webtrigger.TaskDefinition, compile func(json.RawMe
 
 func (o *output) json() bool { return o.format.Type == webtrigger.OutputJSON }
 
-// read takes the JSON value out of what a model said: the text, its parsed
-// value, or what is wrong with it in a sentence.
+// read extracts the JSON value from an answer. It returns the text and the parsed
+// value, or what is wrong with the answer in a sentence.
 func (o *output) read(said string) (text string, value any, fault error) {
 	text = unfence(said)
 	value, err := parseJSON([]byte(text))
@@ -56,8 +56,8 @@ func (o *output) read(said string) (text string, value any, fault error) {
 	return text, value, nil
 }
 
-// unfence is a text without the white space and the one Markdown code fence that
-// models like to put around JSON. JSON itself never begins with a backtick.
+// unfence removes white space and one Markdown code fence, which models often put
+// around JSON. JSON itself never begins with a backtick.
 func unfence(said string) string {
 	const fence = "```"
 	text := strings.TrimSpace(said)
@@ -70,13 +70,13 @@ func unfence(said string) string {
 	return strings.TrimSpace(inner)
 }
 
-// isInfo reports whether s is what may stand behind an opening fence around JSON.
+// isInfo reports whether s may follow an opening fence around JSON.
 func isInfo(s string) bool {
 	return s == "" || strings.EqualFold(s, "json")
 }
 
-// outputDemand tells the model the form of the answer; models of vendors are
-// asked natively too where they can be.
+// outputDemand is the instruction about the form of the answer. Adapters also use the
+// vendor's own option if there is one.
 func outputDemand(def *webtrigger.TaskDefinition) string {
 	switch {
 	case def.OutputType == webtrigger.OutputText:

@@ -86,8 +86,8 @@ func build(schema json.RawMessage) (check func(value json.RawMessage) error, err
 	}, nil
 }
 
-// decode reads one JSON value into the types that jsonschema judges rightly: a
-// json.Number is a string to it, and a float64 loses the end of large integers.
+// decode reads one JSON value into the types that jsonschema validates correctly: it
+// treats a json.Number as a string, and a float64 loses the digits of large integers.
 func decode(raw []byte) (any, error) {
 	v, err := parseJSON(raw)
 	if err != nil {
@@ -101,9 +101,9 @@ func invalidJSON(what string, err error) error {
 	return limited(fmt.Errorf("%s: %s", what, strings.TrimSuffix(err.Error(), ".")))
 }
 
-// parseJSON reads one JSON value with its numbers as they are. What two readers
-// could take for different values is refused: a key twice in one object, invalid
-// UTF-8, half a surrogate pair.
+// parseJSON reads one JSON value with its numbers as they are. It rejects texts that two
+// readers could read differently: a key twice in one object, invalid UTF-8, half a
+// surrogate pair.
 func parseJSON(raw []byte) (any, error) {
 	if _, err := strictjson.Value(raw); err != nil {
 		var syntax *strictjson.SyntaxError
@@ -115,7 +115,7 @@ func parseJSON(raw []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var v any
-	if err := dec.Decode(&v); err != nil { // more levels than encoding/json takes
+	if err := dec.Decode(&v); err != nil { // more levels than encoding/json accepts
 		return nil, limited(err)
 	}
 	return v, nil
@@ -155,10 +155,10 @@ func number(n json.Number) (any, error) {
 	return f, nil
 }
 
-// maxSchemaError bounds an error's text, in bytes.
+// maxSchemaError is the maximum size of an error's text, in bytes.
 const maxSchemaError = 4 << 10
 
-// firstByte is the first byte of a JSON text that is not white space; 0: none.
+// firstByte returns the first byte of a JSON text that is not white space, or 0.
 func firstByte(raw []byte) byte {
 	for _, c := range raw {
 		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
@@ -168,7 +168,7 @@ func firstByte(raw []byte) byte {
 	return 0
 }
 
-// limited is err with a text of bounded size. It keeps the text only.
+// limited returns an error with the text of err, cut to maxSchemaError.
 func limited(err error) error {
 	text := wire.ValidText(err.Error())
 	text = strings.ReplaceAll(text, "\n", " ")
@@ -178,10 +178,10 @@ func limited(err error) error {
 	return errors.New(text)
 }
 
-// recovered turns a panic of the schema package into an error: what a stored
-// schema says must not end a worker's run as a crash.
+// recovered turns a panic of the jsonschema package into an error: a stored schema must
+// not crash a run.
 func recovered(err *error) {
 	if v := recover(); v != nil {
-		*err = limited(fmt.Errorf("the schema cannot be used: %v", v))
+		*err = limited(fmt.Errorf("schema cannot be used: %v", v))
 	}
 }

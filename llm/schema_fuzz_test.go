@@ -1,7 +1,9 @@
 package llm_test
 
 import (
+	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -49,5 +51,40 @@ func FuzzCompileSchema(f *testing.F) {
 		short(first)
 		again := check(json.RawMessage(value))
 		require.Equal(t, first == nil, again == nil)
+	})
+}
+
+// Where CompileSchema accepts a schema, the check of arguments accepts what its check
+// accepts: a keyword may be ignored, but never turned around. Whatever the schema is,
+// the tool can be used.
+func FuzzArguments(f *testing.F) {
+	for _, seed := range [][2]string{
+		{`{"properties":{"a":{"pattern":"(?=x)"}}}`, `{"a":"b"}`},
+		{`{"$schema":"http://json-schema.org/draft-04/schema#","minimum":1,"exclusiveMinimum":true}`, `{}`},
+		{`{"oneOf":[{"$ref":"https://example.com"},{"type":"any"}],"not":{"required":true}}`, `{"a":1}`},
+		{`{"properties":{"a":{"$ref":"#/properties/a"}},"unevaluatedProperties":false}`, `{"b":1}`},
+		{`{"definitions":{"a":{"type":"integer"}},"$defs":{},"properties":{"a":{"$ref":"#/definitions/a","nullable":true}}}`, `{"a":1}`},
+		{`{"dependencies":{"a":["b"],"c":{"minProperties":2}},"items":[{}],"$id":"x","properties":{"a":{"$id":"#y"}}}`, `{"c":1}`},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, schema, arguments string) {
+		if len(schema) > 1000 || len(arguments) > 1000 || !json.Valid([]byte(schema)) || strings.TrimLeft(schema, " \t\r\n")[0] != '{' {
+			t.Skip()
+		}
+		called := false
+		tool := llm.Tool{Name: "a", Parameters: json.RawMessage(schema), Call: func(context.Context, json.RawMessage) (string, error) {
+			called = true
+			return "", nil
+		}}
+		require.NoError(t, llm.CheckTool(tool))
+		check, err := llm.CompileSchema(json.RawMessage(schema))
+		if err != nil || check(json.RawMessage(arguments)) != nil || strings.TrimLeft(arguments, " \t\r\n")[0] != '{' {
+			return
+		}
+		model := &answers{responses: []llm.Response{calls("a", arguments), says("ok")}}
+		_, err = newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{tool}}).Run(t.Context(), task(nil), new(recorder).emit)
+		require.NoError(t, err)
+		require.True(t, called, "%s was rejected", arguments)
 	})
 }

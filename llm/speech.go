@@ -8,20 +8,19 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// speech is what a model says, made valid and shown piece by piece.
+// speech is the text of a model, sanitized and emitted piece by piece.
 //
-//	model ── add, add, … ─► message_delta …       what was shown is the text,
+//	model ── add, add, … ─► message_delta …       the emitted pieces are the text,
 //	      ── end ─────────► the rest, if any      by construction
 //	                 take ─► the text, once a message is whole
 //
-// A message may go on over several model calls, as long as the model does not
-// name its text.
+// A message may continue over several model calls while Response.Text is empty.
 type speech struct {
 	emit  webtrigger.Emit
-	hold  bool // nothing is shown until show is called
+	hold  bool // emit nothing until show is called
 	raw   strings.Builder
-	shown strings.Builder // raw made valid: what readers have got
-	tail  string          // the start of a character that is not whole yet
+	shown strings.Builder // raw sanitized, as readers received it
+	tail  string          // the start of a character that is not complete yet
 }
 
 // shown is the payload of a text.
@@ -29,9 +28,9 @@ type shown struct {
 	Text string `json:"text"`
 }
 
-// add takes a piece as it comes.
+// add adds a piece when it arrives.
 func (s *speech) add(piece string) error {
-	if piece == "" && !s.hold { // the model's own wish
+	if piece == "" && !s.hold { // sent by the model
 		return s.emit(webtrigger.EventMessageDelta, shown{})
 	}
 	s.raw.WriteString(piece)
@@ -41,8 +40,7 @@ func (s *speech) add(piece string) error {
 	return s.say(wire.ValidText(piece[:whole]))
 }
 
-// end takes what the model says in the end: the rest of the text, or all of it
-// where nothing was streamed.
+// end adds the rest of the text: all of it if nothing was streamed.
 func (s *speech) end(response *Response) error {
 	if response.Text != "" {
 		rest, ok := strings.CutPrefix(response.Text, s.raw.String())
@@ -60,7 +58,7 @@ func (s *speech) end(response *Response) error {
 	return s.say(wire.ValidText(tail))
 }
 
-// take returns the text so far and begins the next one.
+// take returns the text so far and starts the next one.
 func (s *speech) take() string {
 	text := s.shown.String()
 	s.raw.Reset()
@@ -68,7 +66,7 @@ func (s *speech) take() string {
 	return text
 }
 
-// say shows a valid text, unless it is to be held back.
+// say adds a valid text, and emits it unless hold is set.
 func (s *speech) say(text string) error {
 	if s.shown.Len()+len(text) > webtrigger.MaxResult {
 		return failure("The result is larger than 1 MiB.")
@@ -80,7 +78,7 @@ func (s *speech) say(text string) error {
 	return s.show(text)
 }
 
-// show emits a text in pieces that fit into events: usually one.
+// show emits a text in pieces that fit into events. Usually there is one.
 func (s *speech) show(text string) error {
 	for text != "" {
 		piece := wire.Truncate(text, maxShown)
@@ -92,8 +90,8 @@ func (s *speech) show(text string) error {
 	return nil
 }
 
-// unfinishedLen is how many bytes at the end of s begin a character of which more
-// may come.
+// unfinishedLen returns the number of bytes at the end of s that begin an incomplete
+// character.
 func unfinishedLen(s string) int {
 	for n := 1; n < utf8.UTFMax && n <= len(s); n++ {
 		if last := s[len(s)-n:]; utf8.RuneStart(last[0]) {

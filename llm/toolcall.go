@@ -14,7 +14,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm/internal/toolname"
 )
 
-// maxCallsAtOnce bounds the calls of one model answer.
+// maxCallsAtOnce is the maximum number of calls in one model answer.
 const maxCallsAtOnce = 128
 
 // toolEvent is the payload of the events of a tool call.
@@ -74,16 +74,16 @@ func isObject(arguments json.RawMessage) bool {
 	return err == nil
 }
 
-// called is how a tool call ended.
+// called is the outcome of a tool call.
 type called struct {
 	index int
 	said  string
 	err   error
 }
 
-// callTools makes the calls, some at a time, and returns what the model hears of
-// them in their order. A call that fails fails nothing else; the error is that of
-// a run that is to stop. Events are emitted from here only.
+// callTools executes the calls, several at a time, and returns the texts for the model
+// in the order of the calls. A failed call does not affect the others. An error means
+// that the run must stop. Only callTools emits events, so they stay in order.
 func (c *conversation) callTools(ctx context.Context, calls []ToolCall) (said []string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	said = make([]string, len(calls))
@@ -118,12 +118,12 @@ func (c *conversation) callTools(ctx context.Context, calls []ToolCall) (said []
 	return said, nil
 }
 
-// eventOf describes a call.
+// eventOf returns the event of a call.
 func eventOf(call ToolCall) toolEvent {
 	return toolEvent{Tool: fitName(call.Name), CallID: fitName(call.ID), Arguments: showable(call.Arguments)}
 }
 
-// toolSaid records how a call ended and returns what the model hears of it.
+// toolSaid records the outcome of a call and returns the text for the model.
 func (c *conversation) toolSaid(call ToolCall, end called) (said string, err error) {
 	event := eventOf(call)
 	if end.err != nil {
@@ -147,7 +147,7 @@ func (c *conversation) toolSaid(call ToolCall, end called) (said string, err err
 	return said, c.emit(webtrigger.EventToolCompleted, event)
 }
 
-// try calls the tool when the run may use it and the arguments meet its schema.
+// try calls the tool if the run may use it and the arguments meet its schema.
 func (c *conversation) try(ctx context.Context, call ToolCall) (said string, err error) {
 	offered := slices.Contains(c.allowed, call.Name)
 	ctx, ended := c.agent.opts.Hooks.tool(ctx, call, offered)

@@ -151,7 +151,7 @@ func TestFailuresStayWithTheirCall(t *testing.T) {
 		require.Equal(t, "42", said["works"])
 		require.Contains(t, said["absent"], "not available")
 		require.Contains(t, said["wrong"], "/n")
-		require.Contains(t, logged.String(), "tool left behind")
+		require.Contains(t, logged.String(), "tool abandoned")
 		require.Contains(t, logged.String(), "boom")
 	})
 }
@@ -191,7 +191,7 @@ func TestCallsLeftBehindAreCounted(t *testing.T) {
 		require.EqualValues(t, 32, called.Load())
 		last := rec.events[len(rec.events)-2]
 		require.Equal(t, webtrigger.EventToolFailed, last.Type)
-		require.Contains(t, last.Payload["error"], "have not returned")
+		require.Contains(t, last.Payload["error"], "are still running")
 
 		close(release)
 		synctest.Wait()
