@@ -42,8 +42,8 @@ type TriggerRequest struct {
 
 // The limits of a trigger's texts, in Unicode code points.
 const (
-	MaxMessage = 50_000
-	MaxSubject = 255
+	MaxMessageRunes = 50_000
+	MaxSubjectRunes = 255
 )
 
 // Trigger accepts a trigger for a caller that the host has authenticated
@@ -93,7 +93,7 @@ func (s *Service) TriggerVia(ctx context.Context, store TriggerStore, assistantI
 
 // caller is who triggers, and on what base the answer's URLs stand.
 type caller struct {
-	channel ChannelSettings
+	channel Channel
 	keyID   int64
 	keyName string // "": a Go call
 	base    bases
@@ -145,7 +145,7 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 		ConversationID: req.ConversationID,
 		KeyID:          c.keyID,
 		Input:          input,
-		Task:           task,
+		TaskDefinition: task,
 		BaseURL:        c.base.stored(),
 		CallbackURL:    req.CallbackURL,
 		CallbackHost:   callbackHost,
@@ -161,7 +161,7 @@ func newRunKey() string { return uuid.Must(uuid.NewV7()).String() }
 
 // accept stores the trigger and, where a worker of this process is free, takes
 // the run in the same transaction and starts it.
-func (s *Service) accept(ctx context.Context, t NewTrigger) (Accepted, error) {
+func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, error) {
 	// Once begun, the write is not given up with its caller: a client that hangs
 	// up must not leave a taken run without a worker.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
@@ -169,7 +169,7 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (Accepted, error) {
 
 	reserved := s.worker.reserveIdle()
 	if reserved {
-		t.Take = &Take{Worker: s.id, Lease: s.opts.Lease}
+		t.Claim = &Claimant{Worker: s.id, Lease: s.opts.Lease}
 	}
 	claimedAt := time.Now()
 	accepted, err := s.store.CreateTrigger(ctx, t)
@@ -177,7 +177,7 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (Accepted, error) {
 		if reserved {
 			s.giveBackSlot()
 		}
-		return Accepted{}, fmt.Errorf("create trigger: %w", err)
+		return CreatedTrigger{}, fmt.Errorf("create trigger: %w", err)
 	}
 	switch {
 	case accepted.Lease != nil:
@@ -203,7 +203,7 @@ func checkMessage(message string, f *faults) {
 		f.add(at, "must be valid UTF-8 without NUL characters")
 	case blank(message):
 		f.add(at, "must not be blank")
-	case utf8.RuneCountInString(message) > MaxMessage:
+	case utf8.RuneCountInString(message) > MaxMessageRunes:
 		f.add(at, "must have at most 50,000 characters")
 	}
 }
@@ -215,7 +215,7 @@ func checkSubject(subject, keyName string, f *faults) string {
 	case f.on(at):
 	case !wire.CleanText(subject):
 		f.add(at, "must be valid UTF-8 without NUL characters")
-	case utf8.RuneCountInString(subject) > MaxSubject:
+	case utf8.RuneCountInString(subject) > MaxSubjectRunes:
 		f.add(at, "must have at most 255 characters")
 	case !blank(subject):
 		return subject
@@ -247,7 +247,7 @@ func checkTaskID(ctx context.Context, store TriggerStore, assistantID string, id
 	if id == 0 || f.on(at) {
 		return nil, nil
 	}
-	task, err := store.Task(ctx, id)
+	task, err := store.TaskDefinition(ctx, id)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, fmt.Errorf("read task definition: %w", err)
 	}
@@ -260,7 +260,7 @@ func checkTaskID(ctx context.Context, store TriggerStore, assistantID string, id
 
 // checkCallbackURL is the early check of a callback URL, for the caller's sake;
 // the guard at connect time is the decisive one. It returns the URL's host:port.
-func (s *Service) checkCallbackURL(ctx context.Context, channel ChannelSettings, raw string, f *faults) (host string) {
+func (s *Service) checkCallbackURL(ctx context.Context, channel Channel, raw string, f *faults) (host string) {
 	const at = "/callback_url"
 	if raw == "" || f.on(at) {
 		return ""

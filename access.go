@@ -29,16 +29,16 @@ type Action string
 // The actions that an Authorizer is asked about. ActionReadEvents is the event
 // stream's; the others are the admin handler's.
 const (
-	ActionReadEvents     Action = "events.read"
-	ActionReadChannel    Action = "channel.read"
-	ActionWriteChannel   Action = "channel.write"
-	ActionReadKeys       Action = "keys.read"
-	ActionWriteKeys      Action = "keys.write"
-	ActionReadTasks      Action = "tasks.read"
-	ActionWriteTasks     Action = "tasks.write"
-	ActionReadRuns       Action = "runs.read"
-	ActionWriteRuns      Action = "runs.write" // cancel, test triggers
-	ActionReadDelivery   Action = "deliveries.read"
-	ActionWriteDelivery  Action = "deliveries.write" // redeliver, test callbacks
-	ActionReadAssistants Action = "assistants.read"
+	ActionReadEvents           Action = "events.read"
+	ActionReadChannel          Action = "channel.read"
+	ActionWriteChannel         Action = "channel.write"
+	ActionReadKeys             Action = "keys.read"
+	ActionWriteKeys            Action = "keys.write"
+	ActionReadTaskDefinitions  Action = "tasks.read"
+	ActionWriteTaskDefinitions Action = "tasks.write"
+	ActionReadRuns             Action = "runs.read"
+	ActionWriteRuns            Action = "runs.write" // cancel, test triggers
+	ActionReadDeliveries       Action = "deliveries.read"
+	ActionWriteDeliveries      Action = "deliveries.write" // redeliver, test callbacks
+	ActionReadAssistants       Action = "assistants.read"
 )

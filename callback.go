@@ -29,10 +29,10 @@ import (
 // retry, where the host has opted in, is another delivery: see RetryPolicy.
 
 const (
-	callbackTimeout = 10 * time.Second // for all of it, from the first DNS packet
-	deliveryLease   = callbackTimeout + 5*time.Second
-	maxResponseKept = 4 << 10 // bytes of the receiver's answer in the delivery log
-	userAgent       = "webtrigger/1 (+https://github.com/webtrigger-go/webtrigger)"
+	callbackTimeout  = 10 * time.Second // for all of it, from the first DNS packet
+	deliveryLease    = callbackTimeout + 5*time.Second
+	maxResponseBytes = 4 << 10 // bytes of the receiver's answer in the delivery log
+	userAgent        = "webtrigger/1 (+https://github.com/webtrigger-go/webtrigger)"
 )
 
 // connector opens the connection for one callback.
@@ -79,7 +79,7 @@ func callbackBody(run *Run) ([]byte, error) {
 }
 
 // deliver makes one delivery under its lease and says what it told of the host.
-func (s *Service) deliver(d OwedDelivery) hosthealth.Sign {
+func (s *Service) deliver(d LeasedDelivery) hosthealth.Sign {
 	leased := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), callbackTimeout)
 	defer cancel()
@@ -88,7 +88,7 @@ func (s *Service) deliver(d OwedDelivery) hosthealth.Sign {
 	defer func() { ended(outcome) }()
 	body, err := callbackBody(&d.Run)
 	if err != nil {
-		outcome = DeliveryOutcome{State: DeliveryFailed, ErrorClass: ErrorInternal, Error: err.Error()}
+		outcome = DeliveryOutcome{State: DeliveryFailed, FailureClass: FailureInternal, Error: err.Error()}
 		s.recordDelivery(d, outcome)
 		return hosthealth.Silent
 	}
@@ -98,7 +98,7 @@ func (s *Service) deliver(d OwedDelivery) hosthealth.Sign {
 		return s.conclude(d, outcome, nil, leased)
 	}
 	defer conn.Close()
-	if err := s.store.BeginDelivery(ctx, d.Lease); err != nil {
+	if err := s.store.ClaimDelivery(ctx, d.Lease); err != nil {
 		// Whether the claim was stored is not known: another lease is the only way
 		// on for a delivery that is still pending.
 		s.deliveryLog(d).Warn("callback not sent: it could not be claimed", "error", err)
@@ -115,7 +115,7 @@ func (s *Service) deliver(d OwedDelivery) hosthealth.Sign {
 }
 
 // conclude records an outcome, and the retry that it may owe.
-func (s *Service) conclude(d OwedDelivery, o DeliveryOutcome, response *egress.Response, leased time.Time) hosthealth.Sign {
+func (s *Service) conclude(d LeasedDelivery, o DeliveryOutcome, response *egress.Response, leased time.Time) hosthealth.Sign {
 	if policy := s.opts.Callback.Retry; policy != nil && o.State == DeliveryFailed {
 		age := d.LeasedAt.Sub(d.Run.CompletedAt) + time.Since(leased)
 		o.RetryIn = policy.retryIn(d.Delivery.Retry, age, &o, response)
@@ -129,7 +129,7 @@ func signOf(o *DeliveryOutcome) hosthealth.Sign {
 	switch {
 	case o.HTTPStatus != 0:
 		return hosthealth.Answered
-	case o.ErrorClass == ErrorBlocked || o.ErrorClass == ErrorInternal:
+	case o.FailureClass == FailureBlocked || o.FailureClass == FailureInternal:
 		return hosthealth.Silent
 	}
 	return hosthealth.Dead
@@ -157,8 +157,8 @@ func (s *Service) callbackHeader(secrets []SigningSecret, runKey string, at time
 
 // unsent is the outcome of a delivery that ended before its claim.
 func unsent(err error) DeliveryOutcome {
-	o := DeliveryOutcome{State: DeliveryFailed, ErrorClass: egress.Class(err), Error: err.Error()}
-	if o.ErrorClass == ErrorBlocked {
+	o := DeliveryOutcome{State: DeliveryFailed, FailureClass: FailureClass(egress.Class(err)), Error: err.Error()}
+	if o.FailureClass == FailureBlocked {
 		o.State = DeliveryBlocked
 	}
 	return o
@@ -167,26 +167,26 @@ func unsent(err error) DeliveryOutcome {
 // sent is the outcome of a POST.
 func sent(response *egress.Response, err error, took time.Duration) DeliveryOutcome {
 	if err != nil {
-		return DeliveryOutcome{State: DeliveryFailed, Latency: took, ErrorClass: egress.Class(err), Error: err.Error()}
+		return DeliveryOutcome{State: DeliveryFailed, Latency: took, FailureClass: FailureClass(egress.Class(err)), Error: err.Error()}
 	}
 	o := DeliveryOutcome{
 		State: DeliveryDelivered, HTTPStatus: response.Status, Latency: took,
-		Response: wire.Truncate(wire.ValidText(string(response.Body)), maxResponseKept),
+		Response: wire.Truncate(wire.ValidText(string(response.Body)), maxResponseBytes),
 	}
 	if response.Status < 200 || response.Status > 299 {
-		o.State, o.ErrorClass, o.Error = DeliveryFailed, ErrorStatus, "the receiver did not answer with 2xx"
+		o.State, o.FailureClass, o.Error = DeliveryFailed, FailureStatus, "the receiver did not answer with 2xx"
 	}
 	return o
 }
 
 // recordDelivery stores an outcome, trying again while the store is away: after
 // a minute without one the delivery is shown as unknown.
-func (s *Service) recordDelivery(d OwedDelivery, o DeliveryOutcome) {
+func (s *Service) recordDelivery(d LeasedDelivery, o DeliveryOutcome) {
 	log := s.deliveryLog(d).With("state", o.State, "http_status", o.HTTPStatus, "latency", o.Latency)
 	if o.State == DeliveryDelivered {
 		log.Info("callback delivered")
 	} else {
-		log.Warn("callback not delivered", "error_class", o.ErrorClass, "reason", o.Error, "retry_in", o.RetryIn)
+		log.Warn("callback not delivered", "error_class", o.FailureClass, "reason", o.Error, "retry_in", o.RetryIn)
 	}
 	const tries = 10
 	pause := 50 * time.Millisecond
@@ -206,6 +206,6 @@ func (s *Service) recordDelivery(d OwedDelivery, o DeliveryOutcome) {
 	}
 }
 
-func (s *Service) deliveryLog(d OwedDelivery) *slog.Logger {
+func (s *Service) deliveryLog(d LeasedDelivery) *slog.Logger {
 	return s.log.With(d.Run.logFields()...).With("delivery_id", d.Delivery.ID, "retry", d.Delivery.Retry)
 }

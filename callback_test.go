@@ -178,17 +178,17 @@ func TestCallbackGuardStandsAtAcceptAndAtDelivery(t *testing.T) {
 	require.Zero(t, dialled.Load())
 }
 
-// beginStore answers BeginDelivery as told.
+// beginStore answers ClaimDelivery as told.
 type beginStore struct {
 	webtrigger.Store
 	before, after error
 }
 
-func (s beginStore) BeginDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+func (s beginStore) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
 	if s.before != nil {
 		return s.before
 	}
-	return errors.Join(s.Store.BeginDelivery(ctx, lease), s.after)
+	return errors.Join(s.Store.ClaimDelivery(ctx, lease), s.after)
 }
 
 func TestCallbackIsNotSentUnlessItsClaimIsKnownToBeStored(t *testing.T) {

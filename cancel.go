@@ -8,8 +8,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// MaxCancelReason bounds the reason of a cancellation, in Unicode code points.
-const MaxCancelReason = 255
+// MaxCancelReasonRunes bounds the reason of a cancellation, in Unicode code points.
+const MaxCancelReasonRunes = 255
 
 // CancelRun asks a run to end as cancelled and returns it as it is then. The
 // reason becomes its status_detail; a blank one is none, a long or invalid one
@@ -27,7 +27,7 @@ func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Ru
 	switch {
 	case !wire.CleanText(reason):
 		f.add("/reason", "must be valid UTF-8 without NUL characters")
-	case utf8.RuneCountInString(reason) > MaxCancelReason:
+	case utf8.RuneCountInString(reason) > MaxCancelReasonRunes:
 		f.add("/reason", "must have at most 255 characters")
 	case blank(reason):
 		reason = ""
@@ -37,7 +37,7 @@ func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Ru
 	}
 	over := false // before this call
 	if s.opts.Hooks.Ended != nil {
-		before, err := s.store.Run(ctx, runID)
+		before, err := s.store.RunByID(ctx, runID)
 		if err != nil {
 			return Run{}, fmt.Errorf("cancel run: %w", err)
 		}

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// ChannelSettings says what the Web Trigger channel of one assistant accepts.
+// Channel says what the Web Trigger channel of one assistant accepts.
 // The zero value is off.
-type ChannelSettings struct {
+type Channel struct {
 	AssistantID       string
 	Enabled           bool // off refuses new triggers; what was accepted goes on
 	AllowCallbackURLs bool // decided at accept; turning it off takes no owed callback back
@@ -15,15 +15,15 @@ type ChannelSettings struct {
 
 // Channel returns the settings of an assistant; one that was never set up is
 // off.
-func (s *Service) Channel(ctx context.Context, assistantID string) (ChannelSettings, error) {
+func (s *Service) Channel(ctx context.Context, assistantID string) (Channel, error) {
 	if !ValidAssistantID(assistantID) {
-		return ChannelSettings{}, ErrNotFound
+		return Channel{}, ErrNotFound
 	}
 	return s.store.Channel(ctx, assistantID)
 }
 
 // SetChannel stores the settings of an assistant. They act on the next trigger.
-func (s *Service) SetChannel(ctx context.Context, settings ChannelSettings) error {
+func (s *Service) SetChannel(ctx context.Context, settings Channel) error {
 	if !ValidAssistantID(settings.AssistantID) {
 		return &RequestError{Faults: []Fault{{"/assistant_id", assistantIDRule}}}
 	}

@@ -28,32 +28,35 @@ type Delivery struct {
 	CompletedAt    time.Time     // when the outcome was recorded; zero: none
 	HTTPStatus     int           // 0: no answer
 	Latency        time.Duration // of the exchange after the connection stood
-	ErrorClass     string        // "": none; else a stable word, see below
+	FailureClass   FailureClass  // "": none
 	Error          string        // a sentence; "": none
 	Response       string        // the first 4 KiB of the answer's body, made valid UTF-8 without NUL
 }
 
-// The words of Delivery.ErrorClass. Whether the receiver may have seen the POST
-// is told by Delivery.AttemptedAt: without it nothing was written.
+// FailureClass names the kind of a failure, with a word that does not change.
+type FailureClass string
+
+// The classes of failures. Delivery.AttemptedAt says whether the receiver may
+// have seen the POST: if it is zero, nothing was written.
 const (
-	ErrorBlocked  = egress.ClassBlocked  // "blocked": the guard refused the URL or an address
-	ErrorDNS      = egress.ClassDNS      // "dns": the name does not exist, or no name server gave an answer
-	ErrorConnect  = egress.ClassConnect  // "connect": no address accepted the connection
-	ErrorTLS      = egress.ClassTLS      // "tls": handshake or certificate
-	ErrorTimeout  = egress.ClassTimeout  // "timeout": the 10 s were over, before or after the POST was written
-	ErrorBroken   = egress.ClassBroken   // "broken": the connection ended before the head of an answer
-	ErrorProtocol = egress.ClassProtocol // "protocol": the answer is not HTTP/1.1, or its head is over 32 KiB
-	ErrorStatus   = "status"             // an answer other than 2xx
-	ErrorInternal = egress.ClassInternal // "internal": a mistake on this side
+	FailureBlocked  FailureClass = egress.ClassBlocked  // the egress guard blocked the URL or an address
+	FailureDNS      FailureClass = egress.ClassDNS      // the name does not exist, or no name server answered
+	FailureConnect  FailureClass = egress.ClassConnect  // no address accepted the connection
+	FailureTLS      FailureClass = egress.ClassTLS      // the handshake failed, or the certificate is not valid
+	FailureTimeout  FailureClass = egress.ClassTimeout  // the 10 s were over, before or after the POST was written
+	FailureBroken   FailureClass = egress.ClassBroken   // the connection ended before the head of a response
+	FailureProtocol FailureClass = egress.ClassProtocol // the response is not HTTP/1.1, or its head exceeds 32 KiB
+	FailureStatus   FailureClass = "status"             // the response status is not 2xx
+	FailureInternal FailureClass = egress.ClassInternal // an error of this process
 )
 
 // CallbackOutcome is how the last delivery of a run that has an outcome ended.
 type CallbackOutcome struct {
-	DeliveryID int64         // 0: none has an outcome yet
-	State      DeliveryState // delivered, failed, blocked or unknown
-	HTTPStatus int           // 0: no answer
-	ErrorClass string        // "": none
-	At         time.Time     // when it was recorded, or when it was found unknown
+	DeliveryID   int64         // 0: none has an outcome yet
+	State        DeliveryState // delivered, failed, blocked or unknown
+	HTTPStatus   int           // 0: no answer
+	FailureClass FailureClass  // "": none
+	At           time.Time     // when it was recorded, or when it was found unknown
 }
 
 // DeliveryState is where a delivery stands; see [DeliveryStore] for the moves.

@@ -121,11 +121,11 @@ func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
 }
 
 // claim asks for as many deliveries as there are idle senders.
-func (d *dispatcher) claim() DeliveryClaim {
+func (d *dispatcher) claim() DeliveryQuery {
 	resting := d.circuit.Resting(time.Now())
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return DeliveryClaim{
+	return DeliveryQuery{
 		Lease: deliveryLease, Limit: d.idle, PerHost: d.s.opts.Callback.PerHost, Busy: maps.Clone(d.busy), Resting: resting,
 	}
 }
@@ -133,7 +133,7 @@ func (d *dispatcher) claim() DeliveryClaim {
 // send makes a delivery in the background. It reports false for a retry that is
 // to wait for another one's trial of its host: its lease runs out, and it comes
 // again.
-func (d *dispatcher) send(delivery OwedDelivery) bool {
+func (d *dispatcher) send(delivery LeasedDelivery) bool {
 	host, retry := delivery.Delivery.Host, delivery.Delivery.Retry > 0
 	if retry && !d.circuit.Admit(host, time.Now()) {
 		return false

@@ -154,7 +154,7 @@ type leasing struct {
 	calls atomic.Int64
 }
 
-func (l *leasing) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) ([]webtrigger.OwedDelivery, error) {
+func (l *leasing) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) ([]webtrigger.LeasedDelivery, error) {
 	l.calls.Add(1)
 	return l.Store.LeaseDeliveries(ctx, claim)
 }
@@ -289,7 +289,7 @@ func TestOneRetryFindsOutWhetherAHostIsBack(t *testing.T) {
 func TestOwedCallbacksSurviveTheirProcess(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
 		runs := b.owe(5, hook)
-		_, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryClaim{Lease: 15 * time.Second, Limit: 3})
+		_, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Lease: 15 * time.Second, Limit: 3})
 		require.NoError(b.t, err)
 		got := b.answering(func(string, int) (*egress.Response, error) { return status(200), nil })
 		stop := b.work()
@@ -336,7 +336,7 @@ func TestDrainSendsWhatIsOwed(t *testing.T) {
 // that does not wait hears nothing of what it has leased.
 type slowLeases struct{ webtrigger.Store }
 
-func (s slowLeases) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) ([]webtrigger.OwedDelivery, error) {
+func (s slowLeases) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) ([]webtrigger.LeasedDelivery, error) {
 	owed, err := s.Store.LeaseDeliveries(ctx, claim)
 	select {
 	case <-ctx.Done():

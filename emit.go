@@ -36,7 +36,7 @@ type emitter struct {
 // What may wait to be stored before Emit blocks.
 const (
 	maxPendingEvents = 512
-	maxPendingBytes  = 4 * MaxEventPayload
+	maxPendingBytes  = 4 * MaxEventPayloadBytes
 )
 
 var errEmitClosed = errors.New("webtrigger: emit after the run ended")
@@ -192,8 +192,8 @@ func newEvent(typ EventType, payload any) (NewEvent, error) {
 	if len(raw) == 0 || raw[0] != '{' {
 		return NewEvent{}, fmt.Errorf("webtrigger: emit %s: the payload is not a JSON object", typ)
 	}
-	if len(raw) > MaxEventPayload {
-		return NewEvent{}, fmt.Errorf("webtrigger: emit %s: the payload has %d bytes, more than %d", typ, len(raw), MaxEventPayload)
+	if len(raw) > MaxEventPayloadBytes {
+		return NewEvent{}, fmt.Errorf("webtrigger: emit %s: the payload has %d bytes, more than %d", typ, len(raw), MaxEventPayloadBytes)
 	}
 	return NewEvent{Type: typ, Payload: json.RawMessage(raw)}, nil
 }

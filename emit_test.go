@@ -46,7 +46,7 @@ func TestEmitRefuses(t *testing.T) {
 		"a payload of null":       {"x_step", nil},
 		"what does not marshal":   {"x_step", make(chan int)},
 		"invalid raw JSON":        {"x_step", json.RawMessage(`{"a":`)},
-		"over 256 KiB":            {"x_step", map[string]string{"a": strings.Repeat("x", webtrigger.MaxEventPayload)}},
+		"over 256 KiB":            {"x_step", map[string]string{"a": strings.Repeat("x", webtrigger.MaxEventPayloadBytes)}},
 		"a very long type":        {webtrigger.EventType("x_" + strings.Repeat("y", 100)), object},
 	}
 	for name, test := range tests {

@@ -15,7 +15,7 @@ type Event struct {
 	RunKey         string
 	ConversationID int64
 	Type           EventType
-	Payload        json.RawMessage // a JSON object, at most MaxEventPayload bytes
+	Payload        json.RawMessage // a JSON object, at most MaxEventPayloadBytes bytes
 	CreatedAt      time.Time
 }
 
@@ -25,8 +25,8 @@ type NewEvent struct {
 	Payload json.RawMessage // a JSON object
 }
 
-// MaxEventPayload bounds one event's payload, in bytes of JSON.
-const MaxEventPayload = 256 << 10
+// MaxEventPayloadBytes bounds one event's payload, in bytes of JSON.
+const MaxEventPayloadBytes = 256 << 10
 
 // EventType names what happened. Types that begin with x_ are a Runner's own.
 type EventType string

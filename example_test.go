@@ -35,10 +35,10 @@ func Example() {
 	ctx, stop := context.WithCancel(context.Background())
 	worked := make(chan error, 1)
 	go func() { worked <- svc.Work(ctx) }()
-	if err := svc.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}); err != nil {
+	if err := svc.SetChannel(ctx, webtrigger.Channel{AssistantID: "1", Enabled: true}); err != nil {
 		panic(err)
 	}
-	_, secret, err := svc.CreateKey(ctx, "1", "Zapier", time.Time{})
+	_, secret, err := svc.CreateKey(ctx, "1", webtrigger.KeySpec{Name: "Zapier"})
 	if err != nil {
 		panic(err)
 	}
@@ -87,7 +87,7 @@ func ExampleService_Trigger() {
 		panic(err)
 	}
 	ctx := context.Background()
-	if err := svc.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: "support", Enabled: true}); err != nil {
+	if err := svc.SetChannel(ctx, webtrigger.Channel{AssistantID: "support", Enabled: true}); err != nil {
 		panic(err)
 	}
 	run, err := svc.Trigger(ctx, "support", webtrigger.TriggerRequest{
@@ -101,7 +101,7 @@ func ExampleService_Trigger() {
 	if err := svc.Execute(ctx, run.ID); err != nil {
 		panic(err)
 	}
-	run, _ = svc.Run(ctx, run.ID)
+	run, _ = svc.RunByID(ctx, run.ID)
 	fmt.Println(run.Status, run.Result)
 	// Output:
 	// queued https://app.example.com/api/v1/web-triggers/1/status

@@ -45,12 +45,12 @@ func (s *Service) newExecution(claimed ClaimedRun, claimedAt time.Time) *executi
 		run: claimed.Run,
 		log: s.log.With(claimed.Run.logFields()...),
 		task: &Task{
-			Run: claimed.Run, Input: claimed.Input, Definition: claimed.Run.Task,
+			Run: claimed.Run, Input: claimed.Input, Definition: claimed.Run.TaskDefinition,
 			Prompt: prompt(claimed.Input.Message, claimed.Input.Context),
 		},
 	}
-	if claimed.Run.Task != nil {
-		def := *claimed.Run.Task
+	if claimed.Run.TaskDefinition != nil {
+		def := *claimed.Run.TaskDefinition
 		def.OutputSchema = slices.Clone(def.OutputSchema)
 		x.def = &def
 	}
@@ -179,14 +179,14 @@ func (x *execution) outcome(a answer) Outcome {
 	o := Outcome{Status: RunFailed, Usage: result.Usage}
 	text := wire.ValidText(result.Text)
 	err := a.err
-	if err == nil && len(text) > MaxResult {
+	if err == nil && len(text) > MaxResultBytes {
 		err = failure("The result is larger than 1 MiB.")
 	}
 	if err == nil {
 		err = x.checkOutput(text)
 	}
 	if err != nil {
-		o.ErrorMessage = wire.Truncate(wire.ValidText(err.Error()), maxErrorMessage)
+		o.ErrorMessage = wire.Truncate(wire.ValidText(err.Error()), maxErrorMessageBytes)
 		if blank(o.ErrorMessage) {
 			o.ErrorMessage = "The assistant failed without saying why."
 		}
@@ -196,8 +196,8 @@ func (x *execution) outcome(a answer) Outcome {
 	return o
 }
 
-// maxErrorMessage bounds an error_message, in bytes.
-const maxErrorMessage = 8 << 10
+// maxErrorMessageBytes bounds an error_message, in bytes.
+const maxErrorMessageBytes = 8 << 10
 
 // checkOutput holds a result to the task definition's output type and schema.
 func (x *execution) checkOutput(text string) error {

@@ -170,11 +170,11 @@ func judge(t *testing.T, policy string, list []suspect, names map[string]netip.A
 		d := b.delivered(id)
 		require.True(t, d.AttemptedAt.IsZero(), "%q was claimed", s.url)
 		if s.rule == "" {
-			require.Equal(t, webtrigger.ErrorConnect, d.ErrorClass, "%q: %s", s.url, d.Error)
+			require.Equal(t, webtrigger.FailureConnect, d.FailureClass, "%q: %s", s.url, d.Error)
 			continue
 		}
 		require.Equal(t, webtrigger.DeliveryBlocked, d.State, "%q: %s", s.url, d.Error)
-		require.Equal(t, webtrigger.ErrorBlocked, d.ErrorClass)
+		require.Equal(t, webtrigger.FailureBlocked, d.FailureClass)
 		require.True(t, strings.HasSuffix(d.Error, " ("+s.rule+")"), "%q: %s", s.url, d.Error)
 	}
 	want := make(map[string]bool)

@@ -47,7 +47,7 @@ func (s *Service) renew(executions []*execution) {
 	}
 	for i, x := range executions {
 		switch r := renewals[i]; {
-		case !r.Held:
+		case !r.Renewed:
 			x.lose()
 		case x.expiry.Stop():
 			x.expiry.Reset(s.opts.Lease - time.Since(sent))

@@ -3,8 +3,8 @@ package webtrigger
 import "context"
 
 // Run returns one run.
-func (s *Service) Run(ctx context.Context, runID int64) (Run, error) {
-	return s.store.Run(ctx, runID)
+func (s *Service) RunByID(ctx context.Context, runID int64) (Run, error) {
+	return s.store.RunByID(ctx, runID)
 }
 
 // Runs lists the runs that query selects, newest first. A query for an

@@ -40,7 +40,7 @@ func TestCancelRunFromGo(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, nil)
 	run := b.trigger("say hello")
-	for _, reason := range []string{"a\x00", "\xff", strings.Repeat("é", webtrigger.MaxCancelReason+1)} {
+	for _, reason := range []string{"a\x00", "\xff", strings.Repeat("é", webtrigger.MaxCancelReasonRunes+1)} {
 		_, err := b.svc.CancelRun(b.ctx, run.ID, reason)
 		var refused *webtrigger.RequestError
 		require.ErrorAs(t, err, &refused)

@@ -110,7 +110,7 @@ func (h *Hooks) traceParent(ctx context.Context, continued string) string {
 	return ""
 }
 
-func (h *Hooks) accepted(ctx context.Context, accepted Accepted) {
+func (h *Hooks) accepted(ctx context.Context, accepted CreatedTrigger) {
 	if h.Accepted != nil {
 		h.Accepted(ctx, accepted.Run, accepted.Replayed)
 	}
@@ -145,7 +145,7 @@ func (h *Hooks) abandoned(run Run) (returned func()) {
 	return func() {}
 }
 
-func (h *Hooks) callback(ctx context.Context, d OwedDelivery) (context.Context, func(DeliveryOutcome)) {
+func (h *Hooks) callback(ctx context.Context, d LeasedDelivery) (context.Context, func(DeliveryOutcome)) {
 	if h.Callback != nil {
 		attempt, ended := h.Callback(ctx, d.Delivery, d.Run)
 		if attempt != nil {

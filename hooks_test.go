@@ -91,7 +91,7 @@ func TestHooksTellTheLifeOfATrigger(t *testing.T) {
 		BaseURL: "https://app.example.com", Hooks: d.hooks(),
 		Callback: webtrigger.CallbackOptions{Allow: loopback(), RootCAs: roots},
 	})
-	_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 	require.NoError(t, err)
 	ask := func(method, path, body string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(method, path, strings.NewReader(body))
@@ -187,7 +187,7 @@ func TestTraceParentIsKeptAndSentOn(t *testing.T) {
 	b := setup(t, nil, &webtrigger.Options{
 		BaseURL: "https://app.example.com", Callback: webtrigger.CallbackOptions{Allow: loopback(), RootCAs: roots},
 	})
-	_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 	require.NoError(t, err)
 	stop := b.work()
 	defer stop()

@@ -51,7 +51,7 @@ func (s *Service) writeStatus(w http.ResponseWriter, r *http.Request, run *Run) 
 	h.Set("Vary", "Prefer")
 	if !run.Status.Terminal() {
 		h.Set("Retry-After", strconv.Itoa(pollAfter(run)))
-		if s.opts.StatusAccepted {
+		if s.opts.AcceptedWhileProcessing {
 			h.Set("Location", run.StatusURL())
 			wire.WriteBody(w, http.StatusAccepted, "application/json", body)
 			return nil

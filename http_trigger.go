@@ -67,7 +67,7 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 	if use != nil {
 		run, err := s.store.Replay(r.Context(), assistantID, *use)
 		if err == nil {
-			return s.answerAccepted(w, r, c, Accepted{Run: run, Replayed: true})
+			return s.answerAccepted(w, r, c, CreatedTrigger{Run: run, Replayed: true})
 		}
 		if !errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("look up idempotency key: %w", err)
@@ -99,13 +99,13 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 
 // acceptCounted accepts a trigger within the rate of its API key, and tells in the
 // headers what is left of that. What did not make a run is not counted.
-func (s *Service) acceptCounted(ctx context.Context, h http.Header, t NewTrigger) (Accepted, error) {
+func (s *Service) acceptCounted(ctx context.Context, h http.Header, t NewTrigger) (CreatedTrigger, error) {
 	if !s.rate.Limits(t.KeyID) {
 		return s.accept(ctx, t)
 	}
 	left, ok := s.rate.Take(t.KeyID)
 	if !ok {
-		return Accepted{}, rateLimited(left)
+		return CreatedTrigger{}, rateLimited(left)
 	}
 	accepted, err := s.accept(ctx, t)
 	if err != nil || accepted.Replayed {
@@ -117,7 +117,7 @@ func (s *Service) acceptCounted(ctx context.Context, h http.Header, t NewTrigger
 }
 
 // answerAccepted answers a trigger that stands.
-func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c caller, accepted Accepted) error {
+func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c caller, accepted CreatedTrigger) error {
 	s.log.InfoContext(r.Context(), "trigger accepted", "request_id", wire.RequestID(w), "assistant_id", c.channel.AssistantID,
 		"key_id", c.keyID, "run_id", accepted.Run.ID, "run_key", accepted.Run.Key, "replayed", accepted.Replayed)
 	s.opts.Hooks.accepted(r.Context(), accepted)
@@ -150,7 +150,7 @@ func (s *Service) readAgain(r *http.Request, c caller, run Run) (Run, error) {
 	if c.keyID == 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), statementTimeout)
 		defer cancel()
-		return s.store.Run(ctx, run.ID)
+		return s.store.RunByID(ctx, run.ID)
 	}
 	grant, err := s.authenticate(r, run.ConversationID)
 	if err == nil && grant.Run == nil {
@@ -265,7 +265,7 @@ func traceParentOf(h http.Header) string {
 	return ""
 }
 
-func writeAccepted(w http.ResponseWriter, accepted Accepted) error {
+func writeAccepted(w http.ResponseWriter, accepted CreatedTrigger) error {
 	run := accepted.Run
 	h := w.Header()
 	h.Set("Location", run.StatusURL())

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
 )
 
 // A request is known for a day from when it was accepted, however often it is
@@ -17,7 +19,7 @@ func TestIdempotencyKeyIsForgottenAfterADay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, nil, nil)
-		_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+		_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 		require.NoError(t, err)
 		post := func(body string) (*httptest.ResponseRecorder, bool) {
 			r := httptest.NewRequestWithContext(b.ctx, http.MethodPost, triggerPath, strings.NewReader(body))

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// keyUsePrecision is how far APIKey.LastUsedAt may be behind the last use.
+// keyUsePrecision is how far Key.LastUsedAt may be behind the last use.
 const keyUsePrecision = time.Minute
 
 // keyUses remembers which keys this process has stamped lately, so that a key

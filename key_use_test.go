@@ -39,7 +39,7 @@ func TestAKeyInUseIsStampedOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &touchStore{Store: memstore.New(nil)}
 		b := setupOn(t, store, nil, nil)
-		key, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+		key, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 		require.NoError(t, err)
 		require.True(t, key.LastUsedAt.IsZero())
 		for range 10 * 60 {
@@ -57,7 +57,7 @@ func TestRotateKey(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, nil, nil)
-		old, oldSecret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Now().Add(24*time.Hour))
+		old, oldSecret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make", ExpiresAt: time.Now().Add(24 * time.Hour)})
 		require.NoError(t, err)
 		time.Sleep(time.Hour)
 		next, secret, err := b.svc.RotateKey(b.ctx, old.ID, time.Minute)

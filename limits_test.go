@@ -22,7 +22,7 @@ func limited(t *testing.T, limits webtrigger.Limits) (b *bundle, secret string) 
 	t.Helper()
 	b = setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", Limits: limits, Workers: 1})
 	b.fake = true
-	_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 	require.NoError(t, err)
 	return b, secret
 }
@@ -106,7 +106,7 @@ func (blindStore) Replay(context.Context, string, webtrigger.Idempotency) (webtr
 func TestRateDoesNotCountReplays(t *testing.T) {
 	t.Parallel()
 	b := setupOn(t, blindStore{memstore.New(nil)}, nil, &webtrigger.Options{Limits: webtrigger.Limits{TriggersPerKey: 3, Window: time.Hour}})
-	_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 	require.NoError(t, err)
 	for range 10 {
 		r := httptest.NewRequestWithContext(b.ctx, http.MethodPost, triggerPath, strings.NewReader(`{"message":"x"}`))

@@ -41,7 +41,7 @@ func TestLogNamesTheRequestOnEveryReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New(nil)
 		front := setupOn(t, store, nil, nil)
-		_, secret, err := front.svc.CreateKey(front.ctx, "1", "Make", time.Time{})
+		_, secret, err := front.svc.CreateKey(front.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 		require.NoError(t, err)
 		post := func(requestID, body string) {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, triggerPath, strings.NewReader(body))

@@ -33,11 +33,11 @@ func TestRetention(t *testing.T) {
 		require.Equal(t, webtrigger.RunCompleted, b.run(done.ID).Status, "the run stays")
 
 		time.Sleep(24 * time.Hour)
-		_, err := b.svc.Run(b.ctx, done.ID)
+		_, err := b.svc.RunByID(b.ctx, done.ID)
 		require.ErrorIs(t, err, webtrigger.ErrNotFound)
 		require.Equal(t, webtrigger.RunFailed, b.run(failed.ID).Status, "its state is kept longer")
 		time.Sleep(24 * time.Hour)
-		_, err = b.svc.Run(b.ctx, failed.ID)
+		_, err = b.svc.RunByID(b.ctx, failed.ID)
 		require.ErrorIs(t, err, webtrigger.ErrNotFound)
 		stop()
 	})
@@ -73,7 +73,7 @@ func TestEraseTrigger(t *testing.T) {
 		require.ErrorIs(t, b.svc.EraseTrigger(b.ctx, hangs.ConversationID), webtrigger.ErrNotFound)
 
 		req := httptest.NewRequest(http.MethodGet, hangs.StatusURL(), nil)
-		_, key, err := b.svc.CreateKey(b.ctx, hangs.AssistantID, "key", time.Time{})
+		_, key, err := b.svc.CreateKey(b.ctx, hangs.AssistantID, webtrigger.KeySpec{Name: "key"})
 		require.NoError(t, err)
 		req.Header.Set("Authorization", "Bearer "+key)
 		rec := httptest.NewRecorder()

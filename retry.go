@@ -92,14 +92,14 @@ func (p *RetryPolicy) retryIn(retries int, age time.Duration, o *DeliveryOutcome
 
 // retryable reports whether a failure may pass by itself.
 func retryable(o *DeliveryOutcome) bool {
-	switch o.ErrorClass {
-	case ErrorStatus:
+	switch o.FailureClass {
+	case FailureStatus:
 		switch o.HTTPStatus {
 		case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 			return true
 		}
 		return o.HTTPStatus >= 500
-	case ErrorDNS, ErrorConnect, ErrorTLS, ErrorTimeout, ErrorBroken, ErrorProtocol:
+	case FailureDNS, FailureConnect, FailureTLS, FailureTimeout, FailureBroken, FailureProtocol:
 		return true
 	}
 	return false // blocked, internal

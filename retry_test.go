@@ -82,7 +82,7 @@ func unreachable(t *testing.T) error {
 	target, err := guard.ParseURL("https://203.0.114.9/")
 	require.NoError(t, err)
 	_, err = guard.Connect(context.Background(), target)
-	require.Equal(t, webtrigger.ErrorConnect, egress.Class(err))
+	require.Equal(t, string(webtrigger.FailureConnect), egress.Class(err))
 	return err
 }
 
@@ -143,7 +143,7 @@ func TestRetriesFollowTheirPauses(t *testing.T) {
 			require.Equal(b.t, i, d.Retry)
 			require.Equal(b.t, webtrigger.DeliveryFailed, d.State)
 			require.Equal(b.t, 503, d.HTTPStatus)
-			require.Equal(b.t, webtrigger.ErrorStatus, d.ErrorClass)
+			require.Equal(b.t, webtrigger.FailureStatus, d.FailureClass)
 			require.Equal(b.t, "203.0.114.1:443", d.Host)
 			require.False(b.t, d.AttemptedAt.Before(d.DueAt))
 			require.Equal(b.t, got.posts[hook][0].Body, got.posts[hook][i].Body, "the same bytes")

@@ -20,7 +20,7 @@ type Run struct {
 	ErrorMessage   string // "" is null
 	Result         string // meaningful when completed
 	Usage          *Usage // nil: not reported
-	Task           *TaskDefinition
+	TaskDefinition *TaskDefinition
 	BaseURL        string // on which StatusURL, StreamURL and EventsURL are built, as stored
 	CallbackURL    string // "": none
 	TraceParent    string // "": none

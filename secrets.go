@@ -90,7 +90,7 @@ func (s SigningSecret) LogValue() slog.Value { return slog.StringValue(s.String(
 // change over, or none to go back to those. They act on every attempt that
 // begins from then on, also of callbacks owed before.
 //
-// They are kept apart from [ChannelSettings], so that whoever lists, changes or
+// They are kept apart from [Channel], so that whoever lists, changes or
 // logs settings never holds them. A store keeps them as they are: they are as
 // safe as its database.
 func (s *Service) SetSigningSecrets(ctx context.Context, assistantID string, secrets ...SigningSecret) error {

@@ -51,7 +51,7 @@ func TestSigningSecretShowsNowhere(t *testing.T) {
 	raw := "\x31\xf2\x90\xf6" // how its key begins
 	opts := webtrigger.Options{Callback: webtrigger.CallbackOptions{Secrets: []webtrigger.SigningSecret{secret}}}
 	inner := struct{ hidden webtrigger.SigningSecret }{secret}
-	owed := webtrigger.OwedDelivery{Secrets: []webtrigger.SigningSecret{secret}}
+	owed := webtrigger.LeasedDelivery{Secrets: []webtrigger.SigningSecret{secret}}
 	svc, err := webtrigger.New(setup(t, nil, nil).store, webtrigger.RunnerFunc(obey), &opts)
 	require.NoError(t, err)
 

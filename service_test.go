@@ -60,7 +60,7 @@ func TestKeys(t *testing.T) {
 	t.Parallel()
 	clock := &handClock{now: time.Now()}
 	b := setupOn(t, memstore.New(&memstore.Options{Clock: clock}), nil, nil)
-	key, secret, err := b.svc.CreateKey(b.ctx, "1", "Zapier", time.Now().Add(time.Hour))
+	key, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Zapier", ExpiresAt: time.Now().Add(time.Hour)})
 	require.NoError(t, err)
 	require.Regexp(t, `^[0-9a-f]{64}$`, secret)
 	require.Equal(t, secret[:8], key.Prefix)
@@ -76,13 +76,13 @@ func TestKeys(t *testing.T) {
 	clock.now = clock.now.Add(2 * time.Hour)
 	require.Equal(t, http.StatusUnauthorized, status(), "it has expired by the store's clock")
 
-	_, err = b.svc.ImportKey(b.ctx, "1", "Again", secret, time.Time{})
+	_, err = b.svc.ImportKey(b.ctx, "1", webtrigger.KeySpec{Name: "Again"}, secret)
 	require.ErrorIs(t, err, webtrigger.ErrConflict)
-	_, err = b.svc.ImportKey(b.ctx, "no/slash", " ", strings.ToUpper(secret), time.Now().Add(-time.Hour))
+	_, err = b.svc.ImportKey(b.ctx, "no/slash", webtrigger.KeySpec{Name: " ", ExpiresAt: time.Now().Add(-time.Hour)}, strings.ToUpper(secret))
 	require.ElementsMatch(t, []string{"/assistant_id", "/name", "/expires_at", "/key"}, pointers(t, err))
-	_, _, err = b.svc.CreateKey(b.ctx, "1", strings.Repeat("é", 101), time.Time{})
+	_, _, err = b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: strings.Repeat("é", 101)})
 	require.Equal(t, []string{"/name"}, pointers(t, err))
-	_, _, err = b.svc.CreateKey(b.ctx, "1", strings.Repeat("é", 100), time.Time{})
+	_, _, err = b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: strings.Repeat("é", 100)})
 	require.NoError(t, err)
 	_, err = b.svc.RevokeKey(b.ctx, 4711)
 	require.ErrorIs(t, err, webtrigger.ErrNotFound)
@@ -92,7 +92,7 @@ func TestTaskDefinitionRules(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, &webtrigger.Options{CompileSchema: objectsOnly})
 	good := webtrigger.TaskDefinition{AssistantID: "1", Name: "Report", Instructions: "Report."}
-	stored, err := b.svc.CreateTask(b.ctx, good)
+	stored, err := b.svc.CreateTaskDefinition(b.ctx, good)
 	require.NoError(t, err)
 	require.Equal(t, webtrigger.OutputText, stored.OutputType)
 
@@ -111,17 +111,17 @@ func TestTaskDefinitionRules(t *testing.T) {
 	} {
 		bad := good
 		spoil(&bad)
-		_, err := b.svc.CreateTask(b.ctx, bad)
+		_, err := b.svc.CreateTaskDefinition(b.ctx, bad)
 		require.Contains(t, pointers(t, err), at)
 		if at != "/assistant_id" {
 			bad.ID = stored.ID
-			_, err = b.svc.UpdateTask(b.ctx, bad)
+			_, err = b.svc.UpdateTaskDefinition(b.ctx, bad)
 			require.Contains(t, pointers(t, err), at)
 		}
 	}
 	none := setup(t, nil, nil)
 	good.OutputType, good.OutputSchema = webtrigger.OutputJSON, json.RawMessage(`{}`)
-	_, err = none.svc.CreateTask(b.ctx, good)
+	_, err = none.svc.CreateTaskDefinition(b.ctx, good)
 	require.Equal(t, []string{"/output_schema"}, pointers(t, err), "without a compiler a schema is refused, not ignored")
 }
 
@@ -168,7 +168,7 @@ func TestAConversationGoesOn(t *testing.T) {
 	}
 	require.Equal(t, []string{"user: say one", "assistant: one", "user: say two", "assistant: two"}, said)
 
-	b.setChannel(webtrigger.ChannelSettings{AssistantID: "2", Enabled: true})
+	b.setChannel(webtrigger.Channel{AssistantID: "2", Enabled: true})
 	_, err = b.svc.Trigger(b.ctx, "2", webtrigger.TriggerRequest{Message: "x", ConversationID: first.ConversationID})
 	require.ErrorIs(t, err, webtrigger.ErrNotFound, "another assistant's conversation is not there")
 }

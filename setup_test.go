@@ -45,11 +45,11 @@ func setupOn(t *testing.T, store webtrigger.Store, runner webtrigger.Runner, opt
 	require.NoError(t, err)
 	t.Cleanup(svc.CloseStreams) // which ends its watch of the store
 	b := &bundle{t: t, ctx: t.Context(), store: store, svc: svc}
-	b.setChannel(webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true})
+	b.setChannel(webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true})
 	return b
 }
 
-func (b *bundle) setChannel(c webtrigger.ChannelSettings) {
+func (b *bundle) setChannel(c webtrigger.Channel) {
 	b.t.Helper()
 	require.NoError(b.t, b.svc.SetChannel(b.ctx, c))
 }
@@ -64,7 +64,7 @@ func (b *bundle) trigger(message string) webtrigger.Run {
 
 func (b *bundle) run(id int64) webtrigger.Run {
 	b.t.Helper()
-	run, err := b.store.Run(b.ctx, id)
+	run, err := b.store.RunByID(b.ctx, id)
 	require.NoError(b.t, err)
 	return run
 }

@@ -107,8 +107,8 @@ func attempt(ctx context.Context, p *process, do func() error) error {
 	return err
 }
 
-func (p *process) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
-	return call(ctx, p, func() (webtrigger.Accepted, error) { return p.Store.CreateTrigger(ctx, t) })
+func (p *process) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+	return call(ctx, p, func() (webtrigger.CreatedTrigger, error) { return p.Store.CreateTrigger(ctx, t) })
 }
 
 func (p *process) ClaimRuns(ctx context.Context, c webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
@@ -160,12 +160,12 @@ func (p *process) Watch(ctx context.Context, notify func(webtrigger.Hint)) error
 	})
 }
 
-func (p *process) LeaseDeliveries(ctx context.Context, c webtrigger.DeliveryClaim) ([]webtrigger.OwedDelivery, error) {
-	return call(ctx, p, func() ([]webtrigger.OwedDelivery, error) { return p.Store.LeaseDeliveries(ctx, c) })
+func (p *process) LeaseDeliveries(ctx context.Context, c webtrigger.DeliveryQuery) ([]webtrigger.LeasedDelivery, error) {
+	return call(ctx, p, func() ([]webtrigger.LeasedDelivery, error) { return p.Store.LeaseDeliveries(ctx, c) })
 }
 
-func (p *process) BeginDelivery(ctx context.Context, l webtrigger.DeliveryLease) error {
-	return attempt(ctx, p, func() error { return p.Store.BeginDelivery(ctx, l) })
+func (p *process) ClaimDelivery(ctx context.Context, l webtrigger.DeliveryLease) error {
+	return attempt(ctx, p, func() error { return p.Store.ClaimDelivery(ctx, l) })
 }
 
 func (p *process) FinishDelivery(ctx context.Context, l webtrigger.DeliveryLease, o webtrigger.DeliveryOutcome) error {

@@ -145,7 +145,7 @@ func (w *world) fault(every int) bool {
 
 func (w *world) live() {
 	t := w.t
-	require.NoError(t, w.store.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	require.NoError(t, w.store.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	defer w.close()
 	for range 2 + w.n(2) {
 		w.processes = append(w.processes, w.spawn())
@@ -264,7 +264,7 @@ func (w *world) disturb() {
 
 func (w *world) ends(runID int64) bool {
 	for range 600 {
-		run, err := w.store.Run(w.t.Context(), runID)
+		run, err := w.store.RunByID(w.t.Context(), runID)
 		require.NoError(w.t, err)
 		if run.Status.Terminal() {
 			return true
@@ -276,7 +276,7 @@ func (w *world) ends(runID int64) bool {
 
 func (w *world) check(runID int64) {
 	t := w.t
-	run, err := w.store.Run(t.Context(), runID)
+	run, err := w.store.RunByID(t.Context(), runID)
 	require.NoError(t, err)
 	page, err := w.store.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 1 << 20})
 	require.NoError(t, err)

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -23,9 +22,9 @@ func (f *feed) keyPath(query string) string {
 	return "/api/v1/web-triggers/" + strconv.FormatInt(f.run.ConversationID, 10) + "/events" + query
 }
 
-func newKey(t *testing.T, svc *webtrigger.Service, assistantID string) (key webtrigger.APIKey, bearer string) {
+func newKey(t *testing.T, svc *webtrigger.Service, assistantID string) (key webtrigger.Key, bearer string) {
 	t.Helper()
-	key, secret, err := svc.CreateKey(t.Context(), assistantID, "Watcher", time.Time{})
+	key, secret, err := svc.CreateKey(t.Context(), assistantID, webtrigger.KeySpec{Name: "Watcher"})
 	require.NoError(t, err)
 	return key, "Bearer " + secret
 }

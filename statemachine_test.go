@@ -138,8 +138,8 @@ func (m *machine) renew(rt *rapid.T) {
 	r := m.pick(rt)
 	renewals, err := m.b.store.RenewLeases(m.b.ctx, []webtrigger.Lease{{RunID: r.id, Token: r.lease.Token}}, modelLease)
 	require.NoError(rt, err)
-	require.Equal(rt, m.held(r), renewals[0].Held)
-	if renewals[0].Held {
+	require.Equal(rt, m.held(r), renewals[0].Renewed)
+	if renewals[0].Renewed {
 		require.Equal(rt, r.stopped != "", renewals[0].Stop != nil)
 		r.expires = m.clock.now.Add(modelLease)
 	}

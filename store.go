@@ -42,7 +42,7 @@ import (
 type Store interface {
 	ChannelStore
 	KeyStore
-	TaskStore
+	TaskDefinitionStore
 	TriggerStore
 	RunStore
 	WorkStore
@@ -59,10 +59,10 @@ type Store interface {
 type ChannelStore interface {
 	// Channel returns the settings of the assistant; one that nobody has set is
 	// the zero settings under its id, not ErrNotFound.
-	Channel(ctx context.Context, assistantID string) (ChannelSettings, error)
+	Channel(ctx context.Context, assistantID string) (Channel, error)
 
 	// SetChannel stores the settings, which act from the next accept on.
-	SetChannel(ctx context.Context, settings ChannelSettings) error
+	SetChannel(ctx context.Context, settings Channel) error
 
 	// SigningSecrets returns the assistant's own signing secrets in the order in
 	// which they were set; none when nobody has set any, not ErrNotFound.
@@ -81,23 +81,23 @@ type ChannelStore interface {
 type KeyStore interface {
 	// CreateKey stores a key and returns it with its id and creation time.
 	// ErrConflict when the hash is taken.
-	CreateKey(ctx context.Context, key NewKey) (APIKey, error)
+	CreateKey(ctx context.Context, key NewKey) (Key, error)
 
 	// Key returns one key, also a revoked or expired one.
-	Key(ctx context.Context, keyID int64) (APIKey, error)
+	Key(ctx context.Context, keyID int64) (Key, error)
 
 	// Keys lists the keys of an assistant, newest first.
-	Keys(ctx context.Context, assistantID string, page Page) ([]APIKey, error)
+	Keys(ctx context.Context, assistantID string, page Page) ([]Key, error)
 
 	// RevokeKey revokes the key from now on and returns it. A key that is
 	// revoked already keeps its time.
-	RevokeKey(ctx context.Context, keyID int64) (APIKey, error)
+	RevokeKey(ctx context.Context, keyID int64) (Key, error)
 
 	// ReplaceKey stores a key in the place of another one, in one transition: the
 	// old key expires in grace, unless it does so sooner. ErrConflict when it is
 	// revoked or expired already, or the new hash is taken. The answer is the new
 	// key.
-	ReplaceKey(ctx context.Context, keyID int64, key NewKey, grace time.Duration) (APIKey, error)
+	ReplaceKey(ctx context.Context, keyID int64, key NewKey, grace time.Duration) (Key, error)
 
 	// TouchKey stamps the key as used now, unless it has a stamp that is younger
 	// than precision. An absent key is no error.
@@ -111,23 +111,23 @@ type KeyStore interface {
 	Authenticate(ctx context.Context, hash KeyHash, triggerID int64) (Grant, error)
 }
 
-// TaskStore holds task definitions.
-type TaskStore interface {
-	// CreateTask stores a definition and returns it with id and times.
-	CreateTask(ctx context.Context, task TaskDefinition) (TaskDefinition, error)
+// TaskDefinitionStore holds task definitions.
+type TaskDefinitionStore interface {
+	// CreateTaskDefinition stores a definition and returns it with id and times.
+	CreateTaskDefinition(ctx context.Context, task TaskDefinition) (TaskDefinition, error)
 
 	// Task returns one definition, also an inactive one.
-	Task(ctx context.Context, taskID int64) (TaskDefinition, error)
+	TaskDefinition(ctx context.Context, taskID int64) (TaskDefinition, error)
 
 	// Tasks lists the definitions of an assistant, newest first.
-	Tasks(ctx context.Context, assistantID string, page Page) ([]TaskDefinition, error)
+	TaskDefinitions(ctx context.Context, assistantID string, page Page) ([]TaskDefinition, error)
 
-	// UpdateTask replaces what a definition says, by its id. Assistant and
+	// UpdateTaskDefinition replaces what a definition says, by its id. Assistant and
 	// creation time stay. Runs that were accepted keep their copy.
-	UpdateTask(ctx context.Context, task TaskDefinition) (TaskDefinition, error)
+	UpdateTaskDefinition(ctx context.Context, task TaskDefinition) (TaskDefinition, error)
 
-	// DeleteTask removes a definition. Runs that were accepted keep their copy.
-	DeleteTask(ctx context.Context, taskID int64) error
+	// DeleteTaskDefinition removes a definition. Runs that were accepted keep their copy.
+	DeleteTaskDefinition(ctx context.Context, taskID int64) error
 }
 
 // TriggerStore is what accepting a trigger needs. A store on a database may
@@ -135,14 +135,14 @@ type TaskStore interface {
 // [Service.TriggerVia]): its CreateTrigger never takes, and what it wrote
 // exists when the host commits.
 type TriggerStore interface {
-	// Channel and Task are those of ChannelStore and TaskStore.
-	Channel(ctx context.Context, assistantID string) (ChannelSettings, error)
-	Task(ctx context.Context, taskID int64) (TaskDefinition, error)
+	// Channel and Task are those of ChannelStore and TaskDefinitionStore.
+	Channel(ctx context.Context, assistantID string) (Channel, error)
+	TaskDefinition(ctx context.Context, taskID int64) (TaskDefinition, error)
 
 	// CreateTrigger stores the conversation, its message, the run and the run's
 	// first event (QueuedEvent, sequence 1).
 	//
-	// With t.Take it also takes the run in the same transition, as ClaimRuns
+	// With t.Claim it also takes the run in the same transition, as ClaimRuns
 	// would, and returns the lease; a store may decline, the run is then queued.
 	//
 	// With t.ConversationID the run joins that conversation, which keeps its
@@ -159,7 +159,7 @@ type TriggerStore interface {
 	// nothing is stored. A replay is no new run. However many calls come at once,
 	// they do not pass the bound together; only in a transaction of the host, which
 	// nobody shall wait for, what others store meanwhile may be overlooked.
-	CreateTrigger(ctx context.Context, t NewTrigger) (Accepted, error)
+	CreateTrigger(ctx context.Context, t NewTrigger) (CreatedTrigger, error)
 
 	// Replay looks up what CreateTrigger would replay: the run that the live
 	// record of this assistant and key belongs to, as it is now.
@@ -170,7 +170,7 @@ type TriggerStore interface {
 
 // RunStore reads runs and records the wish to stop one.
 type RunStore interface {
-	Run(ctx context.Context, runID int64) (Run, error)
+	RunByID(ctx context.Context, runID int64) (Run, error)
 
 	// RunByKey finds a run by its run_key.
 	RunByKey(ctx context.Context, runKey string) (Run, error)
@@ -282,7 +282,7 @@ type EventStore interface {
 //	   │           └──────► unknown ──► delivered | failed
 //	   └──────────────────► failed | blocked
 //
-// A pending one is prepared under a short lease; BeginDelivery is the claim
+// A pending one is prepared under a short lease; ClaimDelivery is the claim
 // that makes the POST happen at most once. A run has at most one delivery that
 // is open, which is pending or sending.
 //
@@ -298,12 +298,12 @@ type DeliveryStore interface {
 	// come those to whose host the fewest are then under way (those of claim.Busy
 	// and those before it in this answer), of these the one with the earliest
 	// DueAt, then the lowest id. Deliveries to one host so come oldest first.
-	LeaseDeliveries(ctx context.Context, claim DeliveryClaim) ([]OwedDelivery, error)
+	LeaseDeliveries(ctx context.Context, claim DeliveryQuery) ([]LeasedDelivery, error)
 
-	// BeginDelivery moves a pending delivery to sending and stamps its attempt.
+	// ClaimDelivery moves a pending delivery to sending and stamps its attempt.
 	// ErrLeaseLost unless the lease is the delivery's last and has not expired.
 	// After any other error the caller does not know, and does not send.
-	BeginDelivery(ctx context.Context, lease DeliveryLease) error
+	ClaimDelivery(ctx context.Context, lease DeliveryLease) error
 
 	// FinishDelivery records how a delivery ended: from sending or unknown
 	// (delivered, failed), or from pending before it began (failed, blocked; the

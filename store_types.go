@@ -24,8 +24,8 @@ type NewKey struct {
 
 // Grant is what a valid key gives a request.
 type Grant struct {
-	Key     APIKey
-	Channel ChannelSettings
+	Key     Key
+	Channel Channel
 	Run     *Run
 }
 
@@ -36,14 +36,14 @@ type NewTrigger struct {
 	ConversationID int64 // 0: a new conversation
 	KeyID          int64 // the API key that triggered; 0: a Go call
 	Input          RunInput
-	Task           *TaskDefinition // the run's own copy; nil: none
+	TaskDefinition *TaskDefinition // the run's own copy; nil: none
 	BaseURL        string
 	CallbackURL    string // "": none
 	CallbackHost   string // of the URL, as Delivery.Host; kept for the run's deliveries
 	TraceParent    string // W3C traceparent; "": none
 	RequestID      string // of the request that triggers, for logs; "": none
 	Idempotency    *Idempotency
-	Take           *Take
+	Claim          *Claimant
 	MaxQueued      int // how many runs of the assistant may wait, this one included; 0: any number
 }
 
@@ -54,14 +54,14 @@ type Idempotency struct {
 	TTL      time.Duration // how long the record lives from its creation
 }
 
-// Take asks to take the run for a worker while it is accepted.
-type Take struct {
+// Claimant is the worker that claims a run, and the duration of its lease.
+type Claimant struct {
 	Worker string
 	Lease  time.Duration
 }
 
-// Accepted is a stored trigger.
-type Accepted struct {
+// CreatedTrigger is a stored trigger.
+type CreatedTrigger struct {
 	Run      Run
 	Lease    *Lease // nil unless the run was taken
 	Replayed bool   // the trigger stood already; Run is as it is now
@@ -91,8 +91,8 @@ type ClaimedRun struct {
 
 // Renewal is what RenewLeases says of one lease.
 type Renewal struct {
-	Held bool
-	Stop *Stop // recorded for the run while it is held; nil: none
+	Renewed bool
+	Stop    *Stop // recorded for the run while it is held; nil: none
 }
 
 // EventBatch is events that are stored together, at most once.
@@ -168,7 +168,7 @@ type EventPage struct {
 // zero Hint says that anything may have happened.
 type Hint struct {
 	Queued        bool    // runs wait to be taken
-	Owed          bool    // deliveries wait to be sent
+	Pending       bool    // deliveries wait to be sent
 	Conversations []int64 // have new events, others than those in Events
 	Stopped       []int64 // runs for which a stop was recorded
 
@@ -180,11 +180,11 @@ type Hint struct {
 
 // IsZero reports whether the hint names nothing.
 func (h Hint) IsZero() bool {
-	return !h.Queued && !h.Owed && len(h.Conversations) == 0 && len(h.Stopped) == 0 && len(h.Events) == 0
+	return !h.Queued && !h.Pending && len(h.Conversations) == 0 && len(h.Stopped) == 0 && len(h.Events) == 0
 }
 
-// DeliveryClaim asks for owed deliveries.
-type DeliveryClaim struct {
+// DeliveryQuery asks for owed deliveries.
+type DeliveryQuery struct {
 	Lease   time.Duration // how long the preparation may take
 	Limit   int
 	PerHost int            // how many to one host, those of Busy counted in; 0: no bound
@@ -198,8 +198,8 @@ type DeliveryLease struct {
 	Token      int64
 }
 
-// OwedDelivery is a delivery to be made, with the ended run that it tells of.
-type OwedDelivery struct {
+// LeasedDelivery is a delivery to be made, with the ended run that it tells of.
+type LeasedDelivery struct {
 	Delivery Delivery
 	Run      Run
 	Lease    DeliveryLease
@@ -209,13 +209,13 @@ type OwedDelivery struct {
 
 // DeliveryOutcome is how a delivery ended.
 type DeliveryOutcome struct {
-	State      DeliveryState // delivered, failed or blocked
-	HTTPStatus int           // 0: no answer
-	Latency    time.Duration // of the exchange after the connection stood
-	ErrorClass string        // one of the words of Delivery.ErrorClass; "": none
-	Error      string        // "": none
-	Response   string        // the start of the answer's body, valid UTF-8 without NUL
-	RetryIn    time.Duration // failed only: owe a retry, due so long from now; 0: none
+	State        DeliveryState // delivered, failed or blocked
+	HTTPStatus   int           // 0: no answer
+	Latency      time.Duration // of the exchange after the connection stood
+	FailureClass FailureClass  // "": none
+	Error        string        // "": none
+	Response     string        // the start of the answer's body, valid UTF-8 without NUL
+	RetryIn      time.Duration // failed only: owe a retry, due so long from now; 0: none
 }
 
 // RunInput is what a caller sent: message and context belong to the run,

@@ -44,13 +44,13 @@ const (
 	maxToolName     = 64
 )
 
-// CreateTask stores a task definition of an assistant; an empty OutputType is
+// CreateTaskDefinition stores a task definition of an assistant; an empty OutputType is
 // text. A definition that breaks a rule is a [RequestError].
-func (s *Service) CreateTask(ctx context.Context, task TaskDefinition) (TaskDefinition, error) {
+func (s *Service) CreateTaskDefinition(ctx context.Context, task TaskDefinition) (TaskDefinition, error) {
 	if err := s.checkTask(&task); err != nil {
 		return TaskDefinition{}, err
 	}
-	task, err := s.store.CreateTask(ctx, task)
+	task, err := s.store.CreateTaskDefinition(ctx, task)
 	if err != nil {
 		return TaskDefinition{}, fmt.Errorf("create task: %w", err)
 	}
@@ -58,19 +58,19 @@ func (s *Service) CreateTask(ctx context.Context, task TaskDefinition) (TaskDefi
 }
 
 // Task returns one task definition.
-func (s *Service) Task(ctx context.Context, taskID int64) (TaskDefinition, error) {
-	return s.store.Task(ctx, taskID)
+func (s *Service) TaskDefinition(ctx context.Context, taskID int64) (TaskDefinition, error) {
+	return s.store.TaskDefinition(ctx, taskID)
 }
 
 // Tasks lists the task definitions of an assistant, newest first.
-func (s *Service) Tasks(ctx context.Context, assistantID string, page Page) ([]TaskDefinition, error) {
-	return s.store.Tasks(ctx, assistantID, page.withDefaults())
+func (s *Service) TaskDefinitions(ctx context.Context, assistantID string, page Page) ([]TaskDefinition, error) {
+	return s.store.TaskDefinitions(ctx, assistantID, page.withDefaults())
 }
 
-// UpdateTask replaces a task definition by its id. Runs that were accepted are
+// UpdateTaskDefinition replaces a task definition by its id. Runs that were accepted are
 // not affected; the assistant cannot change.
-func (s *Service) UpdateTask(ctx context.Context, task TaskDefinition) (TaskDefinition, error) {
-	stored, err := s.store.Task(ctx, task.ID)
+func (s *Service) UpdateTaskDefinition(ctx context.Context, task TaskDefinition) (TaskDefinition, error) {
+	stored, err := s.store.TaskDefinition(ctx, task.ID)
 	if err != nil {
 		return TaskDefinition{}, fmt.Errorf("update task: %w", err)
 	}
@@ -78,16 +78,16 @@ func (s *Service) UpdateTask(ctx context.Context, task TaskDefinition) (TaskDefi
 	if err := s.checkTask(&task); err != nil {
 		return TaskDefinition{}, err
 	}
-	if task, err = s.store.UpdateTask(ctx, task); err != nil {
+	if task, err = s.store.UpdateTaskDefinition(ctx, task); err != nil {
 		return TaskDefinition{}, fmt.Errorf("update task: %w", err)
 	}
 	return task, nil
 }
 
-// DeleteTask removes a task definition. Runs that were accepted are not
+// DeleteTaskDefinition removes a task definition. Runs that were accepted are not
 // affected.
-func (s *Service) DeleteTask(ctx context.Context, taskID int64) error {
-	if err := s.store.DeleteTask(ctx, taskID); err != nil {
+func (s *Service) DeleteTaskDefinition(ctx context.Context, taskID int64) error {
+	if err := s.store.DeleteTaskDefinition(ctx, taskID); err != nil {
 		return fmt.Errorf("delete task: %w", err)
 	}
 	return nil

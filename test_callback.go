@@ -9,7 +9,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/egress"
 )
 
-// TestCallback sends one callback to url, now and by this process, for whoever
+// SendTestCallback sends one callback to url, now and by this process, for whoever
 // sets up a receiver: through the same guard and transport, with the same header
 // and signature as the callbacks of the assistant's runs. It needs neither Work
 // nor an enabled channel, is not retried, and nothing is stored.
@@ -21,7 +21,7 @@ import (
 // blocked and whose ids are 0, after 10 s at most. The error is a [RequestError]
 // for an assistant id or a URL that the guard refuses as text, or the store's.
 // When ctx ends meanwhile it is ctx's, and the POST may have been sent.
-func (s *Service) TestCallback(ctx context.Context, assistantID, url string) (Delivery, error) {
+func (s *Service) SendTestCallback(ctx context.Context, assistantID, url string) (Delivery, error) {
 	var f faults
 	if !ValidAssistantID(assistantID) {
 		f.add("/assistant_id", assistantIDRule)
@@ -48,9 +48,9 @@ func (s *Service) TestCallback(ctx context.Context, assistantID, url string) (De
 	}
 	d.State, d.AttemptedAt, d.CompletedAt = o.State, attempted, time.Now()
 	d.HTTPStatus, d.Latency, d.Response = o.HTTPStatus, o.Latency, o.Response
-	d.ErrorClass, d.Error = o.ErrorClass, o.Error
+	d.FailureClass, d.Error = o.FailureClass, o.Error
 	s.log.InfoContext(ctx, "test callback", "assistant_id", assistantID, "run_key", run.Key,
-		"state", d.State, "http_status", d.HTTPStatus, "latency", d.Latency, "error_class", d.ErrorClass)
+		"state", d.State, "http_status", d.HTTPStatus, "latency", d.Latency, "error_class", d.FailureClass)
 	return d, nil
 }
 

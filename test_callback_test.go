@@ -27,13 +27,13 @@ func TestATestCallbackIsAsRunsHaveThem(t *testing.T) {
 		b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com/base", Callback: webtrigger.CallbackOptions{
 			Allow: loopback(), RootCAs: roots, Secrets: []webtrigger.SigningSecret{general},
 		}})
-		b.setChannel(webtrigger.ChannelSettings{AssistantID: "1"})
+		b.setChannel(webtrigger.Channel{AssistantID: "1"})
 		secret := general
 		if own {
 			secret = special
 			require.NoError(t, b.svc.SetSigningSecrets(b.ctx, "1", special))
 		}
-		d, err := b.svc.TestCallback(b.ctx, "1", url+"/hook?a=%zz&b=|")
+		d, err := b.svc.SendTestCallback(b.ctx, "1", url+"/hook?a=%zz&b=|")
 		require.NoError(t, err)
 		cb := <-got
 		require.Equal(t, "/hook?a=%zz&b=|", cb.target)
@@ -76,29 +76,29 @@ func TestTestCallbackTellsWhatWentWrong(t *testing.T) {
 		Logger:   slog.New(slog.NewTextHandler(&log, nil)),
 		Callback: webtrigger.CallbackOptions{Allow: loopback(), RootCAs: roots, Retry: &webtrigger.RetryPolicy{}},
 	})
-	d, err := b.svc.TestCallback(b.ctx, "1", url+"/geheim")
+	d, err := b.svc.SendTestCallback(b.ctx, "1", url+"/geheim")
 	require.NoError(t, err)
 	require.Equal(t, webtrigger.DeliveryFailed, d.State)
 	require.Equal(t, http.StatusTeapot, d.HTTPStatus)
-	require.Equal(t, webtrigger.ErrorStatus, d.ErrorClass)
+	require.Equal(t, webtrigger.FailureStatus, d.FailureClass)
 	require.Empty(t, (<-got).header["Webhook-Signature"], "there is no secret")
 
 	for _, blocked := range []string{"https://10.0.0.1/geheim", "https://[fd00::1]/geheim", "https://169.254.169.254/geheim"} {
-		d, err = b.svc.TestCallback(b.ctx, "1", blocked)
+		d, err = b.svc.SendTestCallback(b.ctx, "1", blocked)
 		require.NoError(t, err)
 		require.Equal(t, webtrigger.DeliveryBlocked, d.State)
-		require.Equal(t, webtrigger.ErrorBlocked, d.ErrorClass)
+		require.Equal(t, webtrigger.FailureBlocked, d.FailureClass)
 		require.True(t, d.AttemptedAt.IsZero())
 	}
 	require.NotContains(t, log.String(), "geheim")
 
 	for _, refused := range []string{"", "http://127.0.0.1/", "https://user@app.example.com/", "https://0x7f.1/", "https://app.example.com:5432/"} {
-		_, err = b.svc.TestCallback(b.ctx, "1", refused)
+		_, err = b.svc.SendTestCallback(b.ctx, "1", refused)
 		var request *webtrigger.RequestError
 		require.ErrorAs(t, err, &request, refused)
 		require.Equal(t, "/callback_url", request.Faults[0].Pointer)
 	}
-	_, err = b.svc.TestCallback(b.ctx, "a b", url)
+	_, err = b.svc.SendTestCallback(b.ctx, "a b", url)
 	var request *webtrigger.RequestError
 	require.ErrorAs(t, err, &request)
 	require.Equal(t, "/assistant_id", request.Faults[0].Pointer)
@@ -128,7 +128,7 @@ func TestTestCallbackOfACallerWhoLeaves(t *testing.T) {
 			}
 			return status(204), nil
 		})
-		d, err := b.svc.TestCallback(ctx, "1", hook)
+		d, err := b.svc.SendTestCallback(ctx, "1", hook)
 		if test.answers {
 			require.NoError(t, err)
 			require.Equal(t, webtrigger.DeliveryDelivered, d.State)

@@ -25,9 +25,9 @@ type readStore struct {
 	mute       atomic.Bool // Watch tells nothing
 }
 
-func (s *readStore) Run(ctx context.Context, id int64) (webtrigger.Run, error) {
+func (s *readStore) RunByID(ctx context.Context, id int64) (webtrigger.Run, error) {
 	s.runs.Add(1)
-	return s.Store.Run(ctx, id)
+	return s.Store.RunByID(ctx, id)
 }
 
 func (s *readStore) LastEventIDs(ctx context.Context, ids []int64) (map[int64]int64, error) {
@@ -68,7 +68,7 @@ func TestWaitersAreWokenByTheEndOnAnyReplica(t *testing.T) {
 				store := &readStore{Store: memstore.New(nil)}
 				store.mute.Store(mute)
 				b := setupOn(t, store, nil, nil)
-				_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+				_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 				require.NoError(t, err)
 				b.trigger("say x")
 				replica, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, BaseURL: "https://app.example.com"})
@@ -112,7 +112,7 @@ func TestTriggerThatPrefersToWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, nil, nil)
 		b.fake = true
-		key, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+		key, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 		require.NoError(t, err)
 		stop := b.work()
 		defer stop()
@@ -162,7 +162,7 @@ func TestWaitEndsWithTheProcess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, nil, nil)
-		_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+		_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 		require.NoError(t, err)
 		b.trigger("hang")
 		time.AfterFunc(time.Second, b.svc.CloseStreams)
@@ -184,7 +184,7 @@ func TestServerTimeoutsDoNotCutAWait(t *testing.T) {
 		<-release
 		return &webtrigger.Result{Text: "late"}, nil
 	}), nil)
-	_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 	require.NoError(t, err)
 	stop := b.work()
 	defer stop()
@@ -204,8 +204,8 @@ func TestServerTimeoutsDoNotCutAWait(t *testing.T) {
 
 func TestStatusAcceptedUntilTheEnd(t *testing.T) {
 	t.Parallel()
-	b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", StatusAccepted: true})
-	_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+	b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", AcceptedWhileProcessing: true})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 	require.NoError(t, err)
 	b.trigger("say x")
 	w := waiting(b.ctx, b.svc, secret, "GET", statusPath, "", "0")

@@ -163,7 +163,7 @@ func (s streamSource) LastEventIDs(ctx context.Context, conversationIDs []int64)
 }
 
 func (s streamSource) RunEnded(ctx context.Context, runID int64) (bool, error) {
-	run, err := s.store.Run(ctx, runID)
+	run, err := s.store.RunByID(ctx, runID)
 	return run.Status.Terminal(), err
 }
 

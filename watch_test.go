@@ -46,7 +46,7 @@ func TestWatch_workStreamsAndWaits_shareOne(t *testing.T) {
 		store := &watchedStore{Store: memstore.New(nil)}
 		b := setupOn(t, store, nil, nil)
 		b.fake = true
-		_, secret, err := b.svc.CreateKey(b.ctx, "1", "Make", time.Time{})
+		_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 		require.NoError(t, err)
 		server := ssetest.NewServer(t, b.svc.EventsHandler(everyone), ssetest.Options{})
 		store.counts(t, 0, 0)

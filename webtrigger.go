@@ -96,13 +96,13 @@ type Task struct {
 //
 // It returns an error, and records nothing, when the type is one that only the
 // library writes or is unknown, when the payload is not an object or larger
-// than [MaxEventPayload], and when the run's context has ended. It blocks while
+// than [MaxEventPayloadBytes], and when the run's context has ended. It blocks while
 // too many events wait to be stored.
 type Emit func(typ EventType, payload any) error
 
 // Result is what a Runner made.
 type Result struct {
-	Text     string       // at most MaxResult bytes, else the run fails; where the task asks for JSON, the JSON text
+	Text     string       // at most MaxResultBytes bytes, else the run fails; where the task asks for JSON, the JSON text
 	Usage    *Usage       // nil: not reported
 	Messages []NewMessage // the transcript between the prompt and Text, stored on the conversation
 
@@ -113,8 +113,8 @@ type Result struct {
 	Value any
 }
 
-// MaxResult bounds a run's result, in bytes of UTF-8.
-const MaxResult = 1 << 20
+// MaxResultBytes bounds a run's result, in bytes of UTF-8.
+const MaxResultBytes = 1 << 20
 
 // Clock is the time of a store that has no clock of its own. Stores on a
 // database server use the server's.
@@ -150,10 +150,10 @@ type Options struct {
 	// Limits bounds what callers may ask of the trigger endpoint. Zero: nothing.
 	Limits Limits
 
-	// StatusAccepted makes the status endpoint answer 202 with Location, instead of
+	// AcceptedWhileProcessing makes the status endpoint answer 202 with Location, instead of
 	// 200, until the run has ended, for clients that poll by that themselves: Azure
 	// Logic Apps, Power Automate. These answers have no ETag.
-	StatusAccepted bool
+	AcceptedWhileProcessing bool
 
 	// Workers is how many runs Work executes at a time. 0: 16. Negative: none,
 	// Work then only sweeps and delivers, and the Runner may be nil.

@@ -140,9 +140,9 @@ func (s *awayStore) Authenticate(ctx context.Context, hash webtrigger.KeyHash, t
 	return s.Store.Authenticate(ctx, hash, triggerID)
 }
 
-func (s *awayStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+func (s *awayStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	if s.accepts {
-		return webtrigger.Accepted{}, webtrigger.ErrUnavailable
+		return webtrigger.CreatedTrigger{}, webtrigger.ErrUnavailable
 	}
 	return s.Store.CreateTrigger(ctx, t)
 }
@@ -153,7 +153,7 @@ func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
 	b.handler = b.svc
 	var pairs []string
 	for _, k := range []struct{ name, assistant, label string }{{"$KEY2", "2", "Other"}, {"$KEY1B", "1", "n8n"}, {"$KEY", "1", "Make"}, {"$REVOKED", "1", "Old"}} {
-		key, secret, err := b.svc.CreateKey(b.ctx, k.assistant, k.label, time.Time{})
+		key, secret, err := b.svc.CreateKey(b.ctx, k.assistant, webtrigger.KeySpec{Name: k.label})
 		require.NoError(t, err)
 		b.ids[k.name] = key.ID
 		pairs = append(pairs, k.name, secret)
@@ -167,13 +167,13 @@ func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
 // do takes one step: "execute RUN", "start RUN", "cancel RUN REASON", "channel off",
 // "callbacks off", "revoke $KEY", "task NAME" (of assistant 1), "retire TASK",
 // "tls on", "store away", "store refuses" (triggers), "store back", and new options:
-// "triggers N" (an hour and key), "queue N" (runs), "accepted on" (StatusAccepted).
+// "triggers N" (an hour and key), "queue N" (runs), "accepted on" (AcceptedWhileProcessing).
 func (b *wireBundle) do(step string) {
 	b.t.Helper()
 	verb, rest, _ := strings.Cut(step, " ")
 	what, more, _ := strings.Cut(rest, " ")
 	id, _ := strconv.ParseInt(what, 10, 64)
-	settings := webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}
+	settings := webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}
 	var err error
 	switch verb {
 	case "execute":
@@ -191,13 +191,13 @@ func (b *wireBundle) do(step string) {
 	case "revoke":
 		_, err = b.svc.RevokeKey(b.ctx, b.ids[what])
 	case "task":
-		_, err = b.svc.CreateTask(b.ctx, webtrigger.TaskDefinition{AssistantID: what, Name: more, Instructions: "Do it.", Active: true})
+		_, err = b.svc.CreateTaskDefinition(b.ctx, webtrigger.TaskDefinition{AssistantID: what, Name: more, Instructions: "Do it.", Active: true})
 	case "retire":
 		var task webtrigger.TaskDefinition
-		task, err = b.svc.Task(b.ctx, id)
+		task, err = b.svc.TaskDefinition(b.ctx, id)
 		require.NoError(b.t, err)
 		task.Active = false
-		_, err = b.svc.UpdateTask(b.ctx, task)
+		_, err = b.svc.UpdateTaskDefinition(b.ctx, task)
 	case "tls":
 		b.tls = what == "on"
 	case "store":
@@ -209,7 +209,7 @@ func (b *wireBundle) do(step string) {
 		b.opts.Limits.QueuedPerAssistant = int(id)
 		b.reopen()
 	case "accepted":
-		b.opts.StatusAccepted = what == "on"
+		b.opts.AcceptedWhileProcessing = what == "on"
 		b.reopen()
 	default:
 		b.t.Fatalf("no such step: %s", step)

@@ -68,7 +68,7 @@ func (s *Service) Execute(ctx context.Context, runID int64) error {
 		return fmt.Errorf("claim run: %w", err)
 	}
 	if len(claimed) == 0 {
-		run, err := s.store.Run(ctx, runID)
+		run, err := s.store.RunByID(ctx, runID)
 		if err != nil || run.Status.Terminal() {
 			return err
 		}
@@ -159,7 +159,7 @@ func (s *Service) hint(h Hint) {
 	if h.Queued || anything {
 		s.worker.sawQueued()
 	}
-	if h.Owed || anything {
+	if h.Pending || anything {
 		signal(s.owed)
 	}
 	if anything || s.worker.has(h.Stopped) {

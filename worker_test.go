@@ -329,7 +329,7 @@ func TestDrainInterruptsWhatTakesTooLong(t *testing.T) {
 // slowStore answers an accept late.
 type slowStore struct{ webtrigger.Store }
 
-func (s slowStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+func (s slowStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	accepted, err := s.Store.CreateTrigger(ctx, t)
 	time.Sleep(5 * time.Second)
 	return accepted, err
@@ -450,11 +450,11 @@ func TestOutcomesOfARunner(t *testing.T) {
 			}, webtrigger.RunCompleted, "", "a\uFFFDb\uFFFDc"},
 		"1 MiB is not too large": {
 			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
-				return &result{Text: strings.Repeat("x", webtrigger.MaxResult)}, nil
-			}, webtrigger.RunCompleted, "", strings.Repeat("x", webtrigger.MaxResult)},
+				return &result{Text: strings.Repeat("x", webtrigger.MaxResultBytes)}, nil
+			}, webtrigger.RunCompleted, "", strings.Repeat("x", webtrigger.MaxResultBytes)},
 		"more is": {
 			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
-				return &result{Text: strings.Repeat("x", webtrigger.MaxResult+1)}, nil
+				return &result{Text: strings.Repeat("x", webtrigger.MaxResultBytes+1)}, nil
 			}, webtrigger.RunFailed, "The result is larger than 1 MiB.", ""},
 		"an error without words gets some": {
 			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) { return nil, errors.New(" ") },
@@ -491,7 +491,7 @@ func TestJSONOutputIsChecked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			opts := webtrigger.Options{CompileSchema: objectsOnly}
 			bubble(t, nil, opts, func(b *bundle) {
-				task, err := b.svc.CreateTask(b.ctx, webtrigger.TaskDefinition{
+				task, err := b.svc.CreateTaskDefinition(b.ctx, webtrigger.TaskDefinition{
 					AssistantID: "1", Name: "Report", Instructions: "Report.", OutputType: webtrigger.OutputJSON,
 					OutputSchema: []byte(test.schema), Active: true,
 				})
@@ -500,7 +500,7 @@ func TestJSONOutputIsChecked(t *testing.T) {
 				require.NoError(t, err)
 				// An edit after the accept changes nothing that is under way.
 				task.OutputType, task.OutputSchema = webtrigger.OutputText, nil
-				_, err = b.svc.UpdateTask(b.ctx, task)
+				_, err = b.svc.UpdateTaskDefinition(b.ctx, task)
 				require.NoError(t, err)
 				require.NoError(t, b.svc.Execute(b.ctx, run.ID))
 				if test.failure == "" {

@@ -20,7 +20,7 @@ func (h *Handler) putChannel(w http.ResponseWriter, r *http.Request, assistantID
 	if err != nil {
 		return err
 	}
-	settings := webtrigger.ChannelSettings{
+	settings := webtrigger.Channel{
 		AssistantID:       assistantID,
 		Enabled:           b.neededBoolean("enabled"),
 		AllowCallbackURLs: b.neededBoolean("allow_callback_urls"),
@@ -34,7 +34,7 @@ func (h *Handler) putChannel(w http.ResponseWriter, r *http.Request, assistantID
 	return writeChannel(w, settings)
 }
 
-func writeChannel(w http.ResponseWriter, c webtrigger.ChannelSettings) error {
+func writeChannel(w http.ResponseWriter, c webtrigger.Channel) error {
 	return wire.WriteJSON(w, http.StatusOK, struct {
 		AssistantID       string `json:"assistant_id"`
 		Enabled           bool   `json:"enabled"`

@@ -224,7 +224,7 @@ func TestPagesEscape(t *testing.T) {
 	h := setup(t, func(_ *host, o *admin.Options) {})
 	const evil = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>`
 	base := console(h, "/admin/", nil)
-	task, err := h.svc.CreateTask(h.ctx, webtrigger.TaskDefinition{AssistantID: "1", Name: evil, Instructions: evil, OutputType: webtrigger.OutputJSON,
+	task, err := h.svc.CreateTaskDefinition(h.ctx, webtrigger.TaskDefinition{AssistantID: "1", Name: evil, Instructions: evil, OutputType: webtrigger.OutputJSON,
 		OutputSchema: []byte(`{"title":"<script>"}`), AllowedTools: []string{evil}, Active: true})
 	require.NoError(t, err)
 	run := h.trigger("1", webtrigger.TriggerRequest{Message: evil, Subject: evil, TaskDefinitionID: task.ID,

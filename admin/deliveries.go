@@ -76,7 +76,7 @@ func (h *Handler) testCallback(w http.ResponseWriter, r *http.Request, assistant
 	if err := b.err(); err != nil {
 		return err
 	}
-	d, err := h.svc.TestCallback(r.Context(), assistantID, url)
+	d, err := h.svc.SendTestCallback(r.Context(), assistantID, url)
 	if err != nil {
 		return err
 	}

@@ -71,18 +71,18 @@ func (h *Handler) assistant(r *http.Request) (string, webtrigger.Access, error) 
 	return id, webtrigger.Access{AssistantID: id}, nil
 }
 
-func (h *Handler) key(r *http.Request) (webtrigger.APIKey, webtrigger.Access, error) {
+func (h *Handler) key(r *http.Request) (webtrigger.Key, webtrigger.Access, error) {
 	key, err := lookUp(r, h.svc.Key)
 	return key, webtrigger.Access{AssistantID: key.AssistantID}, err
 }
 
 func (h *Handler) task(r *http.Request) (webtrigger.TaskDefinition, webtrigger.Access, error) {
-	task, err := lookUp(r, h.svc.Task)
+	task, err := lookUp(r, h.svc.TaskDefinition)
 	return task, webtrigger.Access{AssistantID: task.AssistantID}, err
 }
 
 func (h *Handler) run(r *http.Request) (webtrigger.Run, webtrigger.Access, error) {
-	run, err := lookUp(r, h.svc.Run)
+	run, err := lookUp(r, h.svc.RunByID)
 	return run, webtrigger.Access{AssistantID: run.AssistantID, ConversationID: run.ConversationID}, err
 }
 

@@ -85,7 +85,7 @@ func (h *Handler) routes() {
 	h.handle("/assistants", resource{
 		"GET": guard(h, webtrigger.ActionReadAssistants, everything, h.listAssistants)})
 	h.handle("/tools", resource{
-		"GET": guard(h, webtrigger.ActionReadTasks, everything, h.listTools)})
+		"GET": guard(h, webtrigger.ActionReadTaskDefinitions, everything, h.listTools)})
 	h.handle("/assistants/{id}/channel", resource{
 		"GET": guard(h, webtrigger.ActionReadChannel, h.assistant, h.getChannel),
 		"PUT": guard(h, webtrigger.ActionWriteChannel, h.assistant, h.putChannel)})
@@ -97,16 +97,16 @@ func (h *Handler) routes() {
 	h.handle("/keys/{id}/revoke", resource{
 		"POST": guard(h, webtrigger.ActionWriteKeys, h.key, h.revokeKey)})
 	h.handle("/assistants/{id}/tasks", resource{
-		"GET":  guard(h, webtrigger.ActionReadTasks, h.assistant, h.listTasks),
-		"POST": guard(h, webtrigger.ActionWriteTasks, h.assistant, h.createTask)})
+		"GET":  guard(h, webtrigger.ActionReadTaskDefinitions, h.assistant, h.listTasks),
+		"POST": guard(h, webtrigger.ActionWriteTaskDefinitions, h.assistant, h.createTask)})
 	h.handle("/tasks/{id}", resource{
-		"GET":    guard(h, webtrigger.ActionReadTasks, h.task, h.getTask),
-		"PUT":    guard(h, webtrigger.ActionWriteTasks, h.task, h.putTask),
-		"DELETE": guard(h, webtrigger.ActionWriteTasks, h.task, h.deleteTask)})
+		"GET":    guard(h, webtrigger.ActionReadTaskDefinitions, h.task, h.getTask),
+		"PUT":    guard(h, webtrigger.ActionWriteTaskDefinitions, h.task, h.putTask),
+		"DELETE": guard(h, webtrigger.ActionWriteTaskDefinitions, h.task, h.deleteTask)})
 	h.handle("/assistants/{id}/test-trigger", resource{
 		"POST": guardPatiently(h, webtrigger.ActionWriteRuns, h.assistant, h.testTrigger)})
 	h.handle("/assistants/{id}/test-callback", resource{
-		"POST": guardPatiently(h, webtrigger.ActionWriteDelivery, h.assistant, h.testCallback)})
+		"POST": guardPatiently(h, webtrigger.ActionWriteDeliveries, h.assistant, h.testCallback)})
 	h.handle("/runs", resource{
 		"GET": guard(h, webtrigger.ActionReadRuns, assistantAsked, h.listRuns)})
 	h.handle("/runs/{id}", resource{
@@ -116,9 +116,9 @@ func (h *Handler) routes() {
 	h.handle("/runs/{id}/events", resource{
 		"GET": h.streamRun})
 	h.handle("/runs/{id}/deliveries", resource{
-		"GET": guard(h, webtrigger.ActionReadDelivery, h.run, h.listDeliveries)})
+		"GET": guard(h, webtrigger.ActionReadDeliveries, h.run, h.listDeliveries)})
 	h.handle("/deliveries/{id}/redeliver", resource{
-		"POST": guard(h, webtrigger.ActionWriteDelivery, h.delivery, h.redeliver)})
+		"POST": guard(h, webtrigger.ActionWriteDeliveries, h.delivery, h.redeliver)})
 }
 
 // ServeHTTP serves the API.

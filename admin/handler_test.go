@@ -182,7 +182,9 @@ type failing struct {
 	err error
 }
 
-func (f failing) Run(context.Context, int64) (webtrigger.Run, error) { return webtrigger.Run{}, f.err }
+func (f failing) RunByID(context.Context, int64) (webtrigger.Run, error) {
+	return webtrigger.Run{}, f.err
+}
 
 func (f failing) Runs(context.Context, webtrigger.RunQuery) ([]webtrigger.Run, error) {
 	return nil, f.err

@@ -19,7 +19,7 @@ type keyView struct {
 	LastUsedAt  *string `json:"last_used_at"`
 }
 
-func viewKey(k webtrigger.APIKey) keyView {
+func viewKey(k webtrigger.Key) keyView {
 	return keyView{
 		k.ID, k.AssistantID, k.Name, k.Prefix,
 		wire.FormatTime(k.CreatedAt), wire.NullableTime(k.ExpiresAt), wire.NullableTime(k.RevokedAt),
@@ -28,31 +28,31 @@ func viewKey(k webtrigger.APIKey) keyView {
 }
 
 func (h *Handler) listKeys(w http.ResponseWriter, r *http.Request, assistantID string) error {
-	return writePage(w, readQuery(r), func(page webtrigger.Page) ([]webtrigger.APIKey, error) {
+	return writePage(w, readQuery(r), func(page webtrigger.Page) ([]webtrigger.Key, error) {
 		return h.svc.Keys(r.Context(), assistantID, page)
-	}, func(k webtrigger.APIKey) int64 { return k.ID }, viewKey)
+	}, func(k webtrigger.Key) int64 { return k.ID }, viewKey)
 }
 
-// createKey answers with the secret: this once, it is stored nowhere.
+// createKey responds with the plaintext, which cannot be read again.
 func (h *Handler) createKey(w http.ResponseWriter, r *http.Request, assistantID string) error {
 	b, err := h.readBody(w, r, "name", "expires_at")
 	if err != nil {
 		return err
 	}
-	name, expiresAt := b.neededText("name"), b.givenTime("expires_at")
+	spec := webtrigger.KeySpec{Name: b.neededText("name"), ExpiresAt: b.givenTime("expires_at")}
 	if b.err() != nil {
-		const noSecret = ""
-		_, err := h.svc.ImportKey(r.Context(), assistantID, name, noSecret, expiresAt)
+		const noPlaintext = ""
+		_, err := h.svc.ImportKey(r.Context(), assistantID, spec, noPlaintext)
 		return b.errWith(err, "/key")
 	}
-	key, secret, err := h.svc.CreateKey(r.Context(), assistantID, name, expiresAt)
+	key, plaintext, err := h.svc.CreateKey(r.Context(), assistantID, spec)
 	if err != nil {
 		return err
 	}
-	return wire.WriteJSON(w, http.StatusCreated, newKeyView{viewKey(key), secret})
+	return wire.WriteJSON(w, http.StatusCreated, newKeyView{viewKey(key), plaintext})
 }
 
-// newKeyView is a key with its secret.
+// newKeyView is an API key with its plaintext.
 type newKeyView struct {
 	keyView
 	Key string `json:"key"`
@@ -62,7 +62,7 @@ type newKeyView struct {
 const mostGrace = 365 * 24 * time.Hour
 
 // rotateKey answers as createKey does, and with the old key, which tells its end.
-func (h *Handler) rotateKey(w http.ResponseWriter, r *http.Request, old webtrigger.APIKey) error {
+func (h *Handler) rotateKey(w http.ResponseWriter, r *http.Request, old webtrigger.Key) error {
 	b, err := h.readBody(w, r, "grace_period")
 	if err != nil {
 		return err
@@ -85,7 +85,7 @@ func (h *Handler) rotateKey(w http.ResponseWriter, r *http.Request, old webtrigg
 	}{newKeyView{viewKey(key), secret}, viewKey(old)})
 }
 
-func (h *Handler) revokeKey(w http.ResponseWriter, r *http.Request, key webtrigger.APIKey) error {
+func (h *Handler) revokeKey(w http.ResponseWriter, r *http.Request, key webtrigger.Key) error {
 	key, err := h.svc.RevokeKey(r.Context(), key.ID)
 	if err != nil {
 		return err

@@ -38,8 +38,8 @@ func viewRun(run webtrigger.Run) runView {
 	if run.KeyID != 0 {
 		v.KeyID = &run.KeyID
 	}
-	if run.Task != nil {
-		v.TaskDefinitionID = &run.Task.ID
+	if run.TaskDefinition != nil {
+		v.TaskDefinitionID = &run.TaskDefinition.ID
 	}
 	return v
 }
@@ -69,8 +69,8 @@ func (h *Handler) writeRun(w http.ResponseWriter, r *http.Request, status int, r
 	if run.Status == webtrigger.RunCompleted {
 		detail.Result = &run.Result
 	}
-	if run.Task != nil {
-		task := viewTask(*run.Task)
+	if run.TaskDefinition != nil {
+		task := viewTask(*run.TaskDefinition)
 		detail.Task = &task
 	}
 	return wire.WriteJSON(w, status, detail)

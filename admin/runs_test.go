@@ -114,7 +114,7 @@ func TestCancelOfARunningRun(t *testing.T) {
 func TestReasons(t *testing.T) {
 	t.Parallel()
 	h := setup(t)
-	long := strings.Repeat("é", webtrigger.MaxCancelReason)
+	long := strings.Repeat("é", webtrigger.MaxCancelReasonRunes)
 	for _, c := range []struct {
 		body   string
 		status int

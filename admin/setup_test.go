@@ -70,7 +70,7 @@ func setup(t *testing.T, changes ...change) *host {
 	t.Cleanup(server.Close)
 	h.url, h.wire = server.URL+mount, server.Client().Transport
 	for _, id := range []string{"1", "2"} {
-		require.NoError(t, svc.SetChannel(h.ctx, webtrigger.ChannelSettings{AssistantID: id, Enabled: true, AllowCallbackURLs: true}))
+		require.NoError(t, svc.SetChannel(h.ctx, webtrigger.Channel{AssistantID: id, Enabled: true, AllowCallbackURLs: true}))
 	}
 	return h
 }
@@ -207,11 +207,11 @@ func (h *host) end(outcome webtrigger.Outcome) webtrigger.Run {
 // way.
 func (h *host) deliver(outcome *webtrigger.DeliveryOutcome) {
 	h.t.Helper()
-	owed, err := h.store.LeaseDeliveries(h.ctx, webtrigger.DeliveryClaim{Lease: time.Hour, Limit: 1})
+	owed, err := h.store.LeaseDeliveries(h.ctx, webtrigger.DeliveryQuery{Lease: time.Hour, Limit: 1})
 	require.NoError(h.t, err)
 	require.Len(h.t, owed, 1)
 	if outcome == nil || outcome.State != webtrigger.DeliveryBlocked {
-		require.NoError(h.t, h.store.BeginDelivery(h.ctx, owed[0].Lease))
+		require.NoError(h.t, h.store.ClaimDelivery(h.ctx, owed[0].Lease))
 	}
 	if outcome != nil {
 		require.NoError(h.t, h.store.FinishDelivery(h.ctx, owed[0].Lease, *outcome))

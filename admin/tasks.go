@@ -33,7 +33,7 @@ func viewTask(t webtrigger.TaskDefinition) taskView {
 
 func (h *Handler) listTasks(w http.ResponseWriter, r *http.Request, assistantID string) error {
 	return writePage(w, readQuery(r), func(page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
-		return h.svc.Tasks(r.Context(), assistantID, page)
+		return h.svc.TaskDefinitions(r.Context(), assistantID, page)
 	}, func(t webtrigger.TaskDefinition) int64 { return t.ID }, viewTask)
 }
 
@@ -43,7 +43,7 @@ func (h *Handler) createTask(w http.ResponseWriter, r *http.Request, assistantID
 		return err
 	}
 	task.AssistantID = assistantID
-	if task, err = h.svc.CreateTask(r.Context(), task); err != nil {
+	if task, err = h.svc.CreateTaskDefinition(r.Context(), task); err != nil {
 		return err
 	}
 	return wire.WriteJSON(w, http.StatusCreated, viewTask(task))
@@ -61,14 +61,14 @@ func (h *Handler) putTask(w http.ResponseWriter, r *http.Request, stored webtrig
 		return err
 	}
 	task.ID = stored.ID
-	if task, err = h.svc.UpdateTask(r.Context(), task); err != nil {
+	if task, err = h.svc.UpdateTaskDefinition(r.Context(), task); err != nil {
 		return err
 	}
 	return wire.WriteJSON(w, http.StatusOK, viewTask(task))
 }
 
 func (h *Handler) deleteTask(w http.ResponseWriter, r *http.Request, task webtrigger.TaskDefinition) error {
-	if err := h.svc.DeleteTask(r.Context(), task.ID); err != nil {
+	if err := h.svc.DeleteTaskDefinition(r.Context(), task.ID); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -91,7 +91,7 @@ func (h *Handler) readTask(w http.ResponseWriter, r *http.Request) (webtrigger.T
 	}
 	if b.err() != nil {
 		// No assistant: the call only tells what else is wrong.
-		_, err := h.svc.CreateTask(r.Context(), task)
+		_, err := h.svc.CreateTaskDefinition(r.Context(), task)
 		return webtrigger.TaskDefinition{}, b.errWith(err, "/assistant_id")
 	}
 	return task, nil

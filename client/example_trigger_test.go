@@ -27,10 +27,10 @@ func exampleService() (baseURL, key string, stop func()) {
 		log.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := svc.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}); err != nil {
+	if err := svc.SetChannel(ctx, webtrigger.Channel{AssistantID: "1", Enabled: true}); err != nil {
 		log.Fatal(err)
 	}
-	_, key, err = svc.CreateKey(ctx, "1", "example", time.Time{})
+	_, key, err = svc.CreateKey(ctx, "1", webtrigger.KeySpec{Name: "example"})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func (c *Client) Wait(ctx context.Context, triggerID int64) (*Status, error) {
 func (c *Client) status(ctx context.Context, triggerID int64, hold time.Duration) (*Status, http.Header, error) {
 	r := request{
 		method: http.MethodGet, url: c.trigger(triggerID, "status"), hold: hold,
-		statuses: []int{http.StatusOK, http.StatusAccepted}, // 202: Options.StatusAccepted of the service
+		statuses: []int{http.StatusOK, http.StatusAccepted}, // 202: Options.AcceptedWhileProcessing of the service
 	}
 	if hold > 0 {
 		r.header = http.Header{"Prefer": {"wait=" + strconv.Itoa(int(hold/time.Second))}}

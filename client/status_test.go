@@ -68,7 +68,7 @@ func TestWait(t *testing.T) {
 		"by polling in the dark": {time.Minute, false, repeat(bare, 1000), time.Second, 62},
 		"over faults":            {2 * time.Minute, false, []fault{lost, refused(504), silent, nil, cut, refused(429, "Retry-After", "3")}, 8 * time.Second, 8},
 	} {
-		inBubble(t, webtrigger.Options{RunTimeout: 2 * time.Hour, StatusAccepted: c.accepted}, func(t *testing.T, s *site, cl *client.Client) {
+		inBubble(t, webtrigger.Options{RunTimeout: 2 * time.Hour, AcceptedWhileProcessing: c.accepted}, func(t *testing.T, s *site, cl *client.Client) {
 			s.Script.Next(takes(c.takes))
 			id := start(t, cl)
 			s.faults = c.faults

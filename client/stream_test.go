@@ -44,7 +44,7 @@ func loseNothing(t *testing.T, random *rand.Rand, seed int) {
 		replicas = append(replicas, svc)
 	}
 	require.NoError(t, func() error {
-		_, err := replicas[0].ImportKey(t.Context(), "1", "Watcher", strings.Repeat("ab", 32), time.Time{})
+		_, err := replicas[0].ImportKey(t.Context(), "1", webtrigger.KeySpec{Name: "Watcher"}, strings.Repeat("ab", 32))
 		return err
 	}())
 	var mu sync.Mutex
@@ -117,7 +117,7 @@ func TestStreamTellsOfPurgedEvents(t *testing.T) {
 		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
 		require.NoError(t, err)
 		t.Cleanup(svc.CloseStreams) // which ends its watch of the store
-		_, secret, err := svc.CreateKey(t.Context(), "1", "Watcher", time.Time{})
+		_, secret, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "Watcher"})
 		require.NoError(t, err)
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			r.Header.Set("Authorization", "Bearer "+secret)
@@ -159,7 +159,7 @@ func TestStreamOutlivesSilence(t *testing.T) {
 		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
 		require.NoError(t, err)
 		t.Cleanup(svc.CloseStreams) // which ends its watch of the store
-		_, secret, err := svc.CreateKey(t.Context(), "1", "Watcher", time.Time{})
+		_, secret, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "Watcher"})
 		require.NoError(t, err)
 		requests := 0
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -138,8 +138,8 @@ func TestTextCollector_requeuedRun_textEqualsResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New(nil)
 		first, second := speaking(t, store, true), speaking(t, store, false)
-		require.NoError(t, first.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
-		_, key, err := first.CreateKey(t.Context(), "1", "test", time.Time{})
+		require.NoError(t, first.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+		_, key, err := first.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "test"})
 		require.NoError(t, err)
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			r.Header.Set("Authorization", "Bearer "+key)

@@ -34,8 +34,8 @@ type TriggerRequest struct {
 	IdempotencyKey string `json:"-"`
 }
 
-// Accepted is a stored trigger.
-type Accepted struct {
+// CreatedTrigger is a stored trigger.
+type CreatedTrigger struct {
 	TriggerID int64  `json:"trigger_id"` // also the id of the conversation
 	Status    string `json:"status"`     // accepted
 	StatusURL string `json:"status_url"`
@@ -56,7 +56,7 @@ type Accepted struct {
 // After an error that is not an [*Error], such as the cause of ctx's end, the run may
 // have been started. To find out, repeat the request with the same
 // TriggerRequest.IdempotencyKey.
-func (c *Client) Trigger(ctx context.Context, assistantID string, req TriggerRequest) (*Accepted, error) {
+func (c *Client) Trigger(ctx context.Context, assistantID string, req TriggerRequest) (*CreatedTrigger, error) {
 	if assistantID == "" {
 		return nil, errors.New("client: assistant id must not be empty")
 	}
@@ -73,7 +73,7 @@ func (c *Client) Trigger(ctx context.Context, assistantID string, req TriggerReq
 	if err := encoder.Encode(req); err != nil {
 		return nil, fmt.Errorf("client: encode trigger: %w", err)
 	}
-	accepted := new(Accepted)
+	accepted := new(CreatedTrigger)
 	header, err := c.do(ctx, request{
 		method: http.MethodPost, url: c.base + "/api/v1/assistants/" + url.PathEscape(assistantID) + "/web-trigger",
 		header: http.Header{"Idempotency-Key": {key}}, body: body.Bytes(), statuses: []int{http.StatusAccepted},

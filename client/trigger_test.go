@@ -24,7 +24,7 @@ import (
 func TestTriggerSaysAll(t *testing.T) {
 	t.Parallel()
 	svc := webtriggertest.New(t, nil)
-	task, err := svc.CreateTask(t.Context(), webtrigger.TaskDefinition{
+	task, err := svc.CreateTaskDefinition(t.Context(), webtrigger.TaskDefinition{
 		AssistantID: "1", Name: "Report", Instructions: "Write it.", OutputType: webtrigger.OutputText, Active: true,
 	})
 	require.NoError(t, err)
@@ -39,9 +39,9 @@ func TestTriggerSaysAll(t *testing.T) {
 		Metadata: struct{ Build int }{17},
 	})
 	require.NoError(t, err)
-	run, err := svc.Run(t.Context(), accepted.RunID)
+	run, err := svc.RunByID(t.Context(), accepted.RunID)
 	require.NoError(t, err)
-	require.Equal(t, &client.Accepted{
+	require.Equal(t, &client.CreatedTrigger{
 		TriggerID: run.ConversationID, Status: "accepted", StatusURL: run.StatusURL(), RunID: run.ID, RunKey: run.Key, EventsURL: run.EventsURL(), StreamURL: run.StreamURL(),
 	}, accepted)
 	require.Equal(t, "https://93.184.216.34/hook", run.CallbackURL)

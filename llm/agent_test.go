@@ -193,7 +193,7 @@ func TestToolOutcomes(t *testing.T) {
 		require.Less(t, len(said), 129<<10)
 		require.Contains(t, said, "10000000 bytes")
 		require.True(t, utf8.ValidString(said))
-		require.Less(t, len(rec.only(t, webtrigger.EventToolCompleted)["result"].(string)), webtrigger.MaxEventPayload/2)
+		require.Less(t, len(rec.only(t, webtrigger.EventToolCompleted)["result"].(string)), webtrigger.MaxEventPayloadBytes/2)
 	})
 	t.Run("invalid UTF-8", func(t *testing.T) {
 		t.Parallel()
@@ -219,7 +219,7 @@ func TestEventsAreAlwaysValid(t *testing.T) {
 	}{
 		{"large arguments", calls("a", `{"s":"`+strings.Repeat("x", mega)+`"}`), ""},
 		{"arguments that escape", calls("a", `{"s":"`+strings.Repeat(`<\u0001`, mega/8)+`"}`), ""},
-		{"arguments at the limit of what is shown", calls("a", `{"s":"`+strings.Repeat("\u2028", webtrigger.MaxEventPayload/48-10)+`"}`), ""},
+		{"arguments at the limit of what is shown", calls("a", `{"s":"`+strings.Repeat("\u2028", webtrigger.MaxEventPayloadBytes/48-10)+`"}`), ""},
 		{"arguments of NULs", calls("a", strings.Repeat("\x00", mega)), ""},
 		{"arguments of control characters", calls("a", strings.Repeat("\x01", mega)), ""},
 		{"arguments of invalid UTF-8", calls("a", "{\"s\":\""+strings.Repeat("\xffa", 7000)+"\"}"), ""},
@@ -255,7 +255,7 @@ func TestEventsAreAlwaysValid(t *testing.T) {
 			for _, e := range events {
 				require.True(t, json.Valid(e.Payload), e.Type)
 				require.True(t, utf8.Valid(e.Payload), e.Type)
-				require.LessOrEqual(t, len(e.Payload), webtrigger.MaxEventPayload, e.Type)
+				require.LessOrEqual(t, len(e.Payload), webtrigger.MaxEventPayloadBytes, e.Type)
 				require.NotContains(t, string(e.Payload), `\u0000`, e.Type)
 				if e.Type == webtrigger.EventMessageDelta {
 					var p struct{ Text string }

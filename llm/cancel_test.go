@@ -130,12 +130,12 @@ func cancelAfter(t *testing.T, agent *llm.Agent, def *webtrigger.TaskDefinition,
 	store := memstore.New(nil)
 	svc, err := webtrigger.New(store, agent, &webtrigger.Options{BaseURL: "https://app.example.com", CompileSchema: llm.CompileSchema})
 	require.NoError(t, err)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 	request := webtrigger.TriggerRequest{Message: "hello"}
 	if def != nil {
 		kept := *def
 		kept.AssistantID, kept.Name, kept.Instructions, kept.Active = "1", "Test", "Test.", true
-		kept, err = svc.CreateTask(t.Context(), kept)
+		kept, err = svc.CreateTaskDefinition(t.Context(), kept)
 		require.NoError(t, err)
 		request.TaskDefinitionID = kept.ID
 	}
@@ -152,7 +152,7 @@ func cancelAfter(t *testing.T, agent *llm.Agent, def *webtrigger.TaskDefinition,
 	require.Equal(t, webtrigger.RunRunning, run.Status)
 	for !run.Status.Terminal() && time.Since(began) < time.Minute {
 		time.Sleep(time.Millisecond)
-		run, err = svc.Run(t.Context(), run.ID)
+		run, err = svc.RunByID(t.Context(), run.ID)
 		require.NoError(t, err)
 	}
 	took := time.Since(began)

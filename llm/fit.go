@@ -10,7 +10,7 @@ import (
 
 // maxShown is the maximum size of one text in an event, in bytes. JSON writes a byte as
 // up to six, and an event must have room for two such texts.
-const maxShown = webtrigger.MaxEventPayload / 16
+const maxShown = webtrigger.MaxEventPayloadBytes / 16
 
 // fit returns a text that is short enough for an event.
 func fit(s string) string {
@@ -24,7 +24,7 @@ func fit(s string) string {
 // fitMessage returns a text that is short enough for an event without other texts. The
 // text stays whole if its JSON fits.
 func fitMessage(s string) string {
-	const most, surely = webtrigger.MaxEventPayload - 64, webtrigger.MaxEventPayload / 8
+	const most, surely = webtrigger.MaxEventPayloadBytes - 64, webtrigger.MaxEventPayloadBytes / 8
 	if s = wire.ValidText(s); len(s) <= surely {
 		return s
 	}

@@ -143,16 +143,16 @@ func TestJSONTaskUnderAService(t *testing.T) {
 	store := memstore.New(nil)
 	svc, err := webtrigger.New(store, newAgent(t, model, nil), &webtrigger.Options{BaseURL: "https://app.example.com", CompileSchema: llm.CompileSchema})
 	require.NoError(t, err)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 	def := jsonTask(totalSchema)
 	def.AssistantID, def.Name, def.Active = "1", "Count", true
-	stored, err := svc.CreateTask(t.Context(), *def)
+	stored, err := svc.CreateTaskDefinition(t.Context(), *def)
 	require.NoError(t, err)
 	execute := func() webtrigger.Run {
 		run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "hello", TaskDefinitionID: stored.ID})
 		require.NoError(t, err)
 		require.NoError(t, svc.Execute(t.Context(), run.ID))
-		run, err = svc.Run(t.Context(), run.ID)
+		run, err = svc.RunByID(t.Context(), run.ID)
 		require.NoError(t, err)
 		return run
 	}

@@ -135,11 +135,11 @@ func TestCompileSchema_unsupportedKeyword_isRejectedWithItsPlace(t *testing.T) {
 			svc, err := webtrigger.New(memstore.New(nil), newAgent(t, new(answers), nil), &webtrigger.Options{CompileSchema: llm.CompileSchema})
 			require.NoError(t, err)
 			def := webtrigger.TaskDefinition{AssistantID: "1", Name: "n", Instructions: "Do it.", OutputType: webtrigger.OutputJSON, Active: true}
-			stored, err := svc.CreateTask(t.Context(), def)
+			stored, err := svc.CreateTaskDefinition(t.Context(), def)
 			require.NoError(t, err)
 			def.OutputSchema, stored.OutputSchema = json.RawMessage(tt.schema), json.RawMessage(tt.schema)
-			_, created := svc.CreateTask(t.Context(), def)
-			_, updated := svc.UpdateTask(t.Context(), stored)
+			_, created := svc.CreateTaskDefinition(t.Context(), def)
+			_, updated := svc.UpdateTaskDefinition(t.Context(), stored)
 			for _, err := range []error{created, updated} {
 				var fault *webtrigger.RequestError
 				require.True(t, errors.As(err, &fault), "%v", err)

@@ -135,7 +135,7 @@ func newAgent(t *testing.T, model llm.LLM, opts *llm.AgentOptions) *llm.Agent {
 
 func task(def *webtrigger.TaskDefinition) *webtrigger.Task {
 	return &webtrigger.Task{
-		Run:   webtrigger.Run{ID: 1, Key: "k", AssistantID: "1", Task: def},
+		Run:   webtrigger.Run{ID: 1, Key: "k", AssistantID: "1", TaskDefinition: def},
 		Input: webtrigger.RunInput{Message: "hello"}, Prompt: "hello", Definition: def,
 	}
 }
@@ -147,11 +147,11 @@ func execute(t *testing.T, agent *llm.Agent, message string) (webtrigger.Run, []
 	store := memstore.New(nil)
 	svc, err := webtrigger.New(store, agent, &webtrigger.Options{BaseURL: "https://app.example.com", CompileSchema: llm.CompileSchema})
 	require.NoError(t, err)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 	run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: message})
 	require.NoError(t, err)
 	require.NoError(t, svc.Execute(t.Context(), run.ID))
-	run, err = store.Run(t.Context(), run.ID)
+	run, err = store.RunByID(t.Context(), run.ID)
 	require.NoError(t, err)
 	page, err := store.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 10_000})
 	require.NoError(t, err)

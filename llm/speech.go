@@ -68,7 +68,7 @@ func (s *speech) take() string {
 
 // say adds a valid text, and emits it unless hold is set.
 func (s *speech) say(text string) error {
-	if s.shown.Len()+len(text) > webtrigger.MaxResult {
+	if s.shown.Len()+len(text) > webtrigger.MaxResultBytes {
 		return failure("The result is larger than 1 MiB.")
 	}
 	s.shown.WriteString(text)

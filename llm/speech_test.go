@@ -144,7 +144,7 @@ func TestEndlessStreamIsStopped(t *testing.T) {
 		})
 		_, err := newAgent(t, endless, nil).Run(t.Context(), task(def), new(recorder).emit)
 		require.EqualError(t, err, "The result is larger than 1 MiB.")
-		require.LessOrEqual(t, said, webtrigger.MaxResult)
+		require.LessOrEqual(t, said, webtrigger.MaxResultBytes)
 	}
 }
 

@@ -34,7 +34,7 @@ func (t *Telemetry) callback(ctx context.Context, delivery webtrigger.Delivery, 
 	return ctx, func(o webtrigger.DeliveryOutcome) {
 		how := deliveryOutcome(o)
 		span.SetAttributes(how...)
-		if o.ErrorClass != "" {
+		if o.FailureClass != "" {
 			span.SetStatus(codes.Error, "")
 		}
 		span.End()
@@ -52,8 +52,8 @@ func deliveryOutcome(o webtrigger.DeliveryOutcome) []attribute.KeyValue {
 	if o.HTTPStatus != 0 {
 		how = append(how, semconv.HTTPResponseStatusCode(o.HTTPStatus))
 	}
-	if o.ErrorClass != "" {
-		how = append(how, semconv.ErrorTypeKey.String(o.ErrorClass))
+	if o.FailureClass != "" {
+		how = append(how, semconv.ErrorTypeKey.String(string(o.FailureClass)))
 	}
 	return how
 }

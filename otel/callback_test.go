@@ -16,7 +16,7 @@ import (
 // claimed is a store on which another process has always claimed the delivery.
 type claimed struct{ webtrigger.Store }
 
-func (claimed) BeginDelivery(context.Context, webtrigger.DeliveryLease) error {
+func (claimed) ClaimDelivery(context.Context, webtrigger.DeliveryLease) error {
 	return webtrigger.ErrLeaseLost
 }
 

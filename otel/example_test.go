@@ -47,7 +47,7 @@ func Example() {
 	defer func() { _ = registration.Unregister() }()
 
 	ctx := context.Background()
-	if err := svc.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}); err != nil {
+	if err := svc.SetChannel(ctx, webtrigger.Channel{AssistantID: "1", Enabled: true}); err != nil {
 		log.Fatal(err)
 	}
 	run, err := svc.Trigger(ctx, "1", webtrigger.TriggerRequest{Message: "/say hello"})

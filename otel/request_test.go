@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/codes"
@@ -133,13 +132,13 @@ func TestUnsampled(t *testing.T) {
 		func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
 			return &webtrigger.Result{Text: "done"}, nil
 		}), webtrigger.Options{})
-	_, secret, err := svc.CreateKey(t.Context(), "1", "test", time.Time{})
+	_, secret, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "test"})
 	require.NoError(t, err)
 	w := ask(t, svc, secret, "POST", "http://app.example.com/api/v1/assistants/1/web-trigger", `{"message":"go"}`,
 		"traceparent", outside[:len(outside)-1]+"0")
 	require.Equal(t, 202, w.Code)
 	require.NoError(t, svc.Execute(t.Context(), 1))
-	run, err := svc.Run(t.Context(), 1)
+	run, err := svc.RunByID(t.Context(), 1)
 	require.NoError(t, err)
 	require.Contains(t, run.TraceParent, "4bf92f3577b34da6a3ce929d0e0e4736")
 	require.Equal(t, "-00", run.TraceParent[52:])
@@ -152,7 +151,7 @@ func TestStreams(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
 	svc := p.service(t, memstore.New(nil), nil, webtrigger.Options{Workers: -1})
-	_, secret, err := svc.CreateKey(t.Context(), "1", "test", time.Time{})
+	_, secret, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "test"})
 	require.NoError(t, err)
 	_, err = svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "go"})
 	require.NoError(t, err)

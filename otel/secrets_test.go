@@ -66,9 +66,9 @@ func TestNothingSaidIsTold(t *testing.T) {
 	})
 	require.NoError(t, err)
 	svc := p.service(t, memstore.New(nil), agent, webtrigger.Options{Callback: callbacks})
-	_, secret, err := svc.CreateKey(t.Context(), "1", marker, time.Time{})
+	_, secret, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: marker})
 	require.NoError(t, err)
-	task, err := svc.CreateTask(t.Context(), webtrigger.TaskDefinition{
+	task, err := svc.CreateTaskDefinition(t.Context(), webtrigger.TaskDefinition{
 		AssistantID: "1", Name: marker, Instructions: marker, OutputType: webtrigger.OutputMarkdown, Active: true,
 	})
 	require.NoError(t, err)

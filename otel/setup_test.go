@@ -51,7 +51,7 @@ func (p *process) service(t *testing.T, store webtrigger.Store, runner webtrigge
 	svc, err := webtrigger.New(store, runner, &opts)
 	require.NoError(t, err)
 	t.Cleanup(svc.CloseStreams)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	return svc
 }
 

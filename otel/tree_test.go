@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
@@ -54,7 +53,7 @@ func TestOneTreeFromCallerToCallback(t *testing.T) {
 	store := memstore.New(nil)
 	svcFront := front.service(t, store, nil, webtrigger.Options{Workers: -1, Callback: callbacks})
 	svcBack := back.service(t, store, inner, webtrigger.Options{Callback: callbacks})
-	_, secret, err := svcFront.CreateKey(t.Context(), "1", "test", time.Time{})
+	_, secret, err := svcFront.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "test"})
 	require.NoError(t, err)
 	server := httptest.NewServer(svcFront)
 	defer server.Close()
@@ -104,7 +103,7 @@ func TestOneTreeFromCallerToCallback(t *testing.T) {
 	require.Len(t, back.spans.GetSpans(), 7)
 	require.False(t, queued.EndTime.After(run.StartTime), "it waited before it ran")
 
-	stored, err := svcFront.Run(t.Context(), 1)
+	stored, err := svcFront.RunByID(t.Context(), 1)
 	require.NoError(t, err)
 	who := map[string]any{
 		"gen_ai.agent.id": "1", "gen_ai.conversation.id": "1", "webtrigger.run.id": int64(1), "webtrigger.run.key": stored.Key,

@@ -34,6 +34,6 @@
 //     callback.
 //   - Event ids become visible in their order. A counter taken under the
 //     conversation's row lock does that; a database sequence does not.
-//   - BeginDelivery commits before its caller may send, and a commit whose answer
+//   - ClaimDelivery commits before its caller may send, and a commit whose answer
 //     is lost counts as not begun for the caller and as begun for everyone else.
 package store

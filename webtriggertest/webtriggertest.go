@@ -76,8 +76,8 @@ func New(tb testing.TB, opts *Options) *Service {
 	s.Service, err = webtrigger.New(memstore.New(store), o.Runner, &o.Service)
 	must(tb, "new service", err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(tb.Context()))
-	must(tb, "open channel", s.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: Assistant, Enabled: true, AllowCallbackURLs: true}))
-	_, s.Key, err = s.CreateKey(ctx, Assistant, "test", time.Time{})
+	must(tb, "open channel", s.SetChannel(ctx, webtrigger.Channel{AssistantID: Assistant, Enabled: true, AllowCallbackURLs: true}))
+	_, s.Key, err = s.CreateKey(ctx, Assistant, webtrigger.KeySpec{Name: "test"})
 	must(tb, "create key", err)
 	worked := make(chan error, 1)
 	go func() { worked <- s.Work(ctx) }()
@@ -98,7 +98,7 @@ func (s *Service) Wait(tb testing.TB, runID int64) webtrigger.Run {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(wait); time.Now().Before(deadline); <-tick.C {
-		run, err := s.Run(tb.Context(), runID)
+		run, err := s.RunByID(tb.Context(), runID)
 		must(tb, "read run", err)
 		if run.Status.Terminal() {
 			return run

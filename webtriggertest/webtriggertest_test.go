@@ -57,7 +57,7 @@ func TestReceiver(t *testing.T) {
 		require.Equal(t, run.Key, callback.RunKey)
 		require.Equal(t, "hello", *callback.ResultText)
 		require.Eventually(t, func() bool {
-			ended, err := s.Run(t.Context(), run.ID)
+			ended, err := s.RunByID(t.Context(), run.ID)
 			return err == nil && ended.Callback.State == want
 		}, 30*time.Second, time.Millisecond, want)
 	}
@@ -68,7 +68,7 @@ func TestClock(t *testing.T) {
 	t.Parallel()
 	clock := webtriggertest.NewClock(time.Now())
 	s := webtriggertest.New(t, &webtriggertest.Options{Clock: clock})
-	_, key, err := s.CreateKey(t.Context(), webtriggertest.Assistant, "short", clock.Now().Add(time.Hour))
+	_, key, err := s.CreateKey(t.Context(), webtriggertest.Assistant, webtrigger.KeySpec{Name: "short", ExpiresAt: clock.Now().Add(time.Hour)})
 	require.NoError(t, err)
 	read := func() int {
 		r := httptest.NewRequest(http.MethodGet, "/api/v1/web-triggers/1/status", nil)

@@ -52,7 +52,7 @@ func TestDocumentedEventSource(t *testing.T) {
 			return &webtrigger.Result{Text: "Hello, <b>you</b>."}, nil
 		}), &webtrigger.Options{BaseURL: "https://app.example.com", MaxAttempts: 2})
 	require.NoError(t, err)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 	for n := range 3 {
 		run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: fmt.Sprint(n), ConversationID: min(int64(n), 1)})
 		require.NoError(t, err)

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	client "github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -70,8 +69,8 @@ func perform(t *testing.T, telemetry *otel.Telemetry) {
 	registration, err := telemetry.Queue(svc)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, registration.Unregister()) })
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
-	_, secret, err := svc.CreateKey(t.Context(), "1", "test", time.Time{})
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+	_, secret, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "test"})
 	require.NoError(t, err)
 	for i, message := range []string{"/tool breaks {}", "/fail no"} {
 		r := httptest.NewRequest("POST", "/api/v1/assistants/1/web-trigger", strings.NewReader(`{"message":"`+message+`"}`))
@@ -86,7 +85,7 @@ func perform(t *testing.T, telemetry *otel.Telemetry) {
 	// the hooks as the service tells them.
 	hooks := telemetry.Service()
 	_, ended := hooks.Callback(t.Context(), webtrigger.Delivery{}, webtrigger.Run{})
-	ended(webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 500, ErrorClass: webtrigger.ErrorStatus})
+	ended(webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 500, FailureClass: webtrigger.FailureStatus})
 	hooks.Stream(t.Context(), 1)
 	hooks.Abandoned(webtrigger.Run{})
 }

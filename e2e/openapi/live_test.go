@@ -62,8 +62,8 @@ func live(t *testing.T) (all []exchange) {
 		Callback: webtrigger.CallbackOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots},
 	})
 	require.NoError(t, err)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
-	_, key, err := svc.CreateKey(t.Context(), "1", "contract", time.Time{})
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	_, key, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "contract"})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	worked := make(chan error, 1)

@@ -47,8 +47,8 @@ func newHost(t *testing.T, takes time.Duration, roots *x509.CertPool) *host {
 		},
 	})
 	require.NoError(t, err)
-	require.NoError(t, h.svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
-	_, h.key, err = h.svc.CreateKey(t.Context(), "1", "Recipe", time.Time{})
+	require.NoError(t, h.svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	_, h.key, err = h.svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "Recipe"})
 	require.NoError(t, err)
 	server.Config.Handler = h.svc
 	server.Start()

@@ -53,7 +53,7 @@ func newHost(t *testing.T) *host {
 	h := &host{t: t, store: memstore.New(nil), steps: make(chan any), done: make(chan struct{}), addr: "127.0.0.1:0"}
 	worker, err := webtrigger.New(h.store, webtrigger.RunnerFunc(h.step), &webtrigger.Options{BaseURL: "https://app.example.com"})
 	require.NoError(t, err)
-	require.NoError(t, worker.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+	require.NoError(t, worker.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 	h.run, err = worker.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "go"})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())

@@ -129,7 +129,7 @@ func on(t *testing.T, v vendor, turns ...modeltest.Turn) *world {
 	store := memstore.New(nil)
 	svc, err := webtrigger.New(store, assistant, &webtrigger.Options{BaseURL: "https://app.example.com", CompileSchema: llm.CompileSchema})
 	require.NoError(t, err)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 	return &world{t, svc, store, fake}
 }
 
@@ -138,7 +138,7 @@ func (w *world) trigger(def *webtrigger.TaskDefinition) webtrigger.Run {
 	request := webtrigger.TriggerRequest{Message: "Where is order 7?"}
 	if def != nil {
 		def.AssistantID, def.Name, def.Instructions, def.Active = "1", "Orders", "See to orders.", true
-		stored, err := w.svc.CreateTask(w.Context(), *def)
+		stored, err := w.svc.CreateTaskDefinition(w.Context(), *def)
 		require.NoError(w, err)
 		request.TaskDefinitionID = stored.ID
 	}
@@ -152,7 +152,7 @@ func (w *world) execute(def *webtrigger.TaskDefinition) (webtrigger.Run, []webtr
 	w.Helper()
 	run := w.trigger(def)
 	require.NoError(w, w.svc.Execute(w.Context(), run.ID))
-	run, err := w.svc.Run(w.Context(), run.ID)
+	run, err := w.svc.RunByID(w.Context(), run.ID)
 	require.NoError(w, err)
 	page, err := w.store.Events(w.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, Limit: 1000})
 	require.NoError(w, err)
@@ -300,7 +300,7 @@ func TestCancelledRun(t *testing.T) {
 			require.Equal(t, webtrigger.RunRunning, run.Status)
 			for !run.Status.Terminal() {
 				time.Sleep(time.Millisecond)
-				run, err = w.svc.Run(t.Context(), run.ID)
+				run, err = w.svc.RunByID(t.Context(), run.ID)
 				require.NoError(t, err)
 			}
 			require.LessOrEqual(t, time.Since(began), 100*time.Millisecond)

@@ -56,7 +56,7 @@ func run(ctx context.Context, out io.Writer, server []string, message string) er
 	if err != nil {
 		return err
 	}
-	if err := svc.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}); err != nil {
+	if err := svc.SetChannel(ctx, webtrigger.Channel{AssistantID: "1", Enabled: true}); err != nil {
 		return err
 	}
 	triggered, err := svc.Trigger(ctx, "1", webtrigger.TriggerRequest{Message: message})
@@ -66,7 +66,7 @@ func run(ctx context.Context, out io.Writer, server []string, message string) er
 	if err := svc.Execute(ctx, triggered.ID); err != nil { // a host calls svc.Work once instead
 		return err
 	}
-	ended, err := svc.Run(ctx, triggered.ID)
+	ended, err := svc.RunByID(ctx, triggered.ID)
 	if err != nil {
 		return err
 	}

@@ -40,8 +40,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	svc, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(shout), &webtrigger.Options{BaseURL: "http://" + addr})
 	check(err)
-	check(svc.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
-	_, key, err := svc.CreateKey(ctx, "1", "Quickstart", time.Time{})
+	check(svc.SetChannel(ctx, webtrigger.Channel{AssistantID: "1", Enabled: true}))
+	_, key, err := svc.CreateKey(ctx, "1", webtrigger.KeySpec{Name: "Quickstart"})
 	check(err)
 
 	mux := http.NewServeMux()

@@ -45,10 +45,10 @@ func run(ctx context.Context, addr, dsn string) error {
 		return err
 	}
 	defer e.close()
-	if err := e.svc.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}); err != nil {
+	if err := e.svc.SetChannel(ctx, webtrigger.Channel{AssistantID: "1", Enabled: true}); err != nil {
 		return err
 	}
-	_, secret, err := e.svc.CreateKey(ctx, "1", "River example", time.Time{})
+	_, secret, err := e.svc.CreateKey(ctx, "1", webtrigger.KeySpec{Name: "River example"})
 	if err != nil {
 		return err
 	}

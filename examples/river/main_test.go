@@ -57,7 +57,7 @@ func setUp(t *testing.T) (*engine, *runner) {
 	e, err := open(t.Context(), pgtest.Database(t), r, &webtrigger.Options{BaseURL: "http://host.example"})
 	require.NoError(t, err)
 	t.Cleanup(e.close)
-	require.NoError(t, e.svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+	require.NoError(t, e.svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 	return e, r
 }
 
@@ -84,7 +84,7 @@ func await(t *testing.T, e *engine, runID int64) (run webtrigger.Run) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var err error
-		run, err = e.svc.Run(t.Context(), runID)
+		run, err = e.svc.RunByID(t.Context(), runID)
 		return err == nil && run.Status.Terminal()
 	}, patience, 10*time.Millisecond)
 	return run
@@ -153,7 +153,7 @@ func TestTriggerInsideTheHostsTransaction(t *testing.T) {
 	}
 	never := in("never", (*sql.Tx).Rollback)
 	assert.Zero(t, count(t, e, "river_job"), "the job is rolled back with the run")
-	_, err := e.svc.Run(t.Context(), never.ID)
+	_, err := e.svc.RunByID(t.Context(), never.ID)
 	require.ErrorIs(t, err, webtrigger.ErrNotFound)
 
 	once := in("once", (*sql.Tx).Commit)

@@ -68,7 +68,7 @@ func run(ctx context.Context, out io.Writer, assistant webtrigger.Runner, messag
 	if err != nil {
 		return err
 	}
-	if err := svc.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}); err != nil {
+	if err := svc.SetChannel(ctx, webtrigger.Channel{AssistantID: "1", Enabled: true}); err != nil {
 		return err
 	}
 	triggered, err := svc.Trigger(ctx, "1", webtrigger.TriggerRequest{Message: message})
@@ -85,7 +85,7 @@ func run(ctx context.Context, out io.Writer, assistant webtrigger.Runner, messag
 	for _, event := range page.Events {
 		fmt.Fprintf(out, "%2d %s %s\n", event.Sequence, event.Type, event.Payload)
 	}
-	ended, err := svc.Run(ctx, triggered.ID)
+	ended, err := svc.RunByID(ctx, triggered.ID)
 	if err != nil {
 		return err
 	}

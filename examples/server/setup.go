@@ -19,7 +19,7 @@ import (
 // console's password.
 func prepare(ctx context.Context, svc *webtrigger.Service, cfg *config, log *slog.Logger) error {
 	for _, id := range []string{"1", "2"} {
-		settings := webtrigger.ChannelSettings{AssistantID: id, Enabled: true, AllowCallbackURLs: cfg.allowCallbacks}
+		settings := webtrigger.Channel{AssistantID: id, Enabled: true, AllowCallbackURLs: cfg.allowCallbacks}
 		if err := svc.SetChannel(ctx, settings); err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ var errKeyUsed = errors.New("this key is revoked, expired or another assistant's
 
 // importKey stores a key, unless an earlier start or another server has stored it.
 func importKey(ctx context.Context, svc *webtrigger.Service, assistantID, name, plaintext string) error {
-	_, err := svc.ImportKey(ctx, assistantID, name, plaintext, time.Time{})
+	_, err := svc.ImportKey(ctx, assistantID, webtrigger.KeySpec{Name: name}, plaintext)
 	if !errors.Is(err, webtrigger.ErrConflict) {
 		return err
 	}
@@ -74,7 +74,7 @@ func importKey(ctx context.Context, svc *webtrigger.Service, assistantID, name, 
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(keys, func(key webtrigger.APIKey) bool { return strings.HasPrefix(plaintext, key.Prefix) && valid(key) }) {
+		if slices.ContainsFunc(keys, func(key webtrigger.Key) bool { return strings.HasPrefix(plaintext, key.Prefix) && valid(key) }) {
 			return nil
 		}
 		if len(keys) < page.Limit {
@@ -84,7 +84,7 @@ func importKey(ctx context.Context, svc *webtrigger.Service, assistantID, name, 
 	}
 }
 
-func valid(key webtrigger.APIKey) bool {
+func valid(key webtrigger.Key) bool {
 	return key.RevokedAt.IsZero() && (key.ExpiresAt.IsZero() || time.Now().Before(key.ExpiresAt))
 }
 

@@ -137,7 +137,7 @@ func receive(t *testing.T, dir string, command []string) {
 		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots,
 	}})
 	require.NoError(t, err)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	start(t, svc)
 	once := map[string]int{"together": 1}
 	for _, secrets := range [][]webtrigger.SigningSecret{{old}, {next, old}, {next}} {

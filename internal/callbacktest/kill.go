@@ -44,7 +44,7 @@ func Kills(t *testing.T, store webtrigger.Store, pass func(time.Duration), n int
 		reaper.visits[point] = mathrand.N(every(point))
 	}
 	admin := replica(t, store, receiver.roots, -1)
-	require.NoError(t, admin.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	require.NoError(t, admin.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
@@ -105,7 +105,7 @@ func outlive(t *testing.T, store webtrigger.Store, ids []int64, pass func(time.D
 	left, moved := ids, time.Now()
 	require.Eventually(t, func() bool {
 		for len(left) > 0 {
-			run, err := store.Run(t.Context(), left[0])
+			run, err := store.RunByID(t.Context(), left[0])
 			if err != nil || run.Callback.DeliveryID == 0 {
 				if time.Since(moved) > patience {
 					pass(leap)
@@ -126,7 +126,7 @@ func judge(t *testing.T, store webtrigger.Store, receiver *counter, ids []int64)
 	defer receiver.mu.Unlock()
 	became := make(map[string]int)
 	for _, id := range ids {
-		run, err := store.Run(t.Context(), id)
+		run, err := store.RunByID(t.Context(), id)
 		require.NoError(t, err)
 		deliveries, err := store.Deliveries(t.Context(), id)
 		require.NoError(t, err)
@@ -224,7 +224,7 @@ func (m *mortal) FinishRun(ctx context.Context, lease webtrigger.Lease, finish w
 	return run, err
 }
 
-func (m *mortal) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) ([]webtrigger.OwedDelivery, error) {
+func (m *mortal) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) ([]webtrigger.LeasedDelivery, error) {
 	if err := m.alive(); err != nil {
 		return nil, err
 	}
@@ -238,11 +238,11 @@ func (m *mortal) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryC
 	return owed, nil
 }
 
-func (m *mortal) BeginDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+func (m *mortal) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
 	if err := m.cut(beforeClaim); err != nil {
 		return err
 	}
-	if err := m.Store.BeginDelivery(ctx, lease); err != nil {
+	if err := m.Store.ClaimDelivery(ctx, lease); err != nil {
 		return err
 	}
 	return m.cut(afterClaim)

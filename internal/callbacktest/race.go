@@ -66,7 +66,7 @@ func Race(t *testing.T, stores [Replicas]webtrigger.Store, n int) {
 		require.NoError(t, err)
 		services[i] = svc
 	}
-	require.NoError(t, services[0].SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	require.NoError(t, services[0].SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	stop := start(t, services[:])
 	accepted := accept(t, services[:], receiver.url, n)
 	await(t, services[0], accepted)
@@ -146,7 +146,7 @@ func await(t *testing.T, svc *webtrigger.Service, ids []int64) {
 	left := ids
 	require.Eventually(t, func() bool {
 		for len(left) > 0 {
-			run, err := svc.Run(t.Context(), left[0])
+			run, err := svc.RunByID(t.Context(), left[0])
 			if err != nil || run.Callback.DeliveryID == 0 {
 				return false
 			}
@@ -162,7 +162,7 @@ func check(t *testing.T, svc *webtrigger.Service, receiver *counter, ids []int64
 	defer receiver.mu.Unlock()
 	ended := make(map[webtrigger.RunStatus]int)
 	for _, id := range ids {
-		run, err := svc.Run(t.Context(), id)
+		run, err := svc.RunByID(t.Context(), id)
 		require.NoError(t, err)
 		ended[run.Status]++
 		deliveries, err := svc.Deliveries(t.Context(), id)

@@ -96,8 +96,8 @@ func newRig(t *testing.T, database string) *rig {
 	r.open()
 	require.NoError(t, r.store.Migrate(t.Context()))
 	svc := r.service()
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
-	_, err := svc.ImportKey(t.Context(), "1", "crash", r.key, time.Time{})
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	_, err := svc.ImportKey(t.Context(), "1", webtrigger.KeySpec{Name: "crash"}, r.key)
 	require.NoError(t, err)
 	return r
 }

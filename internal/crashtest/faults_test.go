@@ -22,7 +22,7 @@ import (
 
 func (r *rig) run(id int64) webtrigger.Run {
 	r.t.Helper()
-	run, err := r.store.Run(r.t.Context(), id)
+	run, err := r.store.RunByID(r.t.Context(), id)
 	require.NoError(r.t, err)
 	return run
 }
@@ -111,7 +111,7 @@ func TestPostgresGoesAwayInTheMiddle(t *testing.T) {
 			require.Eventually(t, func() bool { next = r.say(a, "work"); return next != 0 }, patience, 50*time.Millisecond)
 			t.Logf("accepts again %v after it was back", time.Since(began))
 			require.Eventually(t, func() bool {
-				run, err := r.store.Run(t.Context(), next)
+				run, err := r.store.RunByID(t.Context(), next)
 				return err == nil && run.Status == webtrigger.RunCompleted
 			}, patience, 50*time.Millisecond)
 			r.ended(id)

@@ -51,7 +51,7 @@ func (m mortal) at(point string) {
 	}
 }
 
-func (m mortal) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+func (m mortal) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	m.at("before create")
 	accepted, err := m.Store.CreateTrigger(ctx, t)
 	m.at("after create")
@@ -80,9 +80,9 @@ func (m mortal) FinishRun(ctx context.Context, lease webtrigger.Lease, finish we
 	return run, err
 }
 
-func (m mortal) BeginDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+func (m mortal) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
 	m.at("before begin")
-	err := m.Store.BeginDelivery(ctx, lease)
+	err := m.Store.ClaimDelivery(ctx, lease)
 	m.at("after begin")
 	return err
 }

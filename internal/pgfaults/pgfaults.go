@@ -173,7 +173,7 @@ func readOnlyConnections(t *testing.T, open Open, opts *bunstore.Options) {
 			require.NoError(t, p.trigger())
 			_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 1})
 			require.NoError(t, err)
-			require.NoError(t, p.store.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+			require.NoError(t, p.store.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 		}
 		require.NoError(t, p.store.Ping(t.Context()))
 	}
@@ -189,7 +189,7 @@ func terminatedSessions(t *testing.T, open Open, opts *bunstore.Options) {
 		p.terminate()
 		require.NoError(t, p.trigger())
 		p.terminate()
-		require.NoError(t, p.store.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+		require.NoError(t, p.store.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 		p.terminate()
 		_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 1})
 		require.NoError(t, err)
@@ -221,7 +221,7 @@ func (p *place) cycle() {
 	ctx, s := p.Context(), p.store
 	const nasty = `back\slash 'quote' "double" \' ; -- ü € 漢字 \x41 $1 {}`
 	require.NoError(p, s.Ping(ctx))
-	require.NoError(p, s.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: nasty, Enabled: true}))
+	require.NoError(p, s.SetChannel(ctx, webtrigger.Channel{AssistantID: nasty, Enabled: true}))
 	key, err := s.CreateKey(ctx, webtrigger.NewKey{AssistantID: nasty, Name: nasty, Prefix: "abc", Hash: [32]byte{1, '\\', 0xff, 0}})
 	require.NoError(p, err)
 	require.WithinDuration(p, time.Now(), key.CreatedAt, time.Minute)

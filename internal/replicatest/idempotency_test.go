@@ -61,11 +61,11 @@ type dying struct{ *bunstore.Store }
 
 var errDied = errors.New("the process is gone")
 
-func (d dying) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+func (d dying) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	if _, err := d.Store.CreateTrigger(ctx, t); err != nil {
-		return webtrigger.Accepted{}, err
+		return webtrigger.CreatedTrigger{}, err
 	}
-	return webtrigger.Accepted{}, errors.Join(errDied, webtrigger.ErrUnavailable)
+	return webtrigger.CreatedTrigger{}, errors.Join(errDied, webtrigger.ErrUnavailable)
 }
 
 // A trigger whose answer was lost after the commit is found by its key: the retry

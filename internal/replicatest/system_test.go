@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -65,9 +64,9 @@ func (c *counting) counted(call string) int {
 	return c.calls[call]
 }
 
-func (c *counting) Run(ctx context.Context, id int64) (webtrigger.Run, error) {
+func (c *counting) RunByID(ctx context.Context, id int64) (webtrigger.Run, error) {
 	defer c.count("Run")
-	return c.Store.Run(ctx, id)
+	return c.Store.RunByID(ctx, id)
 }
 
 func (c *counting) Events(ctx context.Context, query webtrigger.EventQuery) (webtrigger.EventPage, error) {
@@ -113,8 +112,8 @@ func newSystem(t *testing.T, runner webtrigger.RunnerFunc, opts webtrigger.Optio
 		s.replicas[i] = r
 	}
 	first := s.replicas[0]
-	require.NoError(t, first.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
-	_, secret, err := first.CreateKey(t.Context(), "1", "Make", time.Time{})
+	require.NoError(t, first.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+	_, secret, err := first.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "Make"})
 	require.NoError(t, err)
 	s.secret = secret
 	return s

@@ -137,7 +137,7 @@ func TestHangingUpChangesNothing(t *testing.T) {
 		})
 	}
 	id := <-g.started
-	run, err := front.Run(t.Context(), id)
+	run, err := front.RunByID(t.Context(), id)
 	require.NoError(t, err)
 	patient := make(chan string, 1)
 	go func() {
@@ -148,7 +148,7 @@ func TestHangingUpChangesNothing(t *testing.T) {
 	}, time.Minute, 5*time.Millisecond)
 	hangUp()
 	gone.Wait()
-	run, err = back.Run(t.Context(), id)
+	run, err = back.RunByID(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, webtrigger.RunRunning, run.Status)
 	close(g.open)

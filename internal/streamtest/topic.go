@@ -49,10 +49,10 @@ func newTopic(r *rig) *topic {
 func (c *topic) begin() *run {
 	t := c.rig.t
 	t.Helper()
-	take := webtrigger.Take{Worker: "streamtest", Lease: 24 * time.Hour}
+	take := webtrigger.Claimant{Worker: "streamtest", Lease: 24 * time.Hour}
 	accepted, err := c.store.CreateTrigger(t.Context(), webtrigger.NewTrigger{
 		RunKey: uuid.NewString(), AssistantID: "1", ConversationID: c.id,
-		Input: webtrigger.RunInput{Message: "go"}, BaseURL: "https://app.example.com", Take: &take,
+		Input: webtrigger.RunInput{Message: "go"}, BaseURL: "https://app.example.com", Claim: &take,
 	})
 	if err != nil {
 		t.Fatal(err)

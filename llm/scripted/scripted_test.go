@@ -34,9 +34,9 @@ func play(t *testing.T, request webtrigger.TriggerRequest, output ...webtrigger.
 	store := memstore.New(nil)
 	svc, err := webtrigger.New(store, agent, &webtrigger.Options{BaseURL: "https://app.example.com", DeltaInterval: -1})
 	require.NoError(t, err)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true}))
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 	for _, typ := range output {
-		task, err := svc.CreateTask(t.Context(), webtrigger.TaskDefinition{
+		task, err := svc.CreateTaskDefinition(t.Context(), webtrigger.TaskDefinition{
 			AssistantID: "1", Name: "Test", Instructions: "Test.", OutputType: typ, Active: true,
 		})
 		require.NoError(t, err)
@@ -45,7 +45,7 @@ func play(t *testing.T, request webtrigger.TriggerRequest, output ...webtrigger.
 	run, err := svc.Trigger(t.Context(), "1", request)
 	require.NoError(t, err)
 	require.NoError(t, svc.Execute(t.Context(), run.ID))
-	run, err = store.Run(t.Context(), run.ID)
+	run, err = store.RunByID(t.Context(), run.ID)
 	require.NoError(t, err)
 	page, err := store.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 100_000})
 	require.NoError(t, err)

@@ -13,9 +13,9 @@ import (
 
 // CreateTrigger implements [webtrigger.TriggerStore]. It declines to take where
 // [Options.Enqueue] hands runs to another engine.
-func (s *Store) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+func (s *Store) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	if s.opts.Enqueue != nil {
-		trigger.Take = nil
+		trigger.Claim = nil
 	}
 	if waitsBounded(&trigger) {
 		return s.bounded.do(ctx, trigger)
@@ -37,7 +37,7 @@ func requestOf(t webtrigger.NewTrigger) (any, bool) {
 }
 
 // accepting is a trigger in the batcher.
-type accepting = call[webtrigger.NewTrigger, webtrigger.Accepted]
+type accepting = call[webtrigger.NewTrigger, webtrigger.CreatedTrigger]
 
 // runAccepts stores a batch of triggers.
 func (s *Store) runAccepts(ctx context.Context, calls []*accepting) error {
@@ -55,7 +55,7 @@ func (s *Store) runAccepts(ctx context.Context, calls []*accepting) error {
 }
 
 // acceptAlone stores one trigger in a transaction of its own.
-func (s *Store) acceptAlone(ctx context.Context, trigger webtrigger.NewTrigger) (accepted webtrigger.Accepted, _ error) {
+func (s *Store) acceptAlone(ctx context.Context, trigger webtrigger.NewTrigger) (accepted webtrigger.CreatedTrigger, _ error) {
 	err := s.write(ctx, "create trigger", func(t *tx) (err error) {
 		if waitsBounded(&trigger) {
 			if err := s.lockBounds(ctx, t.session, &trigger); err != nil {
@@ -69,50 +69,50 @@ func (s *Store) acceptAlone(ctx context.Context, trigger webtrigger.NewTrigger) 
 }
 
 // accept stores a trigger. What it refuses leaves nothing.
-func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	now, err := t.now()
 	if err != nil {
-		return webtrigger.Accepted{}, err
+		return webtrigger.CreatedTrigger{}, err
 	}
 	use := trigger.Idempotency
 	if use != nil {
 		run, err := t.replay(trigger.AssistantID, *use, now)
 		if err == nil {
-			return webtrigger.Accepted{Run: run, Replayed: true}, nil
+			return webtrigger.CreatedTrigger{Run: run, Replayed: true}, nil
 		} else if !errors.Is(err, webtrigger.ErrNotFound) {
-			return webtrigger.Accepted{}, err
+			return webtrigger.CreatedTrigger{}, err
 		}
 	}
 	if trigger.ConversationID != 0 {
 		if err := t.join(trigger.ConversationID, trigger.AssistantID); err != nil {
-			return webtrigger.Accepted{}, err
+			return webtrigger.CreatedTrigger{}, err
 		}
 	}
 	if err := t.room(&trigger); err != nil {
-		return webtrigger.Accepted{}, err
+		return webtrigger.CreatedTrigger{}, err
 	}
 	if use != nil {
 		if first, err := t.remember(trigger.AssistantID, *use, now); err != nil {
-			return webtrigger.Accepted{}, err
+			return webtrigger.CreatedTrigger{}, err
 		} else if !first {
 			run, err := t.replay(trigger.AssistantID, *use, now)
-			return webtrigger.Accepted{Run: run, Replayed: true}, err
+			return webtrigger.CreatedTrigger{Run: run, Replayed: true}, err
 		}
 	}
 	q, err := t.create(trigger, now)
 	if err != nil {
-		return webtrigger.Accepted{}, err
+		return webtrigger.CreatedTrigger{}, err
 	}
 	if use != nil {
 		_, err := t.exec(t.ctx, `UPDATE {idempotency_keys} SET run_id = $3 WHERE assistant_id = $1 AND key = $2`,
 			trigger.AssistantID, use.Key, q.runID)
 		if err != nil {
-			return webtrigger.Accepted{}, err
+			return webtrigger.CreatedTrigger{}, err
 		}
 	}
-	accepted := webtrigger.Accepted{}
-	if trigger.Take != nil {
-		if err := errors.Join(t.take(q, trigger.Take.Worker, trigger.Take.Lease, now), t.save(q)); err != nil {
+	accepted := webtrigger.CreatedTrigger{}
+	if trigger.Claim != nil {
+		if err := errors.Join(t.take(q, trigger.Claim.Worker, trigger.Claim.Lease, now), t.save(q)); err != nil {
 			return accepted, err
 		}
 		accepted.Lease = &webtrigger.Lease{RunID: q.runID, Token: q.token}
@@ -147,7 +147,7 @@ func (t *tx) create(trigger webtrigger.NewTrigger, now time.Time) (*queueRow, er
 			return nil, err
 		}
 	}
-	task, err := encodeTask(trigger.Task)
+	task, err := encodeTask(trigger.TaskDefinition)
 	if err != nil {
 		return nil, err
 	}
@@ -209,21 +209,21 @@ func (h *hostStore) begin(ctx context.Context) *tx {
 	return &tx{session: h.store.within(h.tx.Tx), ctx: ctx, time: h.store.now()}
 }
 
-func (h *hostStore) Channel(ctx context.Context, assistantID string) (webtrigger.ChannelSettings, error) {
+func (h *hostStore) Channel(ctx context.Context, assistantID string) (webtrigger.Channel, error) {
 	settings, err := h.begin(ctx).channel(ctx, assistantID)
 	return settings, h.store.wrap("read channel", err)
 }
 
-func (h *hostStore) Task(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
+func (h *hostStore) TaskDefinition(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
 	task, err := h.begin(ctx).task(ctx, taskID)
 	return task, h.store.wrap("read task", err)
 }
 
-func (h *hostStore) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+func (h *hostStore) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	if err := ended(ctx); err != nil {
-		return webtrigger.Accepted{}, err
+		return webtrigger.CreatedTrigger{}, err
 	}
-	trigger.Take = nil
+	trigger.Claim = nil
 	t := h.begin(ctx)
 	accepted, err := t.accept(trigger)
 	if err == nil {
@@ -233,7 +233,7 @@ func (h *hostStore) CreateTrigger(ctx context.Context, trigger webtrigger.NewTri
 		err = h.store.notifyWithin(ctx, t)
 	}
 	if err != nil {
-		return webtrigger.Accepted{}, h.store.wrap("create trigger", err)
+		return webtrigger.CreatedTrigger{}, h.store.wrap("create trigger", err)
 	}
 	return accepted, nil
 }

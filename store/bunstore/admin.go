@@ -12,18 +12,18 @@ import (
 )
 
 // Channel implements [webtrigger.ChannelStore].
-func (s *Store) Channel(ctx context.Context, assistantID string) (webtrigger.ChannelSettings, error) {
+func (s *Store) Channel(ctx context.Context, assistantID string) (webtrigger.Channel, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
-		return webtrigger.ChannelSettings{}, err
+		return webtrigger.Channel{}, err
 	}
 	defer cancel()
 	settings, err := s.pool().channel(ctx, assistantID)
 	return settings, s.wrap("read channel", err)
 }
 
-func (q session) channel(ctx context.Context, assistantID string) (webtrigger.ChannelSettings, error) {
-	settings := webtrigger.ChannelSettings{AssistantID: assistantID}
+func (q session) channel(ctx context.Context, assistantID string) (webtrigger.Channel, error) {
+	settings := webtrigger.Channel{AssistantID: assistantID}
 	rows, err := q.rows(ctx, `SELECT enabled, allow_callback_urls FROM {channels} WHERE assistant_id = $1`, assistantID)
 	return settings, each(rows, err, func(row scanner) error { // none: the zero settings
 		return row.Scan(&settings.Enabled, &settings.AllowCallbackURLs)
@@ -31,7 +31,7 @@ func (q session) channel(ctx context.Context, assistantID string) (webtrigger.Ch
 }
 
 // SetChannel implements [webtrigger.ChannelStore].
-func (s *Store) SetChannel(ctx context.Context, settings webtrigger.ChannelSettings) error {
+func (s *Store) SetChannel(ctx context.Context, settings webtrigger.Channel) error {
 	return s.write(ctx, "set channel", func(t *tx) error {
 		_, err := t.exec(t.ctx, `INSERT INTO {channels} (assistant_id, enabled, allow_callback_urls) VALUES ($1, $2, $3)
 			ON CONFLICT (assistant_id) DO UPDATE SET enabled = excluded.enabled, allow_callback_urls = excluded.allow_callback_urls`,
@@ -96,15 +96,15 @@ func (s *Store) Assistants(ctx context.Context, after string, limit int) ([]stri
 
 const keyColumns = `id, assistant_id, name, prefix, created_at, expires_at, revoked_at, last_used_at`
 
-func keyDest(k *webtrigger.APIKey) []any {
+func keyDest(k *webtrigger.Key) []any {
 	return []any{&k.ID, &k.AssistantID, &k.Name, &k.Prefix, stamp{&k.CreatedAt}, stamp{&k.ExpiresAt}, stamp{&k.RevokedAt},
 		stamp{&k.LastUsedAt}}
 }
 
-func scanKey(row scanner) (k webtrigger.APIKey, _ error) { return k, row.Scan(keyDest(&k)...) }
+func scanKey(row scanner) (k webtrigger.Key, _ error) { return k, row.Scan(keyDest(&k)...) }
 
 // CreateKey implements [webtrigger.KeyStore].
-func (s *Store) CreateKey(ctx context.Context, key webtrigger.NewKey) (created webtrigger.APIKey, _ error) {
+func (s *Store) CreateKey(ctx context.Context, key webtrigger.NewKey) (created webtrigger.Key, _ error) {
 	err := s.write(ctx, "create key", func(t *tx) error {
 		now, err := t.now()
 		if err != nil {
@@ -116,7 +116,7 @@ func (s *Store) CreateKey(ctx context.Context, key webtrigger.NewKey) (created w
 	return created, err
 }
 
-func (t *tx) addKey(key webtrigger.NewKey, now time.Time) (webtrigger.APIKey, error) {
+func (t *tx) addKey(key webtrigger.NewKey, now time.Time) (webtrigger.Key, error) {
 	created, err := scanKey(t.row(t.ctx, `INSERT INTO {api_keys} (assistant_id, name, prefix, hash, created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6) RETURNING `+keyColumns,
 		key.AssistantID, key.Name, key.Prefix, key.Hash[:], t.at(now), t.at(key.ExpiresAt)))
@@ -127,7 +127,7 @@ func (t *tx) addKey(key webtrigger.NewKey, now time.Time) (webtrigger.APIKey, er
 }
 
 // ReplaceKey implements [webtrigger.KeyStore].
-func (s *Store) ReplaceKey(ctx context.Context, keyID int64, key webtrigger.NewKey, grace time.Duration) (created webtrigger.APIKey, _ error) {
+func (s *Store) ReplaceKey(ctx context.Context, keyID int64, key webtrigger.NewKey, grace time.Duration) (created webtrigger.Key, _ error) {
 	err := s.write(ctx, "replace key", func(t *tx) error {
 		old, err := scanKey(t.row(t.ctx, `SELECT `+keyColumns+` FROM {api_keys} WHERE id = $1 {for update}`, keyID))
 		if err != nil {
@@ -165,10 +165,10 @@ func (s *Store) TouchKey(ctx context.Context, keyID int64, precision time.Durati
 }
 
 // Key implements [webtrigger.KeyStore].
-func (s *Store) Key(ctx context.Context, keyID int64) (webtrigger.APIKey, error) {
+func (s *Store) Key(ctx context.Context, keyID int64) (webtrigger.Key, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
-		return webtrigger.APIKey{}, err
+		return webtrigger.Key{}, err
 	}
 	defer cancel()
 	key, err := scanKey(s.row(ctx, `SELECT `+keyColumns+` FROM {api_keys} WHERE id = $1`, keyID))
@@ -176,7 +176,7 @@ func (s *Store) Key(ctx context.Context, keyID int64) (webtrigger.APIKey, error)
 }
 
 // Keys implements [webtrigger.KeyStore].
-func (s *Store) Keys(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.APIKey, error) {
+func (s *Store) Keys(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.Key, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func before(page webtrigger.Page) int64 {
 }
 
 // RevokeKey implements [webtrigger.KeyStore].
-func (s *Store) RevokeKey(ctx context.Context, keyID int64) (key webtrigger.APIKey, _ error) {
+func (s *Store) RevokeKey(ctx context.Context, keyID int64) (key webtrigger.Key, _ error) {
 	err := s.write(ctx, "revoke key", func(t *tx) error {
 		now, err := t.now()
 		if err != nil {
@@ -232,8 +232,8 @@ func taskArgs(task webtrigger.TaskDefinition) []any {
 	return []any{task.Name, task.Instructions, string(task.OutputType), string(tools), text(task.OutputSchema), task.Active}
 }
 
-// CreateTask implements [webtrigger.TaskStore].
-func (s *Store) CreateTask(ctx context.Context, task webtrigger.TaskDefinition) (created webtrigger.TaskDefinition, _ error) {
+// CreateTaskDefinition implements [webtrigger.TaskDefinitionStore].
+func (s *Store) CreateTaskDefinition(ctx context.Context, task webtrigger.TaskDefinition) (created webtrigger.TaskDefinition, _ error) {
 	err := s.write(ctx, "create task", func(t *tx) error {
 		now, err := t.now()
 		if err != nil {
@@ -248,8 +248,8 @@ func (s *Store) CreateTask(ctx context.Context, task webtrigger.TaskDefinition) 
 	return created, err
 }
 
-// Task implements [webtrigger.TaskStore].
-func (s *Store) Task(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
+// Task implements [webtrigger.TaskDefinitionStore].
+func (s *Store) TaskDefinition(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return webtrigger.TaskDefinition{}, err
@@ -263,8 +263,8 @@ func (q session) task(ctx context.Context, taskID int64) (webtrigger.TaskDefinit
 	return scanTask(q.row(ctx, `SELECT `+taskColumns+` FROM {task_definitions} WHERE id = $1`, taskID))
 }
 
-// Tasks implements [webtrigger.TaskStore].
-func (s *Store) Tasks(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
+// Tasks implements [webtrigger.TaskDefinitionStore].
+func (s *Store) TaskDefinitions(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return nil, err
@@ -276,8 +276,8 @@ func (s *Store) Tasks(ctx context.Context, assistantID string, page webtrigger.P
 	return tasks, s.wrap("list tasks", err)
 }
 
-// UpdateTask implements [webtrigger.TaskStore].
-func (s *Store) UpdateTask(ctx context.Context, task webtrigger.TaskDefinition) (updated webtrigger.TaskDefinition, _ error) {
+// UpdateTaskDefinition implements [webtrigger.TaskDefinitionStore].
+func (s *Store) UpdateTaskDefinition(ctx context.Context, task webtrigger.TaskDefinition) (updated webtrigger.TaskDefinition, _ error) {
 	err := s.write(ctx, "update task", func(t *tx) error {
 		now, err := t.now()
 		if err != nil {
@@ -291,8 +291,8 @@ func (s *Store) UpdateTask(ctx context.Context, task webtrigger.TaskDefinition) 
 	return updated, err
 }
 
-// DeleteTask implements [webtrigger.TaskStore].
-func (s *Store) DeleteTask(ctx context.Context, taskID int64) error {
+// DeleteTaskDefinition implements [webtrigger.TaskDefinitionStore].
+func (s *Store) DeleteTaskDefinition(ctx context.Context, taskID int64) error {
 	return s.write(ctx, "delete task", func(t *tx) error {
 		deleted, err := t.exec(t.ctx, `DELETE FROM {task_definitions} WHERE id = $1`, taskID)
 		if err == nil && deleted == 0 {

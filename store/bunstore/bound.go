@@ -25,7 +25,7 @@ const countBounded = `SELECT count(*) FROM
 // waitsBounded reports whether a trigger's run would take a place in the queue of
 // its assistant.
 func waitsBounded(trigger *webtrigger.NewTrigger) bool {
-	return trigger.MaxQueued > 0 && trigger.Take == nil
+	return trigger.MaxQueued > 0 && trigger.Claim == nil
 }
 
 // room refuses a run that would wait beyond its bound.

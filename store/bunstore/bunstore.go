@@ -126,8 +126,8 @@ type Store struct {
 
 	background sync.WaitGroup // batches and notifications under way
 
-	accepts *batcher[webtrigger.NewTrigger, webtrigger.Accepted]
-	bounded *batcher[webtrigger.NewTrigger, webtrigger.Accepted] // those that take a place in a queue with a bound
+	accepts *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger]
+	bounded *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger] // those that take a place in a queue with a bound
 	appends *batcher[appending, struct{}]
 	ends    *batcher[ending, webtrigger.Run]
 	grants  *batcher[asking, webtrigger.Grant]

@@ -42,7 +42,7 @@ func TestWrongClocks(t *testing.T) {
 			require.Empty(t, swept)
 			renewed, err := c.holder.RenewLeases(ctx, []webtrigger.Lease{held[0].Lease}, time.Millisecond)
 			require.NoError(t, err)
-			require.True(t, renewed[0].Held)
+			require.True(t, renewed[0].Renewed)
 			require.Eventually(t, func() bool {
 				swept, err := c.other.SweepRuns(ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 10})
 				return err == nil && len(swept) == 1 && swept[0].ID == accepted.Run.ID

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -42,7 +41,7 @@ func TestCorpus(t *testing.T) {
 			t.Parallel()
 			s := newStore(t)
 			svc := service(t, s)
-			_, secret, err := svc.CreateKey(t.Context(), "1", "Name", time.Time{})
+			_, secret, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "Name"})
 			require.NoError(t, err)
 			p := poster{t, svc, secret}
 			for _, c := range corpus.Cases() {

@@ -24,7 +24,7 @@ func (x *deliveryRow) dest() []any {
 	return []any{
 		&x.ID, &x.RunID, &x.RunKey, &x.ConversationID, &x.AssistantID, &x.URL, &x.Host, &x.State, &x.Retry,
 		stamp{&x.CreatedAt}, stamp{&x.DueAt}, stamp{&x.AttemptedAt}, stamp{&x.CompletedAt},
-		&x.HTTPStatus, &x.latency, &x.ErrorClass, &x.Error, &x.Response,
+		&x.HTTPStatus, &x.latency, &x.FailureClass, &x.Error, &x.Response,
 	}
 }
 
@@ -114,7 +114,7 @@ func (t *tx) redeliver(deliveryID int64) (id int64, _ error) {
 	case retry == 0 || state != webtrigger.DeliveryPending || leasedUntil.After(now):
 		return 0, webtrigger.ErrConflict
 	}
-	t.hint.Owed = true
+	t.hint.Pending = true
 	_, err = t.exec(t.ctx, `UPDATE {deliveries} SET retry = 0, due_at = $2 WHERE id = $1`, id, t.at(now))
 	return id, err
 }
@@ -128,6 +128,6 @@ func (t *tx) owe(runID int64, retry int, now, due time.Time) (id int64, _ error)
 	if err == sql.ErrNoRows {
 		return 0, nil
 	}
-	t.hint.Owed = t.hint.Owed || !due.After(now)
+	t.hint.Pending = t.hint.Pending || !due.After(now)
 	return id, err
 }

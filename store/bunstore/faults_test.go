@@ -129,13 +129,13 @@ func TestBusySQLite(t *testing.T) {
 	ctx, file := t.Context(), memoryDir(t)+"/test.db"
 	s := migrated(t, sqliteOpen(t, file), nil)
 	svc := service(t, s)
-	_, secret, err := svc.CreateKey(ctx, "1", "Name", time.Time{})
+	_, secret, err := svc.CreateKey(ctx, "1", webtrigger.KeySpec{Name: "Name"})
 	require.NoError(t, err)
 	unlock := lockSQLite(t, sqliteOpen(t, file))
 
 	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
-	err = s.SetChannel(short, webtrigger.ChannelSettings{AssistantID: "2"})
+	err = s.SetChannel(short, webtrigger.Channel{AssistantID: "2"})
 	require.ErrorIs(t, err, webtrigger.ErrUnavailable)
 	require.ErrorIs(t, short.Err(), context.DeadlineExceeded, "it gave up early")
 
@@ -166,7 +166,7 @@ func TestDeadlock(t *testing.T) {
 	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
 	s := migrated(t, db, nil)
 	trigger := newTrigger()
-	trigger.Take = &webtrigger.Take{Worker: "w", Lease: 10 * time.Minute}
+	trigger.Claim = &webtrigger.Claimant{Worker: "w", Lease: 10 * time.Minute}
 	accepted, err := s.CreateTrigger(ctx, trigger)
 	require.NoError(t, err)
 

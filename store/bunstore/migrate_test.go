@@ -81,7 +81,7 @@ func TestMigrateAgain(t *testing.T) {
 		before := relations(t, db)
 		require.NoError(t, s.Migrate(t.Context()))
 		require.Equal(t, before, relations(t, db))
-		_, err := s.Run(t.Context(), run.ID)
+		_, err := s.RunByID(t.Context(), run.ID)
 		require.NoError(t, err)
 	})
 }
@@ -148,12 +148,12 @@ func TestMigrateBesideTheHost(t *testing.T) {
 		require.NoError(t, one.Migrate(ctx))
 		require.NoError(t, two.Migrate(ctx))
 		run := storeTrigger(t, two)
-		_, err = one.Run(ctx, run.ID)
+		_, err = one.RunByID(ctx, run.ID)
 		require.ErrorIs(t, err, webtrigger.ErrNotFound)
 		require.Equal(t, before, without(without(relations(t, db), "webtrigger_"), "other_"))
 
 		require.NoError(t, one.Rollback(ctx))
-		_, err = two.Run(ctx, run.ID)
+		_, err = two.RunByID(ctx, run.ID)
 		require.NoError(t, err)
 		left := relations(t, db)
 		require.NotContains(t, left, "webtrigger_runs")

@@ -35,13 +35,13 @@ type note struct {
 	Ping          string  `json:"ping,omitempty"`
 	Anything      bool    `json:"any,omitempty"`
 	Queued        bool    `json:"q,omitempty"`
-	Owed          bool    `json:"o,omitempty"`
+	Pending       bool    `json:"o,omitempty"`
 	Conversations []int64 `json:"c,omitempty"`
 	Stopped       []int64 `json:"s,omitempty"`
 }
 
 func (n note) hint() webtrigger.Hint {
-	return webtrigger.Hint{Queued: n.Queued, Owed: n.Owed, Conversations: n.Conversations, Stopped: n.Stopped}
+	return webtrigger.Hint{Queued: n.Queued, Pending: n.Pending, Conversations: n.Conversations, Stopped: n.Stopped}
 }
 
 func decodeNote(payload string) (n note, err error) {
@@ -55,10 +55,10 @@ const maxPayload = 7999
 // anything may have happened.
 func encodeNote(process string, h webtrigger.Hint) string {
 	slices.Sort(h.Conversations)
-	n := note{Process: process, Queued: h.Queued, Owed: h.Owed, Conversations: slices.Compact(h.Conversations), Stopped: h.Stopped}
+	n := note{Process: process, Queued: h.Queued, Pending: h.Pending, Conversations: slices.Compact(h.Conversations), Stopped: h.Stopped}
 	payload, _ := json.Marshal(n) // numbers and texts: cannot fail
 	if len(payload) > maxPayload {
-		payload, _ = json.Marshal(note{Process: process, Anything: true, Queued: true, Owed: true})
+		payload, _ = json.Marshal(note{Process: process, Anything: true, Queued: true, Pending: true})
 	}
 	return string(payload)
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // LeaseDeliveries implements [webtrigger.DeliveryStore].
-func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) (owed []webtrigger.OwedDelivery, _ error) {
+func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) (owed []webtrigger.LeasedDelivery, _ error) {
 	if s.postgres {
 		if owed, err := s.pgLeaseDeliveries(ctx, claim); err != nil || len(owed) > 0 {
 			return owed, err
@@ -37,7 +37,7 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryCl
 // due locks the deliveries that a claim may have, in their order. What another
 // process is about to lease is left out; where that leaves nothing, there may be
 // others still.
-func (t *tx) due(claim webtrigger.DeliveryClaim, now time.Time) ([]int64, error) {
+func (t *tx) due(claim webtrigger.DeliveryQuery, now time.Time) ([]int64, error) {
 	for range 3 {
 		rows, err := t.rows(t.ctx, dueTexts[t.store.postgres], t.at(now), claim.Limit, claim.PerHost, hostInput(claim))
 		picked, err := collect(rows, err, scanID)
@@ -114,7 +114,7 @@ type hostState struct {
 	Resting bool   `json:"resting"`
 }
 
-func hostInput(claim webtrigger.DeliveryClaim) string {
+func hostInput(claim webtrigger.DeliveryQuery) string {
 	known := make(map[string]*hostState, len(claim.Busy)+len(claim.Resting))
 	var list []*hostState
 	of := func(host string) *hostState {
@@ -135,28 +135,28 @@ func hostInput(claim webtrigger.DeliveryClaim) string {
 }
 
 // owed reads leased deliveries with what it takes to make them.
-func (t *tx) owed(ids []int64, now time.Time) ([]webtrigger.OwedDelivery, error) {
+func (t *tx) owed(ids []int64, now time.Time) ([]webtrigger.LeasedDelivery, error) {
 	rows, err := t.rows(t.ctx, `SELECT `+runColumns+`, d.token, ch.signing_secrets, `+deliveryColumns+`
 		FROM `+fromRuns+` JOIN {deliveries} d ON d.run_id = r.id LEFT JOIN {channels} ch ON ch.assistant_id = r.assistant_id
 		WHERE d.id {in ids}`, t.store.idList(ids))
-	byID := make(map[int64]webtrigger.OwedDelivery, len(ids))
+	byID := make(map[int64]webtrigger.LeasedDelivery, len(ids))
 	err = each(rows, err, func(row scanner) (err error) {
 		var d deliveryRow
-		o := webtrigger.OwedDelivery{LeasedAt: now}
+		o := webtrigger.LeasedDelivery{LeasedAt: now}
 		o.Run, err = scanRun(row, append([]any{&o.Lease.Token, secretList{&o.Secrets}}, d.dest()...)...)
 		o.Delivery, o.Lease.DeliveryID = d.read(), d.ID
 		byID[d.ID] = o
 		return err
 	})
-	owed := make([]webtrigger.OwedDelivery, 0, len(ids))
+	owed := make([]webtrigger.LeasedDelivery, 0, len(ids))
 	for _, id := range ids {
 		owed = append(owed, byID[id])
 	}
 	return owed, err
 }
 
-// BeginDelivery implements [webtrigger.DeliveryStore].
-func (s *Store) BeginDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+// ClaimDelivery implements [webtrigger.DeliveryStore].
+func (s *Store) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
 	if s.postgres {
 		_, err := s.begins.do(ctx, lease)
 		return err
@@ -186,7 +186,7 @@ func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 				error_class = $7, error = $8, response = $9
 			WHERE id = $1 AND token = $2 AND (state IN ('sending', 'unknown') OR state = 'pending' AND leased_until > $4)`,
 			lease.DeliveryID, lease.Token, string(end.State), t.at(now), end.HTTPStatus, micros(end.Latency),
-			end.ErrorClass, end.Error, end.Response)
+			end.FailureClass, end.Error, end.Response)
 		if err == nil && changed == 0 {
 			return webtrigger.ErrLeaseLost
 		} else if err != nil {

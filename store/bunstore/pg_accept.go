@@ -139,7 +139,7 @@ func (s *Store) pgAcceptTogether(ctx context.Context, calls []*accepting) error 
 		case err != nil:
 			c.err = err
 		default:
-			c.result = webtrigger.Accepted{Run: run, Replayed: true}
+			c.result = webtrigger.CreatedTrigger{Run: run, Replayed: true}
 		}
 	}
 	return nil
@@ -195,7 +195,7 @@ func pgTriggers(calls []*accepting) (string, error) {
 	triggers := make([]pgTrigger, len(calls))
 	for i, c := range calls {
 		t := &c.arg
-		task, err := encodeTask(t.Task)
+		task, err := encodeTask(t.TaskDefinition)
 		if err != nil {
 			return "", err
 		}
@@ -205,8 +205,8 @@ func pgTriggers(calls []*accepting) (string, error) {
 			Base: t.BaseURL, Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent, RequestID: t.RequestID,
 			Bound: t.MaxQueued,
 		}
-		if t.Take != nil {
-			triggers[i].Worker, triggers[i].Lease = &t.Take.Worker, micros(t.Take.Lease)
+		if t.Claim != nil {
+			triggers[i].Worker, triggers[i].Lease = &t.Claim.Worker, micros(t.Claim.Lease)
 		}
 		if use := t.Idempotency; use != nil {
 			triggers[i].Request, triggers[i].Hash, triggers[i].TTL = use.Key, hex.EncodeToString(use.BodyHash[:]), micros(use.TTL)
@@ -235,7 +235,7 @@ func (s *Store) pgStore(ctx context.Context, on session, text, input string, cal
 		}
 		stored[ord] = true
 		calls[ord].result = acceptedNow(&calls[ord].arg, runID, conversationID, now)
-		if calls[ord].arg.Take == nil {
+		if calls[ord].arg.Claim == nil {
 			hint.Queued = s.opts.Enqueue == nil
 		}
 		hint.Conversations = append(hint.Conversations, conversationID)
@@ -245,13 +245,13 @@ func (s *Store) pgStore(ctx context.Context, on session, text, input string, cal
 }
 
 // acceptedNow is the answer to a trigger that has just been stored.
-func acceptedNow(t *webtrigger.NewTrigger, runID, conversationID int64, now time.Time) webtrigger.Accepted {
-	accepted := webtrigger.Accepted{Run: webtrigger.Run{
+func acceptedNow(t *webtrigger.NewTrigger, runID, conversationID int64, now time.Time) webtrigger.CreatedTrigger {
+	accepted := webtrigger.CreatedTrigger{Run: webtrigger.Run{
 		ID: runID, Key: t.RunKey, ConversationID: conversationID, AssistantID: t.AssistantID, KeyID: t.KeyID,
-		Status: webtrigger.RunQueued, Task: copyTask(t.Task), BaseURL: t.BaseURL, CallbackURL: t.CallbackURL,
+		Status: webtrigger.RunQueued, TaskDefinition: copyTask(t.TaskDefinition), BaseURL: t.BaseURL, CallbackURL: t.CallbackURL,
 		TraceParent: t.TraceParent, RequestID: t.RequestID, CreatedAt: now,
 	}}
-	if t.Take != nil {
+	if t.Claim != nil {
 		accepted.Run.Status, accepted.Run.Attempts, accepted.Run.StartedAt = webtrigger.RunRunning, 1, now
 		accepted.Lease = &webtrigger.Lease{RunID: runID, Token: firstToken(runID) + 1}
 	}

@@ -105,7 +105,7 @@ func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.R
 		}
 		done[ord], calls[ord].result = true, run
 		hint.Conversations = append(hint.Conversations, run.ConversationID)
-		hint.Owed = hint.Owed || run.CallbackURL != ""
+		hint.Pending = hint.Pending || run.CallbackURL != ""
 		return nil
 	})
 	if err != nil {

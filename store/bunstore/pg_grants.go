@@ -62,7 +62,7 @@ func (s *Store) pgGrants(ctx context.Context, calls []*call[asking, webtrigger.G
 			c.result, c.err = grant, nil
 			if grant.Run != nil { // each caller owns its answer
 				run := *grant.Run
-				run.Task = copyTask(run.Task)
+				run.TaskDefinition = copyTask(run.TaskDefinition)
 				if run.Usage != nil {
 					usage := *run.Usage
 					run.Usage = &usage

@@ -37,7 +37,7 @@ var pgLeaseText = `
 
 // pgLeaseDeliveries is LeaseDeliveries in one statement. It may come back empty
 // although something is due, when others had all of it locked.
-func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) (owed []webtrigger.OwedDelivery, _ error) {
+func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) (owed []webtrigger.LeasedDelivery, _ error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 	defer cancel()
 	err = again(ctx, func() error {
 		rows, err := s.rows(ctx, pgLeaseText, micros(claim.Lease), claim.Limit, claim.PerHost, hostInput(claim))
-		owed, err = collect(rows, err, func(row scanner) (o webtrigger.OwedDelivery, err error) {
+		owed, err = collect(rows, err, func(row scanner) (o webtrigger.LeasedDelivery, err error) {
 			var d deliveryRow
 			var now time.Time
 			o.Run, err = scanRun(row, append([]any{&o.Lease.Token, secretList{&o.Secrets}, stamp{&now}}, d.dest()...)...)
@@ -149,7 +149,7 @@ func (s *Store) pgFinishDeliveries(ctx context.Context, calls []*call[delivered,
 		lease, end := c.arg.lease, c.arg.end
 		input[i] = pgDelivery{
 			Ord: i, ID: lease.DeliveryID, Token: lease.Token, State: string(end.State), Status: end.HTTPStatus,
-			Latency: micros(end.Latency), Class: end.ErrorClass, Error: end.Error, Answer: end.Response, RetryIn: micros(end.RetryIn),
+			Latency: micros(end.Latency), Class: string(end.FailureClass), Error: end.Error, Answer: end.Response, RetryIn: micros(end.RetryIn),
 		}
 	}
 	return s.wrap("finish delivery", s.pgDeliveries(ctx, pgFinishDeliveryText, input, func(ord int) { calls[ord].err = nil }))

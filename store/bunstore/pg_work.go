@@ -118,7 +118,7 @@ func (s *Store) pgRenew(ctx context.Context, leases []webtrigger.Lease, d time.D
 			if err := row.Scan(&ord, &status, &detail, &failure); err != nil {
 				return err
 			}
-			renewals[ord] = webtrigger.Renewal{Held: true}
+			renewals[ord] = webtrigger.Renewal{Renewed: true}
 			if status.Valid {
 				renewals[ord].Stop = &webtrigger.Stop{
 					Status: webtrigger.RunStatus(status.String), StatusDetail: detail.String, ErrorMessage: failure.String}
@@ -133,7 +133,7 @@ func (s *Store) pgRenew(ctx context.Context, leases []webtrigger.Lease, d time.D
 	for i, lease := range leases {
 		for j := range i {
 			if leases[j] == lease {
-				renewals[j].Held = renewals[j].Held || renewals[i].Held
+				renewals[j].Renewed = renewals[j].Renewed || renewals[i].Renewed
 				renewals[i] = renewals[j]
 				break
 			}

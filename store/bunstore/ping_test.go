@@ -38,12 +38,12 @@ func TestStore_tablesMissing_namesMigrate(t *testing.T) {
 		calls := map[string]func() error{
 			"Ping":          func() error { return s.Ping(ctx) },
 			"CreateTrigger": func() error { _, err := s.CreateTrigger(ctx, newTrigger()); return err },
-			"Run":           func() error { _, err := s.Run(ctx, 1); return err },
+			"Run":           func() error { _, err := s.RunByID(ctx, 1); return err },
 			"ClaimRuns": func() error {
 				_, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 1})
 				return err
 			},
-			"SetChannel": func() error { return s.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: "1"}) },
+			"SetChannel": func() error { return s.SetChannel(ctx, webtrigger.Channel{AssistantID: "1"}) },
 			"Events": func() error {
 				_, err := s.Events(ctx, webtrigger.EventQuery{ConversationID: 1, Limit: 1})
 				return err

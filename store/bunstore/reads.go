@@ -19,7 +19,7 @@ func (s *Store) reading(ctx context.Context) (context.Context, context.CancelFun
 }
 
 // Run implements [webtrigger.RunStore].
-func (s *Store) Run(ctx context.Context, runID int64) (webtrigger.Run, error) {
+func (s *Store) RunByID(ctx context.Context, runID int64) (webtrigger.Run, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return webtrigger.Run{}, err

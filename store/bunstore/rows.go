@@ -128,8 +128,8 @@ func (x *runRow) read() (*webtrigger.Run, error) {
 	run.KeyID, run.BaseURL, run.CallbackURL = x.keyID.Int64, x.base.String, x.callback.String
 	run.TraceParent, run.RequestID = x.trace.String, x.requestID.String
 	if x.task != nil {
-		run.Task = new(webtrigger.TaskDefinition)
-		if err := decodeTask(x.task, run.Task); err != nil {
+		run.TaskDefinition = new(webtrigger.TaskDefinition)
+		if err := decodeTask(x.task, run.TaskDefinition); err != nil {
 			return nil, err
 		}
 	}
@@ -150,7 +150,7 @@ func (x *runRow) read() (*webtrigger.Run, error) {
 		run.Usage = &webtrigger.Usage{InputTokens: x.inputTokens.Int64, OutputTokens: x.outputTokens.Int64}
 	}
 	run.Callback.DeliveryID, run.Callback.State = x.delivery.Int64, webtrigger.DeliveryState(x.deliveryState.String)
-	run.Callback.HTTPStatus, run.Callback.ErrorClass = int(x.httpStatus.Int64), x.errorClass.String
+	run.Callback.HTTPStatus, run.Callback.FailureClass = int(x.httpStatus.Int64), webtrigger.FailureClass(x.errorClass.String)
 	return run, nil
 }
 

@@ -17,11 +17,11 @@ func TestSQLiteCallersLeave(t *testing.T) {
 	t.Parallel()
 	store := migrated(t, sqliteDB(t, ""), nil)
 	random := rand.New(rand.NewPCG(1, 2))
-	settings := webtrigger.ChannelSettings{AssistantID: "1"}
+	settings := webtrigger.Channel{AssistantID: "1"}
 	for range 500 {
 		ctx, cancel := context.WithCancel(t.Context())
 		timer := time.AfterFunc(time.Duration(random.IntN(300))*time.Microsecond, cancel)
-		_, err := store.LeaseDeliveries(ctx, webtrigger.DeliveryClaim{Lease: time.Second, Limit: 1})
+		_, err := store.LeaseDeliveries(ctx, webtrigger.DeliveryQuery{Lease: time.Second, Limit: 1})
 		if err != nil {
 			require.ErrorIs(t, err, context.Canceled)
 		}

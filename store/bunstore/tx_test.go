@@ -22,7 +22,7 @@ func service(t *testing.T, s webtrigger.Store) *webtrigger.Service {
 			return &webtrigger.Result{Text: "echo: " + task.Prompt}, nil
 		}), &webtrigger.Options{BaseURL: "https://app.example.com"})
 	require.NoError(t, err)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	return svc
 }
 
@@ -77,7 +77,7 @@ func TestHostTransaction(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, tx.Rollback())
 			require.Zero(t, orders())
-			_, err = s.Run(ctx, run.ID)
+			_, err = s.RunByID(ctx, run.ID)
 			require.ErrorIs(t, err, webtrigger.ErrNotFound)
 			_, err = s.Conversation(ctx, run.ConversationID)
 			require.ErrorIs(t, err, webtrigger.ErrNotFound)
@@ -92,7 +92,7 @@ func TestHostTransaction(t *testing.T) {
 			_, err = tx.ExecContext(ctx, `INSERT INTO orders VALUES (1)`)
 			require.NoError(t, err)
 			taking := keyed("k1", 1) // the key was given back by the rollback
-			taking.Take = &webtrigger.Take{Worker: "w", Lease: time.Minute}
+			taking.Claim = &webtrigger.Claimant{Worker: "w", Lease: time.Minute}
 			first, err := s.Tx(tx).CreateTrigger(ctx, taking)
 			require.NoError(t, err)
 			require.False(t, first.Replayed)
@@ -109,7 +109,7 @@ func TestHostTransaction(t *testing.T) {
 			require.True(t, again.Replayed)
 			require.Equal(t, run.ID, again.Run.ID)
 			require.NoError(t, svc.Execute(ctx, run.ID))
-			done, err := s.Run(ctx, run.ID)
+			done, err := s.RunByID(ctx, run.ID)
 			require.NoError(t, err)
 			require.Equal(t, webtrigger.RunCompleted, done.Status)
 		})
@@ -176,7 +176,7 @@ func TestHostWakesOnSQLite(t *testing.T) {
 	require.NoError(t, tx.Commit())
 	svc.Wake()
 	eventually(t, func() bool {
-		run, err = s.Run(ctx, run.ID)
+		run, err = s.RunByID(ctx, run.ID)
 		return err == nil && run.Status == webtrigger.RunCompleted
 	})
 	stop()
@@ -243,7 +243,7 @@ func TestEnqueue(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, claimed, "claimed natively")
 	require.NoError(t, svc.Execute(ctx, run.ID))
-	run, err = s.Run(ctx, run.ID)
+	run, err = s.RunByID(ctx, run.ID)
 	require.NoError(t, err)
 	require.Equal(t, webtrigger.RunCompleted, run.Status)
 

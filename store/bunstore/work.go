@@ -37,7 +37,7 @@ func (s *Store) RenewLeases(ctx context.Context, leases []webtrigger.Lease, d ti
 			if err := t.save(q); err != nil {
 				return err
 			}
-			renewals[i] = webtrigger.Renewal{Held: true, Stop: q.stop}
+			renewals[i] = webtrigger.Renewal{Renewed: true, Stop: q.stop}
 		}
 		return nil
 	})

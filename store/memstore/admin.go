@@ -8,7 +8,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-type key struct{ webtrigger.APIKey }
+type key struct{ webtrigger.Key }
 
 func (k *key) id() int64 { return k.ID }
 
@@ -22,9 +22,9 @@ type task struct{ webtrigger.TaskDefinition }
 func (t *task) id() int64 { return t.ID }
 
 // Channel implements [webtrigger.ChannelStore].
-func (s *Store) Channel(ctx context.Context, assistantID string) (webtrigger.ChannelSettings, error) {
+func (s *Store) Channel(ctx context.Context, assistantID string) (webtrigger.Channel, error) {
 	if err := s.lock(ctx); err != nil {
-		return webtrigger.ChannelSettings{}, err
+		return webtrigger.Channel{}, err
 	}
 	defer s.unlock()
 	return s.channel(assistantID), nil
@@ -32,14 +32,14 @@ func (s *Store) Channel(ctx context.Context, assistantID string) (webtrigger.Cha
 
 // channel returns the settings of an assistant, the zero ones when nobody has
 // set any.
-func (s *Store) channel(assistantID string) webtrigger.ChannelSettings {
+func (s *Store) channel(assistantID string) webtrigger.Channel {
 	settings := s.channels[assistantID]
 	settings.AssistantID = assistantID
 	return settings
 }
 
 // SetChannel implements [webtrigger.ChannelStore].
-func (s *Store) SetChannel(ctx context.Context, settings webtrigger.ChannelSettings) error {
+func (s *Store) SetChannel(ctx context.Context, settings webtrigger.Channel) error {
 	if err := s.lock(ctx); err != nil {
 		return err
 	}
@@ -90,19 +90,19 @@ func (s *Store) know(assistantID string) {
 }
 
 // CreateKey implements [webtrigger.KeyStore].
-func (s *Store) CreateKey(ctx context.Context, newKey webtrigger.NewKey) (webtrigger.APIKey, error) {
+func (s *Store) CreateKey(ctx context.Context, newKey webtrigger.NewKey) (webtrigger.Key, error) {
 	if err := s.lock(ctx); err != nil {
-		return webtrigger.APIKey{}, err
+		return webtrigger.Key{}, err
 	}
 	defer s.unlock()
 	if s.keyOf[newKey.Hash] != nil {
-		return webtrigger.APIKey{}, webtrigger.ErrConflict
+		return webtrigger.Key{}, webtrigger.ErrConflict
 	}
 	return s.addKey(newKey), nil
 }
 
-func (s *Store) addKey(newKey webtrigger.NewKey) webtrigger.APIKey {
-	k := &key{webtrigger.APIKey{
+func (s *Store) addKey(newKey webtrigger.NewKey) webtrigger.Key {
+	k := &key{webtrigger.Key{
 		ID:          s.keys.nextID(),
 		AssistantID: newKey.AssistantID,
 		Name:        newKey.Name,
@@ -114,22 +114,22 @@ func (s *Store) addKey(newKey webtrigger.NewKey) webtrigger.APIKey {
 	s.keyOf[newKey.Hash] = k
 	s.keysOf[k.AssistantID] = append(s.keysOf[k.AssistantID], k)
 	s.know(k.AssistantID)
-	return k.APIKey
+	return k.Key
 }
 
 // ReplaceKey implements [webtrigger.KeyStore].
-func (s *Store) ReplaceKey(ctx context.Context, keyID int64, newKey webtrigger.NewKey, grace time.Duration) (webtrigger.APIKey, error) {
+func (s *Store) ReplaceKey(ctx context.Context, keyID int64, newKey webtrigger.NewKey, grace time.Duration) (webtrigger.Key, error) {
 	if err := s.lock(ctx); err != nil {
-		return webtrigger.APIKey{}, err
+		return webtrigger.Key{}, err
 	}
 	defer s.unlock()
 	old := s.keys.get(keyID)
 	if old == nil {
-		return webtrigger.APIKey{}, webtrigger.ErrNotFound
+		return webtrigger.Key{}, webtrigger.ErrNotFound
 	}
 	now := s.now()
 	if !old.valid(now) || s.keyOf[newKey.Hash] != nil {
-		return webtrigger.APIKey{}, webtrigger.ErrConflict
+		return webtrigger.Key{}, webtrigger.ErrConflict
 	}
 	if end := stored(now.Add(grace)); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
 		old.ExpiresAt = end
@@ -152,48 +152,48 @@ func (s *Store) TouchKey(ctx context.Context, keyID int64, precision time.Durati
 }
 
 // Key implements [webtrigger.KeyStore].
-func (s *Store) Key(ctx context.Context, keyID int64) (webtrigger.APIKey, error) {
+func (s *Store) Key(ctx context.Context, keyID int64) (webtrigger.Key, error) {
 	if err := s.lock(ctx); err != nil {
-		return webtrigger.APIKey{}, err
+		return webtrigger.Key{}, err
 	}
 	defer s.unlock()
 	k := s.keys.get(keyID)
 	if k == nil {
-		return webtrigger.APIKey{}, webtrigger.ErrNotFound
+		return webtrigger.Key{}, webtrigger.ErrNotFound
 	}
-	return k.APIKey, nil
+	return k.Key, nil
 }
 
 // Keys implements [webtrigger.KeyStore].
-func (s *Store) Keys(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.APIKey, error) {
+func (s *Store) Keys(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.Key, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.unlock()
-	var keys []webtrigger.APIKey
+	var keys []webtrigger.Key
 	for k := range newestBefore(s.keysOf[assistantID], page.Before) {
 		if len(keys) == page.Limit {
 			break
 		}
-		keys = append(keys, k.APIKey)
+		keys = append(keys, k.Key)
 	}
 	return keys, nil
 }
 
 // RevokeKey implements [webtrigger.KeyStore].
-func (s *Store) RevokeKey(ctx context.Context, keyID int64) (webtrigger.APIKey, error) {
+func (s *Store) RevokeKey(ctx context.Context, keyID int64) (webtrigger.Key, error) {
 	if err := s.lock(ctx); err != nil {
-		return webtrigger.APIKey{}, err
+		return webtrigger.Key{}, err
 	}
 	defer s.unlock()
 	k := s.keys.get(keyID)
 	if k == nil {
-		return webtrigger.APIKey{}, webtrigger.ErrNotFound
+		return webtrigger.Key{}, webtrigger.ErrNotFound
 	}
 	if k.RevokedAt.IsZero() {
 		k.RevokedAt = s.now()
 	}
-	return k.APIKey, nil
+	return k.Key, nil
 }
 
 // Authenticate implements [webtrigger.KeyStore].
@@ -206,7 +206,7 @@ func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, trigg
 	if k == nil || !k.valid(s.now()) {
 		return webtrigger.Grant{}, webtrigger.ErrNotFound
 	}
-	grant := webtrigger.Grant{Key: k.APIKey, Channel: s.channel(k.AssistantID)}
+	grant := webtrigger.Grant{Key: k.Key, Channel: s.channel(k.AssistantID)}
 	if conv := s.conversations.get(triggerID); conv != nil && conv.AssistantID == k.AssistantID {
 		first := conv.runs[0].copy()
 		grant.Run = &first
@@ -214,8 +214,8 @@ func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, trigg
 	return grant, nil
 }
 
-// CreateTask implements [webtrigger.TaskStore].
-func (s *Store) CreateTask(ctx context.Context, definition webtrigger.TaskDefinition) (webtrigger.TaskDefinition, error) {
+// CreateTaskDefinition implements [webtrigger.TaskDefinitionStore].
+func (s *Store) CreateTaskDefinition(ctx context.Context, definition webtrigger.TaskDefinition) (webtrigger.TaskDefinition, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.TaskDefinition{}, err
 	}
@@ -230,8 +230,8 @@ func (s *Store) CreateTask(ctx context.Context, definition webtrigger.TaskDefini
 	return cloneTask(t.TaskDefinition), nil
 }
 
-// Task implements [webtrigger.TaskStore].
-func (s *Store) Task(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
+// Task implements [webtrigger.TaskDefinitionStore].
+func (s *Store) TaskDefinition(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.TaskDefinition{}, err
 	}
@@ -243,8 +243,8 @@ func (s *Store) Task(ctx context.Context, taskID int64) (webtrigger.TaskDefiniti
 	return cloneTask(t.TaskDefinition), nil
 }
 
-// Tasks implements [webtrigger.TaskStore].
-func (s *Store) Tasks(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
+// Tasks implements [webtrigger.TaskDefinitionStore].
+func (s *Store) TaskDefinitions(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -259,8 +259,8 @@ func (s *Store) Tasks(ctx context.Context, assistantID string, page webtrigger.P
 	return tasks, nil
 }
 
-// UpdateTask implements [webtrigger.TaskStore].
-func (s *Store) UpdateTask(ctx context.Context, definition webtrigger.TaskDefinition) (webtrigger.TaskDefinition, error) {
+// UpdateTaskDefinition implements [webtrigger.TaskDefinitionStore].
+func (s *Store) UpdateTaskDefinition(ctx context.Context, definition webtrigger.TaskDefinition) (webtrigger.TaskDefinition, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.TaskDefinition{}, err
 	}
@@ -275,8 +275,8 @@ func (s *Store) UpdateTask(ctx context.Context, definition webtrigger.TaskDefini
 	return cloneTask(t.TaskDefinition), nil
 }
 
-// DeleteTask implements [webtrigger.TaskStore].
-func (s *Store) DeleteTask(ctx context.Context, taskID int64) error {
+// DeleteTaskDefinition implements [webtrigger.TaskDefinitionStore].
+func (s *Store) DeleteTaskDefinition(ctx context.Context, taskID int64) error {
 	if err := s.lock(ctx); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 func cloneRun(r webtrigger.Run) webtrigger.Run {
 	r.Usage = clonePointer(r.Usage)
-	r.Task = cloneTaskPointer(r.Task)
+	r.TaskDefinition = cloneTaskPointer(r.TaskDefinition)
 	return r
 }
 

@@ -58,7 +58,7 @@ func (s *Store) owe(r *run, now, due time.Time, retry int) *delivery {
 	r.deliveries = append(r.deliveries, d)
 	s.outbox.add(d, now)
 	if !now.Before(due) {
-		s.hint.Owed = true
+		s.hint.Pending = true
 	}
 	return d
 }
@@ -80,25 +80,25 @@ func (s *Store) become(d *delivery, state webtrigger.DeliveryState, now time.Tim
 	}
 	if d.ID >= d.run.Callback.DeliveryID {
 		d.run.Callback = webtrigger.CallbackOutcome{
-			DeliveryID: d.ID, State: state, HTTPStatus: d.HTTPStatus, ErrorClass: d.ErrorClass, At: now,
+			DeliveryID: d.ID, State: state, HTTPStatus: d.HTTPStatus, FailureClass: d.FailureClass, At: now,
 		}
 	}
 }
 
 // LeaseDeliveries implements [webtrigger.DeliveryStore].
-func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryClaim) ([]webtrigger.OwedDelivery, error) {
+func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) ([]webtrigger.LeasedDelivery, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.unlock()
 	now := s.now()
-	var owed []webtrigger.OwedDelivery
+	var owed []webtrigger.LeasedDelivery
 	for _, d := range s.outbox.pick(claim, now) {
 		s.lastToken++
 		d.token = s.lastToken
 		d.expires = now.Add(claim.Lease)
 		s.outbox.add(d, now)
-		owed = append(owed, webtrigger.OwedDelivery{
+		owed = append(owed, webtrigger.LeasedDelivery{
 			Delivery: d.Delivery,
 			Run:      d.run.copy(),
 			Lease:    webtrigger.DeliveryLease{DeliveryID: d.ID, Token: d.token},
@@ -109,8 +109,8 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryCl
 	return owed, nil
 }
 
-// BeginDelivery implements [webtrigger.DeliveryStore].
-func (s *Store) BeginDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+// ClaimDelivery implements [webtrigger.DeliveryStore].
+func (s *Store) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
 	if err := s.lock(ctx); err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 	d.CompletedAt = now
 	d.HTTPStatus = end.HTTPStatus
 	d.Latency = end.Latency
-	d.ErrorClass = end.ErrorClass
+	d.FailureClass = end.FailureClass
 	d.Error = end.Error
 	d.Response = end.Response
 	s.become(d, end.State, now)
@@ -222,6 +222,6 @@ func (s *Store) Redeliver(ctx context.Context, deliveryID int64) (webtrigger.Del
 	s.outbox.remove(open)
 	open.Retry, open.DueAt = 0, now
 	s.outbox.add(open, now)
-	s.hint.Owed = true
+	s.hint.Pending = true
 	return open.Delivery, nil
 }

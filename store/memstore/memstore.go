@@ -32,7 +32,7 @@ type Store struct {
 	clock func() time.Time
 
 	mu       sync.Mutex // guards all that follows
-	channels map[string]webtrigger.ChannelSettings
+	channels map[string]webtrigger.Channel
 	secrets  map[string][]webtrigger.SigningSecret // of an assistant
 	keys     byID[key]
 	keyOf    map[webtrigger.KeyHash]*key
@@ -69,7 +69,7 @@ var _ webtrigger.Store = (*Store)(nil)
 func New(opts *Options) *Store {
 	s := &Store{
 		clock:    time.Now,
-		channels: make(map[string]webtrigger.ChannelSettings),
+		channels: make(map[string]webtrigger.Channel),
 		secrets:  make(map[string][]webtrigger.SigningSecret),
 		keyOf:    make(map[webtrigger.KeyHash]*key),
 		keysOf:   make(map[string][]*key),

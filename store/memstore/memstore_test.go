@@ -62,7 +62,7 @@ func TestClock(t *testing.T) {
 		c := newClock()
 		s := memstore.New(&memstore.Options{Clock: c})
 		tr := trigger(1)
-		tr.Take = &webtrigger.Take{Worker: "w", Lease: time.Minute}
+		tr.Claim = &webtrigger.Claimant{Worker: "w", Lease: time.Minute}
 		accepted, err := s.CreateTrigger(t.Context(), tr)
 		require.NoError(t, err)
 		append1 := webtrigger.EventBatch{Number: 1, Events: []webtrigger.NewEvent{{Type: "x_1", Payload: []byte(`{}`)}}}
@@ -88,7 +88,7 @@ func TestClock(t *testing.T) {
 		for n, lease := range []time.Duration{0, 3 * time.Second, time.Second} {
 			tr := trigger(int64(n) + 1)
 			if lease > 0 {
-				tr.Take = &webtrigger.Take{Lease: lease}
+				tr.Claim = &webtrigger.Claimant{Lease: lease}
 			}
 			_, err := s.CreateTrigger(t.Context(), tr)
 			require.NoError(t, err)
@@ -246,7 +246,7 @@ func BenchmarkTakeAndFinish(b *testing.B) {
 		for pb.Next() {
 			id := n.Add(1)
 			tr := trigger(id)
-			tr.Take = &webtrigger.Take{Worker: "w", Lease: time.Minute}
+			tr.Claim = &webtrigger.Claimant{Worker: "w", Lease: time.Minute}
 			tr.Idempotency = &webtrigger.Idempotency{Key: tr.RunKey, TTL: time.Minute}
 			accepted, err := s.CreateTrigger(b.Context(), tr)
 			if err != nil {

@@ -92,7 +92,7 @@ func (l *line) next(resting bool) *delivery {
 }
 
 // pick takes out what LeaseDeliveries hands out, in its order.
-func (o *outbox) pick(claim webtrigger.DeliveryClaim, now time.Time) []*delivery {
+func (o *outbox) pick(claim webtrigger.DeliveryQuery, now time.Time) []*delivery {
 	for d := o.aside.first(); d != nil && !now.Before(d.back()); d = o.aside.first() {
 		o.aside.remove(d)
 		o.add(d, now)

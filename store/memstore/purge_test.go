@@ -18,7 +18,7 @@ func TestPurgeEvents(t *testing.T) {
 	var conversationID int64
 	for n := range int64(2) { // each run has run_queued and run_started
 		trigger := trigger(n + 1)
-		trigger.ConversationID, trigger.Take = conversationID, &webtrigger.Take{Worker: "w", Lease: time.Hour}
+		trigger.ConversationID, trigger.Claim = conversationID, &webtrigger.Claimant{Worker: "w", Lease: time.Hour}
 		accepted, err := s.CreateTrigger(t.Context(), trigger)
 		require.NoError(t, err)
 		conversationID = accepted.Run.ConversationID

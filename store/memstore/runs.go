@@ -48,7 +48,7 @@ func (r *run) say(now time.Time, messages ...webtrigger.NewMessage) {
 }
 
 // Run implements [webtrigger.RunStore].
-func (s *Store) Run(ctx context.Context, runID int64) (webtrigger.Run, error) {
+func (s *Store) RunByID(ctx context.Context, runID int64) (webtrigger.Run, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.Run{}, err
 	}

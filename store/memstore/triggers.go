@@ -30,25 +30,25 @@ type record struct {
 }
 
 // CreateTrigger implements [webtrigger.TriggerStore]. It never declines to take.
-func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	if err := s.lock(ctx); err != nil {
-		return webtrigger.Accepted{}, err
+		return webtrigger.CreatedTrigger{}, err
 	}
 	defer s.unlock()
 	now := s.now()
 	if t.Idempotency != nil {
 		if r, err := s.replay(t.AssistantID, *t.Idempotency, now); err != nil {
-			return webtrigger.Accepted{}, err
+			return webtrigger.CreatedTrigger{}, err
 		} else if r != nil {
-			return webtrigger.Accepted{Run: r.copy(), Replayed: true}, nil
+			return webtrigger.CreatedTrigger{Run: r.copy(), Replayed: true}, nil
 		}
 	}
 	conv := s.conversations.get(t.ConversationID)
 	if t.ConversationID != 0 && (conv == nil || conv.AssistantID != t.AssistantID) {
-		return webtrigger.Accepted{}, webtrigger.ErrNotFound
+		return webtrigger.CreatedTrigger{}, webtrigger.ErrNotFound
 	}
-	if t.MaxQueued > 0 && t.Take == nil && s.bounded[t.AssistantID] >= t.MaxQueued {
-		return webtrigger.Accepted{}, webtrigger.ErrQueueFull
+	if t.MaxQueued > 0 && t.Claim == nil && s.bounded[t.AssistantID] >= t.MaxQueued {
+		return webtrigger.CreatedTrigger{}, webtrigger.ErrQueueFull
 	}
 
 	input := cloneInput(t.Input)
@@ -59,12 +59,12 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 	if t.Idempotency != nil {
 		s.remember(t.AssistantID, *t.Idempotency, r, now)
 	}
-	if t.Take == nil {
+	if t.Claim == nil {
 		s.enqueue(r, now)
-		return webtrigger.Accepted{Run: r.copy()}, nil
+		return webtrigger.CreatedTrigger{Run: r.copy()}, nil
 	}
-	lease := s.take(r, t.Take.Lease, now)
-	return webtrigger.Accepted{Run: r.copy(), Lease: &lease}, nil
+	lease := s.take(r, t.Claim.Lease, now)
+	return webtrigger.CreatedTrigger{Run: r.copy(), Lease: &lease}, nil
 }
 
 // converse starts a conversation.
@@ -90,7 +90,7 @@ func (s *Store) accept(conv *conversation, t webtrigger.NewTrigger, input webtri
 		AssistantID:    t.AssistantID,
 		KeyID:          t.KeyID,
 		Status:         webtrigger.RunQueued,
-		Task:           cloneTaskPointer(t.Task),
+		TaskDefinition: cloneTaskPointer(t.TaskDefinition),
 		BaseURL:        t.BaseURL,
 		CallbackURL:    t.CallbackURL,
 		TraceParent:    t.TraceParent,

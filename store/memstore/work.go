@@ -122,7 +122,7 @@ func (s *Store) RenewLeases(ctx context.Context, leases []webtrigger.Lease, d ti
 		if r := s.held(lease, now); r != nil {
 			r.expires = now.Add(d)
 			s.leased.moved(r)
-			renewals[i] = webtrigger.Renewal{Held: true, Stop: clonePointer(r.stop)}
+			renewals[i] = webtrigger.Renewal{Renewed: true, Stop: clonePointer(r.stop)}
 		}
 	}
 	return renewals, nil

@@ -97,7 +97,7 @@ func boundRules() []rule {
 			first := b.accept(bounded(1), keyed("key", 1, long))
 			accepted, err := b.store.CreateTrigger(b.ctx, trigger(bounded(1), keyed("key", 1, long)))
 			b.NoError(err)
-			b.Equal(webtrigger.Accepted{Run: first, Replayed: true}, accepted)
+			b.Equal(webtrigger.CreatedTrigger{Run: first, Replayed: true}, accepted)
 			_, err = b.store.CreateTrigger(b.ctx, trigger(bounded(1), keyed("key", 2, long)))
 			b.ErrorIs(err, webtrigger.ErrIdempotencyKeyReused)
 		}},

@@ -10,10 +10,10 @@ func channelRules() []rule {
 		{"settings that nobody has set are off under the id asked for", func(b *rig) {
 			settings, err := b.store.Channel(b.ctx, assistant)
 			b.NoError(err)
-			b.Equal(webtrigger.ChannelSettings{AssistantID: assistant}, settings)
+			b.Equal(webtrigger.Channel{AssistantID: assistant}, settings)
 		}},
 		{"settings are read as they were set last", func(b *rig) {
-			for _, want := range []webtrigger.ChannelSettings{
+			for _, want := range []webtrigger.Channel{
 				{AssistantID: assistant, Enabled: true},
 				{AssistantID: assistant, AllowCallbackURLs: true},
 				{AssistantID: assistant, Enabled: true, AllowCallbackURLs: true},
@@ -26,16 +26,16 @@ func channelRules() []rule {
 			}
 		}},
 		{"settings of one assistant are not another's", func(b *rig) {
-			b.NoError(b.store.SetChannel(b.ctx, webtrigger.ChannelSettings{AssistantID: assistant, Enabled: true}))
+			b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: assistant, Enabled: true}))
 			settings, err := b.store.Channel(b.ctx, stranger)
 			b.NoError(err)
 			b.False(settings.Enabled)
 		}},
 		{"ids differ by case", func(b *rig) {
-			b.NoError(b.store.SetChannel(b.ctx, webtrigger.ChannelSettings{AssistantID: "a", Enabled: true}))
+			b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: "a", Enabled: true}))
 			settings, err := b.store.Channel(b.ctx, "A")
 			b.NoError(err)
-			b.Equal(webtrigger.ChannelSettings{AssistantID: "A"}, settings)
+			b.Equal(webtrigger.Channel{AssistantID: "A"}, settings)
 		}},
 		{"an empty store lists no assistants", func(b *rig) {
 			ids, err := b.store.Assistants(b.ctx, "", 10)
@@ -43,8 +43,8 @@ func channelRules() []rule {
 			b.Empty(ids)
 		}},
 		{"assistants are those with settings or keys, each once", func(b *rig) {
-			b.NoError(b.store.SetChannel(b.ctx, webtrigger.ChannelSettings{AssistantID: "settings"}))
-			b.NoError(b.store.SetChannel(b.ctx, webtrigger.ChannelSettings{AssistantID: "both"}))
+			b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: "settings"}))
+			b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: "both"}))
 			b.key("both")
 			b.key("key")
 			b.key("key")
@@ -63,7 +63,7 @@ func channelRules() []rule {
 		}},
 		{"assistants are listed in the order of their bytes", func(b *rig) {
 			for _, id := range []string{"a", "9", "B", "~", "aa", "_x", "10", "a-b", "-", "A", "b", "a.b"} {
-				b.NoError(b.store.SetChannel(b.ctx, webtrigger.ChannelSettings{AssistantID: id}))
+				b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: id}))
 			}
 			ids, err := b.store.Assistants(b.ctx, "", 100)
 			b.NoError(err)

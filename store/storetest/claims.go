@@ -62,7 +62,7 @@ func claimRules() []rule {
 			for i, claimed := range b.claim(10) {
 				b.Equal(string(rune('1'+i)), claimed.Input.Message)
 				b.Equal(claimed.Run.ID, claimed.Lease.RunID)
-				b.Equal(i == 1, claimed.Run.Task != nil)
+				b.Equal(i == 1, claimed.Run.TaskDefinition != nil)
 				b.append(claimed.Lease, steps(1, 1))
 				b.holdsLog(claimed.Run)
 			}

@@ -28,7 +28,7 @@ func contextRules() []rule {
 			end(errors.New("the host's own reason"))
 			b.ErrorIs(c.call(caused, b.store, s), context.Canceled)
 			b.Equal(before, b.world(s))
-			b.Equal([]int64{s.owed.ID}, each(b.leased(10, long), func(d webtrigger.OwedDelivery) int64 { return d.Delivery.ID }))
+			b.Equal([]int64{s.owed.ID}, each(b.leased(10, long), func(d webtrigger.LeasedDelivery) int64 { return d.Delivery.ID }))
 			b.NoError(c.call(b.ctx, b.store, s), "the suite's own: the call is good under a live context")
 		}})
 	}
@@ -37,7 +37,7 @@ func contextRules() []rule {
 
 // stage is a store in which every call has something to do.
 type stage struct {
-	key       webtrigger.APIKey
+	key       webtrigger.Key
 	hash      webtrigger.KeyHash
 	task      webtrigger.TaskDefinition
 	queued    webtrigger.Run
@@ -46,9 +46,9 @@ type stage struct {
 	completed webtrigger.Run
 
 	owed      webtrigger.Delivery // pending, nobody holds it
-	leased    webtrigger.OwedDelivery
-	sending   webtrigger.OwedDelivery
-	delivered webtrigger.OwedDelivery
+	leased    webtrigger.LeasedDelivery
+	sending   webtrigger.LeasedDelivery
+	delivered webtrigger.LeasedDelivery
 }
 
 func (b *rig) stage() *stage {
@@ -70,9 +70,9 @@ func (b *rig) stage() *stage {
 
 // world is all that can be read of a stage.
 type world struct {
-	Channel    webtrigger.ChannelSettings
+	Channel    webtrigger.Channel
 	Assistants []string
-	Keys       []webtrigger.APIKey
+	Keys       []webtrigger.Key
 	Tasks      []webtrigger.TaskDefinition
 	Runs       []record
 }
@@ -84,7 +84,7 @@ func (b *rig) world(s *stage) (w world) {
 	w.Channel, errs[0] = b.store.Channel(b.ctx, assistant)
 	w.Assistants, errs[1] = b.store.Assistants(b.ctx, "", 100)
 	w.Keys, errs[2] = b.store.Keys(b.ctx, assistant, page)
-	w.Tasks, errs[3] = b.store.Tasks(b.ctx, assistant, page)
+	w.Tasks, errs[3] = b.store.TaskDefinitions(b.ctx, assistant, page)
 	runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{Page: page})
 	errs[4] = err
 	b.all(errs[:])
@@ -109,7 +109,7 @@ func calls() []call {
 			return second(store.Channel(ctx, assistant))
 		}},
 		{"SetChannel", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
-			return store.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: assistant, Enabled: true})
+			return store.SetChannel(ctx, webtrigger.Channel{AssistantID: assistant, Enabled: true})
 		}},
 		{"SigningSecrets", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.SigningSecrets(ctx, assistant))
@@ -135,22 +135,22 @@ func calls() []call {
 		{"Authenticate", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.Authenticate(ctx, s.hash, s.queued.ConversationID))
 		}},
-		{"CreateTask", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
-			return second(store.CreateTask(ctx, definition(assistant)))
+		{"CreateTaskDefinition", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.CreateTaskDefinition(ctx, definition(assistant)))
 		}},
 		{"Task", func(ctx context.Context, store webtrigger.Store, s *stage) error {
-			return second(store.Task(ctx, s.task.ID))
+			return second(store.TaskDefinition(ctx, s.task.ID))
 		}},
 		{"Tasks", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
-			return second(store.Tasks(ctx, assistant, page))
+			return second(store.TaskDefinitions(ctx, assistant, page))
 		}},
-		{"UpdateTask", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+		{"UpdateTaskDefinition", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			task := s.task
 			task.Name = "New"
-			return second(store.UpdateTask(ctx, task))
+			return second(store.UpdateTaskDefinition(ctx, task))
 		}},
-		{"DeleteTask", func(ctx context.Context, store webtrigger.Store, s *stage) error {
-			return store.DeleteTask(ctx, s.task.ID)
+		{"DeleteTaskDefinition", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return store.DeleteTaskDefinition(ctx, s.task.ID)
 		}},
 		{"CreateTrigger", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.CreateTrigger(ctx, trigger(taking(long), keyed("new", 1, long))))
@@ -162,7 +162,7 @@ func calls() []call {
 			return second(store.Replay(ctx, assistant, *use("key", 1, long)))
 		}},
 		{"Run", func(ctx context.Context, store webtrigger.Store, s *stage) error {
-			return second(store.Run(ctx, s.queued.ID))
+			return second(store.RunByID(ctx, s.queued.ID))
 		}},
 		{"RunByKey", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.RunByKey(ctx, s.queued.Key))
@@ -219,10 +219,10 @@ func calls() []call {
 			return second(store.LastEventIDs(ctx, []int64{s.queued.ConversationID}))
 		}},
 		{"LeaseDeliveries", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
-			return second(store.LeaseDeliveries(ctx, webtrigger.DeliveryClaim{Lease: long, Limit: 10}))
+			return second(store.LeaseDeliveries(ctx, webtrigger.DeliveryQuery{Lease: long, Limit: 10}))
 		}},
-		{"BeginDelivery", func(ctx context.Context, store webtrigger.Store, s *stage) error {
-			return store.BeginDelivery(ctx, s.leased.Lease)
+		{"ClaimDelivery", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return store.ClaimDelivery(ctx, s.leased.Lease)
 		}},
 		{"FinishDelivery", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return store.FinishDelivery(ctx, s.sending.Lease, delivered())

@@ -20,8 +20,8 @@ func copyRules() []rule {
 		task.Name = "spoilt"
 	}
 	spoilRun := func(run webtrigger.Run) {
-		if run.Task != nil {
-			spoilTask(run.Task)
+		if run.TaskDefinition != nil {
+			spoilTask(run.TaskDefinition)
 		}
 		if run.Usage != nil {
 			run.Usage.InputTokens = -1
@@ -50,7 +50,7 @@ func copyRules() []rule {
 			b.changesNothing(accepted.Run.ID, func() {
 				spoil(t.Input.Context)
 				spoil(t.Input.Metadata)
-				spoilTask(t.Task)
+				spoilTask(t.TaskDefinition)
 				*t.Idempotency = *use("spoilt", 2, long)
 			})
 			_, err = b.store.Replay(b.ctx, assistant, *use("key", 1, long))
@@ -181,13 +181,13 @@ func copyRules() []rule {
 		}},
 		{"a definition that is created or updated is not kept", func(b *rig) {
 			task := definition(assistant)
-			created, err := b.store.CreateTask(b.ctx, task)
+			created, err := b.store.CreateTaskDefinition(b.ctx, task)
 			b.NoError(err)
 			spoilTask(&task)
 			b.says(created.ID, definition(assistant))
 			change := definition(assistant)
 			change.ID, change.Name, change.AllowedTools = created.ID, "New", []string{"one", "two"}
-			_, err = b.store.UpdateTask(b.ctx, change)
+			_, err = b.store.UpdateTaskDefinition(b.ctx, change)
 			b.NoError(err)
 			spoilTask(&change)
 			change = definition(assistant)
@@ -200,13 +200,13 @@ func copyRules() []rule {
 			b.says(created.ID, definition(assistant))
 			change := definition(assistant)
 			change.ID = created.ID
-			updated, err := b.store.UpdateTask(b.ctx, change)
+			updated, err := b.store.UpdateTaskDefinition(b.ctx, change)
 			b.NoError(err)
 			spoilTask(&updated)
-			read, err := b.store.Task(b.ctx, created.ID)
+			read, err := b.store.TaskDefinition(b.ctx, created.ID)
 			b.NoError(err)
 			spoilTask(&read)
-			list, err := b.store.Tasks(b.ctx, assistant, webtrigger.Page{Limit: 1})
+			list, err := b.store.TaskDefinitions(b.ctx, assistant, webtrigger.Page{Limit: 1})
 			b.NoError(err)
 			spoilTask(&list[0])
 			b.says(created.ID, definition(assistant))
@@ -233,7 +233,7 @@ func copyRules() []rule {
 // says holds a definition to say what want says.
 func (b *rig) says(taskID int64, want webtrigger.TaskDefinition) {
 	b.t.Helper()
-	got, err := b.store.Task(b.ctx, taskID)
+	got, err := b.store.TaskDefinition(b.ctx, taskID)
 	b.NoError(err)
 	want.ID, want.CreatedAt, want.UpdatedAt = got.ID, got.CreatedAt, got.UpdatedAt
 	b.Equal(want, got)

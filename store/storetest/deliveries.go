@@ -7,7 +7,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Deliveries: an owed callback is prepared under a short lease, and BeginDelivery
+// Deliveries: an owed callback is prepared under a short lease, and ClaimDelivery
 // is the one claim that lets it be sent. The table of moves is DeliveryStore's.
 func deliveryRules() []rule {
 	return []rule{
@@ -27,8 +27,8 @@ func deliveryRules() []rule {
 				want = append(want, b.complete(owing).ID)
 			}
 			owed := slices.Concat(b.leased(2, long), b.leased(2, long), b.leased(2, long))
-			b.Equal(want, each(owed, func(d webtrigger.OwedDelivery) int64 { return d.Run.ID }))
-			b.IsIncreasing(each(owed, func(d webtrigger.OwedDelivery) int64 { return d.Delivery.ID }))
+			b.Equal(want, each(owed, func(d webtrigger.LeasedDelivery) int64 { return d.Run.ID }))
+			b.IsIncreasing(each(owed, func(d webtrigger.LeasedDelivery) int64 { return d.Delivery.ID }))
 		}},
 		{"a delivery that is held is not leased to others", func(b *rig) {
 			b.complete(owing)
@@ -42,19 +42,19 @@ func deliveryRules() []rule {
 			second := b.lease(long)
 			b.Equal(first.Delivery, second.Delivery)
 			b.NotEqual(first.Lease.Token, second.Lease.Token)
-			b.leaseLost(b.store.BeginDelivery(b.ctx, first.Lease))
+			b.leaseLost(b.store.ClaimDelivery(b.ctx, first.Lease))
 			b.leaseLost(b.store.FinishDelivery(b.ctx, first.Lease, delivered()))
 			b.Equal(webtrigger.DeliveryPending, b.delivery(first).State)
-			b.NoError(b.store.BeginDelivery(b.ctx, second.Lease))
+			b.NoError(b.store.ClaimDelivery(b.ctx, second.Lease))
 		}},
 		{"of many who lease each delivery goes to one", func(b *rig) {
 			const n = 60
 			for range n {
 				b.complete(owing)
 			}
-			got := each(drain(b, 12, n, func() ([]webtrigger.OwedDelivery, error) {
-				return b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryClaim{Lease: long, Limit: 4})
-			}), func(d webtrigger.OwedDelivery) int64 { return d.Delivery.ID })
+			got := each(drain(b, 12, n, func() ([]webtrigger.LeasedDelivery, error) {
+				return b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Lease: long, Limit: 4})
+			}), func(d webtrigger.LeasedDelivery) int64 { return d.Delivery.ID })
 			b.Len(got, n)
 			slices.Sort(got)
 			b.Len(slices.Compact(got), n)
@@ -62,7 +62,7 @@ func deliveryRules() []rule {
 		{"a delivery that has begun is sending and stamped, and leased no more", func(b *rig) {
 			b.complete(owing)
 			owed := b.lease(fair)
-			b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+			b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
 			want := owed.Delivery
 			got := b.delivery(owed)
 			b.False(got.AttemptedAt.Before(got.CreatedAt))
@@ -75,10 +75,10 @@ func deliveryRules() []rule {
 			for range 10 {
 				b.complete(owing)
 				owed := b.lease(long)
-				errs := b.together(16, func(int) error { return b.store.BeginDelivery(b.ctx, owed.Lease) })
+				errs := b.together(16, func(int) error { return b.store.ClaimDelivery(b.ctx, owed.Lease) })
 				b.Equal(1, b.succeeded(errs, webtrigger.ErrLeaseLost))
 				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, delivered()))
-				b.leaseLost(b.store.BeginDelivery(b.ctx, owed.Lease))
+				b.leaseLost(b.store.ClaimDelivery(b.ctx, owed.Lease))
 			}
 		}},
 		{"many deliveries begin at once, and a lost lease among them fails alone", func(b *rig) {
@@ -91,7 +91,7 @@ func deliveryRules() []rule {
 				if i%6 == 1 {
 					lease.Token += 1000
 				}
-				return b.store.BeginDelivery(b.ctx, lease)
+				return b.store.ClaimDelivery(b.ctx, lease)
 			})
 			for i, d := range owed {
 				if i%6 == 1 {
@@ -107,34 +107,34 @@ func deliveryRules() []rule {
 			b.complete(owing)
 			owed := b.lease(brief)
 			b.outlast(brief)
-			b.leaseLost(b.store.BeginDelivery(b.ctx, owed.Lease))
+			b.leaseLost(b.store.ClaimDelivery(b.ctx, owed.Lease))
 			b.Equal(owed.Delivery, b.delivery(owed))
-			b.NoError(b.store.BeginDelivery(b.ctx, b.lease(long).Lease))
+			b.NoError(b.store.ClaimDelivery(b.ctx, b.lease(long).Lease))
 		}},
 		{"a wrong token begins and finishes nothing", func(b *rig) {
 			b.complete(owing)
 			owed := b.lease(long)
 			for _, token := range []int64{0, owed.Lease.Token - 1, owed.Lease.Token + 1} {
 				wrong := webtrigger.DeliveryLease{DeliveryID: owed.Delivery.ID, Token: token}
-				b.leaseLost(b.store.BeginDelivery(b.ctx, wrong))
+				b.leaseLost(b.store.ClaimDelivery(b.ctx, wrong))
 				b.leaseLost(b.store.FinishDelivery(b.ctx, wrong, delivered()))
 				b.leaseLost(b.store.FinishDelivery(b.ctx, wrong, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryBlocked}))
 			}
 			b.Equal(owed.Delivery, b.delivery(owed))
 			none := webtrigger.DeliveryLease{DeliveryID: absent, Token: owed.Lease.Token}
-			b.leaseLost(b.store.BeginDelivery(b.ctx, none))
+			b.leaseLost(b.store.ClaimDelivery(b.ctx, none))
 			b.leaseLost(b.store.FinishDelivery(b.ctx, none, delivered()))
 		}},
 		{"a delivery that was never leased does not begin", func(b *rig) {
 			d := b.deliveries(b.complete(owing).ID)[0]
-			b.leaseLost(b.store.BeginDelivery(b.ctx, webtrigger.DeliveryLease{DeliveryID: d.ID}))
+			b.leaseLost(b.store.ClaimDelivery(b.ctx, webtrigger.DeliveryLease{DeliveryID: d.ID}))
 			b.Equal(d, b.deliveries(d.RunID)[0])
 		}},
 		{"the token of one delivery does not begin another", func(b *rig) {
 			b.complete(owing)
 			b.complete(owing)
 			owed := b.leased(2, long)
-			b.leaseLost(b.store.BeginDelivery(b.ctx,
+			b.leaseLost(b.store.ClaimDelivery(b.ctx,
 				webtrigger.DeliveryLease{DeliveryID: owed[0].Delivery.ID, Token: owed[1].Lease.Token}))
 		}},
 		{"an absent delivery is not found", func(b *rig) {
@@ -169,7 +169,7 @@ func deliveryRules() []rule {
 			refused(first.ID)
 			owed := b.lease(long)
 			refused(first.ID)
-			b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+			b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
 			refused(first.ID)
 			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, delivered()))
 			second, err := b.store.Redeliver(b.ctx, first.ID)
@@ -183,7 +183,7 @@ func deliveryRules() []rule {
 			for i, state := range []webtrigger.DeliveryState{webtrigger.DeliveryBlocked, webtrigger.DeliveryFailed, webtrigger.DeliveryUnknown} {
 				owed := b.lease(long)
 				if state == webtrigger.DeliveryUnknown {
-					b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+					b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
 					b.loseTrack()
 				} else {
 					b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, webtrigger.DeliveryOutcome{State: state}))
@@ -220,15 +220,15 @@ func deliveryRules() []rule {
 }
 
 // leased leases up to limit deliveries.
-func (b *rig) leased(limit int, d time.Duration) []webtrigger.OwedDelivery {
+func (b *rig) leased(limit int, d time.Duration) []webtrigger.LeasedDelivery {
 	b.t.Helper()
-	owed, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryClaim{Lease: d, Limit: limit})
+	owed, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Lease: d, Limit: limit})
 	b.NoError(err)
 	return owed
 }
 
 // lease leases the oldest delivery that is owed.
-func (b *rig) lease(d time.Duration) webtrigger.OwedDelivery {
+func (b *rig) lease(d time.Duration) webtrigger.LeasedDelivery {
 	b.t.Helper()
 	owed := b.leased(1, d)
 	b.Len(owed, 1)
@@ -240,15 +240,15 @@ func delivered() webtrigger.DeliveryOutcome {
 }
 
 // begin leases the oldest delivery that is owed and begins it.
-func (b *rig) begin() webtrigger.OwedDelivery {
+func (b *rig) begin() webtrigger.LeasedDelivery {
 	b.t.Helper()
 	owed := b.lease(long)
-	b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+	b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
 	return owed
 }
 
 // deliver brings the oldest delivery that is owed to its good end.
-func (b *rig) deliver() webtrigger.OwedDelivery {
+func (b *rig) deliver() webtrigger.LeasedDelivery {
 	b.t.Helper()
 	owed := b.begin()
 	b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, delivered()))
@@ -256,7 +256,7 @@ func (b *rig) deliver() webtrigger.OwedDelivery {
 }
 
 // delivery reads a delivery as it is now.
-func (b *rig) delivery(owed webtrigger.OwedDelivery) webtrigger.Delivery {
+func (b *rig) delivery(owed webtrigger.LeasedDelivery) webtrigger.Delivery {
 	b.t.Helper()
 	d, err := b.store.Delivery(b.ctx, owed.Delivery.ID)
 	b.NoError(err)

@@ -53,10 +53,10 @@ func eventRules() []rule {
 		}},
 		{"a payload of 256 KiB keeps its bytes", func(b *rig) {
 			const unit = "<&>é\u2028\U0001F600 "
-			text := strings.Repeat(unit, (webtrigger.MaxEventPayload-100)/len(unit))
-			text += strings.Repeat("x", webtrigger.MaxEventPayload-len(`{"text":""}`)-len(text))
+			text := strings.Repeat(unit, (webtrigger.MaxEventPayloadBytes-100)/len(unit))
+			text += strings.Repeat("x", webtrigger.MaxEventPayloadBytes-len(`{"text":""}`)-len(text))
 			payload := json.RawMessage(`{"text":"` + text + `"}`)
-			b.Len(payload, webtrigger.MaxEventPayload, "the suite's own")
+			b.Len(payload, webtrigger.MaxEventPayloadBytes, "the suite's own")
 			b.True(json.Valid(payload), "the suite's own")
 			run := b.start()
 			event := webtrigger.NewEvent{Type: "x_large", Payload: payload}

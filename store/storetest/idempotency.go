@@ -15,7 +15,7 @@ func idempotencyRules() []rule {
 				again := trigger(keyed("key", 1, long), saying("second"))
 				accepted, err := b.store.CreateTrigger(b.ctx, again)
 				b.NoError(err)
-				b.Equal(webtrigger.Accepted{Run: first, Replayed: true}, accepted)
+				b.Equal(webtrigger.CreatedTrigger{Run: first, Replayed: true}, accepted)
 				_, err = b.store.RunByKey(b.ctx, again.RunKey)
 				b.notFound(err)
 			})
@@ -76,7 +76,7 @@ func idempotencyRules() []rule {
 		}},
 		{"of simultaneous calls one stores and all give its run", func(b *rig) {
 			const n = 64
-			got := make([]webtrigger.Accepted, n)
+			got := make([]webtrigger.CreatedTrigger, n)
 			b.all(b.together(n, func(i int) (err error) {
 				got[i], err = b.store.CreateTrigger(b.ctx, trigger(keyed("key", 1, long)))
 				return err
@@ -96,7 +96,7 @@ func idempotencyRules() []rule {
 		}},
 		{"of simultaneous calls that take at most one holds the run", func(b *rig) {
 			const n = 32
-			got := make([]webtrigger.Accepted, n)
+			got := make([]webtrigger.CreatedTrigger, n)
 			b.all(b.together(n, func(i int) (err error) {
 				got[i], err = b.store.CreateTrigger(b.ctx, trigger(keyed("key", 1, long), taking(long)))
 				return err

@@ -53,16 +53,16 @@ func (b *rig) keepsJSON(object json.RawMessage) {
 	b.True(json.Valid(object), "the suite's own")
 	task := definition(assistant)
 	task.OutputSchema = object
-	task, err := b.store.CreateTask(b.ctx, task)
+	task, err := b.store.CreateTaskDefinition(b.ctx, task)
 	b.NoError(err)
-	task, err = b.store.Task(b.ctx, task.ID)
+	task, err = b.store.TaskDefinition(b.ctx, task.ID)
 	b.NoError(err)
 	b.exact(object, task.OutputSchema)
 
 	run := b.start(doing(&task), func(t *webtrigger.NewTrigger) { t.Input.Context, t.Input.Metadata = object, object })
 	b.exact(object, run.Input.Context)
 	b.exact(object, run.Input.Metadata)
-	b.exact(object, run.Run.Task.OutputSchema)
+	b.exact(object, run.Run.TaskDefinition.OutputSchema)
 	event := webtrigger.NewEvent{Type: "x_json", Payload: object}
 	b.append(run.Lease, webtrigger.EventBatch{Number: 1, Events: []webtrigger.NewEvent{event}})
 	_, err = b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{
@@ -73,7 +73,7 @@ func (b *rig) keepsJSON(object json.RawMessage) {
 	b.exact(object, stored.Input.Context)
 	b.exact(object, stored.Input.Metadata)
 	b.exact(object, stored.Conversation.Metadata)
-	b.exact(object, stored.Run.Task.OutputSchema)
+	b.exact(object, stored.Run.TaskDefinition.OutputSchema)
 	b.tells(event, stored.Events.Events[2])
 	b.tells(event, stored.Events.Events[3])
 }

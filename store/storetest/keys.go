@@ -23,7 +23,7 @@ func storedKeyRules() []rule {
 				AssistantID: assistant, Name: "Zapier", Prefix: "89abcdef", Hash: newHash(), ExpiresAt: expires})
 			b.NoError(err)
 			b.Positive(created.ID)
-			b.Equal(webtrigger.APIKey{ID: created.ID, AssistantID: assistant, Name: "Zapier", Prefix: "89abcdef",
+			b.Equal(webtrigger.Key{ID: created.ID, AssistantID: assistant, Name: "Zapier", Prefix: "89abcdef",
 				CreatedAt: created.CreatedAt, ExpiresAt: expires}, created)
 			read, err := b.store.Key(b.ctx, created.ID)
 			b.NoError(err)
@@ -64,13 +64,13 @@ func storedKeyRules() []rule {
 			b.Len(keys, 1)
 		}},
 		{"keys are listed newest first, page by page", func(b *rig) {
-			var created []webtrigger.APIKey
+			var created []webtrigger.Key
 			for range 5 {
 				b.key(stranger)
 				key, _ := b.key(assistant)
-				created = append([]webtrigger.APIKey{key}, created...)
+				created = append([]webtrigger.Key{key}, created...)
 			}
-			read := func(page webtrigger.Page) ([]webtrigger.APIKey, error) { return b.store.Keys(b.ctx, assistant, page) }
+			read := func(page webtrigger.Page) ([]webtrigger.Key, error) { return b.store.Keys(b.ctx, assistant, page) }
 			b.Equal(created, pages(b, keyID, read))
 		}},
 		{"ids of keys rise", func(b *rig) {
@@ -176,9 +176,9 @@ func grantRules() []rule {
 			key, hash := b.key(assistant)
 			grant, err := b.store.Authenticate(b.ctx, hash, 0)
 			b.NoError(err)
-			b.Equal(webtrigger.Grant{Key: key, Channel: webtrigger.ChannelSettings{AssistantID: assistant}}, grant)
+			b.Equal(webtrigger.Grant{Key: key, Channel: webtrigger.Channel{AssistantID: assistant}}, grant)
 
-			settings := webtrigger.ChannelSettings{AssistantID: assistant, Enabled: true, AllowCallbackURLs: true}
+			settings := webtrigger.Channel{AssistantID: assistant, Enabled: true, AllowCallbackURLs: true}
 			b.NoError(b.store.SetChannel(b.ctx, settings))
 			grant, err = b.store.Authenticate(b.ctx, hash, 0)
 			b.NoError(err)

@@ -17,14 +17,14 @@ func leaseRules() []rule {
 		b.Len(renewals, len(leases))
 		return renewals
 	}
-	held := func(r webtrigger.Renewal) bool { return r.Held }
+	held := func(r webtrigger.Renewal) bool { return r.Renewed }
 	return []rule{
 		{"renewing nothing answers nothing", func(b *rig) {
 			b.Empty(renew(b, long))
 		}},
 		{"a renewed lease is held from the renewal on", func(b *rig) {
 			run := b.take(b.accept().ID, fair)
-			b.Equal([]webtrigger.Renewal{{Held: true}}, renew(b, long, run.Lease))
+			b.Equal([]webtrigger.Renewal{{Renewed: true}}, renew(b, long, run.Lease))
 			b.outlast(fair)
 			b.append(run.Lease, steps(1, 1))
 			b.Empty(b.sweep(webtrigger.Sweep{}))
@@ -78,7 +78,7 @@ func leaseRules() []rule {
 			cancel, deadline := webtrigger.CancelStop("no longer needed"), webtrigger.DeadlineStop()
 			b.stop(cancelled.RunID, cancel)
 			b.stop(late.RunID, deadline)
-			b.Equal([]webtrigger.Renewal{{Held: true, Stop: &cancel}, {Held: true}, {Held: true, Stop: &deadline}},
+			b.Equal([]webtrigger.Renewal{{Renewed: true, Stop: &cancel}, {Renewed: true}, {Renewed: true, Stop: &deadline}},
 				renew(b, long, cancelled, free, late))
 		}},
 		{"a lease that is lost tells no stop", func(b *rig) {

@@ -10,7 +10,7 @@ import (
 
 func runID(run webtrigger.Run) int64                { return run.ID }
 func claimedID(claimed webtrigger.ClaimedRun) int64 { return claimed.Run.ID }
-func keyID(key webtrigger.APIKey) int64             { return key.ID }
+func keyID(key webtrigger.Key) int64                { return key.ID }
 func taskID(task webtrigger.TaskDefinition) int64   { return task.ID }
 func eventID(event webtrigger.Event) int64          { return event.ID }
 func sequence(event webtrigger.Event) int64         { return event.Sequence }

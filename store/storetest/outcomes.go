@@ -13,9 +13,9 @@ func deliveryOutcomeRules() []rule {
 	answered := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered, HTTPStatus: 202,
 		Latency: 1234567 * time.Microsecond, Response: "{\"ok\": true}\n"}
 	refused := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 503,
-		Latency: time.Microsecond, ErrorClass: "status", Error: "the receiver did not answer with 2xx", Response: "busy"}
-	unreached := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, ErrorClass: "connect", Error: "connection refused"}
-	blocked := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryBlocked, ErrorClass: "blocked", Error: "the address is private"}
+		Latency: time.Microsecond, FailureClass: "status", Error: "the receiver did not answer with 2xx", Response: "busy"}
+	unreached := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, FailureClass: "connect", Error: "connection refused"}
+	blocked := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryBlocked, FailureClass: "blocked", Error: "the address is private"}
 
 	begun := []struct {
 		name    string
@@ -47,7 +47,7 @@ func deliveryOutcomeRules() []rule {
 				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
 				b.True(b.delivery(owed).AttemptedAt.IsZero())
 				b.deliveryEnded(outcome, owed.Delivery)
-				b.leaseLost(b.store.BeginDelivery(b.ctx, owed.Lease))
+				b.leaseLost(b.store.ClaimDelivery(b.ctx, owed.Lease))
 				b.Empty(b.leased(10, long))
 			}
 		}},
@@ -64,7 +64,7 @@ func deliveryOutcomeRules() []rule {
 		rule{"a delivery that has begun may end when its lease has expired", func(b *rig) {
 			b.complete(owing)
 			owed := b.lease(fair)
-			b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+			b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
 			b.outlast(fair)
 			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, answered))
 			b.Equal(webtrigger.DeliveryDelivered, b.delivery(owed).State)
@@ -74,12 +74,12 @@ func deliveryOutcomeRules() []rule {
 				b.complete(owing)
 				owed := b.lease(long)
 				if first.State != webtrigger.DeliveryBlocked {
-					b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+					b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
 				}
 				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, first))
 				ended := b.delivery(owed)
 				b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, unreached))
-				b.leaseLost(b.store.BeginDelivery(b.ctx, owed.Lease))
+				b.leaseLost(b.store.ClaimDelivery(b.ctx, owed.Lease))
 				b.Equal(ended, b.delivery(owed))
 			}
 		}},
@@ -133,7 +133,7 @@ func deliveryOutcomeRules() []rule {
 			owed := b.lease(long)
 			b.outlast(brief)
 			b.Empty(b.loseTrackOfNone())
-			b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+			b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
 		}},
 		rule{"deliveries become unknown up to the limit, each once", func(b *rig) {
 			var want, got []int64
@@ -233,7 +233,7 @@ func deliveryOutcomeRules() []rule {
 // mirror is what a run shows of a delivery.
 func mirror(d webtrigger.Delivery) webtrigger.CallbackOutcome {
 	return webtrigger.CallbackOutcome{
-		DeliveryID: d.ID, State: d.State, HTTPStatus: d.HTTPStatus, ErrorClass: d.ErrorClass, At: d.CompletedAt}
+		DeliveryID: d.ID, State: d.State, HTTPStatus: d.HTTPStatus, FailureClass: d.FailureClass, At: d.CompletedAt}
 }
 
 // deliveryEnded holds a delivery to have ended with an outcome, and to be as it
@@ -246,10 +246,10 @@ func (b *rig) deliveryEnded(want webtrigger.DeliveryOutcome, before webtrigger.D
 	b.False(got.CompletedAt.IsZero())
 	b.False(got.CompletedAt.Before(before.AttemptedAt))
 	b.Equal(want, webtrigger.DeliveryOutcome{
-		State: got.State, HTTPStatus: got.HTTPStatus, Latency: got.Latency, ErrorClass: got.ErrorClass, Error: got.Error, Response: got.Response})
+		State: got.State, HTTPStatus: got.HTTPStatus, Latency: got.Latency, FailureClass: got.FailureClass, Error: got.Error, Response: got.Response})
 	before.State, before.CompletedAt = got.State, got.CompletedAt
 	before.HTTPStatus, before.Latency = got.HTTPStatus, got.Latency
-	before.ErrorClass, before.Error, before.Response = got.ErrorClass, got.Error, got.Response
+	before.FailureClass, before.Error, before.Response = got.FailureClass, got.Error, got.Response
 	b.Equal(before, got)
 }
 

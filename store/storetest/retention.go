@@ -99,7 +99,7 @@ func retentionRules() []rule {
 				webtrigger.RunCancelled: {Cancelled: 1}, webtrigger.RunTimedOut: {TimedOut: 1},
 			} {
 				b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(keep))
-				_, err := b.store.Run(b.ctx, ends[status].ID)
+				_, err := b.store.RunByID(b.ctx, ends[status].ID)
 				b.notFound(err)
 				delete(ends, status)
 				for _, run := range ends {
@@ -126,7 +126,7 @@ func retentionRules() []rule {
 			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
 			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered}))
 			b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(webtrigger.Retention{Completed: 1}))
-			_, err := b.store.Run(b.ctx, run.ID)
+			_, err := b.store.RunByID(b.ctx, run.ID)
 			b.notFound(err)
 		}},
 		{"a pass of small calls looks at every run once", func(b *rig) {
@@ -213,7 +213,7 @@ func (b *rig) purge(keep webtrigger.Retention) (all webtrigger.Purged) {
 // gone holds a run's trigger to be absent from every read.
 func (b *rig) gone(run webtrigger.Run, deliveryID int64, hash webtrigger.KeyHash) {
 	b.t.Helper()
-	_, err := b.store.Run(b.ctx, run.ID)
+	_, err := b.store.RunByID(b.ctx, run.ID)
 	b.notFound(err)
 	_, err = b.store.RunByKey(b.ctx, run.Key)
 	b.notFound(err)

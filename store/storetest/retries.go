@@ -9,8 +9,8 @@ import (
 // Retries: a failed delivery may owe another one in the same transition, which
 // is not handed out before its time. A run has one open delivery at most.
 func retryRules() []rule {
-	busy := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 503, ErrorClass: "status", Error: "busy"}
-	unreached := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, ErrorClass: "dns", Error: "no such name"}
+	busy := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 503, FailureClass: "status", Error: "busy"}
+	unreached := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, FailureClass: "dns", Error: "no such name"}
 	retried := func(o webtrigger.DeliveryOutcome, in time.Duration) webtrigger.DeliveryOutcome {
 		o.RetryIn = in
 		return o
@@ -65,7 +65,7 @@ func retryRules() []rule {
 			b.complete(owing)
 			b.NoError(b.store.FinishDelivery(b.ctx, b.begin().Lease, retried(busy, fair)))
 			b.Empty(b.leased(10, long))
-			var owed []webtrigger.OwedDelivery
+			var owed []webtrigger.LeasedDelivery
 			b.eventually(func() bool {
 				owed = b.leased(10, long)
 				return len(owed) > 0
@@ -73,14 +73,14 @@ func retryRules() []rule {
 			b.Len(owed, 1)
 			b.Equal(1, owed[0].Delivery.Retry)
 			b.False(b.now().Before(owed[0].Delivery.DueAt))
-			b.NoError(b.store.BeginDelivery(b.ctx, owed[0].Lease))
+			b.NoError(b.store.ClaimDelivery(b.ctx, owed[0].Lease))
 			b.NoError(b.store.FinishDelivery(b.ctx, owed[0].Lease, delivered()))
 			b.Equal(mirror(b.delivery(owed[0])), b.run(owed[0].Run.ID).Callback)
 		}},
 		{"retries count up", func(b *rig) {
 			run := b.complete(owing)
 			for range 4 {
-				var owed []webtrigger.OwedDelivery
+				var owed []webtrigger.LeasedDelivery
 				b.eventually(func() bool {
 					owed = b.leased(1, long)
 					return len(owed) > 0
@@ -122,14 +122,14 @@ func retryRules() []rule {
 		{"a retry that is held or under way is not owed twice", func(b *rig) {
 			run := b.complete(owing)
 			b.NoError(b.store.FinishDelivery(b.ctx, b.begin().Lease, retried(busy, time.Microsecond)))
-			var owed []webtrigger.OwedDelivery
+			var owed []webtrigger.LeasedDelivery
 			b.eventually(func() bool {
 				owed = b.leased(1, long)
 				return len(owed) > 0
 			})
 			_, err := b.store.Redeliver(b.ctx, owed[0].Delivery.ID)
 			b.conflict(err)
-			b.NoError(b.store.BeginDelivery(b.ctx, owed[0].Lease))
+			b.NoError(b.store.ClaimDelivery(b.ctx, owed[0].Lease))
 			_, err = b.store.Redeliver(b.ctx, owed[0].Delivery.ID)
 			b.conflict(err)
 			b.Len(b.deliveries(run.ID), 2)
@@ -137,7 +137,7 @@ func retryRules() []rule {
 		{"a retry whose lease has expired becomes the redelivery", func(b *rig) {
 			b.complete(owing)
 			b.NoError(b.store.FinishDelivery(b.ctx, b.begin().Lease, retried(busy, time.Microsecond)))
-			var owed []webtrigger.OwedDelivery
+			var owed []webtrigger.LeasedDelivery
 			b.eventually(func() bool {
 				owed = b.leased(1, brief)
 				return len(owed) > 0
@@ -147,7 +147,7 @@ func retryRules() []rule {
 			b.NoError(err)
 			b.Equal(owed[0].Delivery.ID, again.ID)
 			b.Zero(again.Retry)
-			b.leaseLost(b.store.BeginDelivery(b.ctx, owed[0].Lease))
+			b.leaseLost(b.store.ClaimDelivery(b.ctx, owed[0].Lease))
 			b.lease(long)
 		}},
 	}

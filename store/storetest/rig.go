@@ -65,11 +65,11 @@ func at(host string) change {
 }
 
 func doing(task *webtrigger.TaskDefinition) change {
-	return func(t *webtrigger.NewTrigger) { t.Task = task }
+	return func(t *webtrigger.NewTrigger) { t.TaskDefinition = task }
 }
 
 func taking(lease time.Duration) change {
-	return func(t *webtrigger.NewTrigger) { t.Take = &webtrigger.Take{Worker: "worker", Lease: lease} }
+	return func(t *webtrigger.NewTrigger) { t.Claim = &webtrigger.Claimant{Worker: "worker", Lease: lease} }
 }
 
 // bounded lets a trigger's run wait beside fewer than max others.
@@ -208,7 +208,7 @@ func (b *rig) append(lease webtrigger.Lease, batch webtrigger.EventBatch) {
 
 func (b *rig) run(runID int64) webtrigger.Run {
 	b.t.Helper()
-	run, err := b.store.Run(b.ctx, runID)
+	run, err := b.store.RunByID(b.ctx, runID)
 	b.NoError(err)
 	return run
 }
@@ -269,10 +269,10 @@ func (b *rig) record(runID int64) record {
 // clone copies a record, so that it shows the past even of a store that hands out
 // what it keeps.
 func (r record) clone() record {
-	if r.Run.Task != nil {
-		task := *r.Run.Task
+	if r.Run.TaskDefinition != nil {
+		task := *r.Run.TaskDefinition
 		task.AllowedTools, task.OutputSchema = slices.Clone(task.AllowedTools), slices.Clone(task.OutputSchema)
-		r.Run.Task = &task
+		r.Run.TaskDefinition = &task
 	}
 	if r.Run.Usage != nil {
 		usage := *r.Run.Usage
@@ -297,7 +297,7 @@ func (b *rig) changesNothing(runID int64, do func()) {
 }
 
 // key creates an API key with a random hash.
-func (b *rig) key(assistantID string) (webtrigger.APIKey, webtrigger.KeyHash) {
+func (b *rig) key(assistantID string) (webtrigger.Key, webtrigger.KeyHash) {
 	b.t.Helper()
 	hash := newHash()
 	key, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{AssistantID: assistantID, Name: "Name", Prefix: "0123abcd", Hash: hash})
@@ -313,7 +313,7 @@ func newHash() (hash webtrigger.KeyHash) {
 // task creates a task definition that says everything one can say.
 func (b *rig) task(assistantID string) webtrigger.TaskDefinition {
 	b.t.Helper()
-	task, err := b.store.CreateTask(b.ctx, definition(assistantID))
+	task, err := b.store.CreateTaskDefinition(b.ctx, definition(assistantID))
 	b.NoError(err)
 	return task
 }
@@ -328,10 +328,10 @@ func definition(assistantID string) webtrigger.TaskDefinition {
 // now reads the store's clock off a stamp.
 func (b *rig) now() time.Time {
 	b.t.Helper()
-	task, err := b.store.CreateTask(b.ctx, webtrigger.TaskDefinition{
+	task, err := b.store.CreateTaskDefinition(b.ctx, webtrigger.TaskDefinition{
 		AssistantID: "clock", Name: "clock", Instructions: "clock", OutputType: webtrigger.OutputText})
 	b.NoError(err)
-	b.NoError(b.store.DeleteTask(b.ctx, task.ID))
+	b.NoError(b.store.DeleteTaskDefinition(b.ctx, task.ID))
 	return task.CreatedAt
 }
 

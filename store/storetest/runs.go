@@ -31,7 +31,7 @@ func runRules() []rule {
 			b.Equal(run, found)
 		}},
 		{"what is absent is not found", func(b *rig) {
-			_, err := b.store.Run(b.ctx, absent)
+			_, err := b.store.RunByID(b.ctx, absent)
 			b.notFound(err)
 			_, err = b.store.RunByKey(b.ctx, uuid.NewString())
 			b.notFound(err)

@@ -9,7 +9,7 @@ func secretRules() []rule {
 	return []rule{
 		{"an assistant has no secrets before any are set", func(b *rig) {
 			b.Empty(b.secrets(assistant))
-			b.NoError(b.store.SetChannel(b.ctx, webtrigger.ChannelSettings{AssistantID: assistant, Enabled: true}))
+			b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: assistant, Enabled: true}))
 			b.Empty(b.secrets(assistant))
 		}},
 		{"secrets are read as they were set last, in their order", func(b *rig) {
@@ -31,7 +31,7 @@ func secretRules() []rule {
 			}
 		}},
 		{"settings and secrets leave each other alone", func(b *rig) {
-			settings := webtrigger.ChannelSettings{AssistantID: assistant, Enabled: true, AllowCallbackURLs: true}
+			settings := webtrigger.Channel{AssistantID: assistant, Enabled: true, AllowCallbackURLs: true}
 			b.NoError(b.store.SetChannel(b.ctx, settings))
 			b.NoError(b.store.SetSigningSecrets(b.ctx, assistant, []webtrigger.SigningSecret{one, two}))
 			got, err := b.store.Channel(b.ctx, assistant)
@@ -49,7 +49,7 @@ func secretRules() []rule {
 			b.NoError(b.store.SetSigningSecrets(b.ctx, assistant, []webtrigger.SigningSecret{one}))
 			got, err := b.store.Channel(b.ctx, assistant)
 			b.NoError(err)
-			b.Equal(webtrigger.ChannelSettings{AssistantID: assistant}, got)
+			b.Equal(webtrigger.Channel{AssistantID: assistant}, got)
 			ids, err := b.store.Assistants(b.ctx, "", 10)
 			b.NoError(err)
 			b.Equal([]string{assistant}, ids)

@@ -216,6 +216,6 @@ func sweepRules() []rule {
 
 // over reports whether a run has ended, or cannot be read.
 func (b *rig) over(runID int64) bool {
-	run, err := b.store.Run(b.ctx, runID)
+	run, err := b.store.RunByID(b.ctx, runID)
 	return err != nil || run.Status.Terminal()
 }

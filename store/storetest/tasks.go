@@ -18,15 +18,15 @@ func taskRules() []rule {
 			b.Equal(created.CreatedAt, created.UpdatedAt)
 			want.ID, want.CreatedAt, want.UpdatedAt = created.ID, created.CreatedAt, created.UpdatedAt
 			b.Equal(want, created)
-			read, err := b.store.Task(b.ctx, created.ID)
+			read, err := b.store.TaskDefinition(b.ctx, created.ID)
 			b.NoError(err)
 			b.Equal(want, read)
 		}},
 		{"a definition without tools and schema comes back without them", func(b *rig) {
-			created, err := b.store.CreateTask(b.ctx, webtrigger.TaskDefinition{
+			created, err := b.store.CreateTaskDefinition(b.ctx, webtrigger.TaskDefinition{
 				AssistantID: assistant, Name: "Name", Instructions: "Instructions", OutputType: webtrigger.OutputText})
 			b.NoError(err)
-			read, err := b.store.Task(b.ctx, created.ID)
+			read, err := b.store.TaskDefinition(b.ctx, created.ID)
 			b.NoError(err)
 			b.Empty(read.AllowedTools)
 			b.exact(nil, read.OutputSchema)
@@ -34,13 +34,13 @@ func taskRules() []rule {
 			b.Equal(webtrigger.OutputText, read.OutputType)
 		}},
 		{"an absent definition is not found", func(b *rig) {
-			_, err := b.store.Task(b.ctx, absent)
+			_, err := b.store.TaskDefinition(b.ctx, absent)
 			b.notFound(err)
 			missing := definition(assistant)
 			missing.ID = absent
-			_, err = b.store.UpdateTask(b.ctx, missing)
+			_, err = b.store.UpdateTaskDefinition(b.ctx, missing)
 			b.notFound(err)
-			b.notFound(b.store.DeleteTask(b.ctx, absent))
+			b.notFound(b.store.DeleteTaskDefinition(b.ctx, absent))
 		}},
 		{"definitions are listed newest first, page by page, inactive ones too", func(b *rig) {
 			var created []webtrigger.TaskDefinition
@@ -48,12 +48,12 @@ func taskRules() []rule {
 				b.task(stranger)
 				task := definition(assistant)
 				task.Active = i%2 == 0
-				task, err := b.store.CreateTask(b.ctx, task)
+				task, err := b.store.CreateTaskDefinition(b.ctx, task)
 				b.NoError(err)
 				created = append([]webtrigger.TaskDefinition{task}, created...)
 			}
 			read := func(page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
-				return b.store.Tasks(b.ctx, assistant, page)
+				return b.store.TaskDefinitions(b.ctx, assistant, page)
 			}
 			b.Equal(created, pages(b, taskID, read))
 		}},
@@ -64,67 +64,67 @@ func taskRules() []rule {
 				ID: before.ID, AssistantID: stranger, Name: "New", Instructions: "Otherwise", OutputType: webtrigger.OutputMarkdown,
 				AllowedTools: []string{"one"}, CreatedAt: before.CreatedAt.AddDate(-1, 0, 0),
 			}
-			after, err := b.store.UpdateTask(b.ctx, change)
+			after, err := b.store.UpdateTaskDefinition(b.ctx, change)
 			b.NoError(err)
 			b.True(after.UpdatedAt.After(before.UpdatedAt))
 			change.AssistantID, change.CreatedAt, change.UpdatedAt = assistant, before.CreatedAt, after.UpdatedAt
 			b.Equal(change, after)
-			read, err := b.store.Task(b.ctx, before.ID)
+			read, err := b.store.TaskDefinition(b.ctx, before.ID)
 			b.NoError(err)
 			b.Equal(change, read)
 		}},
 		{"an update changes no other definition", func(b *rig) {
 			one, two := b.task(assistant), b.task(assistant)
 			one.Name = "New"
-			_, err := b.store.UpdateTask(b.ctx, one)
+			_, err := b.store.UpdateTaskDefinition(b.ctx, one)
 			b.NoError(err)
-			read, err := b.store.Task(b.ctx, two.ID)
+			read, err := b.store.TaskDefinition(b.ctx, two.ID)
 			b.NoError(err)
 			b.Equal(two, read)
 		}},
 		{"a deleted definition is gone, and only it", func(b *rig) {
 			gone, stays := b.task(assistant), b.task(assistant)
-			b.NoError(b.store.DeleteTask(b.ctx, gone.ID))
-			_, err := b.store.Task(b.ctx, gone.ID)
+			b.NoError(b.store.DeleteTaskDefinition(b.ctx, gone.ID))
+			_, err := b.store.TaskDefinition(b.ctx, gone.ID)
 			b.notFound(err)
-			_, err = b.store.UpdateTask(b.ctx, gone)
+			_, err = b.store.UpdateTaskDefinition(b.ctx, gone)
 			b.notFound(err)
-			b.notFound(b.store.DeleteTask(b.ctx, gone.ID))
-			tasks, err := b.store.Tasks(b.ctx, assistant, webtrigger.Page{Limit: 10})
+			b.notFound(b.store.DeleteTaskDefinition(b.ctx, gone.ID))
+			tasks, err := b.store.TaskDefinitions(b.ctx, assistant, webtrigger.Page{Limit: 10})
 			b.NoError(err)
 			b.Equal([]int64{stays.ID}, each(tasks, taskID))
 		}},
 		{"the id of a deleted definition is not given again", func(b *rig) {
 			last := b.task(assistant)
-			b.NoError(b.store.DeleteTask(b.ctx, last.ID))
+			b.NoError(b.store.DeleteTaskDefinition(b.ctx, last.ID))
 			b.Greater(b.task(assistant).ID, last.ID)
 		}},
 		{"tools keep their order and the schema its bytes", func(b *rig) {
 			task := definition(assistant)
 			task.AllowedTools = []string{"b", "a", "C", "ä", `q"\`, "a,b", "{}", " "}
 			task.OutputSchema = json.RawMessage("{\"z\": -0,\n\t\"a\": [1e22, 0.10],  \"<&>\": \"\\u00e9\\/\"}")
-			created, err := b.store.CreateTask(b.ctx, task)
+			created, err := b.store.CreateTaskDefinition(b.ctx, task)
 			b.NoError(err)
-			read, err := b.store.Task(b.ctx, created.ID)
+			read, err := b.store.TaskDefinition(b.ctx, created.ID)
 			b.NoError(err)
 			b.Equal(task.AllowedTools, read.AllowedTools)
 			b.exact(task.OutputSchema, read.OutputSchema)
 			run := b.run(b.accept(doing(&read)).ID)
-			b.Equal(task.AllowedTools, run.Task.AllowedTools)
-			b.exact(task.OutputSchema, run.Task.OutputSchema)
+			b.Equal(task.AllowedTools, run.TaskDefinition.AllowedTools)
+			b.exact(task.OutputSchema, run.TaskDefinition.OutputSchema)
 		}},
 		{"a run keeps its copy whatever becomes of the definition", func(b *rig) {
 			task := b.task(assistant)
 			updated, deleted := b.accept(doing(&task)), b.accept(doing(&task))
 			change := task
 			change.Name, change.Active = "New", false
-			_, err := b.store.UpdateTask(b.ctx, change)
+			_, err := b.store.UpdateTaskDefinition(b.ctx, change)
 			b.NoError(err)
-			b.Equal(task, *b.run(updated.ID).Task)
-			b.NoError(b.store.DeleteTask(b.ctx, task.ID))
-			b.Equal(task, *b.run(deleted.ID).Task)
-			b.Equal(task, *b.take(deleted.ID, long).Run.Task)
-			b.Nil(b.run(b.accept().ID).Task)
+			b.Equal(task, *b.run(updated.ID).TaskDefinition)
+			b.NoError(b.store.DeleteTaskDefinition(b.ctx, task.ID))
+			b.Equal(task, *b.run(deleted.ID).TaskDefinition)
+			b.Equal(task, *b.take(deleted.ID, long).Run.TaskDefinition)
+			b.Nil(b.run(b.accept().ID).TaskDefinition)
 		}},
 	}
 }

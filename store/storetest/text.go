@@ -65,14 +65,14 @@ func (b *rig) keepsText(text string) {
 
 	task := webtrigger.TaskDefinition{AssistantID: assistant, Name: text, Instructions: text,
 		OutputType: webtrigger.OutputText, AllowedTools: []string{text, "x"}}
-	task, err = b.store.CreateTask(b.ctx, task)
+	task, err = b.store.CreateTaskDefinition(b.ctx, task)
 	b.NoError(err)
 	b.Equal([]string{text, text, text}, []string{task.Name, task.Instructions, task.AllowedTools[0]})
 
 	run := b.accept(doing(&task), owing, func(t *webtrigger.NewTrigger) { t.Input.Subject, t.Input.Message = text, text })
 	claimed := b.take(run.ID, long)
 	b.Equal([]string{text, text}, []string{claimed.Input.Subject, claimed.Input.Message})
-	b.Equal(task, *claimed.Run.Task)
+	b.Equal(task, *claimed.Run.TaskDefinition)
 
 	payload, err := json.Marshal(map[string]string{"text": text})
 	b.NoError(err)
@@ -89,7 +89,7 @@ func (b *rig) keepsText(text string) {
 	b.exact(payload, stored.Events.Events[2].Payload)
 
 	owed := b.lease(long)
-	b.NoError(b.store.BeginDelivery(b.ctx, owed.Lease))
+	b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
 	b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, webtrigger.DeliveryOutcome{
 		State: webtrigger.DeliveryFailed, Error: text, Response: text}))
 	delivery := b.deliveries(run.ID)[0]

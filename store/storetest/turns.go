@@ -30,22 +30,22 @@ func turnRules() []rule {
 		}},
 		{"hosts take turns, each oldest first", func(b *rig) {
 			b.owed("a", "a", "a", "a", "b", "c", "b")
-			b.Equal([]string{"a1", "b5", "c6", "a2", "b7", "a3", "a4"}, b.turns(webtrigger.DeliveryClaim{Limit: 10}))
+			b.Equal([]string{"a1", "b5", "c6", "a2", "b7", "a3", "a4"}, b.turns(webtrigger.DeliveryQuery{Limit: 10}))
 		}},
 		{"the limit falls on the hosts alike", func(b *rig) {
 			b.owed("a", "a", "a", "a", "b", "c", "b")
-			b.Equal([]string{"a1", "b5", "c6", "a2"}, b.turns(webtrigger.DeliveryClaim{Limit: 4}))
-			b.Equal([]string{"a3", "b7"}, b.turns(webtrigger.DeliveryClaim{Limit: 2}))
-			b.Equal([]string{"a4"}, b.turns(webtrigger.DeliveryClaim{Limit: 2}))
+			b.Equal([]string{"a1", "b5", "c6", "a2"}, b.turns(webtrigger.DeliveryQuery{Limit: 4}))
+			b.Equal([]string{"a3", "b7"}, b.turns(webtrigger.DeliveryQuery{Limit: 2}))
+			b.Equal([]string{"a4"}, b.turns(webtrigger.DeliveryQuery{Limit: 2}))
 		}},
 		{"what is under way already counts for the turn", func(b *rig) {
 			b.owed("a", "a", "b", "b", "c")
 			b.Equal([]string{"c5", "b3", "b4", "a1", "a2"},
-				b.turns(webtrigger.DeliveryClaim{Limit: 10, Busy: map[string]int{"a": 5, "b": 1, "z": 9}}))
+				b.turns(webtrigger.DeliveryQuery{Limit: 10, Busy: map[string]int{"a": 5, "b": 1, "z": 9}}))
 		}},
 		{"a host gets no more than its share, those under way counted in", func(b *rig) {
 			b.owed("a", "a", "a", "b", "b", "b", "c", "c")
-			claim := webtrigger.DeliveryClaim{Limit: 10, PerHost: 2, Busy: map[string]int{"b": 1, "c": 2}}
+			claim := webtrigger.DeliveryQuery{Limit: 10, PerHost: 2, Busy: map[string]int{"b": 1, "c": 2}}
 			b.Equal([]string{"a1", "a2", "b4"}, b.turns(claim))
 			claim.Busy = map[string]int{"a": 2, "b": 3, "c": 1}
 			b.Equal([]string{"c7"}, b.turns(claim))
@@ -53,7 +53,7 @@ func turnRules() []rule {
 		{"a backlog of one host does not hide another", func(b *rig) {
 			b.owed(slices.Repeat([]string{"a"}, 300)...)
 			b.owed("b")
-			claim := webtrigger.DeliveryClaim{Limit: 8, PerHost: 4, Busy: map[string]int{"a": 4}}
+			claim := webtrigger.DeliveryQuery{Limit: 8, PerHost: 4, Busy: map[string]int{"a": 4}}
 			b.Equal([]string{"b301"}, b.turns(claim))
 		}},
 		{"a resting host gets first attempts only", func(b *rig) {
@@ -61,30 +61,30 @@ func turnRules() []rule {
 			for range 2 {
 				failed := b.lease(long)
 				b.NoError(b.store.FinishDelivery(b.ctx, failed.Lease, webtrigger.DeliveryOutcome{
-					State: webtrigger.DeliveryFailed, ErrorClass: "connect", RetryIn: time.Microsecond}))
+					State: webtrigger.DeliveryFailed, FailureClass: "connect", RetryIn: time.Microsecond}))
 			}
 			b.outlast(brief)
 			b.owed("a", "b")
-			b.Equal([]string{"b4", "a5", "b6"}, b.turns(webtrigger.DeliveryClaim{Limit: 10, Resting: []string{"a", "z"}}))
-			b.Empty(b.turns(webtrigger.DeliveryClaim{Limit: 10, Resting: []string{"z", "a"}}))
-			b.Equal([]string{"a3"}, b.turns(webtrigger.DeliveryClaim{Limit: 10}))
+			b.Equal([]string{"b4", "a5", "b6"}, b.turns(webtrigger.DeliveryQuery{Limit: 10, Resting: []string{"a", "z"}}))
+			b.Empty(b.turns(webtrigger.DeliveryQuery{Limit: 10, Resting: []string{"z", "a"}}))
+			b.Equal([]string{"a3"}, b.turns(webtrigger.DeliveryQuery{Limit: 10}))
 		}},
 		{"a redelivery does not rest", func(b *rig) {
 			b.owed("a")
 			failed := b.lease(long)
 			b.NoError(b.store.FinishDelivery(b.ctx, failed.Lease, webtrigger.DeliveryOutcome{
-				State: webtrigger.DeliveryFailed, ErrorClass: "connect", RetryIn: time.Microsecond}))
+				State: webtrigger.DeliveryFailed, FailureClass: "connect", RetryIn: time.Microsecond}))
 			b.outlast(brief)
-			b.Empty(b.turns(webtrigger.DeliveryClaim{Limit: 10, Resting: []string{"a"}}))
+			b.Empty(b.turns(webtrigger.DeliveryQuery{Limit: 10, Resting: []string{"a"}}))
 			_, err := b.store.Redeliver(b.ctx, failed.Delivery.ID)
 			b.NoError(err)
-			b.Equal([]string{"a2"}, b.turns(webtrigger.DeliveryClaim{Limit: 10, Resting: []string{"a"}}))
+			b.Equal([]string{"a2"}, b.turns(webtrigger.DeliveryQuery{Limit: 10, Resting: []string{"a"}}))
 		}},
 		{"a delivery whose turn was lost comes by its due time again", func(b *rig) {
 			b.owed("a", "a", "b")
-			b.Equal([]string{"a1"}, b.turns(webtrigger.DeliveryClaim{Limit: 1, Lease: brief}))
+			b.Equal([]string{"a1"}, b.turns(webtrigger.DeliveryQuery{Limit: 1, Lease: brief}))
 			b.outlast(brief)
-			b.Equal([]string{"a1", "b3", "a2"}, b.turns(webtrigger.DeliveryClaim{Limit: 10}))
+			b.Equal([]string{"a1", "b3", "a2"}, b.turns(webtrigger.DeliveryQuery{Limit: 10}))
 		}},
 	}
 }
@@ -99,7 +99,7 @@ func (b *rig) owed(hosts ...string) {
 
 // turns leases deliveries of the runs of owed and names each by its host and by
 // which of all their deliveries it is, from 1.
-func (b *rig) turns(claim webtrigger.DeliveryClaim) []string {
+func (b *rig) turns(claim webtrigger.DeliveryQuery) []string {
 	b.t.Helper()
 	if claim.Lease == 0 {
 		claim.Lease = long
@@ -111,7 +111,7 @@ func (b *rig) turns(claim webtrigger.DeliveryClaim) []string {
 		all = append(all, each(b.deliveries(runID), deliveryID)...)
 	}
 	slices.Sort(all)
-	return each(owed, func(d webtrigger.OwedDelivery) string {
+	return each(owed, func(d webtrigger.LeasedDelivery) string {
 		return d.Delivery.Host + strconv.Itoa(slices.Index(all, d.Delivery.ID)+1)
 	})
 }

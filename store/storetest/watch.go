@@ -15,7 +15,7 @@ import (
 // can be read.
 func watchRules() []rule {
 	queued := func(h webtrigger.Hint) bool { return h.Queued }
-	owed := func(h webtrigger.Hint) bool { return h.Owed }
+	owed := func(h webtrigger.Hint) bool { return h.Pending }
 	moved := func(id int64) match {
 		return func(h webtrigger.Hint) bool {
 			return slices.Contains(h.Conversations, id) ||
@@ -221,7 +221,7 @@ func (b *rig) watchWith(notify func(webtrigger.Hint)) *ear {
 		defer close(e.done)
 		e.err = b.store.Watch(ctx, func(h webtrigger.Hint) {
 			e.mu.Lock()
-			e.hints = append(e.hints, webtrigger.Hint{Queued: h.Queued, Owed: h.Owed, Events: slices.Clone(h.Events),
+			e.hints = append(e.hints, webtrigger.Hint{Queued: h.Queued, Pending: h.Pending, Events: slices.Clone(h.Events),
 				Conversations: slices.Clone(h.Conversations), Stopped: slices.Clone(h.Stopped)})
 			e.count++
 			e.mu.Unlock()

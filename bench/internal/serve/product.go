@@ -26,10 +26,10 @@ func newService(ctx context.Context, store webtrigger.Store, runner webtrigger.R
 	if err != nil {
 		return nil, err
 	}
-	if err := svc.SetChannel(ctx, webtrigger.ChannelSettings{AssistantID: assistant, Enabled: true, AllowCallbackURLs: true}); err != nil {
+	if err := svc.SetChannel(ctx, webtrigger.Channel{AssistantID: assistant, Enabled: true, AllowCallbackURLs: true}); err != nil {
 		return nil, err
 	}
-	_, err = svc.ImportKey(ctx, assistant, "bench", Key, time.Time{})
+	_, err = svc.ImportKey(ctx, assistant, webtrigger.KeySpec{Name: "bench"}, Key)
 	if err != nil && !errors.Is(err, webtrigger.ErrConflict) { // another process of the same database has it
 		return nil, err
 	}
@@ -175,7 +175,7 @@ type commits struct {
 	at sync.Map // of run_key: time.Time
 }
 
-func (c *commits) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
+func (c *commits) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	accepted, err := c.Store.CreateTrigger(ctx, t)
 	c.at.Store(t.RunKey, time.Now())
 	return accepted, err

@@ -139,7 +139,7 @@ func take(ctx context.Context, store webtrigger.Store, callbackURL string) (webt
 	accepted, err := store.CreateTrigger(ctx, webtrigger.NewTrigger{
 		RunKey: uuid.NewString(), AssistantID: assistant, BaseURL: "http://bench.example", CallbackURL: callbackURL,
 		Input: webtrigger.RunInput{Subject: "Weekly Report", Message: "Summarise the report."},
-		Take:  &webtrigger.Take{Worker: "bench", Lease: time.Hour},
+		Claim: &webtrigger.Claimant{Worker: "bench", Lease: time.Hour},
 	})
 	if err != nil {
 		return webtrigger.Lease{}, err

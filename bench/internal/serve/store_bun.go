@@ -32,8 +32,8 @@ func openPostgres(ctx context.Context, c Config) (webtrigger.Store, error) {
 // declining is a store that takes no run as it is accepted, as a store may.
 type declining struct{ webtrigger.Store }
 
-func (d declining) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.Accepted, error) {
-	t.Take = nil
+func (d declining) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+	t.Claim = nil
 	return d.Store.CreateTrigger(ctx, t)
 }
 

@@ -357,7 +357,7 @@ func TestHostileReceivers(t *testing.T) {
 	ca := issue(nil, tls.Certificate{}, roots)
 	large := webtrigger.RunnerFunc(func(_ context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
 		if task.Input.Message == "large" {
-			return &webtrigger.Result{Text: strings.Repeat("l", webtrigger.MaxResult)}, nil
+			return &webtrigger.Result{Text: strings.Repeat("l", webtrigger.MaxResultBytes)}, nil
 		}
 		return &webtrigger.Result{Text: "ok"}, nil
 	})
@@ -365,7 +365,7 @@ func TestHostileReceivers(t *testing.T) {
 		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, RootCAs: roots, Workers: 100, PerHost: 1,
 	}})
 	require.NoError(t, err)
-	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.ChannelSettings{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	all := hostiles()
 	require.Greater(t, len(all), 60)
 	receivers := make(map[string]*hostileReceiver)
@@ -431,17 +431,17 @@ func delivered(t *testing.T, svc *webtrigger.Service, runID int64) (d webtrigger
 }
 
 func checkHostile(t *testing.T, name string, h hostile, d webtrigger.Delivery, r *hostileReceiver) {
-	t.Logf("%-32s %-9s %-8s %3d %5.1fs %s", name, d.State, d.ErrorClass, d.HTTPStatus, d.CompletedAt.Sub(d.CreatedAt).Seconds(), d.Error)
+	t.Logf("%-32s %-9s %-8s %3d %5.1fs %s", name, d.State, d.FailureClass, d.HTTPStatus, d.CompletedAt.Sub(d.CreatedAt).Seconds(), d.Error)
 	state := webtrigger.DeliveryDelivered
 	if h.state != "" {
 		state = h.state
 	}
-	require.Equal(t, state, d.State, "%s: %s: %s", name, d.ErrorClass, d.Error)
+	require.Equal(t, state, d.State, "%s: %s: %s", name, d.FailureClass, d.Error)
 	require.Equal(t, h.status, d.HTTPStatus, name)
 	if state == webtrigger.DeliveryDelivered {
-		require.Empty(t, d.ErrorClass+d.Error, name)
+		require.Empty(t, string(d.FailureClass)+d.Error, name)
 	} else {
-		require.Contains(t, strings.Fields(h.class), d.ErrorClass, "%s: %s", name, d.Error)
+		require.Contains(t, strings.Fields(h.class), string(d.FailureClass), "%s: %s", name, d.Error)
 		require.Greater(t, len(d.Error), 10, name)
 	}
 	require.Equal(t, h.unclaimed, d.AttemptedAt.IsZero(), name)

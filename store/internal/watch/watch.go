@@ -119,7 +119,7 @@ func tooMany(events []webtrigger.Event) bool {
 // Merge adds what more tells to h.
 func Merge(h *webtrigger.Hint, more webtrigger.Hint) {
 	h.Queued = h.Queued || more.Queued
-	h.Owed = h.Owed || more.Owed
+	h.Pending = h.Pending || more.Pending
 	h.Conversations = append(h.Conversations, more.Conversations...)
 	h.Stopped = append(h.Stopped, more.Stopped...)
 	h.Events = append(h.Events, more.Events...)
