@@ -3,15 +3,19 @@ package modeltest
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 )
 
 // NewAnthropic returns a server of Anthropic's messages API that knows one API key.
 func NewAnthropic(key string, turns ...Turn) *Server {
-	return &Server{turns: turns, judge: func(r *http.Request, body map[string]any) *Refusal {
-		return judgeAnthropic(key, r, body)
-	}}
+	return NewServer(JudgeAnthropic(key), turns...)
+}
+
+// JudgeAnthropic rejects what Anthropic rejects.
+func JudgeAnthropic(key string) Judge {
+	return func(r *http.Request, body map[string]any) *Refusal { return judgeAnthropic(key, r, body) }
 }
 
 // AnthropicError is the document of an error.
@@ -133,8 +137,20 @@ func judgeAnthropic(key string, r *http.Request, body map[string]any) *Refusal {
 		return refuse(http.StatusBadRequest, "invalid_request_error", "%s", what)
 	}
 	for i, t := range list(body["tools"]) {
-		if tool := object(t); !toolName.MatchString(str(tool["name"])) || object(tool["input_schema"])["type"] != "object" {
+		tool := object(t)
+		schema := object(tool["input_schema"])
+		if !toolName.MatchString(str(tool["name"])) || schema["type"] != "object" {
 			return refuse(http.StatusBadRequest, "invalid_request_error", "tools.%d: invalid", i)
+		}
+		for _, word := range []string{"anyOf", "oneOf", "allOf"} {
+			if schema[word] != nil {
+				return refuse(http.StatusBadRequest, "invalid_request_error", "tools.%d.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level", i)
+			}
+		}
+		for name := range object(schema["properties"]) {
+			if !propertyKey.MatchString(name) {
+				return refuse(http.StatusBadRequest, "invalid_request_error", "tools.%d.custom.input_schema.properties: Property keys should match pattern '%s'", i, propertyKey)
+			}
 		}
 	}
 	if format := object(object(body["output_config"])["format"]); format != nil {
@@ -180,7 +196,7 @@ func judgeAnthropicMessages(messages []any) string {
 				}
 			case "redacted_thinking":
 			case "tool_use":
-				if object(block["input"]) == nil || str(block["id"]) == "" {
+				if object(block["input"]) == nil || !toolID.MatchString(str(block["id"])) || !toolName.MatchString(str(block["name"])) {
 					return at + "tool_use.input: Input should be a valid dictionary"
 				}
 				next = append(next, str(block["id"]))
@@ -209,6 +225,11 @@ func judgeAnthropicMessages(messages []any) string {
 	}
 	return ""
 }
+
+var (
+	propertyKey = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
+	toolID      = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
+)
 
 // unsupported is a word of a schema that no grammar is made for, "" when there is
 // none.

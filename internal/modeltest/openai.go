@@ -12,9 +12,12 @@ import (
 // key; "" takes any, and none. Models named gpt-5.5… reason by default and so
 // refuse tools unless reasoning_effort is none.
 func NewOpenAI(key string, turns ...Turn) *Server {
-	return &Server{turns: turns, judge: func(r *http.Request, body map[string]any) *Refusal {
-		return judgeOpenAI(key, r, body)
-	}}
+	return NewServer(JudgeOpenAI(key), turns...)
+}
+
+// JudgeOpenAI rejects what OpenAI rejects.
+func JudgeOpenAI(key string) Judge {
+	return func(r *http.Request, body map[string]any) *Refusal { return judgeOpenAI(key, r, body) }
 }
 
 // OpenAIError is the document of an error.
@@ -125,10 +128,19 @@ func judgeOpenAI(key string, r *http.Request, body map[string]any) *Refusal {
 	if param, what := judgeOpenAIMessages(list(body["messages"])); what != "" {
 		return bad(param, "Invalid value: %s", what)
 	}
+	if n := len(list(body["tools"])); n > 128 {
+		return bad("tools", "Invalid 'tools': array too long. Expected an array with maximum length 128, but got an array with length %d instead.", n)
+	}
 	for i, t := range list(body["tools"]) {
 		function := object(object(t)["function"])
-		if object(t)["type"] != "function" || !toolName.MatchString(str(function["name"])) || object(function["parameters"])["type"] != "object" {
+		if object(t)["type"] != "function" || !toolName.MatchString(str(function["name"])) {
 			return bad(fmt.Sprintf("tools[%d]", i), "Invalid tool: %v", t)
+		}
+		if len([]rune(str(function["description"]))) > 1024 {
+			return bad(fmt.Sprintf("tools[%d].function.description", i), "string too long")
+		}
+		if what := judgeParameters(object(function["parameters"])); what != "" {
+			return bad(fmt.Sprintf("tools[%d].function.parameters", i), "Invalid schema for function '%s': %s", function["name"], what)
 		}
 	}
 	if len(list(body["tools"])) > 0 && strings.HasPrefix(str(body["model"]), "gpt-5.5") && body["reasoning_effort"] != "none" {
@@ -170,7 +182,7 @@ func judgeOpenAIMessages(messages []any) (param, what string) {
 		}
 		for _, c := range list(message["tool_calls"]) {
 			call, function := object(c), object(object(c)["function"])
-			if call["type"] != "function" || str(call["id"]) == "" || str(function["name"]) == "" || function["arguments"] == nil {
+			if call["type"] != "function" || str(call["id"]) == "" || !toolName.MatchString(str(function["name"])) || function["arguments"] == nil {
 				return param, "tool call without id, name or arguments"
 			}
 			open = append(open, str(call["id"]))
@@ -183,6 +195,40 @@ func judgeOpenAIMessages(messages []any) (param, what string) {
 		return "messages", "calls without answers"
 	}
 	return "", ""
+}
+
+// judgeParameters holds that a schema describes an object in the words that the API
+// accepts.
+func judgeParameters(schema map[string]any) string {
+	if _, ok := schema["properties"].(map[string]any); !ok || schema["type"] != "object" {
+		return "object schema missing properties"
+	}
+	for _, word := range []string{"anyOf", "oneOf", "allOf", "enum", "not"} {
+		if schema[word] != nil {
+			return "schema must not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level"
+		}
+	}
+	return judgeArrays(schema)
+}
+
+// judgeArrays holds that every array has items.
+func judgeArrays(schema map[string]any) string {
+	if schema["type"] == "array" && schema["items"] == nil {
+		return "array schema missing items"
+	}
+	inner := []any{schema["items"]}
+	for _, p := range object(schema["properties"]) {
+		inner = append(inner, p)
+	}
+	for _, word := range []string{"anyOf", "oneOf", "allOf"} {
+		inner = append(inner, list(schema[word])...)
+	}
+	for _, i := range inner {
+		if schema := object(i); schema != nil && judgeArrays(schema) != "" {
+			return judgeArrays(schema)
+		}
+	}
+	return ""
 }
 
 var toolName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)

@@ -11,15 +11,21 @@ import (
 // Turn plays one answer of a server.
 type Turn func(w *Wire)
 
+// Judge rejects the requests that a vendor rejects. It returns nil for a good one.
+type Judge func(r *http.Request, body map[string]any) *Refusal
+
 // Server is a vendor's API: a handler that judges each request as the vendor does
 // and answers the good ones with its turns, in order.
 type Server struct {
-	judge func(*http.Request, map[string]any) *Refusal
+	judge Judge
 
 	mu       sync.Mutex
 	turns    []Turn
 	requests []Request
 }
+
+// NewServer returns a server that judges requests by judge.
+func NewServer(judge Judge, turns ...Turn) *Server { return &Server{turns: turns, judge: judge} }
 
 // Request is what a server was asked.
 type Request struct {
@@ -47,7 +53,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body is no JSON object", http.StatusBadRequest)
 		return
 	}
-	wire := &Wire{w: w, r: r}
+	wire := &Wire{w: w, r: r, body: body}
 	turn, refusal := s.next(r, string(raw), body)
 	switch {
 	case refusal != nil:
@@ -86,7 +92,11 @@ type Wire struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	started bool
+	body    map[string]any
 }
+
+// Body is the body of the request.
+func (w *Wire) Body() map[string]any { return w.body }
 
 // Header sets a header of the response.
 func (w *Wire) Header(name, value string) { w.w.Header().Set(name, value) }

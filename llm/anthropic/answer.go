@@ -7,12 +7,14 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
+	"github.com/webtrigger-go/webtrigger/llm/internal/vendortool"
 )
 
 // answer is put together from the events of a stream.
 type answer struct {
 	*vendorhttp.Answer
 	call *vendorhttp.Call
+	set  *vendortool.Set
 
 	blocks  []*block       // in the order of their starts
 	current map[int]*block // by index, which may skip numbers and repeat
@@ -61,8 +63,8 @@ type usage struct {
 	Output json.RawMessage `json:"output_tokens"`
 }
 
-func newAnswer(call *vendorhttp.Call, req *llm.Request, stream func(llm.Chunk) error) *answer {
-	return &answer{Answer: vendorhttp.NewAnswer(call, req, stream), call: call, current: make(map[int]*block)}
+func newAnswer(call *vendorhttp.Call, req *llm.Request, set *vendortool.Set, stream func(llm.Chunk) error) *answer {
+	return &answer{Answer: vendorhttp.NewAnswer(call, req, stream), call: call, set: set, current: make(map[int]*block)}
 }
 
 // add adds one document. Events of unknown types are ignored.
@@ -193,8 +195,9 @@ func (a *answer) response() (*llm.Response, error) {
 	var calls []llm.ToolCall
 	for _, b := range a.blocks {
 		if b.kind == "tool_use" {
-			b.id = a.FreshID(b.id)
-			calls = append(calls, llm.ToolCall{ID: b.id, Name: b.name, Arguments: b.arguments()})
+			name, arguments := a.set.Call(b.name, b.arguments())
+			b.call = llm.ToolCall{ID: a.FreshID(b.id), Name: name, Arguments: arguments}
+			calls = append(calls, b.call)
 		}
 	}
 	detail := a.Detail

@@ -2,7 +2,6 @@ package anthropic_test
 
 import (
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 
@@ -12,41 +11,6 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/modeltest"
 	"github.com/webtrigger-go/webtrigger/llm"
 )
-
-func TestStreamsText(t *testing.T) {
-	t.Parallel()
-	v := serve(t, nil, modeltest.AnthropicText("Hel", "lo, ", "Wörld 🌍"))
-	got := v.Must(t, modeltest.Hello())
-	require.Equal(t, []string{"Hel", "lo, ", "Wörld 🌍"}, got.Pieces)
-	require.Equal(t, &llm.Response{Text: "Hello, Wörld 🌍", Finish: llm.FinishStop, Model: "claude-fake-2026",
-		Usage: webtrigger.Usage{InputTokens: 11, OutputTokens: 7}}, got.Response)
-}
-
-// Pieces arrive while the model still writes, not at its end.
-func TestStreamsAtOnce(t *testing.T) {
-	t.Parallel()
-	heard := make(chan struct{})
-	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
-		a.Start()
-		a.Block(0, map[string]any{"type": "text", "text": ""})
-		a.Text(0, "first")
-		select { // goes on when the first piece has arrived
-		case <-heard:
-			a.Text(0, " second")
-			a.BlockStop(0)
-			a.End("end_turn", 2)
-		case <-a.Gone():
-		}
-	}))
-	response, err := v.Model.Generate(t.Context(), modeltest.Hello(), func(c llm.Chunk) error {
-		if c.Text == "first" {
-			close(heard)
-		}
-		return nil
-	})
-	require.NoError(t, err)
-	require.Equal(t, "first second", response.Text)
-}
 
 func TestParallelToolCalls(t *testing.T) {
 	t.Parallel()
@@ -248,22 +212,6 @@ func TestPause(t *testing.T) {
 	failure := v.Fail(t, modeltest.Hello())
 	require.EqualError(t, failure, "anthropic: the model paused for a tool of the vendor")
 	require.False(t, failure.Retryable)
-}
-
-// The caller's wish to stop ends the call with the caller's error.
-func TestStreamError(t *testing.T) {
-	t.Parallel()
-	errFull := errors.New("no more events")
-	for _, start := range []string{"", "whole"} { // in a piece, and in a block that begins with text
-		v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
-			a.Start()
-			a.Block(0, map[string]any{"type": "text", "text": start})
-			a.Text(0, "a", "b")
-			a.Hang()
-		}))
-		_, err := v.Model.Generate(t.Context(), modeltest.Hello(), func(llm.Chunk) error { return errFull })
-		require.Equal(t, errFull, err)
-	}
 }
 
 func TestAnswerTooLarge(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
+	"github.com/webtrigger-go/webtrigger/llm/internal/vendortool"
 )
 
 // Defaults of Options.
@@ -112,6 +113,7 @@ func (m *Model) Generate(ctx context.Context, req *llm.Request, stream func(llm.
 // caller makes one attempt.
 type caller struct {
 	vendor *vendorhttp.Vendor
+	tools  *vendorhttp.Toolbox
 	client *http.Client
 	url    string
 	header http.Header
@@ -152,7 +154,8 @@ func newCaller(apiKey string, o Options) (*caller, error) {
 	if o.Retry != nil {
 		config.Logger = o.Retry.Logger
 	}
-	return &caller{vendor: vendorhttp.NewVendor(config), client: vendorhttp.Client(o.HTTPClient), url: address, header: header, opts: o}, nil
+	vendor := vendorhttp.NewVendor(config)
+	return &caller{vendor: vendor, tools: vendorhttp.NewToolbox(vendor, vendortool.Anthropic), client: vendorhttp.Client(o.HTTPClient), url: address, header: header, opts: o}, nil
 }
 
 // Generate asks, and asks once more without a native output format if the format may be
@@ -170,7 +173,8 @@ func (c *caller) Generate(ctx context.Context, req *llm.Request, stream func(llm
 
 // ask sends one request.
 func (c *caller) ask(ctx context.Context, req *llm.Request, native json.RawMessage, stream func(llm.Chunk) error) (*llm.Response, error) {
-	body, err := c.body(req, native)
+	set := c.tools.Fit(req.Tools)
+	body, err := c.body(req, set, native)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +184,7 @@ func (c *caller) ask(ctx context.Context, req *llm.Request, native json.RawMessa
 	if err != nil {
 		return nil, err
 	}
-	answer := newAnswer(call, req, stream)
+	answer := newAnswer(call, req, set, stream)
 	if err := answer.Read(events, "type", answer.add); err != nil {
 		return nil, err
 	}

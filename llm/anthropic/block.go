@@ -5,7 +5,9 @@ import (
 	"strings"
 
 	"github.com/webtrigger-go/webtrigger/internal/wire"
+	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
+	"github.com/webtrigger-go/webtrigger/llm/internal/vendortool"
 )
 
 // block is one block of the content.
@@ -16,6 +18,7 @@ type block struct {
 	pieces    strings.Builder // of a tool's input
 	id, name  string          // of a tool's use
 	given     string          // an input that came whole
+	call      llm.ToolCall    // of a tool's use, in terms of the original tool
 	raw       map[string]json.RawMessage
 }
 
@@ -57,12 +60,12 @@ func (b *block) arguments() json.RawMessage {
 
 // content is the block in the form in which the API takes it back, nil if it does not.
 // opaque reports that the neutral form of a message cannot carry it.
-func (b *block) content() (_ content, opaque bool) {
+func (b *block) content(set *vendortool.Set) (_ content, opaque bool) {
 	switch {
 	case b.kind == "text" && !blank(b.text.String()):
 		return content{"type": "text", "text": b.text.String()}, false
 	case b.kind == "tool_use":
-		return content{"type": "tool_use", "id": callID(b.id), "name": b.name, "input": vendorhttp.Object(b.arguments())}, false
+		return toolUse(b.call, set), false
 	case b.kind == "thinking":
 		return content{"type": "thinking", "thinking": b.text.String(), "signature": b.signature.String()}, true
 	case b.kind == "redacted_thinking", b.kind == "server_tool_use", b.kind == "mcp_tool_use", strings.HasSuffix(b.kind, "_tool_result"):
@@ -71,7 +74,7 @@ func (b *block) content() (_ content, opaque bool) {
 			whole[name] = value
 		}
 		if b.pieces.Len() > 0 {
-			whole["input"] = vendorhttp.Object(b.arguments())
+			whole["input"] = set.VendorArguments("", b.arguments())
 		}
 		return whole, true
 	}
@@ -87,7 +90,7 @@ func (a *answer) native() json.RawMessage {
 	var all []content
 	needed := false
 	for _, b := range a.blocks {
-		block, opaque := b.content()
+		block, opaque := b.content(a.set)
 		if block != nil {
 			all = append(all, block)
 		}

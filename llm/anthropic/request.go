@@ -8,13 +8,14 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
+	"github.com/webtrigger-go/webtrigger/llm/internal/vendortool"
 )
 
 // content is one block of a message.
 type content map[string]any
 
 // body is the document of a request, with a native output format if schema is not nil.
-func (c *caller) body(req *llm.Request, schema json.RawMessage) ([]byte, error) {
+func (c *caller) body(req *llm.Request, set *vendortool.Set, schema json.RawMessage) ([]byte, error) {
 	body := map[string]any{"model": c.opts.Model, "max_tokens": c.opts.MaxTokens, "stream": true}
 	output := make(map[string]any)
 	if c.opts.Effort != "" {
@@ -26,8 +27,8 @@ func (c *caller) body(req *llm.Request, schema json.RawMessage) ([]byte, error) 
 	if len(output) > 0 {
 		body["output_config"] = output
 	}
-	if len(req.Tools) > 0 {
-		body["tools"] = tools(req.Tools)
+	if tools := tools(set); tools != nil {
+		body["tools"] = tools
 	}
 	var system []content
 	var turns turns
@@ -40,7 +41,7 @@ func (c *caller) body(req *llm.Request, schema json.RawMessage) ([]byte, error) 
 		case webtrigger.RoleTool:
 			turns.add("user", result(m))
 		case webtrigger.RoleAssistant:
-			turns.add("assistant", assistant(m)...)
+			turns.add("assistant", assistant(m, set)...)
 		default:
 			return nil, fmt.Errorf("anthropic: a message has the role %q", m.Role)
 		}
@@ -92,15 +93,20 @@ func result(m llm.Message) content {
 }
 
 // assistant is the model's own turn, in its own form if there is one.
-func assistant(m llm.Message) []content {
+func assistant(m llm.Message, set *vendortool.Set) []content {
 	if kept := readNative(m.Native); kept != nil {
 		return kept
 	}
 	blocks := text(m.Content)
 	for _, c := range m.ToolCalls {
-		blocks = append(blocks, content{"type": "tool_use", "id": callID(c.ID), "name": c.Name, "input": vendorhttp.Object(c.Arguments)})
+		blocks = append(blocks, toolUse(c, set))
 	}
 	return blocks
+}
+
+// toolUse is a call in the history.
+func toolUse(c llm.ToolCall, set *vendortool.Set) content {
+	return content{"type": "tool_use", "id": callID(c.ID), "name": set.VendorName(c.Name), "input": set.VendorArguments(c.Name, c.Arguments)}
 }
 
 // callID is an id of a call in the characters that the API accepts: another vendor's
@@ -123,9 +129,9 @@ type tool struct {
 	InputSchema json.RawMessage `json:"input_schema"`
 }
 
-func tools(specs []llm.ToolSpec) (tools []tool) {
-	for _, t := range specs {
-		tools = append(tools, tool{t.Name, t.Description, t.Parameters})
+func tools(set *vendortool.Set) (tools []tool) {
+	for _, t := range set.Tools() {
+		tools = append(tools, tool{t.Name, t.Description, t.Schema})
 	}
 	return tools
 }

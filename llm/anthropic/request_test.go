@@ -60,7 +60,7 @@ func TestConversation(t *testing.T) {
 		"tools": [
 			{"name": "search", "description": "Searches.",
 				"input_schema": {"type": "object", "properties": {"q": {"type": "string"}, "a": {"type": "integer"}}}},
-			{"name": "clock", "input_schema": {"type": "object"}}]
+			{"name": "clock", "input_schema": {"type": "object", "properties": {}}}]
 	}`, sent.Raw)
 	require.Contains(t, sent.Raw, `"q":{"type":"string"},"a":`, "the schema's own order: models write in it")
 }

@@ -29,18 +29,6 @@ func serve(t *testing.T, opts *anthropic.Options, turns ...modeltest.Turn) *mode
 	return connect(t, fake, server.Client(), server.URL, opts)
 }
 
-// pipe is serve over pipes, for a synctest bubble. Failed calls are repeated.
-func pipe(t *testing.T, opts *anthropic.Options, turns ...modeltest.Turn) *modeltest.Vendor {
-	t.Helper()
-	fake := modeltest.NewAnthropic(key, turns...)
-	client, stop := modeltest.NewNetwork().Serve(fake)
-	t.Cleanup(stop)
-	if opts == nil {
-		opts = &anthropic.Options{Retry: new(llm.RetryOptions)}
-	}
-	return connect(t, fake, client, "http://anthropic.example", opts)
-}
-
 func connect(t *testing.T, fake *modeltest.Server, client *http.Client, base string, opts *anthropic.Options) *modeltest.Vendor {
 	t.Helper()
 	var o anthropic.Options
@@ -57,3 +45,7 @@ func connect(t *testing.T, fake *modeltest.Server, client *http.Client, base str
 	require.NoError(t, err)
 	return &modeltest.Vendor{Server: fake, Model: model, Key: key, Log: log}
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
+	"github.com/webtrigger-go/webtrigger/llm/internal/vendortool"
 )
 
 // answer is put together from the chunks of a stream.
@@ -18,12 +19,13 @@ type answer struct {
 	thoughts thoughts
 	tags     *tags
 	refusal  strings.Builder
+	set      *vendortool.Set
 	tools    calls
 	calls    []*toolCall
 }
 
-func (c *caller) newAnswer(call *vendorhttp.Call, req *llm.Request, stream func(llm.Chunk) error) *answer {
-	a := &answer{Answer: vendorhttp.NewAnswer(call, req, stream), call: call, from: c.from, tags: newTags(c.opts.ThinkTags, c.opts.Model)}
+func (c *caller) newAnswer(call *vendorhttp.Call, req *llm.Request, set *vendortool.Set, stream func(llm.Chunk) error) *answer {
+	a := &answer{Answer: vendorhttp.NewAnswer(call, req, stream), call: call, from: c.from, set: set, tags: newTags(c.opts.ThinkTags, c.opts.Model)}
 	a.MayLackReason = c.opts.MissingFinish
 	return a
 }
@@ -86,6 +88,7 @@ func (a *answer) addDelta(d *delta) error {
 		return err
 	}
 	if thinks(d.ExtraContent) { // Gemini marks a delta whose text is a summary of thoughts
+		a.tags.read(str(d.Content)) // it may begin with a tag that a later delta closes
 		if err := a.Grow(len(d.Content)); err != nil {
 			return err
 		}
@@ -187,7 +190,7 @@ func (a *answer) response() (*llm.Response, error) {
 		return nil, err
 	}
 	a.Unclosed, a.Detail = unclosed, a.refusal.String()
-	calls := a.tools.finish(a.FreshID)
+	calls := a.tools.finish(a.FreshID, a.set)
 	a.calls = a.tools.all
 	r, err := a.Response(calls)
 	if err != nil {

@@ -2,7 +2,6 @@ package openai_test
 
 import (
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 
@@ -12,40 +11,6 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/modeltest"
 	"github.com/webtrigger-go/webtrigger/llm"
 )
-
-func TestStreamsText(t *testing.T) {
-	t.Parallel()
-	v := serve(t, nil, modeltest.OpenAIText("Hel", "lo, ", "Wörld 🌍"))
-	got := v.Must(t, modeltest.Hello())
-	require.Equal(t, []string{"Hel", "lo, ", "Wörld 🌍"}, got.Pieces)
-	require.Equal(t, &llm.Response{Text: "Hello, Wörld 🌍", Finish: llm.FinishStop, Model: "gpt-fake-2026",
-		Usage: webtrigger.Usage{InputTokens: 11, OutputTokens: 7}}, got.Response)
-}
-
-// Pieces arrive while the model still writes, not at its end.
-func TestStreamsAtOnce(t *testing.T) {
-	t.Parallel()
-	heard := make(chan struct{})
-	v := serve(t, nil, modeltest.OpenAITurn(func(o modeltest.OpenAI) {
-		o.Role()
-		o.Text("first")
-		select { // goes on when the first piece has arrived
-		case <-heard:
-			o.Text(" second")
-			o.Finish("stop")
-			o.End(1, 2)
-		case <-o.Gone():
-		}
-	}))
-	response, err := v.Model.Generate(t.Context(), modeltest.Hello(), func(c llm.Chunk) error {
-		if c.Text == "first" {
-			close(heard)
-		}
-		return nil
-	})
-	require.NoError(t, err)
-	require.Equal(t, "first second", response.Text)
-}
 
 func TestParallelToolCalls(t *testing.T) {
 	t.Parallel()
@@ -224,15 +189,6 @@ func TestNoUsage(t *testing.T) {
 		o.Event("", "[DONE]")
 	}))
 	require.Zero(t, v.Must(t, modeltest.Hello()).Usage)
-}
-
-// The caller's wish to stop ends the call with the caller's error.
-func TestStreamError(t *testing.T) {
-	t.Parallel()
-	errFull := errors.New("no more events")
-	v := serve(t, nil, modeltest.OpenAITurn(func(o modeltest.OpenAI) { o.Text("a", "b"); o.Hang() }))
-	_, err := v.Model.Generate(t.Context(), modeltest.Hello(), func(llm.Chunk) error { return errFull })
-	require.Equal(t, errFull, err)
 }
 
 func TestAnswerTooLarge(t *testing.T) {

@@ -5,11 +5,13 @@ import (
 	"strings"
 
 	"github.com/webtrigger-go/webtrigger/llm"
+	"github.com/webtrigger-go/webtrigger/llm/internal/vendortool"
 )
 
 // toolCall is a call while its pieces arrive.
 type toolCall struct {
 	given     string // the server's id, which may be empty or not unique
+	index     string
 	id, name  string
 	arguments strings.Builder
 	end       object
@@ -29,8 +31,8 @@ type calls struct {
 // add adds a piece and returns its call.
 func (c *calls) add(p piece) *toolCall {
 	call := c.find(p)
-	if call == nil || p.function.name != "" && call.name != "" && c.begins(call, p) {
-		call = &toolCall{delta: c.delta}
+	if call == nil || call.name != "" && c.begins(call, p) {
+		call = &toolCall{delta: c.delta, index: p.index}
 		c.all = append(c.all, call)
 	}
 	if c.current == nil {
@@ -59,17 +61,19 @@ func (c *calls) find(p piece) *toolCall {
 	return c.all[len(c.all)-1]
 }
 
-// begins reports whether a piece with a name begins another call than the one that it
-// might continue.
+// begins reports whether a piece begins another call than the one that it might
+// continue.
 func (c *calls) begins(call *toolCall, p piece) bool {
+	opens := strings.HasPrefix(strings.TrimSpace(p.function.arguments), "{") // as all arguments do
 	switch {
+	case p.function.name == "": // a piece, unless the model left out the name
+		return opens && call.end.complete() && call.arguments.String() != "{}"
 	case call.delta == c.delta, p.function.name != call.name, call.end.complete():
 		return true
 	case p.id == "" || call.given == "" || p.id == call.given:
 		return false
 	}
-	// Another id for each piece, or another call? A call's arguments begin with a brace.
-	return call.arguments.Len() == 0 || strings.HasPrefix(strings.TrimSpace(p.function.arguments), "{")
+	return call.arguments.Len() == 0 || opens // else the server gives each piece an id of its own
 }
 
 func (t *toolCall) add(p piece) {
@@ -100,10 +104,10 @@ func (t *toolCall) add(p piece) {
 }
 
 // repeats reports whether a call is an earlier one that the server sent again at the
-// end: the same id and name, and the same arguments or none.
+// end: the same index, id and name, and the same arguments or none.
 func (t *toolCall) repeats(earlier []*toolCall) bool {
 	for _, e := range earlier {
-		if t.given != "" && t.given == e.given && t.name == e.name && t.delta != e.delta &&
+		if t.given != "" && t.given == e.given && t.index == e.index && t.name == e.name && t.delta != e.delta &&
 			(t.arguments.Len() == 0 || t.arguments.String() == e.arguments.String()) {
 			return true
 		}
@@ -111,8 +115,9 @@ func (t *toolCall) repeats(earlier []*toolCall) bool {
 	return false
 }
 
-// finish drops repeated calls and returns all others, with ids of their own.
-func (c *calls) finish(freshID func(string) string) (finished []llm.ToolCall) {
+// finish drops repeated calls and returns all others, with ids of their own and in
+// terms of the original tools.
+func (c *calls) finish(freshID func(string) string, set *vendortool.Set) (finished []llm.ToolCall) {
 	var kept []*toolCall
 	for _, t := range c.all {
 		if t.repeats(kept) {
@@ -120,7 +125,8 @@ func (c *calls) finish(freshID func(string) string) (finished []llm.ToolCall) {
 		}
 		t.id = freshID(t.given)
 		kept = append(kept, t)
-		finished = append(finished, llm.ToolCall{ID: t.id, Name: t.name, Arguments: json.RawMessage(t.arguments.String())})
+		name, arguments := set.Call(t.name, json.RawMessage(t.arguments.String()))
+		finished = append(finished, llm.ToolCall{ID: t.id, Name: name, Arguments: arguments})
 	}
 	c.all = kept
 	return finished

@@ -22,6 +22,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
+	"github.com/webtrigger-go/webtrigger/llm/internal/vendortool"
 )
 
 // DefaultModel is the model unless Options name one: the newest of OpenAI's models that
@@ -116,6 +117,7 @@ func (m *Model) Generate(ctx context.Context, req *llm.Request, stream func(llm.
 // caller makes one attempt.
 type caller struct {
 	vendor *vendorhttp.Vendor
+	tools  *vendorhttp.Toolbox
 	client *http.Client
 	url    string
 	from   string // names the model in what it must see again
@@ -163,8 +165,9 @@ func newCaller(apiKey string, o Options) (*caller, error) {
 		config.Logger = o.Retry.Logger
 	}
 	host, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(address, "https://"), "http://"), "/")
+	vendor := vendorhttp.NewVendor(config)
 	return &caller{
-		vendor: vendorhttp.NewVendor(config), client: vendorhttp.Client(o.HTTPClient),
+		vendor: vendor, tools: vendorhttp.NewToolbox(vendor, vendortool.OpenAI), client: vendorhttp.Client(o.HTTPClient),
 		url: address, from: host + " " + o.Model, header: header, opts: o,
 	}, nil
 }
@@ -194,7 +197,7 @@ func (c *caller) ask(ctx context.Context, req *llm.Request, form form, stream fu
 	if err != nil {
 		return nil, err
 	}
-	answer := c.newAnswer(call, req, stream)
+	answer := c.newAnswer(call, req, form.tools, stream)
 	if err := answer.Read(events, "choices", answer.add); err != nil {
 		return nil, err
 	}

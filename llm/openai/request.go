@@ -9,10 +9,12 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
+	"github.com/webtrigger-go/webtrigger/llm/internal/vendortool"
 )
 
 // form is the part of a request that a server may be unable to read.
 type form struct {
+	tools        *vendortool.Set
 	format       *responseFormat // nil: only the prompt asks for the form
 	effort       string
 	oldMaxTokens bool // max_tokens instead of max_completion_tokens
@@ -25,6 +27,7 @@ const noReasoning = "none"
 // form is the form that the server has not rejected yet.
 func (c *caller) form(req *llm.Request) form {
 	f := form{
+		tools:  c.tools.Fit(req.Tools),
 		format: formatOf(req.Output), effort: c.opts.ReasoningEffort,
 		oldMaxTokens: c.oldMaxTokens.Load(), noUsage: c.noUsage.Load(), noNative: c.noNative.Load(),
 	}
@@ -81,8 +84,8 @@ func (c *caller) body(req *llm.Request, form form) ([]byte, error) {
 	if form.format != nil {
 		body["response_format"] = form.format
 	}
-	if len(req.Tools) > 0 {
-		body["tools"] = tools(req.Tools)
+	if tools := tools(form.tools); tools != nil {
+		body["tools"] = tools
 	}
 	var messages []any
 	for _, m := range req.Messages {
@@ -111,9 +114,9 @@ type function struct {
 	Parameters  json.RawMessage `json:"parameters,omitempty"`
 }
 
-func tools(specs []llm.ToolSpec) (tools []tool) {
-	for _, t := range specs {
-		tools = append(tools, tool{"function", function{t.Name, t.Description, t.Parameters}})
+func tools(set *vendortool.Set) (tools []tool) {
+	for _, t := range set.Tools() {
+		tools = append(tools, tool{"function", function{t.Name, t.Description, t.Schema}})
 	}
 	return tools
 }
@@ -133,7 +136,7 @@ func (c *caller) message(m llm.Message, form form) (map[string]any, error) {
 		if form.noNative {
 			kept = native{}
 		}
-		assistant(converted, m, kept)
+		assistant(converted, m, kept, form.tools)
 	default:
 		return nil, fmt.Errorf("openai: a message has the role %q", m.Role)
 	}
@@ -141,7 +144,7 @@ func (c *caller) message(m llm.Message, form form) (map[string]any, error) {
 }
 
 // assistant adds the model's own words and calls to a message.
-func assistant(converted map[string]any, m llm.Message, kept native) {
+func assistant(converted map[string]any, m llm.Message, kept native, set *vendortool.Set) {
 	for name, value := range kept.Fields {
 		converted[name] = value
 	}
@@ -153,7 +156,7 @@ func assistant(converted map[string]any, m llm.Message, kept native) {
 	}
 	var calls []any
 	for _, c := range m.ToolCalls {
-		called := map[string]any{"name": c.Name, "arguments": string(vendorhttp.Object(c.Arguments))}
+		called := map[string]any{"name": set.VendorName(c.Name), "arguments": string(set.VendorArguments(c.Name, c.Arguments))}
 		call := map[string]any{"id": c.ID, "type": "function", "function": called}
 		extra := kept.Calls[c.ID]
 		for name, value := range extra.Call {

@@ -52,7 +52,7 @@ func TestConversation(t *testing.T) {
 		"tools": [
 			{"type": "function", "function": {"name": "search", "description": "Searches.",
 				"parameters": {"type": "object", "properties": {"q": {"type": "string"}, "a": {"type": "integer"}}}}},
-			{"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}]
+			{"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}]
 	}`, sent.Raw)
 	require.Contains(t, sent.Raw, `"q":{"type":"string"},"a":`, "the schema's own order: models write in it")
 }

@@ -29,18 +29,6 @@ func serve(t *testing.T, opts *openai.Options, turns ...modeltest.Turn) *modelte
 	return connect(t, fake, server.Client(), server.URL+"/v1", opts)
 }
 
-// pipe is serve over pipes, for a synctest bubble. Failed calls are repeated.
-func pipe(t *testing.T, opts *openai.Options, turns ...modeltest.Turn) *modeltest.Vendor {
-	t.Helper()
-	fake := modeltest.NewOpenAI(key, turns...)
-	client, stop := modeltest.NewNetwork().Serve(fake)
-	t.Cleanup(stop)
-	if opts == nil {
-		opts = &openai.Options{Retry: new(llm.RetryOptions)}
-	}
-	return connect(t, fake, client, "http://openai.example/v1", opts)
-}
-
 func connect(t *testing.T, fake *modeltest.Server, client *http.Client, base string, opts *openai.Options) *modeltest.Vendor {
 	t.Helper()
 	var o openai.Options
@@ -57,3 +45,7 @@ func connect(t *testing.T, fake *modeltest.Server, client *http.Client, base str
 	require.NoError(t, err)
 	return &modeltest.Vendor{Server: fake, Model: model, Key: key, Log: log}
 }
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -159,7 +159,7 @@ func valid(calls []llm.ToolCall) bool {
 func (a *Answer) broken(what string) error {
 	label := ""
 	for word := range strings.FieldsSeq(a.reason) {
-		if codeWord.MatchString(word) {
+		if !a.Complete() && codeWord.MatchString(word) {
 			label = " (" + word + ")"
 		}
 	}

@@ -31,12 +31,3 @@ func Body(body map[string]any, more map[string]json.RawMessage) ([]byte, error) 
 	}
 	return wire.Marshal(body)
 }
-
-// Object is arguments in the form in which APIs take them back: a JSON object. If a
-// model wrote anything else, it is empty: the tool's answer reports the mistake.
-func Object(arguments json.RawMessage) json.RawMessage {
-	if o, ok := object(arguments); !ok || o == nil {
-		return json.RawMessage(`{}`)
-	}
-	return bytes.TrimSpace(arguments)
-}
