@@ -43,7 +43,7 @@ func listen(t *testing.T, handler http.Handler) *mcptools.HTTP {
 	return &mcptools.HTTP{URL: server.URL + "/mcp", Client: &http.Client{Transport: transport}}
 }
 
-func TestHeadersGoToTheServerOnly(t *testing.T) {
+func TestHTTP_headers_goToServerOnly(t *testing.T) {
 	t.Parallel()
 	var stranger atomic.Value
 	elsewhere := listen(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { stranger.Store(r.Header.Get("Authorization")) }))
@@ -68,7 +68,7 @@ func TestHeadersGoToTheServerOnly(t *testing.T) {
 	require.Equal(t, "echo: x", said)
 	require.Zero(t, refused.Load())
 
-	// A client of the host's own may follow redirects; the secret stays here.
+	// A client of the host may follow redirects, but without the secret.
 	dialer.URL = strings.TrimSuffix(dialer.URL, "/mcp") + "/moved"
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -80,7 +80,7 @@ func TestHeadersGoToTheServerOnly(t *testing.T) {
 	dialer.Client = nil
 	_, err = mcptools.Connect(ctx, dialer, nil)
 	require.ErrorContains(t, err, "redirects")
-	require.Nil(t, stranger.Load(), "our own client does not follow at all")
+	require.Nil(t, stranger.Load(), "the default client must not follow redirects")
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 }
 
@@ -103,9 +103,9 @@ func older(next http.Handler) http.Handler {
 	})
 }
 
-// A server that was started anew knows no session of before: it has refused the
-// call, which is made again in a new session.
-func TestAServerThatForgotTheSession(t *testing.T) {
+// A restarted server has no earlier sessions. It rejects the call, which is repeated
+// in a new session.
+func TestHTTP_restartedServer_repeatsCallOnce(t *testing.T) {
 	t.Parallel()
 	var now atomic.Pointer[http.Handler]
 	restart := func() {
@@ -121,9 +121,9 @@ func TestAServerThatForgotTheSession(t *testing.T) {
 	restart()
 	said, err = call(t, server, "calls", `{}`)
 	require.NoError(t, err)
-	require.Equal(t, "1", said, "a new server, which got the call once")
+	require.Equal(t, "1", said, "the new server must get the call once")
 
-	restart() // many at a time agree on one new session or fail, and it goes on
+	restart() // parallel calls share one new session or fail, and later calls succeed
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() { _, _ = call(t, server, "echo", `{"text":"x"}`) })
@@ -135,8 +135,8 @@ func TestAServerThatForgotTheSession(t *testing.T) {
 	}, patience, time.Millisecond)
 }
 
-// A server that is away for a while fails the calls of that time only.
-func TestAServerThatIsAwayForAWhile(t *testing.T) {
+// If a server is unavailable for a while, only the calls of that time fail.
+func TestHTTP_unavailableServer_recovers(t *testing.T) {
 	t.Parallel()
 	var away atomic.Bool
 	inner := handler(t)
@@ -156,8 +156,8 @@ func TestAServerThatIsAwayForAWhile(t *testing.T) {
 	require.Equal(t, "echo: x", said)
 }
 
-// An answer without end does not fill the memory.
-func TestEndlessAnswer(t *testing.T) {
+// A response without an end does not fill the memory.
+func TestHTTP_endlessResponse_isBounded(t *testing.T) {
 	t.Parallel()
 	inner := handler(t)
 	var sent atomic.Int64
@@ -187,7 +187,7 @@ func TestEndlessAnswer(t *testing.T) {
 	}, patience, time.Millisecond)
 }
 
-func TestAToolThatWantsInput(t *testing.T) {
+func TestCall_inputRequired_returnsError(t *testing.T) {
 	t.Parallel()
 	server := sdk.NewServer(&sdk.Implementation{Name: "test", Version: "1"}, nil)
 	server.AddTool(&sdk.Tool{Name: "ask", InputSchema: json.RawMessage(`{"type":"object"}`)},

@@ -1,17 +1,21 @@
-// Package mcptools gives an agent the tools of MCP servers (Model Context Protocol),
-// over the official Go SDK.
+// Package mcptools gives an agent the tools of MCP servers (Model Context
+// Protocol). It uses the official Go SDK.
 //
 //	files, err := mcptools.Connect(ctx, &mcptools.Command{Path: "file-server", Args: []string{"/srv/docs"}}, nil)
 //	defer files.Close()
 //	agent, err := llm.NewAgent(model, &llm.AgentOptions{Tools: append(own, files.Tools()...)})
 //
-// Such a tool is a tool like any other: it is named in the assistant's list and in
-// the task's, its arguments are validated before they leave the process, and its
-// calls have a time limit and a bound on their results.
+// A tool of a server is a tool like any other. The lists of the assistant and of
+// the task name it, its arguments are validated before they leave the process, and
+// its calls have a time limit and a bound on their results.
 //
-// A server is trusted as far as its descriptions go: they are read by the model.
-// They are read once, by Connect, so that a server cannot change later what
-// somebody has looked at and allowed.
+// The model reads the descriptions and results of a server, so connect only servers
+// that you trust to that extent. Connect reads names, descriptions and schemas once.
+// A server cannot change later what an operator has reviewed and allowed.
+//
+// Many servers deviate from the protocol. A transport of [Command] or [HTTP] skips
+// output that is not a message, and the rest of the session goes on. Each kind of
+// deviation is logged once per [Server].
 package mcptools
 
 import (
@@ -19,9 +23,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"regexp"
-	"strings"
+	"net/url"
 	"time"
 
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
@@ -29,44 +33,43 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
-// Options is everything about a Server that has a default.
+// Options are the settings of a Server that have a default.
 type Options struct {
-	// Prefix is put before the names of the tools, such as "files_", where several
-	// servers use the same ones.
+	// Prefix is put before the names of the tools, such as "files_", if several
+	// servers use the same names.
 	Prefix string
 
-	// Name says what the model, the lists and the events call a tool of the server,
-	// and leaves out those for which it returns "". nil: Prefix and the server's own
-	// name, with a _ for each character that models do not take.
+	// Name returns the name of a tool of the server in the agent, and in its lists and
+	// events. A tool for which it returns "" is left out. If nil, the name is Prefix
+	// and the server's name, with _ for each character that models do not accept.
 	Name func(tool string) string
 
-	// Timeout bounds one call of a tool, with the reconnection that it may need. 0:
-	// llm.AgentOptions.ToolTimeout.
+	// Timeout limits one call of a tool, including the time to reopen a session. If
+	// zero, it is llm.AgentOptions.ToolTimeout.
 	Timeout time.Duration
 
-	// Logger gets what is wrong with a server's tools and the loss of sessions. nil
-	// discards.
+	// Logger receives skipped tools, deviations from the protocol, and the ends of
+	// sessions. If nil, they are discarded.
 	Logger *slog.Logger
 }
 
-// Server is an MCP server whose tools an agent uses. A session that is lost,
-// because the server ended or the network failed, is opened again by the next
-// call; the call that was under way has failed, for nobody knows how far it came.
-// Its methods are safe for concurrent use.
+// Server is an MCP server whose tools an agent uses. If a session is lost because
+// the server ended or the network failed, the next call opens another one. A call
+// that was in progress is repeated only if the server has not executed it.
+// Server is safe for concurrent use.
 type Server struct {
 	sessions sessions
 	opts     Options
 	tools    []llm.Tool
 }
 
-// maxTools bounds the tools of one server.
-const maxTools = 1000
-
-// Connect opens a session with a server and reads what tools it has. The options
-// may be nil and are copied. A tool whose name or schema an agent cannot use is
-// left out, and a warning is logged.
+// Connect opens a session with a server and reads the list of its tools. It copies
+// the options, which may be nil. If an agent cannot use the name or the schema of a
+// tool, Connect skips the tool and logs a warning. If the list does not end, Connect
+// keeps the tools that it has read, at most 1,000.
 //
-// ctx bounds the connecting only; give it a deadline. The Server is to be closed.
+// ctx limits only the time to connect. Give it a deadline. The caller must close the
+// Server.
 func Connect(ctx context.Context, dialer Dialer, opts *Options) (*Server, error) {
 	s := &Server{}
 	if opts != nil {
@@ -76,7 +79,7 @@ func Connect(ctx context.Context, dialer Dialer, opts *Options) (*Server, error)
 		return nil, errors.New("mcptools: Timeout must not be negative")
 	}
 	if s.opts.Logger == nil {
-		s.opts.Logger = slog.New(slog.DiscardHandler)
+		s.opts.Logger = discard
 	}
 	s.sessions.init(dialer, s.opts.Logger)
 	if err := s.list(ctx); err != nil {
@@ -86,92 +89,71 @@ func Connect(ctx context.Context, dialer Dialer, opts *Options) (*Server, error)
 	return s, nil
 }
 
-// Tools returns the server's tools as they were when Connect read them, in the
-// server's order.
+// Tools returns the tools as Connect read them, in the order of the server.
 func (s *Server) Tools() []llm.Tool { return append([]llm.Tool(nil), s.tools...) }
 
-// Close ends the session, and with it the server where it is a [Command]. Calls
-// under way and later ones fail.
+// Close ends the session, and with it the process of a [Command]. Calls in progress
+// and later calls fail.
 func (s *Server) Close() error { return s.sessions.close() }
 
-func (s *Server) list(ctx context.Context) error {
-	session, err := s.sessions.current(ctx)
-	if err != nil {
-		return err
-	}
-	seen, names := 0, map[string]bool{}
-	for tool, err := range session.Tools(ctx, nil) {
-		if err != nil {
-			return fmt.Errorf("list tools: %w", err)
-		}
-		if seen++; seen > maxTools {
-			return fmt.Errorf("list tools: the server has more than %d", maxTools)
-		}
-		name := s.name(tool.Name)
-		if name == "" && s.opts.Name != nil {
-			continue
-		}
-		made, err := s.tool(name, tool)
-		if err == nil && names[name] {
-			err = errors.New("another tool has that name")
-		}
-		if err != nil {
-			s.opts.Logger.Warn("MCP tool left out", "tool", tool.Name, "name", name, "error", err)
-			continue
-		}
-		names[name] = true
-		s.tools = append(s.tools, made)
-	}
-	return nil
-}
-
-var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]`)
-
-func (s *Server) name(tool string) string {
-	if s.opts.Name != nil {
-		return s.opts.Name(tool)
-	}
-	return s.opts.Prefix + notInNames.ReplaceAllString(tool, "_")
-}
-
-// tool makes an agent's tool of a server's, when an agent could use it.
-func (s *Server) tool(name string, tool *sdk.Tool) (llm.Tool, error) {
-	schema, err := json.Marshal(tool.InputSchema)
-	if err != nil {
-		return llm.Tool{}, fmt.Errorf("marshal schema: %w", err)
-	}
-	made := llm.Tool{
-		Name: name, Description: describe(tool), Parameters: schema, Timeout: s.opts.Timeout,
-		Call: func(ctx context.Context, arguments json.RawMessage) (string, error) {
-			return s.call(ctx, tool.Name, arguments)
-		},
-	}
-	return made, llm.CheckTool(made)
-}
-
-func describe(tool *sdk.Tool) string {
-	if strings.TrimSpace(tool.Description) != "" {
-		return tool.Description
-	}
-	return tool.Title
-}
-
-// call calls a tool of the server. A session of which the server knows nothing any
-// more has refused the call, so that it may be made again in another one.
+// call calls a tool of the server. It repeats the call once, in another session, if
+// the server has not executed it.
 func (s *Server) call(ctx context.Context, tool string, arguments json.RawMessage) (string, error) {
-	for first := true; ; first = false {
-		session, err := s.sessions.current(ctx)
+	ctx, cancel := s.sessions.until(ctx)
+	defer cancel()
+	var bad *session
+	for {
+		session, err := s.sessions.current(ctx, bad)
 		if err != nil {
-			return "", fmt.Errorf("the tool's server cannot be reached: %w", err)
+			return "", fmt.Errorf("connect to the server of the tool: %w", plain(err))
 		}
 		result, err := session.CallTool(ctx, &sdk.CallToolParams{Name: tool, Arguments: arguments})
-		if errors.Is(err, sdk.ErrSessionMissing) && first {
-			s.sessions.drop(session)
+		if err == nil {
+			return said(result)
+		}
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		lost, doubtful := fate(err)
+		if lost && bad == nil {
+			bad = session
 			continue
 		}
-		if err != nil {
-			return "", err
+		if lost || doubtful {
+			s.sessions.retire(session)
 		}
-		return said(result)
+		return "", report(err)
 	}
+}
+
+// fate reports whether a failed call was not executed because its session is lost,
+// and whether its session may be lost.
+func fate(err error) (lost, doubtful bool) {
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return refused.lost, refused.doubtful
+	}
+	// The SDK returns ErrConnectionClosed only for a call that it did not send.
+	return errors.Is(err, sdk.ErrSessionMissing) || errors.Is(err, sdk.ErrConnectionClosed), false
+}
+
+// report returns the error that the model reads.
+func report(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("server ended during the call (it is not known whether the call was executed)")
+	}
+	return plain(err)
+}
+
+// plain returns an error without the URL of the server, which may contain a secret.
+func plain(err error) error {
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return refused
+	}
+	var at *url.Error
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
 }

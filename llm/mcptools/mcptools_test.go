@@ -35,7 +35,7 @@ func over(t *testing.T, test func(t *testing.T, dialer mcptools.Dialer)) {
 	})
 }
 
-func TestARunUsesTheToolsOfAServer(t *testing.T) {
+func TestAgent_serverTools_areCalled(t *testing.T) {
 	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		run := play(t, llm.AgentOptions{Tools: server.Tools()}, "/tool echo {\"text\":\"grüß dich\"}\n/tool error\n/tool echo {\"text\":\"bye\"}")
@@ -52,9 +52,9 @@ func TestARunUsesTheToolsOfAServer(t *testing.T) {
 	})
 }
 
-// What is not in the assistant's list is not offered, and neither a call to it
-// nor a call with wrong arguments ever leaves the process.
-func TestFiltersStandBeforeTheServer(t *testing.T) {
+// A tool outside the list of the assistant is not offered. A call of it, or a call
+// with invalid arguments, never leaves the process.
+func TestAgent_filteredCall_neverReachesServer(t *testing.T) {
 	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		run := play(t, llm.AgentOptions{
@@ -62,7 +62,7 @@ func TestFiltersStandBeforeTheServer(t *testing.T) {
 			AllowTools: func(context.Context, string) ([]string, error) { return []string{"echo", "calls"}, nil },
 		}, "/tool raw\n/tool pid\n/tool echo {\"text\":1}\n/tool echo {\"text\":\"a\",\"text\":\"b\"}\n/tool calls")
 		require.Equal(t, webtrigger.RunCompleted, run.Status, run.ErrorMessage)
-		require.Equal(t, "The tool said: 1", run.Result, "the one call that the server got")
+		require.Equal(t, "The tool said: 1", run.Result, "the server must get only the last call")
 		failed := run.payloads(t, webtrigger.EventToolFailed)
 		require.Len(t, failed, 4)
 		require.Equal(t, `the tool "raw" is not available`, failed[0]["error"])
@@ -72,7 +72,7 @@ func TestFiltersStandBeforeTheServer(t *testing.T) {
 	})
 }
 
-func TestMisbehaviourHurtsItsOwnCallOnly(t *testing.T) {
+func TestAgent_failedCall_otherCallsSucceed(t *testing.T) {
 	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		tools := server.Tools()
@@ -81,10 +81,7 @@ func TestMisbehaviourHurtsItsOwnCallOnly(t *testing.T) {
 				tools[i].Timeout = 300 * time.Millisecond
 			}
 		}
-		size := 10 << 20
-		if _, ok := dialer.(*mcptools.HTTP); ok {
-			size = 1 << 20 // once is enough: it takes its time under the race detector
-		}
+		size := 512 << 10
 		run := play(t, llm.AgentOptions{Tools: tools},
 			"/tool hang\n/tool big {\"n\":"+strconv.Itoa(size)+"}\n/tool protocol-error\n/tool silent-error\n/tool echo {\"text\":\"still here\"}")
 		require.Equal(t, webtrigger.RunCompleted, run.Status, run.ErrorMessage)
@@ -93,12 +90,12 @@ func TestMisbehaviourHurtsItsOwnCallOnly(t *testing.T) {
 		require.Len(t, failed, 3)
 		require.Equal(t, "the tool took longer than 300ms", failed[0]["error"])
 		require.Contains(t, failed[1]["error"], "not today")
-		require.Contains(t, failed[2]["error"], "without saying why")
+		require.Contains(t, failed[2]["error"], "without an error message")
 		require.Equal(t, "big", run.payloads(t, webtrigger.EventToolCompleted)[0]["tool"])
 	})
 }
 
-func TestCallsInParallel(t *testing.T) {
+func TestCall_parallel_returnsOwnResult(t *testing.T) {
 	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		var all sync.WaitGroup
@@ -114,9 +111,8 @@ func TestCallsInParallel(t *testing.T) {
 	})
 }
 
-// Text that the agent would refuse is not rewritten on the way: what was
-// validated is what the server gets.
-func TestArgumentsArriveAsTheyWereValidated(t *testing.T) {
+// The server gets exactly the arguments that were validated.
+func TestCall_arguments_arriveUnchanged(t *testing.T) {
 	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		const arguments = `{"big":12345678901234567890123,"exp":1e22,"text":"<&> \u00e4 \ud83d\ude00"}`
@@ -128,18 +124,18 @@ func TestArgumentsArriveAsTheyWereValidated(t *testing.T) {
 	})
 }
 
-func TestResultsAsText(t *testing.T) {
+func TestCall_contentTypes_returnText(t *testing.T) {
 	over(t, func(t *testing.T, dialer mcptools.Dialer) {
 		server := connect(t, dialer, nil)
 		said, err := call(t, server, "files_read", `{}`)
 		require.NoError(t, err)
 		require.Equal(t, strings.Join([]string{
 			"Two files:",
-			"[an image, image/png, 3 bytes, which is not shown]",
-			"[a recording, audio/wav, 5 bytes, which is not played]",
-			"[file:///a] a the first",
-			"[file:///b]\ninside b",
-			"[file:///c, application/zip, 4 bytes, which are not shown]",
+			"[image not shown: image/png, 3 bytes]",
+			"[audio not shown: audio/wav, 5 bytes]",
+			"[resource link file:///a] a the first",
+			"[resource file:///b]\ninside b",
+			"[resource file:///c not shown: application/zip, 4 bytes]",
 		}, "\n"), said)
 		said, err = call(t, server, "structured", `{}`)
 		require.NoError(t, err)
@@ -147,7 +143,7 @@ func TestResultsAsText(t *testing.T) {
 	})
 }
 
-func TestTheEnvironmentIsKeptFromAServer(t *testing.T) {
+func TestCommand_environment_isNotPassedOn(t *testing.T) {
 	t.Setenv("WEBTRIGGER_TEST_SECRET", "sesame")
 	command := stdio(t)
 	command.Env = []string{"FOR_THE_SERVER=yes"}
@@ -159,7 +155,7 @@ func TestTheEnvironmentIsKeptFromAServer(t *testing.T) {
 	require.Contains(t, said, "PATH=")
 }
 
-func TestNames(t *testing.T) {
+func TestConnect_names_fitAgent(t *testing.T) {
 	t.Parallel()
 	names := func(server *mcptools.Server) (names []string) {
 		for _, tool := range server.Tools() {
@@ -178,9 +174,9 @@ func TestNames(t *testing.T) {
 	for _, name := range got {
 		require.Regexp(t, `^test_[A-Za-z0-9_-]{1,59}$`, name)
 	}
-	require.NotContains(t, got, "test_elsewhere", "its schema points out of itself")
-	require.Len(t, got, 13)
-	for _, line := range []string{"tool=elsewhere", "longlong", "another tool has that name"} {
+	require.Contains(t, got, "test_elsewhere", "a reference to another document must not lose the tool")
+	require.Len(t, got, 14)
+	for _, line := range []string{"longlong", "another tool has the same name"} {
 		require.Contains(t, logged.String(), line)
 	}
 
@@ -196,7 +192,7 @@ func TestNames(t *testing.T) {
 	require.Equal(t, "echo: x", said)
 }
 
-func TestConnectFails(t *testing.T) {
+func TestConnect_unreachable_returnsError(t *testing.T) {
 	t.Parallel()
 	binary, err := os.Executable()
 	require.NoError(t, err)
@@ -210,7 +206,7 @@ func TestConnectFails(t *testing.T) {
 		{"ends at once", &mcptools.Command{Path: binary, Args: []string{"-test.run=^$"}}, nil, ""},
 		{"says nothing", &mcptools.Command{Path: binary, Args: []string{"serve-nothing"}}, nil, "deadline exceeded"},
 		{"nobody listens", &mcptools.HTTP{URL: "http://127.0.0.1:1/mcp"}, nil, "refused"},
-		{"no URL", &mcptools.HTTP{URL: "http://user:secret\n@x"}, nil, "cannot be read"},
+		{"no URL", &mcptools.HTTP{URL: "http://user:secret\n@x"}, nil, "malformed"},
 		{"relative URL", &mcptools.HTTP{URL: "/mcp"}, nil, "must be absolute"},
 		{"other scheme", &mcptools.HTTP{URL: "file:///mcp"}, nil, "must be absolute"},
 		{"negative timeout", stdio(t), &mcptools.Options{Timeout: -1}, "Timeout"},
@@ -227,7 +223,7 @@ func TestConnectFails(t *testing.T) {
 	}
 }
 
-// inMemory is a server in this process, over pipes that a bubble can wait on.
+// inMemory is a server in this process, over pipes that work in a bubble.
 func inMemory(server *sdk.Server) mcptools.DialerFunc {
 	return func(ctx context.Context) (sdk.Transport, error) {
 		here, there := sdk.NewInMemoryTransports()
@@ -236,8 +232,8 @@ func inMemory(server *sdk.Server) mcptools.DialerFunc {
 	}
 }
 
-// The run ends within 100 ms of a cancellation, whatever the server does.
-func TestCancelDuringACall(t *testing.T) {
+// The run ends within 100 ms of a cancellation, regardless of the server.
+func TestCall_cancelled_returnsSoon(t *testing.T) {
 	t.Parallel()
 	for _, obeys := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -265,14 +261,14 @@ func TestCancelDuringACall(t *testing.T) {
 			require.ErrorIs(t, err, webtrigger.ErrCancelled)
 			require.LessOrEqual(t, time.Since(began), time.Hour+100*time.Millisecond)
 			synctest.Wait()
-			require.Equal(t, obeys, told, "the server is told")
+			require.Equal(t, obeys, told, "the server must be notified")
 			close(release)
 			require.NoError(t, connected.Close())
 		})
 	}
 }
 
-// asks is a model that wants one tool.
+// asks is a model that always calls one tool.
 type asks string
 
 func (a asks) Generate(context.Context, *llm.Request, func(llm.Chunk) error) (*llm.Response, error) {

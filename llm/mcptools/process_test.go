@@ -11,24 +11,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestACrashedServerIsStartedAgain(t *testing.T) {
+func TestCommand_crashed_startsAgain(t *testing.T) {
 	t.Parallel()
 	server := connect(t, stdio(t), nil)
 	first, err := call(t, server, "pid", `{}`)
 	require.NoError(t, err)
 	again, err := call(t, server, "pid", `{}`)
 	require.NoError(t, err)
-	require.Equal(t, first, again, "one process for all calls")
+	require.Equal(t, first, again, "all calls must use one process")
 	pid, err := strconv.Atoi(first)
 	require.NoError(t, err)
 	group, err := syscall.Getpgid(pid)
 	require.NoError(t, err)
-	require.Equal(t, pid, group, "out of reach of the terminal's interrupts")
+	require.Equal(t, pid, group, "the process must have its own group, so that the terminal does not interrupt it")
 
 	_, err = call(t, server, "crash", `{}`)
-	require.Error(t, err, "nobody knows how far it came, and it is not repeated")
+	require.ErrorContains(t, err, "not known whether the call was executed", "the call must not be repeated")
 	var second string
-	require.Eventually(t, func() bool { // the loss is noticed soon, not at once
+	require.Eventually(t, func() bool { // the client notices the loss after a short time
 		second, err = call(t, server, "pid", `{}`)
 		return err == nil
 	}, patience, time.Millisecond)
@@ -36,7 +36,7 @@ func TestACrashedServerIsStartedAgain(t *testing.T) {
 	ended(t, first)
 }
 
-// ended waits until a process is gone, and not just a zombie.
+// ended waits until a process does not exist, not even as a zombie.
 func ended(t *testing.T, pid string) {
 	t.Helper()
 	n, err := strconv.Atoi(pid)
@@ -44,7 +44,7 @@ func ended(t *testing.T, pid string) {
 	require.Eventually(t, func() bool { return syscall.Kill(n, 0) != nil }, patience, 5*time.Millisecond)
 }
 
-func TestClose(t *testing.T) {
+func TestServerClose_command_endsProcess(t *testing.T) {
 	t.Parallel()
 	server := connect(t, stdio(t), nil)
 	pid, err := call(t, server, "pid", `{}`)
@@ -52,6 +52,6 @@ func TestClose(t *testing.T) {
 	require.NoError(t, server.Close())
 	ended(t, pid)
 	_, err = call(t, server, "pid", `{}`)
-	require.ErrorContains(t, err, "the connection was closed")
-	require.NoError(t, server.Close(), "closing twice is no error")
+	require.ErrorContains(t, err, "server was closed")
+	require.NoError(t, server.Close(), "closing twice must not be an error")
 }

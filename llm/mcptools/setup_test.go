@@ -38,11 +38,14 @@ func TestMain(m *testing.M) {
 			exit(testServer().Run(context.Background(), &sdk.StdioTransport{}))
 		case "serve-http":
 			exit(serveHTTP())
+		case "serve-rogue":
+			exit(serveRogue(os.Args[2]))
 		case "serve-nothing": // and does not end by itself
 			_, err := io.Copy(io.Discard, os.Stdin)
 			exit(err)
 		}
 	}
+	mcptools.SetLimits(1<<20, 2*time.Second)
 	goleak.VerifyTestMain(m)
 }
 
