@@ -6,7 +6,7 @@ import (
 )
 
 // Hooks are called as a [Service] works, for tracing and metrics; the module
-// webtrigger/otel fills them with OpenTelemetry. Each may be nil. They are
+// otelwebtrigger fills them with OpenTelemetry. Each may be nil. They are
 // called on the path of what they tell of, from many goroutines at once: they
 // return quickly and do not panic. What a hook returns may be nil.
 //

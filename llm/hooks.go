@@ -3,7 +3,7 @@ package llm
 import "context"
 
 // Hooks are functions that an [Agent] calls for tracing and metrics. The module
-// webtrigger/otel provides them for OpenTelemetry. Each may be nil. A hook must be safe
+// otelwebtrigger provides them for OpenTelemetry. Each may be nil. A hook must be safe
 // for concurrent use, return quickly, and not panic: the operation waits for it.
 //
 // The agent calls a hook when an operation begins. The operation uses the context that

@@ -4,13 +4,13 @@ go 1.26.0
 
 replace github.com/webtrigger-go/webtrigger => ../..
 
-replace github.com/webtrigger-go/webtrigger/otel => ../../otel
+replace github.com/webtrigger-go/webtrigger/otelwebtrigger => ../../otelwebtrigger
 
 require (
 	github.com/prometheus/client_golang v1.23.2
 	github.com/stretchr/testify v1.12.1
 	github.com/webtrigger-go/webtrigger v0.0.0
-	github.com/webtrigger-go/webtrigger/otel v0.0.0
+	github.com/webtrigger-go/webtrigger/otelwebtrigger v0.0.0
 	go.opentelemetry.io/otel/exporters/prometheus v0.62.0
 	go.opentelemetry.io/otel/sdk/metric v1.40.0
 )

@@ -16,7 +16,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/scripted"
-	"github.com/webtrigger-go/webtrigger/otel"
+	"github.com/webtrigger-go/webtrigger/otelwebtrigger"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -33,7 +33,7 @@ func scrape(t *testing.T) map[string]family {
 	registry := client.NewRegistry()
 	exporter, err := prometheus.New(prometheus.WithRegisterer(registry))
 	require.NoError(t, err)
-	telemetry, err := otel.New(&otel.Options{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))})
+	telemetry, err := otelwebtrigger.New(&otelwebtrigger.Options{MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter))})
 	require.NoError(t, err)
 	perform(t, telemetry)
 
@@ -55,10 +55,10 @@ func scrape(t *testing.T) map[string]family {
 	return families
 }
 
-func perform(t *testing.T, telemetry *otel.Telemetry) {
+func perform(t *testing.T, telemetry *otelwebtrigger.Telemetry) {
 	t.Helper()
 	agent, err := llm.NewAgent(scripted.New(), &llm.AgentOptions{
-		Hooks: telemetry.Agent(otel.Model{Provider: "acme", Name: "scripted"}),
+		Hooks: telemetry.Agent(otelwebtrigger.Model{Provider: "acme", Name: "scripted"}),
 		Tools: []llm.Tool{{Name: "breaks", Call: func(context.Context, json.RawMessage) (string, error) { return "", errors.New("broken") }}},
 	})
 	require.NoError(t, err)

@@ -1,4 +1,4 @@
-package otel_test
+package otelwebtrigger_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/scripted"
-	"github.com/webtrigger-go/webtrigger/otel"
+	"github.com/webtrigger-go/webtrigger/otelwebtrigger"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -23,13 +23,13 @@ func Example() {
 	spans := tracetest.NewInMemoryExporter()
 	tracing := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
 	metering := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
-	telemetry, err := otel.New(&otel.Options{TracerProvider: tracing, MeterProvider: metering})
+	telemetry, err := otelwebtrigger.New(&otelwebtrigger.Options{TracerProvider: tracing, MeterProvider: metering})
 	if err != nil {
 		log.Fatal(err)
 	}
 
 	agent, err := llm.NewAgent(scripted.New(), &llm.AgentOptions{
-		Hooks: telemetry.Agent(otel.Model{Provider: "acme", Name: "scripted"}),
+		Hooks: telemetry.Agent(otelwebtrigger.Model{Provider: "acme", Name: "scripted"}),
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -1,4 +1,4 @@
-package otel
+package otelwebtrigger
 
 import (
 	"errors"
@@ -51,15 +51,15 @@ func (i *instruments) init(meter metric.Meter) error {
 		return c
 	}
 	i.requests = duration("http.server.request.duration", "Duration of HTTP server requests.", httpSeconds)
-	i.accepted = count("webtrigger.trigger.accepted", "{trigger}", "Triggers that were answered with success.")
-	i.pickup = duration("webtrigger.run.pickup.duration", "Time from a run's accept to its first start.", waitSeconds)
+	i.accepted = count("webtrigger.trigger.accepted", "{trigger}", "Number of triggers answered successfully.")
+	i.pickup = duration("webtrigger.run.pickup.duration", "Time from trigger creation to the first start of the run.", waitSeconds)
 	i.attempts = duration("webtrigger.run.duration", "Duration of one attempt of a run.", runSeconds)
-	i.ended = count("webtrigger.run.ended", "{run}", "Runs that this process has ended, by their final status.")
-	i.abandoned = count("webtrigger.runner.abandoned", "{runner}", "Runners that did not return in time after their context had ended.")
-	i.stuck = level("webtrigger.runner.stuck", "{runner}", "Abandoned runners that have not returned yet; each holds a slot.")
-	i.callbacks = duration("webtrigger.callback.duration", "Duration of one attempt to deliver a callback, from name resolution on.", httpSeconds)
-	i.streams = level("webtrigger.stream.active", "{stream}", "Event streams that are open.")
-	i.models = duration("gen_ai.client.operation.duration", "GenAI operation duration.", modelSeconds)
+	i.ended = count("webtrigger.run.ended", "{run}", "Number of runs ended by this process, by final status.")
+	i.abandoned = count("webtrigger.runner.abandoned", "{runner}", "Number of abandoned Runners.")
+	i.stuck = level("webtrigger.runner.stuck", "{runner}", "Number of abandoned Runners that still occupy a slot.")
+	i.callbacks = duration("webtrigger.callback.duration", "Duration of one attempt to send a delivery, including name resolution.", httpSeconds)
+	i.streams = level("webtrigger.stream.active", "{stream}", "Number of open event streams.")
+	i.models = duration("gen_ai.client.operation.duration", "Duration of GenAI operations.", modelSeconds)
 	i.tools = duration("webtrigger.tool.duration", "Duration of one tool call.", modelSeconds)
 	var err error
 	i.tokens, err = meter.Int64Histogram("gen_ai.client.token.usage", metric.WithUnit("{token}"),

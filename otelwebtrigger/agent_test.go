@@ -1,4 +1,4 @@
-package otel_test
+package otelwebtrigger_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
-	"github.com/webtrigger-go/webtrigger/otel"
+	"github.com/webtrigger-go/webtrigger/otelwebtrigger"
 )
 
 // replies is a model that gives its replies in order.
@@ -40,7 +40,7 @@ func fails(err error) func() (*llm.Response, error) {
 }
 
 // runAgent lets an agent with hooks of p answer once.
-func runAgent(t *testing.T, ctx context.Context, p *process, model otel.Model, task *webtrigger.Task, r replies) {
+func runAgent(t *testing.T, ctx context.Context, p *process, model otelwebtrigger.Model, task *webtrigger.Task, r replies) {
 	t.Helper()
 	tool := func(name string, call func(context.Context) (string, error)) llm.Tool {
 		return llm.Tool{Name: name, Description: "Tests.", Call: func(ctx context.Context, _ json.RawMessage) (string, error) { return call(ctx) }}
@@ -88,7 +88,7 @@ func TestModelCalls(t *testing.T) {
 	} {
 		p := newProcess(t)
 		task := &webtrigger.Task{Run: webtrigger.Run{ConversationID: 42}, Definition: &webtrigger.TaskDefinition{OutputType: webtrigger.OutputText}}
-		runAgent(t, c.ctx, p, otel.Model{Provider: "acme", Name: "m"}, task, replies{c.reply})
+		runAgent(t, c.ctx, p, otelwebtrigger.Model{Provider: "acme", Name: "m"}, task, replies{c.reply})
 		span, metrics := p.span(t, "chat m"), p.metrics(t)
 		require.Equal(t, "42", said(span)["gen_ai.conversation.id"], name)
 		require.Equal(t, c.want["error.type"], said(span)["error.type"], name)
@@ -115,7 +115,7 @@ func TestModelCallOfANamelessModel(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
 	task := &webtrigger.Task{Definition: &webtrigger.TaskDefinition{OutputType: webtrigger.OutputJSON}}
-	runAgent(t, t.Context(), p, otel.Model{}, task, replies{says(llm.Response{Text: "1", Finish: llm.FinishStop})})
+	runAgent(t, t.Context(), p, otelwebtrigger.Model{}, task, replies{says(llm.Response{Text: "1", Finish: llm.FinishStop})})
 	span := said(p.span(t, "chat"))
 	require.Equal(t, map[string]any{
 		"gen_ai.operation.name": "chat", "gen_ai.conversation.id": "0", "gen_ai.output.type": "json",
@@ -136,7 +136,7 @@ func TestToolCalls(t *testing.T) {
 		"what the model made up!": {"execute_tool", "not_offered"},
 	} {
 		p := newProcess(t)
-		runAgent(t, t.Context(), p, otel.Model{}, &webtrigger.Task{}, replies{wants(tool), done})
+		runAgent(t, t.Context(), p, otelwebtrigger.Model{}, &webtrigger.Task{}, replies{wants(tool), done})
 		span := p.span(t, c.span)
 		want := map[string]any{}
 		if c.problem != "not_offered" {

@@ -1,4 +1,4 @@
-package otel
+package otelwebtrigger
 
 import (
 	"context"
@@ -10,38 +10,38 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// queueTimeout bounds a read of the queue's state, so that a store that is away
-// does not hold back all other metrics.
+// queueTimeout limits a read of the state of the queue, so that an unavailable store
+// does not delay all other metrics.
 const queueTimeout = 5 * time.Second
 
-// Queue registers gauges of the queue of a service: how many runs wait, how many
-// are taken, and for how long the first one has waited. Each collection reads the
-// store once; while that fails there is no value. They are those of the store, so
-// that all processes on it say the same: look at the highest, not at the sum.
+// Queue registers gauges of the queue of a service: the number of queued and of
+// running runs, and the age of the oldest queued run. Each collection reads the
+// store once. If the read fails, there is no value. The values are those of the
+// store, so all replicas report the same: use the maximum, not the sum.
 //
-// Unregister the result when the service is no longer used.
+// The caller must unregister the result when the service is no longer used.
 func (t *Telemetry) Queue(svc *webtrigger.Service) (metric.Registration, error) {
 	queued, err := t.meter.Int64ObservableGauge("webtrigger.queue.queued", metric.WithUnit("{run}"),
-		metric.WithDescription("Runs that wait to be taken."))
+		metric.WithDescription("Number of queued runs."))
 	if err != nil {
-		return nil, fmt.Errorf("webtrigger/otel: %w", err)
+		return nil, fmt.Errorf("otelwebtrigger: %w", err)
 	}
 	running, err := t.meter.Int64ObservableGauge("webtrigger.queue.running", metric.WithUnit("{run}"),
-		metric.WithDescription("Runs that are taken by a worker."))
+		metric.WithDescription("Number of running runs."))
 	if err != nil {
-		return nil, fmt.Errorf("webtrigger/otel: %w", err)
+		return nil, fmt.Errorf("otelwebtrigger: %w", err)
 	}
 	age, err := t.meter.Float64ObservableGauge("webtrigger.queue.age", metric.WithUnit("s"),
-		metric.WithDescription("How long the run has waited that was queued first."))
+		metric.WithDescription("Age of the oldest queued run."))
 	if err != nil {
-		return nil, fmt.Errorf("webtrigger/otel: %w", err)
+		return nil, fmt.Errorf("otelwebtrigger: %w", err)
 	}
 	registration, err := t.meter.RegisterCallback(func(ctx context.Context, observer metric.Observer) error {
 		ctx, cancel := context.WithTimeout(ctx, queueTimeout)
 		defer cancel()
 		state, err := svc.QueueState(ctx)
 		if err != nil {
-			return fmt.Errorf("webtrigger/otel: read the queue: %w", err)
+			return fmt.Errorf("otelwebtrigger: read the queue: %w", err)
 		}
 		observer.ObserveInt64(queued, int64(state.Queued))
 		observer.ObserveInt64(running, int64(state.Running))
@@ -49,7 +49,7 @@ func (t *Telemetry) Queue(svc *webtrigger.Service) (metric.Registration, error) 
 		return nil
 	}, queued, running, age)
 	if err != nil {
-		return nil, fmt.Errorf("webtrigger/otel: %w", err)
+		return nil, fmt.Errorf("otelwebtrigger: %w", err)
 	}
 	return registration, nil
 }

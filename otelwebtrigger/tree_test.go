@@ -1,4 +1,4 @@
-package otel_test
+package otelwebtrigger_test
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/scripted"
-	"github.com/webtrigger-go/webtrigger/otel"
+	"github.com/webtrigger-go/webtrigger/otelwebtrigger"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -47,7 +47,7 @@ func TestOneTreeFromCallerToCallback(t *testing.T) {
 	})
 	require.NoError(t, err)
 	inner, err := llm.NewAgent(scripted.New(), &llm.AgentOptions{
-		Tools: []llm.Tool{tool}, Hooks: back.Agent(otel.Model{Provider: "acme", Name: "scripted-1"}),
+		Tools: []llm.Tool{tool}, Hooks: back.Agent(otelwebtrigger.Model{Provider: "acme", Name: "scripted-1"}),
 	})
 	require.NoError(t, err)
 	store := memstore.New(nil)

@@ -1,4 +1,4 @@
-module github.com/webtrigger-go/webtrigger/otel
+module github.com/webtrigger-go/webtrigger/otelwebtrigger
 
 go 1.26.0
 

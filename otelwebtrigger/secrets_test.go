@@ -1,4 +1,4 @@
-package otel_test
+package otelwebtrigger_test
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
-	"github.com/webtrigger-go/webtrigger/otel"
+	"github.com/webtrigger-go/webtrigger/otelwebtrigger"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -54,7 +54,7 @@ func TestNothingSaidIsTold(t *testing.T) {
 	receiverURL, callbacks, got := receiver(t, http.StatusTeapot)
 	q := []byte(`{"type":"object","properties":{"q":{"type":"string"}}}`)
 	agent, err := llm.NewAgent(chatty{}, &llm.AgentOptions{
-		Hooks: p.Agent(otel.Model{Provider: "acme", Name: "m"}),
+		Hooks: p.Agent(otelwebtrigger.Model{Provider: "acme", Name: "m"}),
 		Tools: []llm.Tool{
 			{Name: "works", Parameters: q, Call: func(context.Context, json.RawMessage) (string, error) { return marker, nil }},
 			{Name: "breaks", Parameters: q, Call: func(context.Context, json.RawMessage) (string, error) { return "", errors.New(marker) }},

@@ -1,4 +1,4 @@
-package otel_test
+package otelwebtrigger_test
 
 import (
 	"context"

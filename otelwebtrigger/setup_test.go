@@ -1,4 +1,4 @@
-package otel_test
+package otelwebtrigger_test
 
 import (
 	"context"
@@ -19,12 +19,12 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/otel"
+	"github.com/webtrigger-go/webtrigger/otelwebtrigger"
 )
 
 // process is one process with providers of its own, as far as telemetry goes.
 type process struct {
-	*otel.Telemetry
+	*otelwebtrigger.Telemetry
 	tracing *sdktrace.TracerProvider
 	spans   *tracetest.InMemoryExporter
 	reader  *sdkmetric.ManualReader
@@ -36,7 +36,7 @@ func newProcess(t *testing.T) *process {
 	p.tracing = sdktrace.NewTracerProvider(sdktrace.WithSyncer(p.spans))
 	metering := sdkmetric.NewMeterProvider(sdkmetric.WithReader(p.reader))
 	var err error
-	p.Telemetry, err = otel.New(&otel.Options{TracerProvider: p.tracing, MeterProvider: metering})
+	p.Telemetry, err = otelwebtrigger.New(&otelwebtrigger.Options{TracerProvider: p.tracing, MeterProvider: metering})
 	require.NoError(t, err)
 	return p
 }
