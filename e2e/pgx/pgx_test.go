@@ -14,6 +14,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/pgfaults"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 	"github.com/webtrigger-go/webtrigger/internal/schemas"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
 	"github.com/webtrigger-go/webtrigger/store/storetest"
 )
 
@@ -45,5 +46,13 @@ func open(t *testing.T, dsn string) *bun.DB {
 
 func TestServerFaults(t *testing.T) {
 	t.Parallel()
-	pgfaults.Run(t, open, nil)
+	t.Run("direct", func(t *testing.T) {
+		t.Parallel()
+		pgfaults.Run(t, open, nil)
+	})
+	t.Run("pgbouncer", func(t *testing.T) {
+		t.Parallel()
+		opts := &bunstore.Options{NoPreparedStatements: true, NoNotify: true}
+		pgfaults.Run(t, pgfaults.Pooled(t, open, "&default_query_exec_mode=exec"), opts, pgfaults.ThroughPooler...)
+	})
 }

@@ -7,6 +7,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,8 +29,22 @@ type Open func(t *testing.T, dsn string) *bun.DB
 // recovery is how long a store may take until it works again.
 const recovery = 5 * time.Second
 
-// Run runs all rules.
-func Run(t *testing.T, open Open, opts *bunstore.Options) {
+// ThroughPooler are the rules that hold behind PgBouncer in transaction mode, where a
+// test cannot choose the connection to the server.
+var ThroughPooler = []string{"read-only server recovers", "settings of text are set", "settings that break promises are errors"}
+
+// Pooled lets open connect to PgBouncer in transaction mode in the place of the server.
+func Pooled(t *testing.T, open Open, params string) Open {
+	bouncer := pgtest.Shared(t).PgBouncer(t, nil)
+	return func(t *testing.T, dsn string) *bun.DB {
+		u, err := url.Parse(dsn)
+		require.NoError(t, err)
+		return open(t, bouncer.DSN(strings.TrimPrefix(u.Path, "/"))+params)
+	}
+}
+
+// Run runs the rules, or those that are named.
+func Run(t *testing.T, open Open, opts *bunstore.Options, only ...string) {
 	for name, rule := range map[string]func(*testing.T, Open, *bunstore.Options){
 		"read-only server recovers":               readOnlyServer,
 		"read-only connections are replaced":      readOnlyConnections,
@@ -37,6 +53,9 @@ func Run(t *testing.T, open Open, opts *bunstore.Options) {
 		"settings of text are set":                textSettings,
 		"settings that break promises are errors": brokenSettings,
 	} {
+		if len(only) > 0 && !slices.Contains(only, name) {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rule(t, open, opts)

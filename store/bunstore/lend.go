@@ -127,6 +127,8 @@ func (p *lender) check(ctx context.Context, conn *sql.Conn) error {
 		p.adjusted.Store(true)
 	}
 	if err == nil && readOnly {
+		// A pooler would keep the session for the next client, so the server must end it.
+		_, _ = conn.ExecContext(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
 		err = errReadOnly
 	}
 	return err

@@ -19,4 +19,9 @@ func TestServerFaults(t *testing.T) {
 		t.Parallel()
 		pgfaults.Run(t, postgresDB, &bunstore.Options{NoPreparedStatements: true})
 	})
+	t.Run("pgbouncer", func(t *testing.T) {
+		t.Parallel()
+		opts := &bunstore.Options{NoPreparedStatements: true, NoNotify: true}
+		pgfaults.Run(t, pgfaults.Pooled(t, postgresDB, ""), opts, pgfaults.ThroughPooler...)
+	})
 }
