@@ -27,7 +27,7 @@ const nativeKey = "openai"
 
 // nativeFields are the fields that a server may reject, although another server of the
 // same kind needs them.
-var nativeFields = []string{"reasoning", "thinking", "extra_content", "provider_specific_fields"}
+var nativeFields = []string{"reasoning_content", "reasoning_details", "'reasoning'", `"reasoning"`, "thinking", "extra_content", "provider_specific_fields"}
 
 // native returns nil for an answer without tool calls: nothing follows it that would
 // need it.

@@ -178,6 +178,9 @@ func (c *caller) Generate(ctx context.Context, req *llm.Request, stream func(llm
 	form := c.form(req)
 	for {
 		response, err := c.ask(ctx, req, form, stream)
+		if err == nil {
+			c.learn(form)
+		}
 		refused := new(vendorhttp.Refused)
 		if err == nil || !errors.As(err, &refused) || !c.adapt(&form, refused, req) {
 			return response, err

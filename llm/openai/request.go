@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/llm"
@@ -17,6 +18,7 @@ type form struct {
 	tools        *vendortool.Set
 	format       *responseFormat // nil: only the prompt asks for the form
 	effort       string
+	noReasoning  bool // effort is none because the server wants that
 	oldMaxTokens bool // max_tokens instead of max_completion_tokens
 	noUsage      bool // without stream_options
 	noNative     bool // without the reasoning of earlier answers
@@ -32,7 +34,7 @@ func (c *caller) form(req *llm.Request) form {
 		oldMaxTokens: c.oldMaxTokens.Load(), noUsage: c.noUsage.Load(), noNative: c.noNative.Load(),
 	}
 	if f.effort == "" && len(req.Tools) > 0 && c.noReasoning.Load() {
-		f.effort = noReasoning
+		f.effort, f.noReasoning = noReasoning, true
 	}
 	return f
 }
@@ -43,28 +45,34 @@ func (c *caller) adapt(f *form, refused *vendorhttp.Refused, req *llm.Request) b
 	if !refused.Form() {
 		return false
 	}
-	learn := func(now *bool, later interface{ Store(bool) }) bool {
-		*now = true
-		later.Store(true)
-		return true
-	}
 	blamed := refused.Fault.Param
 	switch {
 	case blamed == "reasoning_effort" && f.effort == "" && len(req.Tools) > 0:
-		f.effort = noReasoning
-		c.noReasoning.Store(true)
-		return true
+		f.effort, f.noReasoning = noReasoning, true
 	case !f.oldMaxTokens && c.opts.MaxTokens > 0 && refused.Mentions("max_completion_tokens"):
-		return learn(&f.oldMaxTokens, &c.oldMaxTokens)
+		f.oldMaxTokens = true
 	case !f.noUsage && refused.Mentions("stream_options"):
-		return learn(&f.noUsage, &c.noUsage)
+		f.noUsage = true
 	case !f.noNative && c.sendsNative(req) && slices.ContainsFunc(nativeFields, refused.Mentions):
-		return learn(&f.noNative, &c.noNative)
+		f.noNative = true
 	case f.format != nil && (blamed == "" || strings.HasPrefix(blamed, "response_format")):
 		f.format = nil // not every server supports it, nor every schema; the answer is checked anyway
-		return true
+	default:
+		return false
 	}
-	return false
+	return true
+}
+
+// learn records what a form does without that the server has read. Later requests do
+// without it too, except for the format: the next schema may be good.
+func (c *caller) learn(f form) {
+	for flag, without := range map[*atomic.Bool]bool{
+		&c.noReasoning: f.noReasoning, &c.oldMaxTokens: f.oldMaxTokens, &c.noUsage: f.noUsage, &c.noNative: f.noNative,
+	} {
+		if without {
+			flag.Store(true)
+		}
+	}
 }
 
 // body is the document of a request.

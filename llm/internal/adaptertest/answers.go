@@ -114,6 +114,8 @@ func oddTools(t *testing.T, d Dialect) {
 	got := v.Must(t, req)
 	require.Equal(t, []string{`tool.4 {"$top":3}`}, described(t, got.ToolCalls))
 	require.Equal(t, "ok", v.Must(t, answered(req, got)).Text)
+	offered, _ := v.Last()["tools"].([]any)
+	require.Equal(t, len(req.Tools)-len(offered), strings.Count(v.Log.String(), "tool skipped"), "each tool that is left out is logged once")
 }
 
 // tool is the tool at a place of the request.

@@ -77,6 +77,7 @@ func TestRefusals(t *testing.T) {
 		{status: 400, body: `{"code":"context_length_exceeded"}`, text: "acme: 400 Bad Request (context_length_exceeded)"},
 		{status: 400, body: `{"type":"invalid_request_error"}`, text: "acme: 400 Bad Request (invalid_request_error)"},
 		{status: 400, body: `{"code":"no code at all","type":"bad<script>"}`, text: "acme: 400 Bad Request"},
+		{status: 400, body: `{"error":{"message":"Failed to call a function.","code":"tool_use_failed"}}`, text: "acme: 400 Bad Request (tool_use_failed)", again: true},
 		{status: 401, text: "acme: 401 Unauthorized"},
 		{status: 403, text: "acme: 403 Forbidden"},
 		{status: 404, text: "acme: 404 Not Found"},
