@@ -98,14 +98,15 @@ func playAnthropic(w *modeltest.Wire, answer Answer) {
 }
 
 // playLoosely writes an answer as servers do that only resemble Anthropic's: block
-// indexes skip numbers, events have no names, inputs come whole, unknown blocks and
+// indexes skip numbers, events have no names, some inputs come whole, unknown blocks and
 // events come between, a second message_delta has neither a reason nor figures, and
 // nothing marks the end.
 func playLoosely(w *modeltest.Wire, answer Answer) {
 	send := func(doc map[string]any) { w.Event("", doc) }
 	send(map[string]any{"type": "message_start", "message": map[string]any{"model": "model-2026", "content": []any{}, "usage": map[string]any{"input_tokens": 11, "output_tokens": nil}}})
 	send(map[string]any{"type": "weather", "rain": true})
-	for i, b := range blocks(answer) {
+	all := blocks(answer)
+	for i, b := range all {
 		at := 2*i + 1
 		if b["type"] == "text" {
 			for j, text := range answer.Text {
@@ -117,7 +118,15 @@ func playLoosely(w *modeltest.Wire, answer Answer) {
 			}
 			continue
 		}
+		pieces := []string(nil)
+		if i%2 == 0 && b["type"] == "tool_use" { // the others come whole
+			pieces = cut(answer.Calls[len(answer.Calls)-(len(all)-i)].Arguments, 2)
+			b["input"] = map[string]any{}
+		}
 		send(map[string]any{"type": "content_block_start", "index": at, "content_block": b})
+		for _, p := range pieces {
+			send(map[string]any{"type": "content_block_delta", "index": at, "delta": map[string]any{"type": "input_json_delta", "partial_json": p}})
+		}
 		send(map[string]any{"type": "content_block_start", "index": at + 1, "content_block": map[string]any{"type": "hologram", "light": 1}})
 		send(map[string]any{"type": "content_block_delta", "index": at + 1, "delta": map[string]any{"type": "light_delta", "light": 2}})
 	}
