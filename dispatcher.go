@@ -2,10 +2,13 @@ package webtrigger
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
 
+	"github.com/webtrigger-go/webtrigger/internal/egress"
 	"github.com/webtrigger-go/webtrigger/internal/hosthealth"
 )
 
@@ -154,4 +157,82 @@ func (d *dispatcher) send(delivery LeasedDelivery) bool {
 		signal(d.s.owed)
 	})
 	return true
+}
+
+// deliver makes one delivery under its lease and says what it told of the host.
+func (s *Service) deliver(d LeasedDelivery) hosthealth.Sign {
+	leased := time.Now()
+	ctx, ended := s.opts.Hooks.callback(context.Background(), d)
+	var outcome DeliveryOutcome
+	defer func() { ended(outcome) }()
+	body, err := callbackBody(&d.Run)
+	if err != nil {
+		outcome = DeliveryOutcome{State: DeliveryFailed, FailureClass: FailureInternal, Error: err.Error()}
+		s.recordDelivery(d, outcome)
+		return hosthealth.Silent
+	}
+	a := s.attempt(ctx, parcel{
+		url: d.Delivery.URL, runKey: d.Run.Key, secrets: d.Secrets, body: body,
+		traceParent: s.opts.Hooks.traceParent(ctx, d.Run.TraceParent),
+	}, func(ctx context.Context) error { return s.store.ClaimDelivery(ctx, d.Lease) })
+	if a.unclaimed != nil {
+		// Whether the claim was stored is not known: another lease is the only way
+		// on for a delivery that is still pending.
+		s.deliveryLog(d).Warn("callback not sent: it could not be claimed", "error", a.unclaimed)
+		return hosthealth.Silent
+	}
+	outcome = a.outcome
+	return s.conclude(d, outcome, a.response, leased)
+}
+
+// conclude records an outcome, and the retry that it may owe.
+func (s *Service) conclude(d LeasedDelivery, o DeliveryOutcome, response *egress.Response, leased time.Time) hosthealth.Sign {
+	if policy := s.opts.Callback.Retry; policy != nil && o.State == DeliveryFailed {
+		age := d.LeasedAt.Sub(d.Run.CompletedAt) + time.Since(leased)
+		o.RetryIn = policy.retryIn(d.Delivery.Retry, age, &o, response)
+	}
+	s.recordDelivery(d, o)
+	return signOf(&o)
+}
+
+// signOf is what an outcome shows about the host.
+func signOf(o *DeliveryOutcome) hosthealth.Sign {
+	switch {
+	case o.HTTPStatus != 0:
+		return hosthealth.Answered
+	case o.FailureClass == FailureBlocked || o.FailureClass == FailureInternal:
+		return hosthealth.Silent
+	}
+	return hosthealth.Dead
+}
+
+// recordDelivery stores an outcome, trying again while the store is away: after
+// a minute without one the delivery is shown as unknown.
+func (s *Service) recordDelivery(d LeasedDelivery, o DeliveryOutcome) {
+	log := s.deliveryLog(d).With("state", o.State, "http_status", o.HTTPStatus, "latency", o.Latency)
+	if o.State == DeliveryDelivered {
+		log.Info("callback delivered")
+	} else {
+		log.Warn("callback not delivered", "error_class", o.FailureClass, "reason", o.Error, "retry_in", o.RetryIn)
+	}
+	const tries = 10
+	pause := 50 * time.Millisecond
+	for try := 1; ; try++ {
+		ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+		err := s.store.FinishDelivery(ctx, d.Lease, o)
+		cancel()
+		if err == nil {
+			return
+		}
+		if errors.Is(err, ErrLeaseLost) || try == tries {
+			log.Error("record callback outcome", "error", err)
+			return
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, time.Second)
+	}
+}
+
+func (s *Service) deliveryLog(d LeasedDelivery) *slog.Logger {
+	return s.log.With(d.Run.logFields()...).With("delivery_id", d.Delivery.ID, "retry", d.Delivery.Retry)
 }
