@@ -67,9 +67,6 @@ func (s *Service) SetGuard(policy egress.Policy) error {
 // RetryAfter reads the header of that name.
 func RetryAfter(h http.Header, now time.Time) time.Duration { return retryAfter(h, now) }
 
-// Transitions is the run's state machine as the code has it.
-func Transitions() map[RunStatus][]RunStatus { return transitions() }
-
 // Prompt is what the assistant sees.
 func Prompt(message string, context []byte) string { return prompt(message, context) }
 

@@ -54,15 +54,6 @@ const (
 	RunTimedOut  RunStatus = "timed_out"
 )
 
-// transitions is the run's state machine: every step a store may make. A
-// terminal state has none.
-func transitions() map[RunStatus][]RunStatus {
-	return map[RunStatus][]RunStatus{
-		RunQueued:  {RunRunning, RunCancelled, RunTimedOut},
-		RunRunning: {RunQueued, RunCompleted, RunFailed, RunCancelled, RunTimedOut},
-	}
-}
-
 // Terminal reports whether a run in this state has ended. Its state is final.
 func (s RunStatus) Terminal() bool {
 	switch s {
