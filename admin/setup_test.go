@@ -63,6 +63,7 @@ func setup(t *testing.T, changes ...change) *host {
 	}
 	svc, err := webtrigger.New(h.front, webtrigger.RunnerFunc(hang), h.service)
 	require.NoError(t, err)
+	t.Cleanup(svc.CloseStreams) // which ends its watch of the store
 	h.svc = svc
 	api, err := admin.New(svc, h.authorize, opts)
 	require.NoError(t, err)

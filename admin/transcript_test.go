@@ -3,10 +3,7 @@ package admin_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -16,37 +13,19 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/admin"
+	"github.com/webtrigger-go/webtrigger/internal/transcript"
 )
 
-var update = flag.Bool("update", false, "write the answers into the transcripts")
-
-// TestTranscripts plays the conversations under testdata: one host each. Lines
-// that begin with
-//
-//	>  are a request: method, path, [as USER], [Header: value, …]; more of them its body
-//	<  are the answer: status and body, of a problem the code and what is wrong
-//	@  are what happens meanwhile: see [host.happen]
-//	#  are remarks
+// TestTranscripts plays the conversations under testdata: one host each. Package
+// transcript has the format. A request is its method, path, [as USER],
+// [Header: value, …]; more lines are its body. An answer is its status and body, of a
+// problem the code and what is wrong. The steps are those of [host.Step].
 //
 // What differs from time to time is written <uuid>, <secret>, <prefix> and, where
 // the service's own clock is shown, <now>.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.txt")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			t.Parallel()
-			want, err := os.ReadFile(file)
-			require.NoError(t, err)
-			got := setup(t, withLists).play(string(want))
-			if *update {
-				require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
-			}
-			require.Equal(t, string(want), got)
-		})
-	}
+	transcript.Run(t, "testdata/*.txt", func(t *testing.T) transcript.Player { return setup(t, withLists) })
 }
 
 func withLists(_ *host, o *admin.Options) {
@@ -59,36 +38,11 @@ func withLists(_ *host, o *admin.Options) {
 	}
 }
 
-// play returns the transcript as it went.
-func (h *host) play(transcript string) string {
-	var out strings.Builder
-	lines := strings.Split(strings.TrimSuffix(transcript, "\n"), "\n")
-	for i := 0; i < len(lines); i++ {
-		line := lines[i]
-		if strings.HasPrefix(line, "< ") {
-			continue
-		}
-		out.WriteString(line + "\n")
-		if what, ok := strings.CutPrefix(line, "@ "); ok {
-			h.happen(what)
-		}
-		request, ok := strings.CutPrefix(line, "> ")
-		if !ok {
-			continue
-		}
-		var body []string
-		for i+1 < len(lines) && strings.HasPrefix(lines[i+1], "> ") {
-			i++
-			out.WriteString(lines[i] + "\n")
-			body = append(body, lines[i][2:])
-		}
-		call, headers := parseCall(request)
-		a := h.do(call, strings.Join(body, "\n"), headers...)
-		for _, line := range answerLines(a) {
-			out.WriteString("< " + line + "\n")
-		}
-	}
-	return out.String()
+// Exchange implements [transcript.Player].
+func (h *host) Exchange(request string) string {
+	request, body, _ := strings.Cut(strings.TrimSuffix(request, "\n"), "\n")
+	call, headers := parseCall(request)
+	return strings.Join(answerLines(h.do(call, body, headers...)), "\n") + "\n"
 }
 
 func parseCall(request string) (call string, headers []string) {
@@ -143,7 +97,7 @@ func normal(body string) string {
 	return prefixes.ReplaceAllString(body, `"prefix":"<prefix>"`)
 }
 
-// happen makes something happen outside of the API:
+// Step makes something happen outside of the API:
 //
 //	trigger ASSISTANT [CALLBACK_URL]  a run is queued
 //	take                              the oldest queued run starts
@@ -151,7 +105,7 @@ func normal(body string) string {
 //	delivered, failed, blocked        the oldest owed delivery ends so
 //	sending                           the oldest owed delivery is under way
 //	wait DURATION                     time goes by
-func (h *host) happen(what string) {
+func (h *host) Step(what string) {
 	h.t.Helper()
 	word, rest, _ := strings.Cut(what, " ")
 	switch word {

@@ -14,7 +14,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/openapi"
 )
 
-// TestTranscripts judges every exchange of the HTTP suite. TestWire of the root
+// TestTranscripts judges every exchange of the HTTP suite. TestWire of wiretest
 // holds the service to them.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
@@ -68,10 +68,10 @@ func TestHeaders(t *testing.T) {
 	require.Len(t, spoiled, 5)
 }
 
-// transcripts reads testdata/wire; TestWire has the format.
+// transcripts reads internal/wiretest/testdata; TestWire has the format.
 func transcripts(t *testing.T) (all []exchange) {
 	t.Helper()
-	files, err := filepath.Glob("../../testdata/wire/*.txt")
+	files, err := filepath.Glob("../../internal/wiretest/testdata/*.txt")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 	for _, file := range files {

@@ -1,4 +1,6 @@
-package webtrigger_test
+// Package wiretest holds the HTTP API to the transcripts under testdata, on every
+// store.
+package wiretest
 
 import (
 	"bufio"
@@ -7,11 +9,9 @@ import (
 	"crypto/tls"
 	"database/sql"
 	"errors"
-	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -30,61 +30,30 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/transcript"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-var update = flag.Bool("update", false, "rewrite the answers in testdata/wire")
-
-// TestWire replays the transcripts in testdata/wire, each on a fresh service.
+// TestWire replays the transcripts in testdata, each on a fresh service.
 //
-// A transcript is a list of exchanges. Lines that begin with > are the request
-// as it is sent, $NAME standing for a key (see wireBundle) and {{rep X N}} for N
-// times X. Lines that begin with < are the answer: status, headers in order of
-// name, body; run keys, times and hashes are masked. A line that begins with !
-// is a step on the service (see wireBundle.do), one with # a comment.
+// Package transcript has the format. $NAME in a request stands for a key (see
+// wireBundle) and {{rep X N}} for N times X. An answer is status, headers in order of
+// name, and body; run keys, times and hashes are masked. The steps are those of
+// wireBundle.Step.
 func TestWire(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/wire/*.txt")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			t.Parallel()
-			script, err := os.ReadFile(file)
-			require.NoError(t, err)
-			played := newWireBundle(t, memstore.New(nil)).play(string(script))
-			if *update {
-				require.NoError(t, os.WriteFile(file, []byte(played), 0o644))
-			}
-			requireTranscript(t, file, string(script), played)
-		})
-	}
-}
-
-func requireTranscript(t *testing.T, file, script, played string) {
-	t.Helper()
-	want, got := strings.Split(script, "\n"), strings.Split(played, "\n")
-	for i := range min(len(want), len(got)) {
-		require.Equal(t, want[i], got[i], "%s:%d", file, i+1)
-	}
-	require.Len(t, got, len(want))
+	transcript.Run(t, "testdata/*.txt", func(t *testing.T) transcript.Player { return newWireBundle(t, memstore.New(nil)) })
 }
 
 // The transcripts are the same on the databases.
 func TestWireOnDatabases(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/wire/*.txt")
-	require.NoError(t, err)
 	for name, newStore := range map[string]func(t *testing.T) webtrigger.Store{"sqlite": sqliteStore, "postgres": postgresStore(t)} {
-		for _, file := range files {
-			t.Run(name+"/"+strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-				t.Parallel()
-				script, err := os.ReadFile(file)
-				require.NoError(t, err)
-				requireTranscript(t, file, string(script), newWireBundle(t, newStore(t)).play(string(script)))
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			transcript.Run(t, "testdata/*.txt", func(t *testing.T) transcript.Player { return newWireBundle(t, newStore(t)) })
+		})
 	}
 }
 
@@ -118,7 +87,10 @@ func migratedStore(t *testing.T, db *bun.DB, opts *bunstore.Options) webtrigger.
 // wireBundle knows the keys of a transcript: $KEY, $KEY1B and $REVOKED of assistant 1,
 // $KEY2 of assistant 2 whose channel is off.
 type wireBundle struct {
-	*bundle
+	t       *testing.T
+	ctx     context.Context
+	store   webtrigger.Store
+	svc     *webtrigger.Service
 	opts    webtrigger.Options
 	faults  *awayStore
 	keys    *strings.Replacer
@@ -148,9 +120,10 @@ func (s *awayStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) 
 }
 
 func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
-	b := &wireBundle{opts: webtrigger.Options{MaxBodyBytes: 64 << 10}, faults: &awayStore{Store: store}, ids: make(map[string]int64)}
-	b.bundle = setupOn(t, b.faults, nil, &b.opts)
-	b.handler = b.svc
+	b := &wireBundle{t: t, ctx: t.Context(), opts: webtrigger.Options{MaxBodyBytes: 64 << 10}, faults: &awayStore{Store: store}, ids: make(map[string]int64)}
+	b.store = b.faults
+	b.reopen()
+	require.NoError(t, b.svc.SetChannel(b.ctx, webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	var pairs []string
 	for _, k := range []struct{ name, assistant, label string }{{"$KEY2", "2", "Other"}, {"$KEY1B", "1", "n8n"}, {"$KEY", "1", "Make"}, {"$REVOKED", "1", "Old"}} {
 		key, secret, err := b.svc.CreateKey(b.ctx, k.assistant, webtrigger.KeySpec{Name: k.label})
@@ -164,11 +137,11 @@ func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
 	return b
 }
 
-// do takes one step: "execute RUN", "start RUN", "cancel RUN REASON", "channel off",
+// Step takes one step: "execute RUN", "start RUN", "cancel RUN REASON", "channel off",
 // "callbacks off", "revoke $KEY", "task NAME" (of assistant 1), "retire TASK",
 // "tls on", "store away", "store refuses" (triggers), "store back", and new options:
 // "triggers N" (an hour and key), "queue N" (runs), "accepted on" (AcceptedWhileProcessing).
-func (b *wireBundle) do(step string) {
+func (b *wireBundle) Step(step string) {
 	b.t.Helper()
 	verb, rest, _ := strings.Cut(step, " ")
 	what, more, _ := strings.Cut(rest, " ")
@@ -222,42 +195,14 @@ func (b *wireBundle) reopen() {
 	b.t.Helper()
 	svc, err := webtrigger.New(b.faults, webtrigger.RunnerFunc(obey), &b.opts)
 	require.NoError(b.t, err)
+	b.t.Cleanup(svc.CloseStreams)
 	b.svc, b.handler = svc, svc
-}
-
-func (b *wireBundle) play(script string) string {
-	b.t.Helper()
-	var out, request strings.Builder
-	flush := func() {
-		if request.Len() > 0 {
-			out.WriteString(b.exchange(request.String()))
-			request.Reset()
-		}
-	}
-	for line := range strings.Lines(script) {
-		if strings.HasPrefix(line, "<") {
-			continue
-		}
-		if !strings.HasPrefix(line, ">") {
-			flush()
-		}
-		out.WriteString(line)
-		switch {
-		case strings.HasPrefix(line, ">"):
-			request.WriteString(strings.TrimPrefix(strings.TrimPrefix(line, ">"), " "))
-		case strings.HasPrefix(line, "!"):
-			b.do(strings.TrimSpace(line[1:]))
-		}
-	}
-	flush()
-	return out.String()
 }
 
 var repeat = regexp.MustCompile(`\{\{rep (\S+) (\d+)\}\}`)
 
-// exchange sends one request, written as in the transcript, and returns the
-// answer as it stands there.
-func (b *wireBundle) exchange(text string) string {
+// Exchange implements [transcript.Player].
+func (b *wireBundle) Exchange(text string) string {
 	b.t.Helper()
 	text = repeat.ReplaceAllStringFunc(b.keys.Replace(text), func(m string) string {
 		parts := repeat.FindStringSubmatch(m)
@@ -311,9 +256,5 @@ func transcribe(w *httptest.ResponseRecorder) string {
 	for _, m := range masks {
 		text = m.what.ReplaceAllString(text, m.with)
 	}
-	var out strings.Builder
-	for line := range strings.Lines(text) {
-		out.WriteString(strings.TrimRight("< "+line, " \n") + "\n")
-	}
-	return out.String()
+	return text
 }

@@ -1,4 +1,4 @@
-package webtrigger_test
+package streamtest_test
 
 import (
 	"fmt"
@@ -22,6 +22,7 @@ import (
 // them. WEBTRIGGER_SIM_SEEDS sets how many seeds (default 60).
 func TestSimulationStreams(t *testing.T) {
 	t.Parallel()
+	const worlds = 50 // in a bubble
 	seeds := 60
 	if testing.Short() {
 		seeds = 5
@@ -34,9 +35,9 @@ func TestSimulationStreams(t *testing.T) {
 	for lane := range 2 {
 		t.Run(fmt.Sprintf("lane %d", lane), func(t *testing.T) {
 			t.Parallel()
-			for from := lane; from < seeds && !t.Failed(); from += 2 * bubbleWorlds {
+			for from := lane; from < seeds && !t.Failed(); from += 2 * worlds {
 				synctest.Test(t, func(t *testing.T) {
-					for seed := from; seed < min(from+2*bubbleWorlds, seeds) && !t.Failed(); seed += 2 {
+					for seed := from; seed < min(from+2*worlds, seeds) && !t.Failed(); seed += 2 {
 						store := memstore.New(nil)
 						streamtest.Subscribers(t, streamtest.Options{
 							Stores: []webtrigger.Store{store, store}, Seed: uint64(seed),
