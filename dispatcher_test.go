@@ -2,7 +2,11 @@ package webtrigger_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -361,5 +365,327 @@ func TestDrainSendsWhatIsBeingLeased(t *testing.T) {
 		synctest.Wait() // it asks for what is owed
 		stop()
 		require.Equal(b.t, 1, g.count(hook))
+	})
+}
+
+// answers is a receiver in a bubble: what its URLs answer, and when they were
+// asked.
+type answers struct {
+	t  *testing.T
+	at func(url string, nth int) (*egress.Response, error) // nil, nil: it does not even connect
+
+	mu       sync.Mutex
+	attempts map[string][]time.Time
+	posts    map[string][]webtrigger.Exchange
+}
+
+// answering stubs the receivers of a service: answer says what the nth attempt
+// (from 0) at a URL meets.
+func (b *bundle) answering(answer func(url string, nth int) (*egress.Response, error)) *answers {
+	a := &answers{t: b.t, at: answer, attempts: make(map[string][]time.Time), posts: make(map[string][]webtrigger.Exchange)}
+	b.svc.StubReceivers(a.connect, a.post)
+	return a
+}
+
+func (a *answers) connect(url string) error {
+	a.mu.Lock()
+	nth := len(a.attempts[url])
+	a.attempts[url] = append(a.attempts[url], time.Now())
+	a.mu.Unlock()
+	if response, err := a.at(url, nth); response == nil && err == nil {
+		return unreachable(a.t)
+	}
+	return nil
+}
+
+func (a *answers) post(e webtrigger.Exchange) (*egress.Response, error) {
+	a.mu.Lock()
+	nth := len(a.attempts[e.URL]) - 1
+	a.posts[e.URL] = append(a.posts[e.URL], e)
+	a.mu.Unlock()
+	return a.at(e.URL, nth)
+}
+
+func (a *answers) times(url string) []time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.attempts[url]
+}
+
+// gaps is the times between attempts.
+func (a *answers) gaps(url string) []time.Duration {
+	times := a.times(url)
+	var gaps []time.Duration
+	for i := 1; i < len(times); i++ {
+		gaps = append(gaps, times[i].Sub(times[i-1]))
+	}
+	return gaps
+}
+
+// unreachable is the error of a host that refuses connections, in the guard's own
+// words.
+func unreachable(t *testing.T) error {
+	guard, err := egress.New(egress.Policy{Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("refused")
+	}})
+	require.NoError(t, err)
+	target, err := guard.ParseURL("https://203.0.114.9/")
+	require.NoError(t, err)
+	_, err = guard.Connect(context.Background(), target)
+	require.Equal(t, string(webtrigger.FailureConnect), egress.Class(err))
+	return err
+}
+
+func status(code int, header ...string) *egress.Response {
+	h := make(http.Header)
+	for i := 0; i < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	return &egress.Response{Status: code, Header: h}
+}
+
+const hook = "https://203.0.114.1/"
+
+func retrying(pauses ...time.Duration) webtrigger.Options {
+	return webtrigger.Options{Callback: webtrigger.CallbackOptions{Retry: &webtrigger.RetryPolicy{Pauses: pauses}}}
+}
+
+// within holds each gap to its pause, up to a fifth more and one poll.
+func within(t *testing.T, pauses, gaps []time.Duration) {
+	t.Helper()
+	require.Len(t, gaps, len(pauses))
+	for i, pause := range pauses {
+		require.GreaterOrEqual(t, gaps[i], pause, "gap %d", i)
+		require.LessOrEqual(t, gaps[i], pause+pause/5+2*time.Second, "gap %d", i)
+	}
+}
+
+// exhaust works until the run has no open delivery. In between nobody works, so
+// that a day costs no more than a minute.
+func (b *bundle) exhaust(runID int64) {
+	b.t.Helper()
+	for {
+		stop := b.work()
+		time.Sleep(3 * time.Second)
+		stop()
+		all, err := b.svc.Deliveries(b.ctx, runID)
+		require.NoError(b.t, err)
+		last := all[len(all)-1]
+		if last.State != webtrigger.DeliveryPending {
+			return
+		}
+		time.Sleep(time.Until(last.DueAt))
+	}
+}
+
+func TestRetriesFollowTheirPauses(t *testing.T) {
+	pauses := []time.Duration{time.Second, 10 * time.Second, time.Minute, time.Hour}
+	bubble(t, nil, retrying(pauses...), func(b *bundle) {
+		got := b.answering(func(string, int) (*egress.Response, error) { return status(503), nil })
+		run := b.triggerWithCallback("say x", hook)
+		b.exhaust(run.ID)
+		within(b.t, pauses, got.gaps(hook))
+
+		all, err := b.svc.Deliveries(b.ctx, run.ID)
+		require.NoError(b.t, err)
+		require.Len(b.t, all, 5)
+		for i, d := range all {
+			require.Equal(b.t, i, d.Retry)
+			require.Equal(b.t, webtrigger.DeliveryFailed, d.State)
+			require.Equal(b.t, 503, d.HTTPStatus)
+			require.Equal(b.t, webtrigger.FailureStatus, d.FailureClass)
+			require.Equal(b.t, "203.0.114.1:443", d.Host)
+			require.False(b.t, d.AttemptedAt.Before(d.DueAt))
+			require.Equal(b.t, got.posts[hook][0].Body, got.posts[hook][i].Body, "the same bytes")
+		}
+		require.Equal(b.t, all[4].ID, b.run(run.ID).Callback.DeliveryID)
+	})
+}
+
+func TestDefaultPausesLastADay(t *testing.T) {
+	bubble(t, nil, retrying(), func(b *bundle) {
+		got := b.answering(func(string, int) (*egress.Response, error) { return status(500), nil })
+		b.exhaust(b.triggerWithCallback("say x", hook).ID)
+		times := got.times(hook)
+		require.Len(b.t, times, 11)
+		require.Greater(b.t, times[10].Sub(times[0]), 23*time.Hour)
+	})
+}
+
+func TestRetryPolicyIsChecked(t *testing.T) {
+	t.Parallel()
+	for _, bad := range [][]time.Duration{{}, {0}, {-time.Second}, {time.Second, 999 * time.Millisecond}, {7*24*time.Hour + 1}, make([]time.Duration, 51)} {
+		_, err := webtrigger.New(setup(t, nil, nil).store, webtrigger.RunnerFunc(obey),
+			&webtrigger.Options{Callback: webtrigger.CallbackOptions{Retry: &webtrigger.RetryPolicy{Pauses: bad}}})
+		require.ErrorContains(t, err, "Retry: the Pauses")
+	}
+}
+
+// Which answers are tried again, and that without a policy none is.
+func TestWhatIsRetried(t *testing.T) {
+	t.Parallel()
+	again := func(code int) bool { return code == 408 || code == 425 || code == 429 || code >= 500 }
+	for _, policy := range []bool{true, false} {
+		t.Run(fmt.Sprintf("policy %v", policy), func(t *testing.T) {
+			opts := retrying(time.Minute)
+			if !policy {
+				opts.Callback.Retry = nil
+			}
+			bubble(t, nil, opts, func(b *bundle) {
+				// The host's name is the answer; each has a host of its own.
+				got := b.answering(func(url string, _ int) (*egress.Response, error) {
+					switch url {
+					case "https://203.0.114.1:2001/":
+						return nil, nil
+					case "https://203.0.114.1:2002/":
+						return nil, unreachable(b.t)
+					case "https://203.0.114.1:2003/":
+						return nil, &egress.Refusal{Rule: "special", Detail: "no"}
+					}
+					code, err := strconv.Atoi(strings.Trim(url[len("https://203.0.114.1:1"):], "/"))
+					return status(code), err
+				})
+				stop := b.work()
+				want := make(map[string]bool)
+				for _, code := range []int{101, 200, 201, 202, 204, 206, 226, 299, 300, 301, 302, 303, 304, 305, 307, 308, 400, 401, 402, 403,
+					405, 406, 407, 408, 410, 411, 412, 413, 414, 415, 416, 417, 418, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451,
+					499, 500, 501, 502, 503, 504, 505, 507, 508, 511, 520, 599, 600, 999} {
+					want[fmt.Sprintf("https://203.0.114.1:1%03d/", code)] = again(code)
+				}
+				delete(want, "https://203.0.114.1:1433/") // a data store's port
+				want["https://203.0.114.1:2001/"] = true
+				want["https://203.0.114.1:2002/"] = true
+				want["https://203.0.114.1:2003/"] = false
+				for url := range want {
+					b.triggerWithCallback("say x", url)
+				}
+				time.Sleep(5 * time.Minute)
+				stop()
+				for url, retried := range want {
+					n := 1
+					if retried && policy {
+						n = 2
+					}
+					require.Len(b.t, got.times(url), n, url)
+				}
+			})
+		})
+	}
+}
+
+// A workflow that waits for its callback may not have begun to wait.
+func TestEarlyNotFoundIsRetried(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{404, 409} {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
+			bubble(t, nil, retrying(time.Hour), func(b *bundle) {
+				const soon, never = hook + "soon", hook + "never"
+				got := b.answering(func(url string, nth int) (*egress.Response, error) {
+					if url == soon && nth == 3 {
+						return status(200), nil
+					}
+					return status(code), nil
+				})
+				stop := b.work()
+				run := b.triggerWithCallback("say x", soon)
+				lost := b.triggerWithCallback("say x", never)
+				time.Sleep(5 * time.Minute)
+				within(b.t, []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second}, got.gaps(soon))
+				require.Equal(b.t, webtrigger.DeliveryDelivered, b.run(run.ID).Callback.State)
+
+				times := got.times(never)
+				require.GreaterOrEqual(b.t, len(times), 5)
+				require.LessOrEqual(b.t, times[len(times)-1].Sub(times[0]), 2*time.Minute+2*time.Second)
+				require.Greater(b.t, times[len(times)-1].Sub(times[0]), time.Minute)
+				require.Equal(b.t, code, b.run(lost.ID).Callback.HTTPStatus)
+
+				// Late, it is final.
+				_, err := b.svc.Redeliver(b.ctx, b.run(lost.ID).Callback.DeliveryID)
+				require.NoError(b.t, err)
+				time.Sleep(5 * time.Minute)
+				stop()
+				require.Len(b.t, got.times(never), len(times)+1)
+			})
+		})
+	}
+}
+
+func TestGoneStopsTheRetries(t *testing.T) {
+	bubble(t, nil, retrying(time.Second, time.Second, time.Second), func(b *bundle) {
+		got := b.answering(func(_ string, nth int) (*egress.Response, error) {
+			return status([]int{500, 410, 200}[nth]), nil
+		})
+		stop := b.work()
+		run := b.triggerWithCallback("say x", hook)
+		time.Sleep(time.Hour)
+		stop()
+		require.Len(b.t, got.times(hook), 2)
+		require.Equal(b.t, 410, b.run(run.ID).Callback.HTTPStatus)
+	})
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
+	bubble(t, nil, retrying(10*time.Second, 10*time.Second, 10*time.Second, 10*time.Second, 10*time.Second), func(b *bundle) {
+		got := b.answering(func(_ string, nth int) (*egress.Response, error) {
+			switch nth {
+			case 0:
+				return status(429, "Retry-After", "90"), nil
+			case 1:
+				return status(503, "Retry-After", "3"), nil // sooner than the pause
+			case 2: // a clock that is a day wrong
+				date := time.Now().Add(-24 * time.Hour).UTC()
+				return status(503, "Retry-After", date.Add(5*time.Minute).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)), nil
+			case 3:
+				return status(500, "Retry-After", "99999999999999999999"), nil
+			case 4:
+				return status(408, "Retry-After", "soon"), nil
+			}
+			return status(204), nil
+		})
+		run := b.triggerWithCallback("say x", hook)
+		b.exhaust(run.ID)
+		within(b.t, []time.Duration{90 * time.Second, 10 * time.Second, 5 * time.Minute, 24 * time.Hour, 10 * time.Second}, got.gaps(hook))
+		require.Equal(b.t, webtrigger.DeliveryDelivered, b.run(run.ID).Callback.State)
+	})
+}
+
+// A redelivery does not wait for the pause of the retry that it replaces.
+func TestRedeliveryTakesTheWaitingRetry(t *testing.T) {
+	bubble(t, nil, retrying(time.Hour, time.Hour), func(b *bundle) {
+		got := b.answering(func(_ string, nth int) (*egress.Response, error) { return status([]int{500, 500, 200}[nth]), nil })
+		stop := b.work()
+		run := b.triggerWithCallback("say x", hook)
+		time.Sleep(time.Minute)
+		d, err := b.svc.Redeliver(b.ctx, b.run(run.ID).Callback.DeliveryID)
+		require.NoError(b.t, err)
+		stop()
+		b.exhaust(run.ID)
+		all, err := b.svc.Deliveries(b.ctx, run.ID)
+		require.NoError(b.t, err)
+		require.Len(b.t, all, 3)
+		require.Equal(b.t, d.ID, all[1].ID)
+		require.Equal(b.t, []int{0, 0, 1}, []int{all[0].Retry, all[1].Retry, all[2].Retry})
+		within(b.t, []time.Duration{58 * time.Second, time.Hour}, got.gaps(hook))
+	})
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	now := time.Date(2026, 4, 15, 10, 1, 23, 0, time.UTC)
+	for _, seed := range [][2]string{
+		{"120", ""}, {"0", ""}, {"-1", ""}, {"1e3", ""}, {"99999999999999999999999", ""}, {"", ""}, {" 5", ""},
+		{"Wed, 15 Apr 2026 10:02:23 GMT", ""}, {"Wed, 15 Apr 2026 10:02:23 GMT", "Wed, 15 Apr 2026 10:02:00 GMT"},
+		{"Wednesday, 15-Apr-26 10:02:23 GMT", "x"}, {"Wed Apr 15 10:02:23 2026", ""}, {"Fri, 31 Dec 9999 23:59:59 GMT", ""},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, value, date string) {
+		got := webtrigger.RetryAfter(http.Header{"Retry-After": {value}, "Date": {date}}, now)
+		require.GreaterOrEqual(t, got, time.Duration(0))
+		require.LessOrEqual(t, got, 24*time.Hour)
+		if seconds, err := strconv.Atoi(value); err == nil && seconds >= 0 && !strings.HasPrefix(value, "+") && !strings.HasPrefix(value, "-") {
+			require.Equal(t, min(time.Duration(min(seconds, 86400))*time.Second, 24*time.Hour), got)
+		} else if _, err := http.ParseTime(value); err != nil && strings.Trim(value, "0123456789") != "" {
+			require.Zero(t, got)
+		}
 	})
 }

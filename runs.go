@@ -1,8 +1,13 @@
 package webtrigger
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
@@ -179,4 +184,125 @@ type Message struct {
 type NewMessage struct {
 	Role    Role
 	Content string
+}
+
+// Run returns one run.
+func (s *Service) RunByID(ctx context.Context, runID int64) (Run, error) {
+	return s.store.RunByID(ctx, runID)
+}
+
+// Runs lists the runs that query selects, newest first. A query for an
+// assistant or a status that cannot exist selects none.
+func (s *Service) Runs(ctx context.Context, query RunQuery) ([]Run, error) {
+	if query.AssistantID != "" && !ValidAssistantID(query.AssistantID) ||
+		query.Status != "" && !query.Status.known() {
+		return nil, nil
+	}
+	query.Page = query.Page.withDefaults()
+	return s.store.Runs(ctx, query)
+}
+
+// RunInput returns what the caller of a run sent, byte for byte.
+func (s *Service) RunInput(ctx context.Context, runID int64) (RunInput, error) {
+	return s.store.RunInput(ctx, runID)
+}
+
+// Conversation returns one conversation; its id is the trigger_id.
+func (s *Service) Conversation(ctx context.Context, conversationID int64) (Conversation, error) {
+	return s.store.Conversation(ctx, conversationID)
+}
+
+// Messages lists the messages of a conversation in the order they were stored,
+// those after the given id (0 starts); a limit of 0 is DefaultPageSize. An
+// absent conversation has none.
+func (s *Service) Messages(ctx context.Context, conversationID, after int64, limit int) ([]Message, error) {
+	return s.store.Messages(ctx, conversationID, after, Page{Limit: limit}.withDefaults().Limit)
+}
+
+// known reports whether s is one of the six states.
+func (s RunStatus) known() bool {
+	return s == RunQueued || s == RunRunning || s.Terminal()
+}
+
+// DecodeResult parses the JSON result of a completed run into v, a pointer, as
+// encoding/json does; into an any, numbers become json.Number, so that none loses
+// a digit. It is an error when the run has not completed, or when its result is no
+// JSON, which only a task definition with the output type json rules out.
+func (r *Run) DecodeResult(v any) error {
+	if r.Status != RunCompleted {
+		return fmt.Errorf("webtrigger: decode result: the run is %s", r.Status)
+	}
+	if !json.Valid([]byte(r.Result)) { // a Decoder would not look at what follows the value
+		return errors.New("webtrigger: decode result: it is not JSON")
+	}
+	dec := json.NewDecoder(bytes.NewReader([]byte(r.Result)))
+	dec.UseNumber()
+	if err := dec.Decode(v); err != nil {
+		return fmt.Errorf("webtrigger: decode result: %w", err)
+	}
+	return nil
+}
+
+// QueueState is the unfinished runs of a store at one instant, whichever process
+// accepted or executes them.
+type QueueState struct {
+	Queued  int // runs that wait to be taken, those of another engine included
+	Running int // runs that are taken, those included whose worker has vanished until they are swept
+
+	// OldestAge is how long the run has waited that was queued first, on the store's
+	// clock. A run that was given back counts from then. 0: none waits.
+	OldestAge time.Duration
+}
+
+// QueueState reads the state of the queue, for metrics and alarms: an age that
+// grows means too few workers. Its cost grows with the number of unfinished runs,
+// not with those that have ended; once every few seconds is fine.
+func (s *Service) QueueState(ctx context.Context) (QueueState, error) {
+	return s.store.QueueState(ctx)
+}
+
+// MaxCancelReasonRunes bounds the reason of a cancellation, in Unicode code points.
+const MaxCancelReasonRunes = 255
+
+// CancelRun asks a run to end as cancelled and returns it as it is then. The
+// reason becomes its status_detail; a blank one is none, a long or invalid one
+// is a [RequestError].
+//
+//   - A queued run is cancelled at once and never starts.
+//   - A running run is still running when CancelRun returns: its Runner's
+//     context ends with ErrCancelled, and whatever the Runner then returns, the
+//     run ends as cancelled. A stop that was recorded before stays.
+//   - An ended run is returned unchanged.
+//
+// Cancelling twice is no error and keeps the first reason.
+func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Run, error) {
+	var f faults
+	switch {
+	case !wire.CleanText(reason):
+		f.add("/reason", "must be valid UTF-8 without NUL characters")
+	case utf8.RuneCountInString(reason) > MaxCancelReasonRunes:
+		f.add("/reason", "must have at most 255 characters")
+	case blank(reason):
+		reason = ""
+	}
+	if err := f.err(); err != nil {
+		return Run{}, err
+	}
+	over := false // before this call
+	if s.opts.Hooks.Ended != nil {
+		before, err := s.store.RunByID(ctx, runID)
+		if err != nil {
+			return Run{}, fmt.Errorf("cancel run: %w", err)
+		}
+		over = before.Status.Terminal()
+	}
+	run, err := s.store.RequestStop(ctx, runID, CancelStop(reason), nil)
+	if err != nil {
+		return Run{}, fmt.Errorf("cancel run: %w", err)
+	}
+	if !over {
+		s.opts.Hooks.ended(ctx, run)
+	}
+	s.log.With(run.logFields()...).InfoContext(ctx, "run cancel requested", "assistant_id", run.AssistantID, "status", run.Status)
+	return run, nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
@@ -141,3 +142,5 @@ func objectsOnly(json.RawMessage) (func(json.RawMessage) error, error) {
 		return nil
 	}, nil
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

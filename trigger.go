@@ -1,11 +1,15 @@
 package webtrigger
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -279,4 +283,142 @@ func (s *Service) checkCallbackURL(ctx context.Context, channel Channel, raw str
 		f.add(at, refusal.Error())
 	}
 	return host
+}
+
+// prompt is what the assistant sees: the message and, when context has pairs, a
+// blank line, "Context:" and one "key: value" line per pair in the order sent.
+func prompt(message string, context json.RawMessage) string {
+	if context == nil {
+		return message
+	}
+	pairs := strictjson.Members(context)
+	if len(pairs) == 0 {
+		return message
+	}
+	var b strings.Builder
+	b.WriteString(message)
+	b.WriteString("\n\nContext:")
+	for _, p := range pairs {
+		b.WriteString("\n" + oneLine(p.Key) + ": " + contextValue(p.Raw))
+	}
+	return b.String()
+}
+
+// contextValue is a string as it is where that is harmless, else the JSON that
+// was sent, on one line.
+func contextValue(raw json.RawMessage) string {
+	if s, ok := strictjson.String(raw); ok {
+		return oneLine(s)
+	}
+	if bytes.ContainsAny(raw, "\r\n") { // white space between tokens
+		var b bytes.Buffer
+		if json.Compact(&b, raw) == nil {
+			raw = b.Bytes()
+		}
+	}
+	return string(raw)
+}
+
+// oneLine is s, or s as a JSON string when it has a line break, a control
+// character or outer white space: nothing in a pair can look like another one.
+func oneLine(s string) string {
+	if s == strings.TrimSpace(s) && !strings.ContainsFunc(s, breaksLine) {
+		return s
+	}
+	raw, err := wire.Marshal(s)
+	if err != nil { // a string always marshals
+		return ""
+	}
+	var b strings.Builder
+	for _, r := range string(raw) {
+		if breaksLine(r) { // C1 controls, which JSON lets stand
+			const hex = "0123456789abcdef"
+			b.WriteString(`\u00`)
+			b.WriteByte(hex[r>>4&0xf])
+			b.WriteByte(hex[r&0xf])
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// breaksLine reports control characters (NEL and the other C1 ones included)
+// and the Unicode line and paragraph separators.
+func breaksLine(r rune) bool {
+	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029'
+}
+
+// storedTime is a time as stores keep it.
+func storedTime(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}
+
+// blank reports whether s has nothing but white space.
+func blank(s string) bool { return strings.TrimSpace(s) == "" }
+
+// checkJSON holds a JSON value that came from Go to the rules of the intake.
+// pointer is its place in the request.
+func checkJSON(pointer string, raw json.RawMessage, f *faults) {
+	found, err := strictjson.Value(raw)
+	var syntax *strictjson.SyntaxError
+	if errors.As(err, &syntax) {
+		f.add(pointer, "is not valid JSON: "+syntax.Detail)
+	}
+	for _, fault := range found {
+		f.add(pointer+fault.Pointer, fault.Detail)
+	}
+}
+
+// Limits bounds what callers may ask of the trigger endpoint. Zero: nothing is
+// bounded. What is refused is answered with 429 and Retry-After, is judged after
+// everything else about the request, and uses up nothing; a replay by
+// Idempotency-Key is never refused.
+type Limits struct {
+	// TriggersPerKey is how many triggers an API key may make in Window: a bucket of
+	// so many, which fills evenly, so that a key which has rested may use them at
+	// once. Each process counts by itself: n processes let n times as many pass.
+	// Triggers without a key (Go calls, ServeTrigger) are not counted. 0: no limit.
+	TriggersPerKey int
+
+	// Window is what TriggersPerKey counts for, in whole seconds. 0: 1 min.
+	Window time.Duration
+
+	// QueuedPerAssistant is how many runs of an assistant may wait in the queue, over
+	// all processes, whoever triggers: [Service.Trigger] and [Service.TriggerVia]
+	// return [ErrQueueFull]. A run that is executed at once does not wait. Runs that
+	// were accepted while it was 0 do not count. 0: no limit.
+	QueuedPerAssistant int
+}
+
+// complete checks l and puts the default where it is zero.
+func (l *Limits) complete() error {
+	if l.TriggersPerKey < 0 || l.QueuedPerAssistant < 0 {
+		return errors.New("neither TriggersPerKey nor QueuedPerAssistant may be negative")
+	}
+	if l.Window == 0 {
+		l.Window = time.Minute
+	}
+	if l.Window < time.Second || l.Window%time.Second != 0 {
+		return errors.New("the Window must be whole seconds")
+	}
+	return nil
+}
+
+// queueRetry is when a caller may try again whose run found the queue full. How
+// long that takes is up to the runs before it.
+const queueRetry = 5 * time.Second
+
+func queueFull(limit int) *wire.Problem {
+	return &wire.Problem{Status: http.StatusTooManyRequests, Code: "queue_full",
+		Detail: "Too many runs of this assistant wait already.", RetryAfter: queueRetry,
+		Quota: &wire.Quota{Policy: "queue", Limit: limit, Unit: "concurrent-requests", Reset: queueRetry}}
+}
+
+func rateLimited(q wire.Quota) *wire.Problem {
+	return &wire.Problem{Status: http.StatusTooManyRequests, Code: "rate_limited",
+		Detail: "This API key has made too many triggers.", RetryAfter: q.Reset, Quota: &q}
 }
