@@ -2,6 +2,7 @@ package mcptools_test
 
 import (
 	"context"
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -149,8 +150,26 @@ func TestConnect_listChanged_keepsTools(t *testing.T) {
 	})
 }
 
-// The SDK queues notifications without a bound: 100,000 of them take more than
-// 100 MB there.
+// The SDK queues notifications and requests of a server without a bound, so they must
+// not reach it.
+func TestFilter_flood_doesNotReachSDK(t *testing.T) {
+	t.Parallel()
+	const response = `{"id":1,"jsonrpc":"2.0","result":{}}` + "\n"
+	for message, most := range map[string]int{
+		`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`: 0,
+		`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}`:       0,
+		`{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}`:                                 0,
+		`{"jsonrpc":"2.0","method":"notifications/unknown"}`:                                            0,
+		`{"jsonrpc":"2.0","id":"p","method":"ping"}`:                                                    5000, // 100 a second
+	} {
+		flood := strings.NewReader(strings.Repeat(message+"\n", floodSize) + response)
+		passed, err := io.ReadAll(mcptools.Filter(flood))
+		require.NoError(t, err)
+		require.True(t, strings.HasSuffix(string(passed), response))
+		require.LessOrEqual(t, strings.Count(string(passed), "\n")-1, most, message)
+	}
+}
+
 func TestCall_flood_returnsInBoundedMemory(t *testing.T) {
 	for _, kind := range []string{"progress flood", "log flood", "ping flood"} {
 		for _, dialer := range []mcptools.Dialer{rogueStdio(t, kind), listen(t, rogueHTTP(rogues[kind]))} {
