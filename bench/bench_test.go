@@ -115,13 +115,12 @@ func TestFilledRunsAreWhole(t *testing.T) {
 	p, err := child.Start("webtrigger-stored", serve.Config{DSN: dsn, Rows: 3})
 	require.NoError(t, err)
 	defer p.Stop()
-	const perRun = `SELECT c.open_runs, c.last_event_id, c.last_message_id, r.status, r.attempts,
-		(SELECT count(*) FROM webtrigger_events e WHERE e.run_id = r.id), (SELECT count(*) FROM webtrigger_messages m WHERE m.run_id = r.id)
-		FROM webtrigger_runs r JOIN webtrigger_conversations c ON c.id = r.conversation_id AND c.first_run_id = r.id
-		ORDER BY r.id`
+	const perRun = `SELECT r.conversation_id - r.id, e.last_sequence, e.last_message_id, e.status, e.attempts,
+		(SELECT count(*) FROM webtrigger_events v WHERE v.run_id = r.id), (SELECT count(*) FROM webtrigger_messages m WHERE m.run_id = r.id)
+		FROM webtrigger_runs r JOIN webtrigger_ends e ON e.run_id = r.id ORDER BY r.id`
 	filled, err := server.Psql(strings.TrimPrefix(dsn[strings.LastIndex(dsn, "/"):strings.Index(dsn, "?")], "/"), perRun)
 	require.NoError(t, err)
-	assert.Equal(t, strings.TrimSuffix(strings.Repeat("0|3|2|completed|1|3|2\n", 3), "\n"), filled)
+	assert.Equal(t, strings.TrimSuffix(strings.Repeat("0|3|2|completed|1|0|0\n", 3), "\n"), filled)
 }
 
 func TestCommandLine(t *testing.T) {

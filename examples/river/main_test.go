@@ -172,7 +172,7 @@ func TestNoRunWithoutItsJob(t *testing.T) {
 	_, err = e.svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "refused"})
 	require.Error(t, err)
 	assert.Zero(t, count(t, e, "webtrigger_runs"))
-	assert.Zero(t, count(t, e, "webtrigger_conversations"))
+	assert.Zero(t, count(t, e, "webtrigger_queue"))
 	_, err = e.db.Exec(`ALTER TABLE away RENAME TO river_job`)
 	require.NoError(t, err)
 

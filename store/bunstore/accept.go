@@ -2,7 +2,6 @@ package bunstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"time"
 
@@ -68,14 +67,17 @@ func (s *Store) acceptAlone(ctx context.Context, trigger webtrigger.NewTrigger) 
 	return accepted, err
 }
 
-// accept stores a trigger. What it refuses leaves nothing.
+// accept stores a trigger. If it rejects the trigger, it stores nothing.
 func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
-	now, err := t.now()
-	if err != nil {
-		return webtrigger.CreatedTrigger{}, err
-	}
 	use := trigger.Idempotency
 	if use != nil {
+		if err := t.lockRequest(trigger.AssistantID, use.Key); err != nil {
+			return webtrigger.CreatedTrigger{}, err
+		}
+		now, err := t.now()
+		if err != nil {
+			return webtrigger.CreatedTrigger{}, err
+		}
 		run, err := t.replay(trigger.AssistantID, *use, now)
 		if err == nil {
 			return webtrigger.CreatedTrigger{Run: run, Replayed: true}, nil
@@ -91,96 +93,89 @@ func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, e
 	if err := t.room(&trigger); err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
-	if use != nil {
-		if first, err := t.remember(trigger.AssistantID, *use, now); err != nil {
-			return webtrigger.CreatedTrigger{}, err
-		} else if !first {
-			run, err := t.replay(trigger.AssistantID, *use, now)
-			return webtrigger.CreatedTrigger{Run: run, Replayed: true}, err
-		}
-	}
-	q, err := t.create(trigger, now)
+	runID, now, err := t.nextRun()
 	if err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
 	if use != nil {
-		_, err := t.exec(t.ctx, `UPDATE {idempotency_keys} SET run_id = $3 WHERE assistant_id = $1 AND key = $2`,
-			trigger.AssistantID, use.Key, q.runID)
+		if first, err := t.remember(trigger.AssistantID, *use, runID, now); err != nil {
+			return webtrigger.CreatedTrigger{}, err
+		} else if !first { // a process of an earlier version, which does not lock, was faster
+			run, err := t.replay(trigger.AssistantID, *use, now)
+			return webtrigger.CreatedTrigger{Run: run, Replayed: true}, err
+		}
+	}
+	return t.create(runID, trigger, now)
+}
+
+// nextRun is the id of a new run, and the time. On SQLite the id is used up when a
+// row with it is inserted.
+func (t *tx) nextRun() (id int64, now time.Time, err error) {
+	if t.store.postgres {
+		err = t.row(t.ctx, `SELECT nextval('{runs}_id_seq'), clock_timestamp()`).Scan(&id, stamp{&now})
+		return id, now, err
+	}
+	err = t.row(t.ctx, `SELECT max(coalesce(r.last, 0), coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = '{runs}'), 0)) + 1
+		FROM (SELECT max(id) AS last FROM {runs}) r`).Scan(&id)
+	return id, t.time, err
+}
+
+// create stores the run and its row in the queue. In a shared conversation it also
+// stores the message and the first event.
+func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, now time.Time) (webtrigger.CreatedTrigger, error) {
+	q := &queueRow{runID: runID, conversationID: runID, native: t.store.opts.Enqueue == nil, token: firstToken(runID), waitsSince: now}
+	message, event := int64(firstMessage), int64(1)
+	input := trigger.Input
+	if trigger.ConversationID != 0 {
+		q.conversationID, q.shared = trigger.ConversationID, true
+		input.Subject, input.Metadata = "", nil // the conversation keeps its own
+		err := t.row(t.ctx, `UPDATE {conversations} SET open_runs = open_runs + 1, last_message_id = last_message_id + 1
+			WHERE id = $1 RETURNING last_message_id, last_event_id + 1`, q.conversationID).Scan(&message, &event)
 		if err != nil {
 			return webtrigger.CreatedTrigger{}, err
 		}
-	}
-	accepted := webtrigger.CreatedTrigger{}
-	if trigger.Claim != nil {
-		if err := errors.Join(t.take(q, trigger.Claim.Worker, trigger.Claim.Lease, now), t.save(q)); err != nil {
-			return accepted, err
-		}
-		accepted.Lease = &webtrigger.Lease{RunID: q.runID, Token: q.token}
-	} else if err := t.waits(q.runID, q.native); err != nil {
-		return accepted, err
-	}
-	accepted.Run, err = t.run(q.runID)
-	return accepted, err
-}
-
-// join locks the conversation that a run is to join.
-func (t *tx) join(conversationID int64, assistantID string) error {
-	var owner string
-	err := t.row(t.ctx, `SELECT assistant_id FROM {conversations} WHERE id = $1 {for update}`, conversationID).Scan(&owner)
-	if err == sql.ErrNoRows || err == nil && owner != assistantID {
-		return webtrigger.ErrNotFound
-	}
-	return err
-}
-
-// create stores the conversation where there is none yet, the run, its message
-// and its first event, and the run's row in the queue. The run waits, which is
-// not yet told.
-func (t *tx) create(trigger webtrigger.NewTrigger, now time.Time) (*queueRow, error) {
-	q := &queueRow{conversationID: trigger.ConversationID, native: t.store.opts.Enqueue == nil, waitsSince: now}
-	if q.conversationID == 0 {
-		err := t.row(t.ctx, `INSERT INTO {conversations}
-			(assistant_id, subject, metadata, created_at, first_run_id, open_runs, last_event_id, last_message_id)
-			VALUES ($1, $2, $3, $4, 0, 0, 0, 0) RETURNING id`,
-			trigger.AssistantID, trigger.Input.Subject, text(trigger.Input.Metadata), t.at(now)).Scan(&q.conversationID)
-		if err != nil {
-			return nil, err
+		if err := t.storeMessage(q, message, webtrigger.NewMessage{Role: webtrigger.RoleUser, Content: input.Message}, now); err != nil {
+			return webtrigger.CreatedTrigger{}, err
 		}
 	}
 	task, err := encodeTask(trigger.TaskDefinition)
 	if err != nil {
-		return nil, err
+		return webtrigger.CreatedTrigger{}, err
 	}
-	err = t.row(t.ctx, `INSERT INTO {runs}
-		(run_key, conversation_id, assistant_id, key_id, task, context, base_url, callback_url, callback_host,
-			trace_parent, request_id, created_at, message_id, first_event_id)
-		SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, last_message_id + 1, last_event_id + 1 FROM {conversations} WHERE id = $2
-		RETURNING id`,
-		trigger.RunKey, q.conversationID, trigger.AssistantID, trigger.KeyID, task, text(trigger.Input.Context),
-		trigger.BaseURL, trigger.CallbackURL, trigger.CallbackHost, trigger.TraceParent, trigger.RequestID, t.at(now)).Scan(&q.runID)
+	_, err = t.exec(t.ctx, `INSERT INTO {runs} (id, conversation_id, key_id, message_id, first_event_id, created_at, run_key, assistant_id,
+			subject, message, context, metadata, task, base_url, callback_url, callback_host, trace_parent, request_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
+		runID, q.conversationID, trigger.KeyID, message, event, t.at(now), trigger.RunKey, trigger.AssistantID,
+		input.Subject, input.Message, text(input.Context), text(input.Metadata), task, trigger.BaseURL,
+		trigger.CallbackURL, trigger.CallbackHost, trigger.TraceParent, trigger.RequestID)
 	if err != nil {
-		return nil, err
+		return webtrigger.CreatedTrigger{}, err
 	}
-	_, err = t.exec(t.ctx, `UPDATE {conversations} SET open_runs = open_runs + 1,
-		first_run_id = CASE WHEN first_run_id = 0 THEN $2 ELSE first_run_id END WHERE id = $1`, q.conversationID, q.runID)
+	if err := t.logDerived(q, now, webtrigger.QueuedEvent()); err != nil {
+		return webtrigger.CreatedTrigger{}, err
+	}
+	if trigger.Claim != nil {
+		err = t.take(q, trigger.Claim.Worker, trigger.Claim.Lease, now)
+	} else if q.native {
+		t.hint.Queued = true
+	} else {
+		t.queued = append(t.queued, RunRef{RunID: runID, RunKey: trigger.RunKey, AssistantID: trigger.AssistantID})
+	}
 	if err != nil {
-		return nil, err
+		return webtrigger.CreatedTrigger{}, err
 	}
-	q.token = firstToken(q.runID)
-	var boundedFor any
-	if trigger.MaxQueued > 0 {
-		boundedFor = trigger.AssistantID
-	}
-	_, err = t.exec(t.ctx, `INSERT INTO {queue}
-		(run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since, worker, bounded_for)
-		VALUES ($1, $2, $3, false, $5, 0, 0, 1, $4, '', $6)`, q.runID, q.conversationID, q.native, t.at(now), q.token, boundedFor)
-	if err != nil {
-		return nil, err
-	}
-	if _, err = t.say(q.conversationID, q.runID, now, webtrigger.NewMessage{Role: webtrigger.RoleUser, Content: trigger.Input.Message}); err != nil {
-		return nil, err
-	}
-	return q, t.log(q, now, webtrigger.QueuedEvent())
+	return acceptedNow(&trigger, runID, q.conversationID, now), t.insert(q, &trigger)
+}
+
+// insert stores a new run's row in the queue.
+func (t *tx) insert(q *queueRow, trigger *webtrigger.NewTrigger) error {
+	_, err := t.exec(t.ctx, `INSERT INTO {queue} (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since,
+			started_at, expires_at, attempts, state, native, bounded, shared, assistant_id, process_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12 THEN 'r' ELSE 'q' END, $13, $14, $15, $16, $17)`,
+		q.runID, q.conversationID, trigger.KeyID, q.token, q.batch, q.sequence, q.started, t.at(q.waitsSince),
+		t.at(q.startedAt), t.at(q.expiresAt), q.attempts, q.running, q.native, trigger.MaxQueued > 0, q.shared,
+		trigger.AssistantID, optionalText(q.process))
+	return err
 }
 
 // Tx returns a TriggerStore inside the host's own transaction, for

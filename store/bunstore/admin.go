@@ -355,11 +355,10 @@ func (x *grantRow) read() (_ webtrigger.Grant, err error) {
 func (s *Store) grant(ctx context.Context, ask asking, now time.Time) (webtrigger.Grant, error) {
 	var x grantRow
 	err := s.row(ctx, `SELECT `+grantColumns+` FROM {api_keys} k
-		LEFT JOIN {conversations} c ON c.id = $2 AND c.assistant_id = k.assistant_id
 		LEFT JOIN {channels} ch ON ch.assistant_id = k.assistant_id
-		LEFT JOIN {runs} r ON r.id = c.first_run_id
-		LEFT JOIN {queue} q ON q.run_id = r.id
-		LEFT JOIN {messages} m ON m.conversation_id = r.conversation_id AND m.id = r.result_message_id
+		LEFT JOIN {runs} r ON r.id = coalesce((SELECT first_run_id FROM {conversations} WHERE id = $2), $2)
+			AND r.conversation_id = $2 AND r.assistant_id = k.assistant_id
+		`+runParts+`
 		WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $3)`,
 		ask.hash[:], ask.triggerID, s.at(now)).Scan(x.dest()...)
 	if err != nil {

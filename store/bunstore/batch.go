@@ -21,6 +21,13 @@ type batcher[A, R any] struct {
 	// batch as a whole: the calls are then done one by one.
 	run func(ctx context.Context, calls []*call[A, R]) error
 
+	// one does a call that run has left to be done alone: what may wait for a lock
+	// that somebody else has. It does so beside the batches, under the caller's own
+	// deadline, on one of the connections of slots.
+	one   func(ctx context.Context, arg A) (R, error)
+	slots chan struct{}
+	then  *batcher[A, R] // has these calls in its batches instead; nil: none
+
 	timeout    func() time.Duration    // of a batch; nil: statementTimeout
 	workers    int                     // batches under way at a time
 	max        int                     // calls in a batch; 0: maxBatch
@@ -28,6 +35,7 @@ type batcher[A, R any] struct {
 	background *sync.WaitGroup         // of batches under way
 	weigh      func(arg A) int         // in bytes, about; nil: nothing
 	subject    func(arg A) (any, bool) // what a batch may have once only; nil: nothing
+	subjects   int                     // how many of them a batch may have; 0: any number
 
 	mu    sync.Mutex
 	queue []*call[A, R]
@@ -37,10 +45,12 @@ type batcher[A, R any] struct {
 
 // call is one caller's part of a batch.
 type call[A, R any] struct {
+	ctx    context.Context // the caller's
 	arg    A
 	result R
 	err    error
-	done   chan struct{} // closed when result and err stand
+	alone  bool          // set by run: result and err are not known, and one does the call
+	done   chan struct{} // closed when result and err are known
 }
 
 const (
@@ -57,17 +67,24 @@ func (b *batcher[A, R]) do(ctx context.Context, arg A) (R, error) {
 	if err := ended(ctx); err != nil {
 		return none, err
 	}
-	c := &call[A, R]{arg: arg, done: make(chan struct{})}
+	c := &call[A, R]{ctx: ctx, arg: arg, done: make(chan struct{})}
 	if !b.enqueue(c) {
-		return none, fmt.Errorf("bunstore: %w: queue is full (%d calls)", webtrigger.ErrUnavailable, maxQueue)
+		return none, errQueueFull()
 	}
 	select {
 	case <-c.done:
 		return c.result, c.err
 	case <-ctx.Done():
 		b.withdraw(c)
+		if b.then != nil {
+			b.then.withdraw(c)
+		}
 		return none, fmt.Errorf("bunstore: %w", ctx.Err())
 	}
+}
+
+func errQueueFull() error {
+	return fmt.Errorf("bunstore: %w: queue is full (%d calls)", webtrigger.ErrUnavailable, maxQueue)
 }
 
 // enqueue starts a worker where there are not enough of them.
@@ -137,7 +154,7 @@ func (b *batcher[A, R]) next() []*call[A, R] {
 		}
 		if b.subject != nil {
 			if subject, has := b.subject(c.arg); has {
-				if subjects[subject] {
+				if subjects[subject] || b.subjects > 0 && len(subjects) == b.subjects {
 					stay = append(stay, c)
 					continue
 				}
@@ -161,17 +178,39 @@ func (b *batcher[A, R]) answer(calls []*call[A, R]) {
 	err := b.attempt(calls)
 	if len(calls) > 1 && rolledBack(err) {
 		for _, c := range calls {
-			c.err = b.attempt([]*call[A, R]{c})
-			close(c.done)
+			b.close(c, b.attempt([]*call[A, R]{c}))
 		}
 		return
 	}
 	for _, c := range calls {
-		if err != nil {
-			c.err = err
-		}
-		close(c.done)
+		b.close(c, err)
 	}
+}
+
+// close answers a call of a batch, or has it done alone.
+func (b *batcher[A, R]) close(c *call[A, R], err error) {
+	switch {
+	case err != nil:
+		c.err = err
+	case c.alone && b.then != nil:
+		if b.then.enqueue(c) {
+			return
+		}
+		c.err = errQueueFull()
+	case c.alone:
+		b.background.Go(func() {
+			defer close(c.done)
+			select {
+			case b.slots <- struct{}{}:
+				defer func() { <-b.slots }()
+				c.result, c.err = b.one(c.ctx, c.arg)
+			case <-c.ctx.Done():
+				c.err = ended(c.ctx)
+			}
+		})
+		return
+	}
+	close(c.done)
 }
 
 func (b *batcher[A, R]) done() {
@@ -192,7 +231,7 @@ func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 	return again(ctx, func() error {
 		for _, c := range calls {
 			var none R
-			c.result, c.err = none, nil
+			c.result, c.err, c.alone = none, nil, false
 		}
 		return b.run(ctx, calls)
 	})
@@ -200,35 +239,45 @@ func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 
 // batch makes the store's batchers.
 func (s *Store) batch() {
-	s.accepts = newBatcher(s, s.runAccepts)
-	s.accepts.weigh, s.accepts.subject = weighTrigger, requestOf
+	s.accepts = newBatcher(s, s.runAccepts, s.acceptAlone)
+	s.accepts.weigh, s.accepts.subject, s.accepts.subjects = weighTrigger, requestOf, maxRequests
 
 	// Those within bounds wait for each other's locks anyway: one worker makes fewer, larger batches of them.
-	s.bounded = newBatcher(s, s.runAccepts)
-	s.bounded.weigh, s.bounded.subject, s.bounded.workers = weighTrigger, requestOf, 1
+	s.bounded = newBatcher(s, s.runAccepts, s.acceptAlone)
+	s.bounded.weigh, s.bounded.subject, s.bounded.subjects, s.bounded.workers = weighTrigger, requestOf, maxRequests, 1
 
-	s.appends = newBatcher(s, s.runAppends)
-	s.appends.weigh, s.appends.subject = weighAppending, func(a appending) (any, bool) { return a.lease.RunID, true }
+	ofRun := func(a appending) (any, bool) { return a.lease.RunID, true }
+	s.appends = newBatcher(s, s.runAppends, nil)
+	s.appends.weigh, s.appends.subject = weighAppending, ofRun
+	s.appends.then = newBatcher(s, s.pgAppendShared, s.appendAlone)
+	s.appends.then.weigh, s.appends.then.subject, s.appends.then.workers = weighAppending, ofRun, 1
 
-	s.ends = newBatcher(s, s.runEnds)
+	s.ends = newBatcher(s, s.runEnds, s.finishAlone)
 	s.ends.weigh, s.ends.subject = weighEnding, func(e ending) (any, bool) { return e.lease.RunID, true }
 
-	s.begins = newBatcher(s, s.pgBegin)
+	s.begins = newBatcher(s, s.pgBegin, s.beginAlone)
 	s.begins.workers, s.begins.linger = 1, linger
 	s.begins.subject = func(l webtrigger.DeliveryLease) (any, bool) { return l.DeliveryID, true }
 
-	s.outcomes = newBatcher(s, s.pgFinishDeliveries)
+	s.outcomes = newBatcher(s, s.pgFinishDeliveries, s.finishDeliveryAlone)
 	s.outcomes.workers, s.outcomes.linger, s.outcomes.weigh = 1, linger, weighDelivered
 	s.outcomes.subject = func(d delivered) (any, bool) { return d.lease.DeliveryID, true }
 
-	s.grants = newBatcher(s, s.runGrants)
+	s.grants = newBatcher(s, s.runGrants, nil)
 }
+
+const (
+	maxRequests = 256 // idempotency keys in a batch: each is a lock of the server until the commit
+	aloneSlots  = 4   // connections that calls of one kind may wait on, alone
+)
 
 // newBatcher returns a batcher of what run does. Two workers keep Postgres busy
 // while one batch waits for its commit; SQLite has one writer anyway.
-func newBatcher[A, R any](s *Store, run func(ctx context.Context, calls []*call[A, R]) error) *batcher[A, R] {
+func newBatcher[A, R any](s *Store, run func(ctx context.Context, calls []*call[A, R]) error,
+	one func(ctx context.Context, arg A) (R, error),
+) *batcher[A, R] {
 	return &batcher[A, R]{
-		run: run, workers: 2, max: s.opts.MaxBatch, background: &s.background,
+		run: run, one: one, slots: make(chan struct{}, aloneSlots), workers: 2, max: s.opts.MaxBatch, background: &s.background,
 		timeout: func() time.Duration { return s.timeout },
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// The bound on an assistant's queued runs. A run that came with one has its
-// assistant in queue.bounded_for, where a partial index counts those that wait;
-// the others have NULL there, so that who sets no bound pays nothing.
+// The bound on an assistant's queued runs. A run that came with one is bounded in
+// the queue, where a partial index counts the queued ones. A run without a bound
+// costs that index nothing.
 //
 // Counting and storing are one step only if nobody else does the same between
 // them. SQLite has one writer. On Postgres such accepts begin with an advisory lock
@@ -20,7 +20,7 @@ import (
 // countBounded counts up to $2 queued runs that take a place in an assistant's
 // queue.
 const countBounded = `SELECT count(*) FROM
-	(SELECT 1 FROM {queue} WHERE bounded_for = $1 AND NOT leased LIMIT $2) waiting`
+	(SELECT 1 FROM {queue} WHERE assistant_id = $1 AND state = 'q' AND bounded LIMIT $2) waiting`
 
 // waitsBounded reports whether a trigger's run would take a place in the queue of
 // its assistant.
@@ -42,25 +42,23 @@ func (t *tx) room(trigger *webtrigger.NewTrigger) error {
 }
 
 // pgAcceptBoundedText is pgAcceptText where runs may have to wait within bounds.
-// Those that find no place come back with the id 0. A copy of a request that stands
-// takes none: it is missing in the answer, like all that are not stored.
-const pgAcceptBoundedText = pgAcceptInput + `
+// Those that find no place come back with the id 0. A copy of a request that is
+// stored takes none: it is missing in the answer, like all that are not stored.
+const pgAcceptBoundedText = pgAcceptInput + `,
 	placed AS MATERIALIZED (
 		SELECT i.ord, i.assistant, i.bound, row_number() OVER (PARTITION BY i.assistant ORDER BY i.ord) AS place FROM input i
-		WHERE i.bound IS NOT NULL AND i.worker IS NULL AND NOT EXISTS (SELECT 1 FROM {idempotency_keys} k
+		WHERE i.free AND i.bound IS NOT NULL AND NOT i.taken AND NOT EXISTS (SELECT 1 FROM {idempotency_keys} k
 			WHERE k.assistant_id = i.assistant AND k.key = i.request AND k.expires_at > clock_timestamp())
 	),
 	waiting AS MATERIALIZED (
 		SELECT a.assistant, (SELECT count(*) FROM
-			(SELECT 1 FROM {queue} q WHERE q.bounded_for = a.assistant AND NOT q.leased LIMIT a.most) q) AS queued
+			(SELECT 1 FROM {queue} q WHERE q.assistant_id = a.assistant AND q.state = 'q' AND q.bounded LIMIT a.most) q) AS queued
 		FROM (SELECT assistant, max(bound) AS most FROM placed GROUP BY assistant) a
 	),
 	within AS MATERIALIZED (
 		SELECT p.ord FROM placed p JOIN waiting w ON w.assistant = p.assistant WHERE w.queued + p.place <= p.bound
-	),
-	` + pgAdmit + ` WHERE bound IS NULL OR worker IS NOT NULL OR ord IN (SELECT ord FROM within)
-	),` + pgAcceptStore + `
-	UNION ALL SELECT ord, 0, 0, clock_timestamp() FROM placed WHERE ord NOT IN (SELECT ord FROM within)`
+	),` + pgAdmit + ` AND (bound IS NULL OR taken OR ord IN (SELECT ord FROM within))),` + pgRecord + pgAcceptStore + `
+	UNION ALL SELECT ord, 0, clock_timestamp() FROM placed WHERE ord NOT IN (SELECT ord FROM within)`
 
 // boundedTriggers are the triggers of a batch that would take a place.
 func boundedTriggers(calls []*accepting) (bounded []*webtrigger.NewTrigger) {
@@ -74,8 +72,8 @@ func boundedTriggers(calls []*accepting) (bounded []*webtrigger.NewTrigger) {
 
 // pgStoreBounded is pgStore in a transaction, within the bounds of the triggers that
 // have one.
-func (s *Store) pgStoreBounded(ctx context.Context, on session, input string, calls []*accepting) ([]bool, webtrigger.Hint, error) {
-	text := pgAcceptText
+func (s *Store) pgStoreBounded(ctx context.Context, on session, input pgTriggers, calls []*accepting) ([]bool, webtrigger.Hint, error) {
+	text := input.text()
 	if bounds := boundedTriggers(calls); len(bounds) > 0 {
 		if err := s.lockBounds(ctx, on, bounds...); err != nil {
 			return nil, webtrigger.Hint{}, err
@@ -98,9 +96,13 @@ func (s *Store) lockBounds(ctx context.Context, on session, triggers ...*webtrig
 }
 
 // boundLock is the number of an assistant's advisory lock. Two assistants with one
-// number wait for each other and nothing else.
-func (s *Store) boundLock(assistantID string) int64 {
+// number wait for each other, with no other effect.
+func (s *Store) boundLock(assistantID string) int64 { return s.lockNumber("queue/" + assistantID) }
+
+// lockNumber is the number of the advisory lock of this name, among the tables of
+// this store.
+func (s *Store) lockNumber(of string) int64 {
 	name := fnv.New64a()
-	_, _ = name.Write([]byte(s.tablePrefix() + "queue/" + assistantID))
+	_, _ = name.Write([]byte(s.tablePrefix() + of))
 	return int64(name.Sum64())
 }

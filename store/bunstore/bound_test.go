@@ -135,7 +135,7 @@ func TestBoundedAcceptFails(t *testing.T) {
 	s.SetTimeout(300 * time.Millisecond)
 	blocker, err := other.BeginTx(ctx, nil)
 	require.NoError(t, err)
-	_, err = blocker.ExecContext(ctx, `LOCK TABLE webtrigger_conversations`)
+	_, err = blocker.ExecContext(ctx, `LOCK TABLE webtrigger_runs`)
 	require.NoError(t, err)
 	_, err = s.CreateTrigger(ctx, boundedTrigger("1", 100))
 	require.ErrorIs(t, err, webtrigger.ErrUnavailable)

@@ -14,8 +14,9 @@
 // append, finish) besides as one statement each that does a whole batch, see the
 // files pg_*.go. Calls that arrive together share a commit, see batcher.
 //
-// A run's row is written at accept and when it ends. All that moves between lies
-// in the queue table, which holds unfinished runs only.
+// A run has a row in runs, written at its creation, and one in ends, written when
+// it ends. In between it has one in queue, the only one that changes. What follows
+// from these rows is derived when it is read: see life.
 package bunstore
 
 import (

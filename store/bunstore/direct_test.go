@@ -47,7 +47,7 @@ func TestLateAnswers(t *testing.T) {
 	} {
 		other, err := postgresDB(t, dsn).BeginTx(t.Context(), nil)
 		require.NoError(t, err)
-		_, err = other.ExecContext(t.Context(), `LOCK TABLE webtrigger_conversations`)
+		_, err = other.ExecContext(t.Context(), `LOCK TABLE webtrigger_runs`)
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()

@@ -14,7 +14,7 @@ func (s *Store) EraseTrigger(ctx context.Context, conversationID int64) error {
 		return err
 	}
 	defer cancel()
-	erased, err := s.erase(ctx, conversationID, nil)
+	erased, err := s.erase(ctx, conversationID, nil, forUpdate)
 	if err == nil && !erased {
 		err = webtrigger.ErrConflict
 	}
@@ -23,20 +23,20 @@ func (s *Store) EraseTrigger(ctx context.Context, conversationID int64) error {
 
 // erase deletes a trigger whole, unless one of its runs has not ended. With
 // outlived it does so only when each of its runs has been and no delivery is open.
-// Events go first, in chunks.
-func (s *Store) erase(ctx context.Context, conversationID int64, outlived func(r endedRun) bool) (erased bool, _ error) {
+// Events go first, in chunks. how is the lock of the conversation.
+func (s *Store) erase(ctx context.Context, conversationID int64, outlived func(r endedRun) bool, how string) (erased bool, _ error) {
 	on := &tx{session: s.pool(), ctx: ctx}
 	runs, err := on.erasable(conversationID, outlived, "")
 	if err != nil || runs == nil {
 		return false, s.absent(outlived, err)
 	}
 	for _, r := range runs {
-		if _, err := s.purgeEvents(ctx, r); err != nil {
+		if _, err := s.purgeEvents(ctx, r, how); err != nil {
 			return false, err
 		}
 	}
 	err = s.write(ctx, "erase trigger", func(t *tx) error {
-		runs, err := t.erasable(conversationID, outlived, "{for update}")
+		runs, err := t.erasable(conversationID, outlived, how)
 		erased = runs != nil
 		if err != nil || !erased {
 			return s.absent(outlived, err)
@@ -55,16 +55,20 @@ func (s *Store) absent(outlived func(r endedRun) bool, err error) error {
 	return s.wrap("erase trigger", err)
 }
 
-// erasable are the runs of a conversation if it may be erased, else none. lock
-// locks the conversation: nothing joins it then.
-func (t *tx) erasable(conversationID int64, outlived func(r endedRun) bool, lock string) ([]endedRun, error) {
-	var open int
-	err := t.row(t.ctx, `SELECT open_runs FROM {conversations} WHERE id = $1 `+lock, conversationID).Scan(&open)
-	if err != nil || open > 0 {
+// erasable are the runs of a conversation if it may be erased, else none. how locks
+// the conversation, so that no run joins it; "" does not.
+func (t *tx) erasable(conversationID int64, outlived func(r endedRun) bool, how string) ([]endedRun, error) {
+	if _, _, err := t.lockConversation(conversationID, how); err != nil {
 		return nil, err
 	}
-	rows, err := t.rows(t.ctx, `SELECT `+endedRunColumns+` FROM {runs}
-		WHERE id IN (SELECT run_id FROM {messages} WHERE conversation_id = $1) ORDER BY id`, conversationID)
+	var open bool
+	err := t.row(t.ctx, `SELECT EXISTS (SELECT 1 FROM `+ofConversation+` r WHERE NOT EXISTS (SELECT 1 FROM {ends} WHERE run_id = r.id))`,
+		conversationID).Scan(&open)
+	if err != nil || open {
+		return nil, err
+	}
+	rows, err := t.rows(t.ctx, `SELECT `+endedRunColumns+` FROM `+ofConversation+` r JOIN {ends} e ON e.run_id = r.id
+		LEFT JOIN {purge_marks} m ON m.run_id = r.id ORDER BY r.id`, conversationID)
 	runs, err := collect(rows, err, scanEndedRun)
 	if err != nil || outlived == nil {
 		return runs, err
@@ -82,6 +86,10 @@ func (t *tx) erasable(conversationID int64, outlived func(r endedRun) bool, lock
 	return runs, nil
 }
 
+// ofConversation are the runs of the conversation $1.
+const ofConversation = `(SELECT id, conversation_id FROM {runs} WHERE id = $1 AND conversation_id = $1
+	UNION ALL SELECT id, conversation_id FROM {runs} WHERE conversation_id = $1 AND conversation_id <> id)`
+
 func runIDs(runs []endedRun) []int64 {
 	ids := make([]int64, len(runs))
 	for i, r := range runs {
@@ -97,7 +105,8 @@ func (t *tx) erase(conversationID int64, runs []endedRun) error {
 	for _, text := range []string{
 		`DELETE FROM {deliveries} WHERE run_id {in ids}`,
 		`DELETE FROM {idempotency_keys} WHERE run_id {in ids}`,
-		`DELETE FROM {unsuccessful} WHERE status IN ('failed', 'cancelled', 'timed_out') AND run_id {in ids}`,
+		`DELETE FROM {purge_marks} WHERE run_id {in ids}`,
+		`DELETE FROM {ends} WHERE run_id {in ids}`,
 		`DELETE FROM {runs} WHERE id {in ids}`,
 	} {
 		if _, err := t.exec(t.ctx, text, list); err != nil {

@@ -21,17 +21,22 @@ func TestIndexes(t *testing.T) {
 	name := server.Database(t)
 	s := migrated(t, postgresDB(t, server.DSN(name)), nil)
 	_, err := server.Psql(name, `
-		INSERT INTO webtrigger_conversations (assistant_id, subject, created_at, first_run_id, open_runs, last_event_id, last_message_id)
-			SELECT (i % 50)::text, 's', now(), i, (i > 100000)::int, 1, 1 FROM generate_series(1, 110000) i;
 		INSERT INTO webtrigger_runs (run_key, conversation_id, assistant_id, key_id, base_url, callback_url, callback_host, trace_parent,
-				message_id, first_event_id, created_at, status, attempts, started_at, completed_at, result_message_id)
-			SELECT gen_random_uuid(), i, (i % 50)::text, 1, 'b', '', '', '', 1, 1, now(), CASE WHEN i <= 100000 THEN 'completed' END, 1, now(), now(), 1
-			FROM generate_series(1, 110000) i;
+				request_id, subject, message, message_id, first_event_id, created_at)
+			SELECT gen_random_uuid(), i, (i % 50)::text, 1, 'b', '', '', '', '', 's', 'm', 1, 1, now() FROM generate_series(1, 110000) i;
+		INSERT INTO webtrigger_ends (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id, completed_at, started_at,
+				attempts, status, status_detail, error_message, result)
+			SELECT i, 1, 3, 2, 2, 2, now(), now(), 1, CASE WHEN i % 100 = 0 THEN 'failed' ELSE 'completed' END, '', '', 'r' FROM generate_series(1, 100000) i;
+		INSERT INTO webtrigger_conversations (id, assistant_id, subject, created_at, first_run_id, open_runs, last_event_id, last_message_id)
+			SELECT i, (i % 50)::text, 's', now(), i, (i > 100000)::int, 1, 1 FROM generate_series(1, 110000, 20) i;
 		INSERT INTO webtrigger_messages SELECT i, 1, i, 'user', 'm', now() FROM generate_series(1, 110000) i;
 		INSERT INTO webtrigger_events SELECT i, 1, i, 1, 'x_step', '{}', now() FROM generate_series(1, 110000) i;
+		INSERT INTO webtrigger_purge_marks SELECT i, 3, 3, true FROM generate_series(1, 50000) i;
 		INSERT INTO webtrigger_channels SELECT i::text, true, true FROM generate_series(1, 1000) i;
-		INSERT INTO webtrigger_queue (run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since, expires_at, worker, bounded_for)
-			SELECT i, i, true, i % 10 = 0, 1, 0, 0, 3, now(), now() + interval '1 hour', '', (i % 50)::text FROM generate_series(100001, 110000) i;
+		INSERT INTO webtrigger_queue (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since, expires_at,
+				attempts, state, native, bounded, shared, assistant_id)
+			SELECT i, i, 1, 1, 0, 1, 0, now(), now() + interval '1 hour', 0, CASE WHEN i % 10 = 0 THEN 'r' ELSE 'q' END, true, true, i % 20 = 1, (i % 50)::text
+			FROM generate_series(100001, 110000) i;
 		INSERT INTO webtrigger_api_keys (assistant_id, name, prefix, hash, created_at)
 			SELECT (i % 50)::text, 'n', 'p', decode(lpad(to_hex(i), 64, '0'), 'hex'), now() FROM generate_series(1, 10000) i;
 		INSERT INTO webtrigger_deliveries (run_id, host, state, retry, created_at, due_at)
@@ -47,29 +52,44 @@ func TestIndexes(t *testing.T) {
 	}
 }
 
-// A statement that was prepared when the tables were new and empty keeps its plan
-// while they grow. It looks rows up one by one all the same, and reads no table
-// and no index whole.
+// A statement that was prepared when the tables were new, or the queue was empty,
+// keeps its plan while they grow. It looks rows up one by one all the same, and
+// reads no table and no index whole.
 func TestPlansOfNewTables(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
-	name := server.Database(t)
-	s := migrated(t, postgresDB(t, server.DSN(name)), nil)
-	for what, text := range bunstore.HotStatements {
-		plan := genericPlan(t, server, name, s.SQL(text))
-		lines := slices.Collect(strings.Lines(plan))
-		for i, line := range lines {
-			assert.NotContains(t, line, "Seq Scan on webtrigger_", "%s:\n%s", what, plan)
-			if strings.Contains(line, "Scan") && strings.Contains(line, " on webtrigger_") && !readInOrder(line) {
-				assert.Regexp(t, `(Index|Recheck) Cond`, lines[i+1], "%s:\n%s", what, plan)
+	for state, prepare := range map[string]string{
+		"new": ``,
+		"emptied": `INSERT INTO webtrigger_queue (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since,
+				attempts, state, native, bounded, shared, assistant_id)
+			SELECT i, i, 1, 1, 0, 1, 0, now(), 0, CASE WHEN i % 2 = 0 THEN 'r' ELSE 'q' END, true, true, i % 3 = 1, '1' FROM generate_series(1, 10000) i;
+			DELETE FROM webtrigger_queue WHERE run_id < 9999; ANALYZE webtrigger_queue; DELETE FROM webtrigger_queue; ANALYZE webtrigger_queue`,
+	} {
+		t.Run(state, func(t *testing.T) {
+			t.Parallel()
+			name := server.Database(t)
+			s := migrated(t, postgresDB(t, server.DSN(name)), nil)
+			if prepare != "" {
+				_, err := server.Psql(name, prepare)
+				require.NoError(t, err)
 			}
-		}
+			for what, text := range bunstore.HotStatements {
+				plan := genericPlan(t, server, name, s.SQL(text))
+				lines := slices.Collect(strings.Lines(plan))
+				for i, line := range lines {
+					assert.NotContains(t, line, "Seq Scan on webtrigger_", "%s:\n%s", what, plan)
+					if strings.Contains(line, "Scan") && strings.Contains(line, " on webtrigger_") && !readInOrder(line) {
+						assert.Regexp(t, `(Index|Recheck) Cond`, lines[i+1], "%s:\n%s", what, plan)
+					}
+				}
+			}
+		})
 	}
 }
 
 // readInOrder tells of indexes that hold what waits and nothing else.
 func readInOrder(line string) bool {
-	return strings.Contains(line, "queue_waiting") || strings.Contains(line, "deliveries_pending")
+	return strings.Contains(line, "queue_waiting") || strings.Contains(line, "queue_lanes") || strings.Contains(line, "deliveries_pending")
 }
 
 // genericPlan is how a prepared statement is executed whatever its arguments,

@@ -3,6 +3,7 @@ package bunstore
 import (
 	"context"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,10 +44,12 @@ func (s *Store) SQL(text string) string { return s.statement(text).text }
 // The frequent statements on Postgres, each with arguments.
 var HotStatements = map[string]string{
 	"accept":               pgAcceptText + `;` + hotAccept,
+	"accept with a key":    pgAcceptKeyedText + `;` + hotAccept,
 	"accept in bounds":     pgAcceptBoundedText + `;` + hotAccept,
-	"claim":                pgClaimAny + pgClaimText + `;16;1000000;'worker';'run_started';'{';'}'`,
-	"claim one run":        pgClaimOne + pgClaimText + `;100001;1000000;'worker';'run_started';'{';'}'`,
+	"claim":                pgClaimText + `;16;1000000;'worker';'run_started';'{';'}'`,
+	"claim one run":        pgClaimOneText + `;100001;1000000;'worker'`,
 	"append":               pgAppendText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
+	"append to a lane":     pgAppendSharedText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
 	"finish":               pgFinishText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]';'[]'`,
 	"renew":                pgRenewText + `;'[{"ord":0,"run_id":1,"token":1}]';1000000`,
 	"status":               pgGrantsText + `;'[{"ord":0,"hash":"00","id":5}]'`,
@@ -57,7 +60,8 @@ var HotStatements = map[string]string{
 	"begin":                pgBeginText + `;'[{"ord":0,"id":1,"token":1}]'`,
 	"outcome":              pgFinishDeliveryText + `;'[{"ord":0,"id":1,"token":1,"state":"delivered"}]'`,
 	"due":                  pgLeaseText + `;1000000;16;4;'[]'`,
-	"last events":          `SELECT id, last_event_id FROM {conversations} WHERE id {in ids};'{1,2,3}'`,
+	"last events":          lastEventsText + `;'{1,2,3}'`,
+	"messages":             messagesText + `;5;0;100`,
 	"list of an assistant": `SELECT ` + runColumns + ` FROM ` + fromRuns + ` WHERE r.assistant_id = $1 ORDER BY r.id DESC LIMIT $2;'1';50`,
 }
 
@@ -76,7 +80,15 @@ func (s *Store) Explain(ctx context.Context, explain string, query webtrigger.Ru
 }
 
 const hotAccept = `'[{"ord":0,"run_key":"f7d2c1a8-5f0e-4d3b-9a61-0c8e7b2d4f19","assistant":"7","request":"k","hash":"00","ttl":1,"bound":100}]';` +
-	`true;'user';'run_queued';'{}';'run_started';'{}'`
+	`true;'https://app.example.com';'worker';1000000`
 
 // AddMigrations adds migrations to those of this package.
 func (s *Store) AddMigrations(files fs.FS) { s.moreMigrations = append(s.moreMigrations, files) }
+
+// MigrateBefore applies the migrations before the one of this name.
+func (s *Store) MigrateBefore(ctx context.Context, name string) error {
+	return s.migrating(ctx, func(m *migrator) error {
+		m.list = slices.DeleteFunc(m.list, func(step migration) bool { return step.name >= name })
+		return m.up()
+	})
+}

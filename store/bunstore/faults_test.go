@@ -109,7 +109,7 @@ func TestListenerComesBack(t *testing.T) {
 					}
 				}
 			case <-tick.C: // what is stored while nobody listens is not heard
-				stored[storeTrigger(t, writer).ConversationID] = true
+				stored[stopped(t, writer).ConversationID] = true
 			case <-limit:
 				t.Fatal("heard nothing")
 			}
@@ -170,11 +170,16 @@ func TestDeadlock(t *testing.T) {
 	accepted, err := s.CreateTrigger(ctx, trigger)
 	require.NoError(t, err)
 
+	joining := newTrigger()
+	joining.ConversationID = accepted.Run.ConversationID
+	_, err = s.CreateTrigger(ctx, joining)
+	require.NoError(t, err)
+
 	host, err := db.BeginTx(ctx, nil) // takes the locks against the order
 	require.NoError(t, err)
 	_, err = host.ExecContext(ctx, `SET LOCAL deadlock_timeout = '5min'`) // the other side finds it
 	require.NoError(t, err)
-	_, err = host.ExecContext(ctx, `SELECT 1 FROM webtrigger_conversations FOR UPDATE`)
+	_, err = host.ExecContext(ctx, `SELECT 1 FROM webtrigger_queue FOR UPDATE`)
 	require.NoError(t, err)
 	appended := make(chan error, 1)
 	go func() {
@@ -182,11 +187,11 @@ func TestDeadlock(t *testing.T) {
 			Events: []webtrigger.NewEvent{{Type: "x_step", Payload: []byte(`{}`)}}})
 	}()
 	awaitBlocked(t, db, 1)
-	_, err = host.ExecContext(ctx, `SELECT 1 FROM webtrigger_queue FOR UPDATE`)
+	_, err = host.ExecContext(ctx, `SELECT 1 FROM webtrigger_conversations FOR UPDATE`)
 	require.NoError(t, err)
 	require.NoError(t, host.Commit())
 	require.NoError(t, <-appended)
-	page, err := s.Events(ctx, webtrigger.EventQuery{ConversationID: accepted.Run.ConversationID, Limit: 10})
+	page, err := s.Events(ctx, webtrigger.EventQuery{ConversationID: accepted.Run.ConversationID, RunID: accepted.Run.ID, Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, page.Events, 3)
 	eventually(t, func() bool {

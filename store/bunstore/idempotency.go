@@ -42,16 +42,31 @@ func (t *tx) replay(assistantID string, use webtrigger.Idempotency, now time.Tim
 	return t.run(runID)
 }
 
-// remember makes a record, in the place of an expired one; its run is named
-// later in the transaction. It reports whether there was no live one: of
-// simultaneous calls the first to commit wins, the others wait for it here.
-func (t *tx) remember(assistantID string, use webtrigger.Idempotency, now time.Time) (first bool, _ error) {
+// remember stores the record of a run, in the place of an expired one. It reports
+// whether there was no live one. The caller has locked the request.
+func (t *tx) remember(assistantID string, use webtrigger.Idempotency, runID int64, now time.Time) (first bool, _ error) {
 	changed, err := t.exec(t.ctx, `INSERT INTO {idempotency_keys} AS stored (assistant_id, key, body_hash, run_id, expires_at)
-		VALUES ($1, $2, $3, 0, $4)
-		ON CONFLICT (assistant_id, key) DO UPDATE SET body_hash = excluded.body_hash, run_id = 0, expires_at = excluded.expires_at
-		WHERE stored.expires_at <= $5`,
-		assistantID, use.Key, use.BodyHash[:], t.at(now.Add(use.TTL)), t.at(now))
+		VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (assistant_id, key) DO UPDATE SET body_hash = excluded.body_hash, run_id = excluded.run_id, expires_at = excluded.expires_at
+		WHERE stored.expires_at <= $6`,
+		assistantID, use.Key, use.BodyHash[:], runID, t.at(now.Add(use.TTL)), t.at(now))
 	return changed == 1, err
+}
+
+// lockRequest waits until nobody else stores a trigger with this idempotency key.
+// SQLite has one writer.
+func (t *tx) lockRequest(assistantID, key string) error {
+	if !t.store.postgres {
+		return nil
+	}
+	_, err := t.exec(t.ctx, `SELECT pg_advisory_xact_lock($1)`, t.store.requestLock(assistantID, key))
+	return err
+}
+
+// requestLock is the number of the advisory lock of an idempotency key. Two keys
+// with one number wait for each other, with no other effect.
+func (s *Store) requestLock(assistantID, key string) int64 {
+	return s.lockNumber("request/" + assistantID + "/" + key)
 }
 
 // forgetExpired deletes some of the records whose time is over.

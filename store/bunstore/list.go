@@ -43,12 +43,14 @@ func (s *Store) list(query webtrigger.RunQuery) (text string, args []any) {
 	}
 	switch query.Status {
 	case "":
-	case webtrigger.RunQueued, webtrigger.RunRunning: // few, and the queue has them all
-		filter("r.id IN (SELECT run_id FROM {queue} WHERE leased = $)", query.Status == webtrigger.RunRunning)
+	case webtrigger.RunQueued: // few, and the queue has them all
+		where = append(where, "r.id IN (SELECT run_id FROM {queue} WHERE state <> 'r')")
+	case webtrigger.RunRunning:
+		where = append(where, "r.id IN (SELECT run_id FROM {queue} WHERE state = 'r')")
 	case webtrigger.RunCompleted: // most: a look at the newest runs finds them
-		filter("r.status = $", string(query.Status))
+		filter("e.status = $", string(query.Status))
 	default:
-		filter("r.id IN (SELECT run_id FROM {unsuccessful} WHERE status = $)", string(query.Status))
+		filter("r.id IN (SELECT run_id FROM {ends} WHERE status = $ AND status <> 'completed')", string(query.Status)) // as the index has it
 	}
 	if query.KeyID != 0 {
 		filter("r.key_id = $ AND r.key_id <> 0", query.KeyID) // as the index has it

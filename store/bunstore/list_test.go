@@ -24,9 +24,9 @@ var listBegin = time.Date(2026, 4, 15, 10, 0, 0, 0, time.UTC)
 func fillRuns(t *testing.T, db *bun.DB, n int64) {
 	t.Helper()
 	text := `INSERT INTO webtrigger_runs (id, run_key, conversation_id, assistant_id, key_id, base_url, callback_url, callback_host,
-			trace_parent, message_id, first_event_id, created_at, status, attempts, started_at, completed_at, result_message_id)
+			trace_parent, request_id, subject, message, message_id, first_event_id, created_at)
 		SELECT i, %[2]s, i, CAST(i %% 10 AS text), CASE WHEN i = 500 THEN 7 ELSE i %% 3 + 1 END, 'https://app.example.com', '', '',
-			'', 1, 1, %[3]s, CASE WHEN i <= %[1]d / 2 AND i %% 500 = 0 THEN 'failed' ELSE 'completed' END, 1, %[3]s, %[3]s, 2
+			'', '', '', 'm', 1, 1, %[3]s
 		FROM %[4]s`
 	key, created, series := `printf('00000000-0000-4000-8000-%012d', i)`, fmt.Sprintf(`%d + i * 1000000`, listBegin.UnixMicro()),
 		`(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %[1]d) SELECT i FROM n)`
@@ -34,13 +34,14 @@ func fillRuns(t *testing.T, db *bun.DB, n int64) {
 	if db.Dialect().Name().String() == "pg" {
 		key, created, series = `gen_random_uuid()`, `timestamptz '2026-04-15 10:00:00+00' + i * interval '1 second'`, `generate_series(1, %[1]d) i`
 		finish = []string{ // as autovacuum does
-			`SELECT brin_summarize_new_values('webtrigger_runs_created')`, `ANALYZE webtrigger_runs, webtrigger_unsuccessful, webtrigger_messages`}
+			`SELECT brin_summarize_new_values('webtrigger_runs_created')`, `ANALYZE webtrigger_runs, webtrigger_ends`}
 	}
 	for _, statement := range append([]string{
 		fmt.Sprintf(text, n, key, created, fmt.Sprintf(series, n)),
-		`INSERT INTO webtrigger_unsuccessful (status, run_id) SELECT status, id FROM webtrigger_runs WHERE status <> 'completed'`,
-		`INSERT INTO webtrigger_messages (conversation_id, id, run_id, role, content, created_at)
-			SELECT id, 2, id, 'assistant', 'Here is the weekly report.', created_at FROM webtrigger_runs`,
+		fmt.Sprintf(`INSERT INTO webtrigger_ends (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id,
+				completed_at, started_at, attempts, status, status_detail, error_message, result)
+			SELECT id, 1, 3, 2, 2, 2, created_at, created_at, 1, CASE WHEN id <= %[1]d / 2 AND id %% 500 = 0 THEN 'failed' ELSE 'completed' END,
+				'', '', 'Here is the weekly report.' FROM webtrigger_runs`, n),
 	}, finish...) {
 		_, err := db.ExecContext(t.Context(), statement)
 		require.NoError(t, err, statement)
@@ -55,8 +56,8 @@ func listQueries(n int64) map[string]listQuery {
 		"assistant":        {webtrigger.RunQuery{AssistantID: "3"}, 50, ""},
 		"absent assistant": {webtrigger.RunQuery{AssistantID: "nobody"}, 0, "runs_assistant"},
 		"status":           {webtrigger.RunQuery{Status: webtrigger.RunCompleted}, 50, ""},
-		"rare status":      {webtrigger.RunQuery{Status: webtrigger.RunFailed}, int(min(n/1000, 50)), "unsuccessful"},
-		"absent status":    {webtrigger.RunQuery{Status: webtrigger.RunTimedOut}, 0, "unsuccessful"},
+		"rare status":      {webtrigger.RunQuery{Status: webtrigger.RunFailed}, int(min(n/1000, 50)), "ends_unsuccessful"},
+		"absent status":    {webtrigger.RunQuery{Status: webtrigger.RunTimedOut}, 0, "ends_unsuccessful"},
 		"unfinished":       {webtrigger.RunQuery{Status: webtrigger.RunRunning}, 0, "queue"},
 		"key":              {webtrigger.RunQuery{KeyID: 2}, 50, ""},
 		"rare key":         {webtrigger.RunQuery{KeyID: 7}, 1, "runs_key"},
@@ -65,7 +66,7 @@ func listQueries(n int64) map[string]listQuery {
 		"middle":           {webtrigger.RunQuery{From: middle, To: middle.Add(10 * time.Second)}, 10, "runs_created"},
 		"older half":       {webtrigger.RunQuery{To: middle}, 50, ""},
 		"all at once": {webtrigger.RunQuery{AssistantID: "0", Status: webtrigger.RunFailed, KeyID: 2, From: listBegin, To: middle},
-			int(min(n/3000, 50)), "unsuccessful"},
+			int(min(n/3000, 50)), "ends_unsuccessful"},
 	}
 }
 
@@ -129,7 +130,7 @@ func TestPlansOfLists(t *testing.T) {
 		require.NoError(t, err)
 		t.Logf("%s:\n%s", name, plan)
 		require.NotContains(t, plan, "Seq Scan on webtrigger_runs", name)
-		require.NotContains(t, plan, "Seq Scan on webtrigger_messages", name)
+		require.NotContains(t, plan, "Seq Scan on webtrigger_ends", name)
 		require.Contains(t, plan, "webtrigger_"+cmp.Or(c.by, "runs_pkey"), name)
 	}
 
@@ -151,25 +152,6 @@ func stopped(t *testing.T, s *bunstore.Store) webtrigger.Run {
 	return run
 }
 
-// Runs that ended before there was a table of those are in it after the migration.
-func TestMigrationFindsWhatHasEnded(t *testing.T) {
-	t.Parallel()
-	onBoth(t, func(t *testing.T, open func() *bun.DB) {
-		ctx, db := t.Context(), open()
-		s := migrated(t, db, nil)
-		run := stopped(t, s)
-		for _, undo := range []string{`DROP TABLE webtrigger_unsuccessful`, `DELETE FROM webtrigger_migrations WHERE name = '20261125000002'`} {
-			_, err := db.ExecContext(ctx, undo)
-			require.NoError(t, err)
-		}
-		require.NoError(t, s.Migrate(ctx))
-		runs, err := s.Runs(ctx, webtrigger.RunQuery{Status: webtrigger.RunCancelled, Page: webtrigger.Page{Limit: 10}})
-		require.NoError(t, err)
-		require.Len(t, runs, 1)
-		require.Equal(t, run.ID, runs[0].ID)
-	})
-}
-
 func TestErasedRunsAreInNoList(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, open func() *bun.DB) {
@@ -178,7 +160,7 @@ func TestErasedRunsAreInNoList(t *testing.T) {
 		kept, erased := stopped(t, s), stopped(t, s)
 		require.NoError(t, s.EraseTrigger(ctx, erased.ConversationID))
 		var left []int64
-		require.NoError(t, db.NewRaw(`SELECT run_id FROM webtrigger_unsuccessful`).Scan(ctx, &left))
+		require.NoError(t, db.NewRaw(`SELECT run_id FROM webtrigger_ends`).Scan(ctx, &left))
 		require.Equal(t, []int64{kept.ID}, left)
 	})
 }

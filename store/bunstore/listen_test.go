@@ -72,7 +72,7 @@ func TestPingBeforeListen(t *testing.T) {
 				found = found || stored[id]
 			}
 		case <-tick.C:
-			stored[storeTrigger(t, writer).ConversationID] = true
+			stored[stopped(t, writer).ConversationID] = true
 		case <-time.After(time.Minute):
 			t.Fatal("heard nothing")
 		}

@@ -25,7 +25,8 @@ func (s *Store) Migrate(ctx context.Context) error {
 }
 
 // Rollback undoes what the last Migrate that did anything has applied. Going
-// below the first version drops the tables with all that is in them.
+// below the first version drops the tables with all that is in them. Going below
+// 20261129000001_core deletes all runs with what belongs to them.
 func (s *Store) Rollback(ctx context.Context) error {
 	return s.migrating(ctx, func(m *migrator) error { return m.down() })
 }

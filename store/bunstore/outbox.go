@@ -2,6 +2,7 @@ package bunstore
 
 import (
 	"context"
+	"database/sql"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -161,14 +162,36 @@ func (s *Store) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLeas
 		_, err := s.begins.do(ctx, lease)
 		return err
 	}
-	return s.write(ctx, "begin delivery", func(t *tx) error {
+	_, err := s.beginAlone(ctx, lease)
+	return err
+}
+
+// beginAlone begins one delivery in a transaction of its own.
+func (s *Store) beginAlone(ctx context.Context, lease webtrigger.DeliveryLease) (none struct{}, _ error) {
+	return none, s.write(ctx, "begin delivery", func(t *tx) error {
+		now, err := t.lockDelivery(lease)
+		if err != nil {
+			return err
+		}
 		changed, err := t.exec(t.ctx, `UPDATE {deliveries} SET state = 'sending', attempted_at = $3
-			WHERE id = $1 AND token = $2 AND state = 'pending' AND leased_until > $3`, lease.DeliveryID, lease.Token, t.at(t.time))
+			WHERE id = $1 AND token = $2 AND state = 'pending' AND leased_until > $3`, lease.DeliveryID, lease.Token, t.at(now))
 		if err == nil && changed == 0 {
 			return webtrigger.ErrLeaseLost
 		}
 		return err
 	})
+}
+
+// lockDelivery locks a delivery and reads the time.
+func (t *tx) lockDelivery(lease webtrigger.DeliveryLease) (now time.Time, _ error) {
+	var id int64
+	err := t.row(t.ctx, `SELECT id FROM {deliveries} WHERE id = $1 AND token = $2 {for update}`, lease.DeliveryID, lease.Token).Scan(&id)
+	if err == sql.ErrNoRows {
+		return now, webtrigger.ErrLeaseLost
+	} else if err != nil {
+		return now, err
+	}
+	return t.now()
 }
 
 // FinishDelivery implements [webtrigger.DeliveryStore].
@@ -177,8 +200,15 @@ func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 		_, err := s.outcomes.do(ctx, delivered{lease, end})
 		return err
 	}
-	return s.write(ctx, "finish delivery", func(t *tx) error {
-		now, err := t.now()
+	_, err := s.finishDeliveryAlone(ctx, delivered{lease, end})
+	return err
+}
+
+// finishDeliveryAlone records one outcome in a transaction of its own.
+func (s *Store) finishDeliveryAlone(ctx context.Context, d delivered) (none struct{}, _ error) {
+	lease, end := d.lease, d.end
+	return none, s.write(ctx, "finish delivery", func(t *tx) error {
+		now, err := t.lockDelivery(lease)
 		if err != nil {
 			return err
 		}
@@ -189,10 +219,8 @@ func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 			end.FailureClass, end.Error, end.Response)
 		if err == nil && changed == 0 {
 			return webtrigger.ErrLeaseLost
-		} else if err != nil {
-			return err
 		}
-		if err := t.mirror(lease.DeliveryID, now); err != nil || end.RetryIn <= 0 {
+		if err != nil || end.RetryIn <= 0 {
 			return err
 		}
 		d, err := t.delivery(t.ctx, lease.DeliveryID)
@@ -201,15 +229,6 @@ func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 		}
 		return err
 	})
-}
-
-// mirror shows the outcome of a delivery on its run, unless a later one's is
-// there.
-func (t *tx) mirror(deliveryID int64, now time.Time) error {
-	_, err := t.exec(t.ctx, `UPDATE {runs} SET callback_delivery_id = d.id, callback_state = d.state,
-			callback_http_status = d.http_status, callback_error_class = d.error_class, callback_at = $2
-		FROM {deliveries} d WHERE d.id = $1 AND {runs}.id = d.run_id AND {runs}.callback_delivery_id <= d.id`, deliveryID, t.at(now))
-	return err
 }
 
 // SweepDeliveries implements [webtrigger.DeliveryStore].
@@ -224,10 +243,7 @@ func (s *Store) SweepDeliveries(ctx context.Context, after time.Duration, limit 
 			ORDER BY attempted_at, id LIMIT $2 {skip locked}`, t.at(now.Add(-after)), limit)
 		late, err := collect(rows, err, scanID)
 		for _, id := range late {
-			if _, err := t.exec(t.ctx, `UPDATE {deliveries} SET state = 'unknown' WHERE id = $1`, id); err != nil {
-				return err
-			}
-			if err := t.mirror(id, now); err != nil {
+			if _, err := t.exec(t.ctx, `UPDATE {deliveries} SET state = 'unknown', unknown_at = $2 WHERE id = $1`, id, t.at(now)); err != nil {
 				return err
 			}
 			d, err := t.delivery(t.ctx, id)

@@ -18,48 +18,31 @@ import (
 // hash a whole table, and a prepared statement keeps its plan until the next
 // ANALYZE. So rows are read and locked in a LATERAL with a LIMIT, in the order of
 // their keys, and changed where `id = ANY (ARRAY[x])`, which is an index's
-// condition and no hash's.
+// condition and no hash's. `x + 0 = x` beside it lets the planner expect one row to
+// change: with the hundred that it expects of a JSON list, it would rather read a
+// queue that was empty at the last ANALYZE whole. Conditions on state are written `state::text` where the
+// row is looked up by its key: no partial index can then serve in the place of the
+// primary key.
 //
 // All parts of such a statement see the state before it, and a row can be changed
-// once only. So each statement locks its rows in the queue ("held"), works out
-// what every conversation gets in all ("growth"), lets the counters of each
-// conversation grow once (pgGrow), and numbers the new events and messages from
-// what the counters were before.
+// once only. So each statement locks its rows in the queue ("held") and works out
+// the rest from what it read under the lock.
+//
+// The statements change single conversations only, whose counters are in the queue,
+// and wait for no lock that somebody else has. A call that is missing in the answer
+// is done alone, by tx.
 
-// pgGrow follows a part growth(conversation_id, events, messages, ended): what a
-// batch adds to each conversation. It locks the conversations by ascending id.
-// grown tells the counters before.
-const pgGrow = `
-	locked AS MATERIALIZED (
-		SELECT g.* FROM (SELECT * FROM growth ORDER BY conversation_id) g
-		CROSS JOIN LATERAL (SELECT FROM {conversations} WHERE id = g.conversation_id LIMIT 1 FOR UPDATE) c
-	),
-	grown AS (
-		UPDATE {conversations} c SET last_event_id = c.last_event_id + g.events,
-			last_message_id = c.last_message_id + g.messages, open_runs = c.open_runs - g.ended
-		FROM locked g WHERE c.id = ANY (ARRAY[g.conversation_id])
-		RETURNING c.id, c.last_event_id - g.events AS events_before, c.last_message_id - g.messages AS messages_before
-	)`
-
-// pgLog follows pgGrow and a part entries(conversation_id, place, run_id,
-// sequence, type, payload, now): the new events, placed from 1 within their
-// conversation.
-const pgLog = `
-	logged AS (
-		INSERT INTO {events} (conversation_id, id, run_id, sequence, type, payload, created_at)
-		SELECT e.conversation_id, grown.events_before + e.place, e.run_id, e.sequence, e.type, e.payload, e.now
-		FROM entries e JOIN grown ON grown.id = e.conversation_id
-	)`
-
-// pgHeld locks the runs whose leases hold, and for which the condition holds, of
-// an input(ord, run_id, token, …).
+// pgHeld locks the single runs whose leases are held, and for which the condition
+// holds, of an input(ord, run_id, token, batch, …). It leaves locked ones out.
 func pgHeld(condition string) string {
 	return `
 	held AS MATERIALIZED (
-		SELECT i.*, q.conversation_id, q.batch AS stored, q.last_sequence, q.attempts, q.started_at, clock_timestamp() AS now
+		SELECT i.*, q.conversation_id, q.batch AS stored, q.last_sequence, q.started_sequence, q.attempts, q.started_at,
+			clock_timestamp() AS now
 		FROM (SELECT * FROM input ORDER BY run_id) i CROSS JOIN LATERAL (
-			SELECT * FROM {queue} WHERE run_id = i.run_id AND token = i.token AND leased AND expires_at > clock_timestamp()` + condition + `
-			LIMIT 1 FOR UPDATE
+			SELECT * FROM {queue} WHERE run_id = i.run_id AND token = i.token AND state::text = 'r' AND NOT shared
+				AND expires_at > clock_timestamp()` + condition + `
+			LIMIT 1 FOR UPDATE SKIP LOCKED
 		) q
 	)`
 }

@@ -11,29 +11,40 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// pgAcceptText stores triggers, each with a conversation of its own. Of those
-// with an idempotency key it stores those that make their record; the rest are
-// missing in the answer. Records are made in one order by all, so that two
-// batches cannot wait for each other.
-const pgAcceptText = pgAcceptInput + pgAdmit + `),` + pgAcceptStore
+// The statements that store triggers, each with a conversation of its own: single
+// ones, so that a trigger is a row of runs and one of the queue.
+//
+// The input names what all its triggers have in common once: $2 is whether the
+// native queue has the runs, $3 the base URL, $4 the worker and $5 its lease.
+// A trigger that differs has its own.
+const (
+	pgAcceptText = pgAcceptInput + `,` + pgAdmit + `),
+	fresh AS MATERIALIZED (SELECT * FROM admitted),` + pgAcceptStore
 
-// pgAcceptInput begins the statement.
+	// pgAcceptKeyedText is pgAcceptText for triggers with idempotency keys. It stores
+	// those that make their record; the rest are missing in the answer.
+	pgAcceptKeyedText = pgAcceptInput + `,` + pgAdmit + `),` + pgRecord + pgAcceptStore
+)
+
+// pgAcceptInput begins the statement. It tries the lock of each idempotency key: a
+// trigger whose key somebody else has locked is not free, and nobody waits for it.
 const pgAcceptInput = `
-	WITH input AS (
-		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
-			context text, metadata text, task text, base text, callback text, host text, trace text, request_id text, worker text, lease bigint,
-			request text, hash text, ttl bigint, bound bigint)
-	),`
+	WITH input AS MATERIALIZED (
+		SELECT ord, run_key, assistant, key_id, subject, message, context, metadata, task, callback, host, trace, request_id,
+			coalesce(base, $3) AS base, coalesce(taken, false) AS taken, coalesce(worker, $4) AS worker, coalesce(lease, $5::bigint) AS lease,
+			request, hash, ttl, bound, request IS NULL OR pg_try_advisory_xact_lock(lock) AS free
+		FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
+			context text, metadata text, task text, callback text, host text, trace text, request_id text, base text,
+			taken boolean, worker text, lease bigint, request text, hash text, lock bigint, ttl bigint, bound bigint)
+	)`
 
-// pgAdmit gives the triggers that are to be stored their ids. What follows it may
-// leave some out.
+// pgAdmit gives the triggers that may be stored their ids. Conditions may follow.
 const pgAdmit = `
 	admitted AS MATERIALIZED (
-		SELECT i.*, nextval('{runs}_id_seq') AS run_id, nextval('{conversations}_id_seq') AS conversation_id, clock_timestamp() AS now
-		FROM input i`
+		SELECT i.*, nextval('{runs}_id_seq') AS run_id, clock_timestamp() AS now FROM input i WHERE free`
 
-// pgAcceptStore stores what is admitted.
-const pgAcceptStore = `
+// pgRecord makes the records of idempotency keys, in one order for all.
+const pgRecord = `
 	record AS (
 		INSERT INTO {idempotency_keys} AS stored (assistant_id, key, body_hash, run_id, expires_at)
 		SELECT assistant, request, decode(hash, 'hex'), run_id, now + ttl * interval '1 microsecond'
@@ -45,97 +56,88 @@ const pgAcceptStore = `
 	),
 	fresh AS MATERIALIZED (
 		SELECT * FROM admitted WHERE request IS NULL OR run_id IN (SELECT run_id FROM record)
-	),
-	conversation AS (
-		INSERT INTO {conversations} (id, assistant_id, subject, metadata, created_at, first_run_id, open_runs, last_event_id, last_message_id)
-		SELECT conversation_id, assistant, subject, metadata, now, run_id, 1, CASE WHEN worker IS NULL THEN 1 ELSE 2 END, 1 FROM fresh
-	),
+	),`
+
+// pgAcceptStore stores the triggers of fresh.
+const pgAcceptStore = `
 	run AS (
-		INSERT INTO {runs} (id, run_key, conversation_id, assistant_id, key_id, task, context, base_url, callback_url, callback_host, trace_parent,
-			request_id, message_id, first_event_id, created_at)
-		SELECT run_id, run_key, conversation_id, assistant, key_id, task, context, base, callback, host, trace, request_id, 1, 1, now FROM fresh
+		INSERT INTO {runs} (id, conversation_id, key_id, message_id, first_event_id, created_at, run_key, assistant_id, subject, message,
+			context, metadata, task, base_url, callback_url, callback_host, trace_parent, request_id)
+		SELECT run_id, run_id, coalesce(key_id, 0), 1, 1, now, run_key, assistant, coalesce(subject, ''), message,
+			context, metadata, task, base, coalesce(callback, ''), coalesce(host, ''), coalesce(trace, ''), coalesce(request_id, '') FROM fresh
 	),
 	queued AS (
-		INSERT INTO {queue} (run_id, conversation_id, native, leased, token, batch, attempts, last_sequence, waits_since,
-			started_at, expires_at, worker, bounded_for)
-		SELECT run_id, conversation_id, $2, taken, (run_id << 20) + taken::int, 0, taken::int, 1 + taken::int, now,
-			CASE WHEN taken THEN now END, now + lease * interval '1 microsecond', coalesce(worker, ''),
-			CASE WHEN bound IS NOT NULL THEN assistant END
-		FROM (SELECT *, worker IS NOT NULL AS taken FROM fresh) f
-	),
-	message AS (
-		INSERT INTO {messages} (conversation_id, id, run_id, role, content, created_at)
-		SELECT conversation_id, 1, run_id, $3, message, now FROM fresh
-	),
-	logged AS (
-		INSERT INTO {events} (conversation_id, id, run_id, sequence, type, payload, created_at)
-		SELECT conversation_id, 1, run_id, 1, $4, $5, now FROM fresh
-		UNION ALL
-		SELECT conversation_id, 2, run_id, 2, $6, $7, now FROM fresh WHERE worker IS NOT NULL
+		INSERT INTO {queue} (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since,
+			started_at, expires_at, attempts, state, native, bounded, shared, assistant_id, process_id)
+		SELECT run_id, run_id, coalesce(key_id, 0), (run_id << 20) + taken::int, 0, 1 + taken::int, 2 * taken::int, now,
+			CASE WHEN taken THEN now END, CASE WHEN taken THEN now + lease * interval '1 microsecond' END, taken::int,
+			CASE WHEN taken THEN 'r' ELSE 'q' END, $2, bound IS NOT NULL, false, assistant, CASE WHEN taken THEN worker END
+		FROM fresh
 	)
-	SELECT ord, run_id, conversation_id, now FROM fresh`
+	SELECT ord, run_id, now FROM fresh`
 
 // pgTrigger is a trigger in the input of pgAcceptText.
 type pgTrigger struct {
 	Ord       int     `json:"ord"`
 	RunKey    string  `json:"run_key"`
 	Assistant string  `json:"assistant"`
-	KeyID     int64   `json:"key_id"`
-	Subject   string  `json:"subject"`
+	KeyID     int64   `json:"key_id,omitempty"`
+	Subject   string  `json:"subject,omitempty"`
 	Message   string  `json:"message"`
 	Context   *string `json:"context,omitempty"`
 	Metadata  *string `json:"metadata,omitempty"`
 	Task      *string `json:"task,omitempty"`
-	Base      string  `json:"base"`
-	Callback  string  `json:"callback"`
-	Host      string  `json:"host"`
-	Trace     string  `json:"trace"`
-	RequestID string  `json:"request_id"`
+	Base      *string `json:"base,omitempty"`
+	Callback  string  `json:"callback,omitempty"`
+	Host      string  `json:"host,omitempty"`
+	Trace     string  `json:"trace,omitempty"`
+	RequestID string  `json:"request_id,omitempty"`
+	Taken     bool    `json:"taken,omitempty"`
 	Worker    *string `json:"worker,omitempty"`
-	Lease     int64   `json:"lease,omitempty"`
+	Lease     *int64  `json:"lease,omitempty"`
 	Request   string  `json:"request,omitempty"`
 	Hash      string  `json:"hash,omitempty"`
+	Lock      int64   `json:"lock,omitempty"`
 	TTL       int64   `json:"ttl,omitempty"`
 	Bound     int     `json:"bound,omitempty"`
 }
 
-// pgAccept stores a batch of triggers. Those that join a conversation are stored
-// one by one; they come from Go only.
+// pgTriggers is the input of pgAcceptText: the triggers, and what those have in
+// common that the first one has.
+type pgTriggers struct {
+	list, base, worker string
+	lease              int64
+	keyed              bool // some have idempotency keys
+}
+
+// pgAccept stores a batch of triggers, no two of which are of one request. Those
+// that join a conversation, and those whose idempotency key somebody else has
+// locked, are left to be stored alone. Those whose request was stored before get
+// the first answer.
 func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
-	var alone, together []*accepting
+	together := make([]*accepting, 0, len(calls))
 	for _, c := range calls {
 		if c.arg.ConversationID != 0 {
-			alone = append(alone, c)
+			c.alone = true
 		} else {
 			together = append(together, c)
 		}
 	}
-	if len(together) > 0 {
-		if err := s.pgAcceptTogether(ctx, together); err != nil {
-			return err
-		}
+	if len(together) == 0 {
+		return nil
 	}
-	for _, c := range alone {
-		c.result, c.err = s.acceptAlone(ctx, c.arg)
-	}
-	return nil
-}
-
-// pgAcceptTogether stores triggers no two of which are of one request. Those
-// whose request was accepted before get the first answer.
-func (s *Store) pgAcceptTogether(ctx context.Context, calls []*accepting) error {
-	stored, err := s.pgAcceptStatement(ctx, calls)
+	stored, err := s.pgAcceptStatement(ctx, together)
 	if err != nil {
 		return s.wrap("create trigger", err)
 	}
-	for i, c := range calls {
+	for i, c := range together {
 		if stored[i] || c.err != nil {
 			continue
 		}
 		run, err := s.Replay(ctx, c.arg.AssistantID, *c.arg.Idempotency)
 		switch {
-		case errors.Is(err, webtrigger.ErrNotFound): // the record expired in between
-			c.result, c.err = s.acceptAlone(ctx, c.arg)
+		case errors.Is(err, webtrigger.ErrNotFound): // not committed yet, or expired in between
+			c.alone = true
 		case err != nil:
 			c.err = err
 		default:
@@ -147,7 +149,7 @@ func (s *Store) pgAcceptTogether(ctx context.Context, calls []*accepting) error 
 
 // pgAcceptStatement runs pgAcceptText and reports which calls it has stored.
 func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) (stored []bool, _ error) {
-	input, err := pgTriggers(calls)
+	input, err := s.pgTriggersOf(calls)
 	if err != nil {
 		return nil, err
 	}
@@ -161,17 +163,26 @@ func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) (stor
 			return err
 		})
 	default:
-		stored, hint, err = s.pgStore(ctx, s.pool(), pgAcceptText, input, calls)
+		stored, hint, err = s.pgStore(ctx, s.pool(), input.text(), input, calls)
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.share(hint)
+	// Nobody in another process can know of these conversations yet.
+	s.shareAs(hint, webtrigger.Hint{Queued: hint.Queued})
 	return stored, nil
 }
 
+// text is the statement for the triggers, without bounds.
+func (input *pgTriggers) text() string {
+	if input.keyed {
+		return pgAcceptKeyedText
+	}
+	return pgAcceptText
+}
+
 // pgAcceptWithEngine stores triggers in a transaction with the host's engine.
-func (s *Store) pgAcceptWithEngine(ctx context.Context, input string, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
+func (s *Store) pgAcceptWithEngine(ctx context.Context, input pgTriggers, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
 	err := s.lender.transact(ctx, func(bunTx bun.Tx) (err error) {
 		if stored, hint, err = s.pgStoreBounded(ctx, s.within(bunTx.Tx), input, calls); err != nil {
 			return err
@@ -190,43 +201,58 @@ func (s *Store) pgAcceptWithEngine(ctx context.Context, input string, calls []*a
 	return stored, hint, err
 }
 
-// pgTriggers is the input of pgAcceptText.
-func pgTriggers(calls []*accepting) (string, error) {
-	triggers := make([]pgTrigger, len(calls))
+// pgTriggersOf is the input of a batch.
+func (s *Store) pgTriggersOf(calls []*accepting) (input pgTriggers, err error) {
+	list := make([]pgTrigger, len(calls))
+	taking := false
 	for i, c := range calls {
 		t := &c.arg
-		task, err := encodeTask(t.TaskDefinition)
-		if err != nil {
-			return "", err
-		}
-		triggers[i] = pgTrigger{
+		p := &list[i]
+		*p = pgTrigger{
 			Ord: i, RunKey: t.RunKey, Assistant: t.AssistantID, KeyID: t.KeyID, Subject: t.Input.Subject, Message: t.Input.Message,
-			Context: optional(t.Input.Context), Metadata: optional(t.Input.Metadata), Task: task,
-			Base: t.BaseURL, Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent, RequestID: t.RequestID,
-			Bound: t.MaxQueued,
+			Context: optional(t.Input.Context), Metadata: optional(t.Input.Metadata), Bound: t.MaxQueued,
+			Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent, RequestID: t.RequestID, Taken: t.Claim != nil,
+		}
+		if p.Task, err = encodeTask(t.TaskDefinition); err != nil {
+			return input, err
+		}
+		if i == 0 {
+			input.base = t.BaseURL
+		} else if t.BaseURL != input.base {
+			p.Base = &t.BaseURL
 		}
 		if t.Claim != nil {
-			triggers[i].Worker, triggers[i].Lease = &t.Claim.Worker, micros(t.Claim.Lease)
+			lease := micros(t.Claim.Lease)
+			if !taking {
+				taking, input.worker, input.lease = true, t.Claim.Worker, lease
+			}
+			if t.Claim.Worker != input.worker {
+				p.Worker = &t.Claim.Worker
+			}
+			if lease != input.lease {
+				p.Lease = &lease
+			}
 		}
 		if use := t.Idempotency; use != nil {
-			triggers[i].Request, triggers[i].Hash, triggers[i].TTL = use.Key, hex.EncodeToString(use.BodyHash[:]), micros(use.TTL)
+			input.keyed = true
+			p.Request, p.Hash, p.TTL = use.Key, hex.EncodeToString(use.BodyHash[:]), micros(use.TTL)
+			p.Lock = s.requestLock(t.AssistantID, use.Key)
 		}
 	}
-	return encode(triggers)
+	input.list, err = encode(list)
+	return input, err
 }
 
 // pgStore runs the statement and fills in the answers of what it has stored and of
 // what has no place.
-func (s *Store) pgStore(ctx context.Context, on session, text, input string, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
-	queued, started := webtrigger.QueuedEvent(), webtrigger.StartedEvent(1)
-	rows, err := on.rows(ctx, text, input, s.opts.Enqueue == nil, string(webtrigger.RoleUser),
-		string(queued.Type), string(queued.Payload), string(started.Type), string(started.Payload))
+func (s *Store) pgStore(ctx context.Context, on session, text string, input pgTriggers, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
+	rows, err := on.rows(ctx, text, input.list, s.opts.Enqueue == nil, input.base, input.worker, input.lease)
 	stored = make([]bool, len(calls))
 	err = each(rows, err, func(row scanner) error {
 		var ord int
-		var runID, conversationID int64
+		var runID int64
 		var now time.Time
-		if err := row.Scan(&ord, &runID, &conversationID, stamp{&now}); err != nil {
+		if err := row.Scan(&ord, &runID, stamp{&now}); err != nil {
 			return err
 		}
 		if runID == 0 {
@@ -234,11 +260,11 @@ func (s *Store) pgStore(ctx context.Context, on session, text, input string, cal
 			return nil
 		}
 		stored[ord] = true
-		calls[ord].result = acceptedNow(&calls[ord].arg, runID, conversationID, now)
+		calls[ord].result = acceptedNow(&calls[ord].arg, runID, runID, now)
 		if calls[ord].arg.Claim == nil {
 			hint.Queued = s.opts.Enqueue == nil
 		}
-		hint.Conversations = append(hint.Conversations, conversationID)
+		hint.Conversations = append(hint.Conversations, runID)
 		return nil
 	})
 	return stored, hint, err

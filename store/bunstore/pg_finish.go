@@ -6,78 +6,73 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// pgFinishText ends the runs whose leases hold and for which no stop is recorded;
-// the rest are missing in the answer. The last event of each call is the
-// terminal one, the last message of a completed run its result. The others of a
-// batch that stands already are left out.
+// pgFinishText ends the single runs whose leases are held and for which no stop is
+// recorded; the rest, and those that somebody has locked, are missing in the
+// answer. The terminal event and the result are not among the entries: reads derive
+// them. The events of a batch that is stored already are left out.
 var pgFinishText = `
 	WITH input AS MATERIALIZED (
 		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_id bigint, token bigint, batch bigint, events int, messages int,
-			status text, detail text, error text, input_tokens bigint, output_tokens bigint, completed boolean)
+			status text, detail text, error text, input_tokens bigint, output_tokens bigint, result text)
 	),` + pgHeld(` AND stop_status IS NULL`) + `,
-	ending AS (
-		SELECT *, sum(events - skipped) OVER earlier - (events - skipped) AS events_before,
-			sum(messages) OVER earlier - messages AS messages_before
-		FROM (SELECT *, CASE WHEN batch > stored THEN 0 ELSE events - 1 END AS skipped FROM held) h
-		WINDOW earlier AS (PARTITION BY conversation_id ORDER BY run_id)
+	ending AS MATERIALIZED (
+		SELECT *, CASE WHEN batch > stored THEN events ELSE 0 END AS added FROM held
 	),
-	growth AS (
-		SELECT conversation_id, sum(events - skipped) AS events, sum(messages) AS messages, count(*) AS ended
-		FROM ending GROUP BY conversation_id
-	),` + pgGrow + `,
-	entries AS (
-		SELECT h.conversation_id, h.events_before + x.k - h.skipped AS place, h.run_id, h.last_sequence + x.k - h.skipped AS sequence,
-			x.t AS type, x.p AS payload, h.now
-		FROM ending h JOIN ` + pgEntries("$2") + ` ON x.o = h.ord AND x.k > h.skipped
-	),` + pgLog + `,
+	logged AS (
+		INSERT INTO {events} (conversation_id, id, run_id, sequence, type, payload, created_at)
+		SELECT h.conversation_id, h.last_sequence + x.k, h.run_id, h.last_sequence + x.k, x.t, x.p, h.now
+		FROM ending h JOIN ` + pgEntries("$2") + ` ON x.o = h.ord AND x.k <= h.added
+	),
 	said AS (
 		INSERT INTO {messages} (conversation_id, id, run_id, role, content, created_at)
-		SELECT h.conversation_id, grown.messages_before + h.messages_before + x.k, h.run_id, x.t, x.p, h.now
-		FROM ending h JOIN ` + pgEntries("$3") + ` ON x.o = h.ord JOIN grown ON grown.id = h.conversation_id
+		SELECT h.conversation_id, 1 + x.k, h.run_id, x.t, x.p, h.now FROM ending h JOIN ` + pgEntries("$3") + ` ON x.o = h.ord
 	),
 	gone AS (
-		DELETE FROM {queue} q USING held WHERE q.run_id = ANY (ARRAY[held.run_id])
+		DELETE FROM {queue} q USING held WHERE q.run_id = ANY (ARRAY[held.run_id]) AND held.run_id + 0 = held.run_id
 	),
-	r AS (
-		UPDATE {runs} r SET status = h.status, status_detail = h.detail, error_message = h.error, input_tokens = h.input_tokens,
-			output_tokens = h.output_tokens, attempts = h.attempts, started_at = h.started_at, completed_at = h.now,
-			result_message_id = CASE WHEN h.completed THEN grown.messages_before + h.messages_before + h.messages END
-		FROM ending h JOIN grown ON grown.id = h.conversation_id
-		WHERE r.id = ANY (ARRAY[h.run_id])
-		RETURNING h.ord, r.*
+	ended AS (
+		INSERT INTO {ends} (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id, input_tokens, output_tokens,
+			completed_at, started_at, attempts, status, status_detail, error_message, result)
+		SELECT run_id, token, last_sequence + added + 1, started_sequence, 1 + messages + (result IS NOT NULL)::int,
+			CASE WHEN result IS NULL THEN 0 ELSE 2 + messages END, input_tokens, output_tokens,
+			now, started_at, attempts, status, coalesce(detail, ''), coalesce(error, ''), result
+		FROM ending
+	),
+	r AS MATERIALIZED (
+		SELECT h.ord, h.now, h.started_at, h.attempts, r.* FROM held h
+		CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = h.run_id LIMIT 1) r
 	),
 	owed AS (
 		INSERT INTO {deliveries} (run_id, host, state, retry, created_at, due_at)
-		SELECT id, callback_host, 'pending', 0, completed_at, completed_at FROM r WHERE callback_url <> ''
-	),
-	unsuccessful AS (
-		INSERT INTO {unsuccessful} (status, run_id) SELECT status, id FROM r WHERE status <> 'completed'
+		SELECT id, callback_host, 'pending', 0, now, now FROM r WHERE callback_url <> ''
 	)
-	SELECT ` + runColumns + `, r.ord FROM r
-		LEFT JOIN {queue} q ON false LEFT JOIN {messages} m ON false`
+	SELECT ord, run_key, conversation_id, assistant_id, key_id, task, base_url, callback_url, trace_parent, request_id,
+		created_at, attempts, started_at, now FROM r`
 
 // pgEnd is the end of a run in the input of pgFinishText.
 type pgEnd struct {
 	pgBatch
-	Messages     int    `json:"messages"`
-	Status       string `json:"status"`
-	Detail       string `json:"detail"`
-	Error        string `json:"error"`
-	InputTokens  *int64 `json:"input_tokens,omitempty"`
-	OutputTokens *int64 `json:"output_tokens,omitempty"`
-	Completed    bool   `json:"completed"`
+	Messages     int     `json:"messages"` // without the result
+	Status       string  `json:"status"`
+	Detail       string  `json:"detail,omitempty"`
+	Error        string  `json:"error,omitempty"`
+	InputTokens  *int64  `json:"input_tokens,omitempty"`
+	OutputTokens *int64  `json:"output_tokens,omitempty"`
+	Result       *string `json:"result,omitempty"` // of a completed run
 }
 
-// pgFinish ends runs. Those with a recorded stop, which decides how they end, and
-// those whose lease is lost are done one by one.
+// pgFinish ends runs. Those that it does not end are left to be ended alone: a stop
+// may be recorded, which decides how the run ends.
 func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.Run]) error {
 	ends := make([]pgEnd, len(calls))
 	var events, messages []entry
 	for i, c := range calls {
+		c.alone = true // until the answer says otherwise
 		ends[i] = pgEndOf(i, &c.arg)
-		events = appendEvents(events, i, append(c.arg.end.Events.Events[:len(c.arg.end.Events.Events):len(c.arg.end.Events.Events)],
-			c.arg.end.Outcome.Event()))
-		messages = appendMessages(messages, i, &c.arg.end)
+		events = appendEvents(events, i, c.arg.end.Events.Events)
+		for k, m := range c.arg.end.Messages {
+			messages = append(messages, entry{i, k + 1, string(m.Role), m.Content})
+		}
 	}
 	input, err := encode(ends)
 	if err != nil {
@@ -92,18 +87,23 @@ func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.R
 		return err
 	}
 	var hint webtrigger.Hint
-	done := make([]bool, len(calls))
 	rows, err := s.rows(ctx, pgFinishText, input, eventInput, messageInput)
 	err = each(rows, err, func(row scanner) error {
-		var ord int
-		run, err := scanRun(row, &ord)
+		ord, run, err := scanFinished(row)
 		if err != nil {
 			return err
 		}
-		if run.Status == webtrigger.RunCompleted {
-			run.Result = calls[ord].arg.end.Outcome.Result
+		c := calls[ord]
+		run.ID = c.arg.lease.RunID
+		run.Status, run.StatusDetail = c.arg.end.Outcome.Status, c.arg.end.Outcome.StatusDetail
+		run.ErrorMessage, run.Result = c.arg.end.Outcome.ErrorMessage, c.arg.end.Outcome.Result
+		if usage := c.arg.end.Outcome.Usage; usage != nil {
+			run.Usage = &webtrigger.Usage{InputTokens: usage.InputTokens, OutputTokens: usage.OutputTokens}
 		}
-		done[ord], calls[ord].result = true, run
+		if run.Status != webtrigger.RunCompleted {
+			run.Result = ""
+		}
+		c.alone, c.result = false, run
 		hint.Conversations = append(hint.Conversations, run.ConversationID)
 		hint.Pending = hint.Pending || run.CallbackURL != ""
 		return nil
@@ -112,43 +112,37 @@ func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.R
 		return s.wrap("finish run", err)
 	}
 	s.share(hint)
-	for i, c := range calls {
-		if !done[i] {
-			c.result, c.err = s.finishAlone(ctx, c.arg)
-		}
-	}
 	return nil
 }
 
+// scanFinished reads a row of pgFinishText. The outcome is the caller's to add.
+func scanFinished(row scanner) (ord int, r webtrigger.Run, _ error) {
+	var task []byte
+	err := row.Scan(&ord, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL, &r.CallbackURL, &r.TraceParent, &r.RequestID,
+		stamp{&r.CreatedAt}, &r.Attempts, stamp{&r.StartedAt}, stamp{&r.CompletedAt})
+	if err == nil && task != nil {
+		r.TaskDefinition = new(webtrigger.TaskDefinition)
+		err = decodeTask(task, r.TaskDefinition)
+	}
+	return ord, r, err
+}
+
 func pgEndOf(ord int, e *ending) pgEnd {
-	outcome := e.end.Outcome
+	outcome := &e.end.Outcome
 	end := pgEnd{
 		pgBatch: pgBatch{
 			pgLease: pgLease{ord, e.lease.RunID, e.lease.Token},
 			Batch:   e.end.Events.Number,
-			Events:  len(e.end.Events.Events) + 1,
+			Events:  len(e.end.Events.Events),
 		},
 		Messages: len(e.end.Messages),
 		Status:   string(outcome.Status), Detail: outcome.StatusDetail, Error: outcome.ErrorMessage,
-		Completed: outcome.Status == webtrigger.RunCompleted,
 	}
-	if end.Completed {
-		end.Messages++
+	if outcome.Status == webtrigger.RunCompleted {
+		end.Result = &outcome.Result
 	}
 	if outcome.Usage != nil {
 		end.InputTokens, end.OutputTokens = &outcome.Usage.InputTokens, &outcome.Usage.OutputTokens
 	}
 	return end
-}
-
-// appendMessages adds a call's messages to the entries of a statement, the result
-// of a completed run last.
-func appendMessages(entries []entry, call int, end *webtrigger.Finish) []entry {
-	for k, m := range end.Messages {
-		entries = append(entries, entry{call, k + 1, string(m.Role), m.Content})
-	}
-	if end.Outcome.Status == webtrigger.RunCompleted {
-		entries = append(entries, entry{call, len(end.Messages) + 1, string(webtrigger.RoleAssistant), end.Outcome.Result})
-	}
-	return entries
 }

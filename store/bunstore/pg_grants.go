@@ -17,10 +17,10 @@ const pgGrantsText = `
 			AND (expires_at IS NULL OR expires_at > clock_timestamp()) LIMIT 1
 	) k
 	LEFT JOIN LATERAL (SELECT * FROM {channels} WHERE assistant_id = k.assistant_id LIMIT 1) ch ON true
-	LEFT JOIN LATERAL (SELECT * FROM {conversations} WHERE id = i.id AND assistant_id = k.assistant_id LIMIT 1) c ON true
-	LEFT JOIN LATERAL (SELECT * FROM {runs} WHERE id = c.first_run_id LIMIT 1) r ON true
-	LEFT JOIN LATERAL (SELECT * FROM {queue} WHERE run_id = r.id LIMIT 1) q ON true
-	LEFT JOIN LATERAL (SELECT * FROM {messages} WHERE conversation_id = r.conversation_id AND id = r.result_message_id LIMIT 1) m ON true`
+	LEFT JOIN LATERAL (
+		SELECT * FROM {runs} WHERE id = coalesce((SELECT first_run_id FROM {conversations} WHERE id = i.id), i.id)
+			AND conversation_id = i.id AND assistant_id = k.assistant_id LIMIT 1
+	) r ON true` + pgRunParts
 
 // pgAsking is a request in the input of pgGrantsText.
 type pgAsking struct {

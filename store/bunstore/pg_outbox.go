@@ -24,14 +24,12 @@ var pgLeaseText = `
 	d AS (
 		UPDATE {deliveries} d SET token = CASE d.token WHEN 0 THEN d.id << 20 ELSE d.token END + 1,
 			leased_until = (SELECT now FROM clock) + $1::bigint * interval '1 microsecond'
-		FROM locked WHERE d.id = ANY (ARRAY[locked.id])
+		FROM locked WHERE d.id = ANY (ARRAY[locked.id]) AND locked.id + 0 = locked.id
 		RETURNING d.*
 	)
 	SELECT ` + runColumns + `, d.token, ch.signing_secrets, (SELECT now FROM clock), ` + deliveryColumns + `
 	FROM d JOIN picked ON picked.id = d.id
-		CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = d.run_id LIMIT 1) r
-		LEFT JOIN LATERAL (SELECT * FROM {queue} WHERE run_id = r.id LIMIT 1) q ON true
-		LEFT JOIN LATERAL (SELECT * FROM {messages} WHERE conversation_id = r.conversation_id AND id = r.result_message_id LIMIT 1) m ON true
+		CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = d.run_id LIMIT 1) r` + pgRunParts + `
 		LEFT JOIN LATERAL (SELECT * FROM {channels} WHERE assistant_id = r.assistant_id LIMIT 1) ch ON true
 	ORDER BY picked.turn`
 
@@ -57,18 +55,18 @@ func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 	return owed, s.wrap("lease deliveries", err)
 }
 
-// pgBeginText claims deliveries for their POST; those whose lease does not hold
-// are missing in the answer.
+// pgBeginText claims deliveries for their POST; those whose lease is not held, and
+// those that somebody has locked, are missing in the answer.
 const pgBeginText = `
 	WITH held AS MATERIALIZED (
 		SELECT i.ord, i.id, clock_timestamp() AS now
 		FROM (SELECT * FROM json_to_recordset($1::json) AS i(ord int, id bigint, token bigint) ORDER BY id) i
 		CROSS JOIN LATERAL (
 			SELECT FROM {deliveries} WHERE id = i.id AND token = i.token AND state = 'pending' AND leased_until > clock_timestamp()
-			LIMIT 1 FOR UPDATE
+			LIMIT 1 FOR UPDATE SKIP LOCKED
 		) d
 	)
-	UPDATE {deliveries} d SET state = 'sending', attempted_at = held.now FROM held WHERE d.id = ANY (ARRAY[held.id]) RETURNING held.ord`
+	UPDATE {deliveries} d SET state = 'sending', attempted_at = held.now FROM held WHERE d.id = ANY (ARRAY[held.id]) AND held.id + 0 = held.id RETURNING held.ord`
 
 // pgDelivery is a delivery in the input of a statement.
 type pgDelivery struct {
@@ -91,15 +89,14 @@ type beginning = call[webtrigger.DeliveryLease, struct{}]
 func (s *Store) pgBegin(ctx context.Context, calls []*beginning) error {
 	input := make([]pgDelivery, len(calls))
 	for i, c := range calls {
-		c.err = webtrigger.ErrLeaseLost // until the answer says otherwise
+		c.alone = true // until the answer says otherwise
 		input[i] = pgDelivery{Ord: i, ID: c.arg.DeliveryID, Token: c.arg.Token}
 	}
-	return s.wrap("begin delivery", s.pgDeliveries(ctx, pgBeginText, input, func(ord int) { calls[ord].err = nil }))
+	return s.wrap("begin delivery", s.pgDeliveries(ctx, pgBeginText, input, func(ord int) { calls[ord].alone = false }))
 }
 
-// pgFinishDeliveryText records outcomes, mirrors them on their runs and owes the
-// retries. What a lease does not allow is missing in the answer. Of two
-// deliveries of one run the later one is mirrored.
+// pgFinishDeliveryText records outcomes and adds the retries. Those that a lease
+// does not allow, and those that somebody has locked, are missing in the answer.
 const pgFinishDeliveryText = `
 	WITH held AS MATERIALIZED (
 		SELECT i.*, clock_timestamp() AS now
@@ -110,26 +107,20 @@ const pgFinishDeliveryText = `
 		CROSS JOIN LATERAL (
 			SELECT FROM {deliveries} WHERE id = i.id AND token = i.token
 				AND (state IN ('sending', 'unknown') OR state = 'pending' AND leased_until > clock_timestamp())
-			LIMIT 1 FOR UPDATE
+			LIMIT 1 FOR UPDATE SKIP LOCKED
 		) d
 	),
 	ended AS (
 		UPDATE {deliveries} d SET state = h.state, completed_at = h.now, http_status = h.status, latency_us = h.latency,
 			error_class = h.class, error = h.error, response = h.answer
-		FROM held h WHERE d.id = ANY (ARRAY[h.id])
-		RETURNING h.ord, h.retry_in, d.id, d.run_id, d.host, d.state, d.retry, d.http_status, d.error_class, d.completed_at
+		FROM held h WHERE d.id = ANY (ARRAY[h.id]) AND h.id + 0 = h.id
+		RETURNING h.ord, h.retry_in, d.run_id, d.host, d.retry, d.completed_at
 	),
 	retry AS (
 		INSERT INTO {deliveries} (run_id, host, state, retry, created_at, due_at)
 		SELECT run_id, host, 'pending', retry + 1, completed_at, completed_at + retry_in * interval '1 microsecond'
 		FROM ended WHERE retry_in > 0
 		ON CONFLICT DO NOTHING
-	),
-	mirrored AS (
-		UPDATE {runs} r SET callback_delivery_id = d.id, callback_state = d.state, callback_http_status = d.http_status,
-			callback_error_class = d.error_class, callback_at = d.completed_at
-		FROM (SELECT DISTINCT ON (run_id) * FROM ended ORDER BY run_id, id DESC) d
-		WHERE r.id = ANY (ARRAY[d.run_id]) AND r.callback_delivery_id <= d.id
 	)
 	SELECT ord FROM ended`
 
@@ -145,14 +136,14 @@ func weighDelivered(d delivered) int { return 256 + len(d.end.Response) + len(d.
 func (s *Store) pgFinishDeliveries(ctx context.Context, calls []*call[delivered, struct{}]) error {
 	input := make([]pgDelivery, len(calls))
 	for i, c := range calls {
-		c.err = webtrigger.ErrLeaseLost // until the answer says otherwise
+		c.alone = true // until the answer says otherwise
 		lease, end := c.arg.lease, c.arg.end
 		input[i] = pgDelivery{
 			Ord: i, ID: lease.DeliveryID, Token: lease.Token, State: string(end.State), Status: end.HTTPStatus,
 			Latency: micros(end.Latency), Class: string(end.FailureClass), Error: end.Error, Answer: end.Response, RetryIn: micros(end.RetryIn),
 		}
 	}
-	return s.wrap("finish delivery", s.pgDeliveries(ctx, pgFinishDeliveryText, input, func(ord int) { calls[ord].err = nil }))
+	return s.wrap("finish delivery", s.pgDeliveries(ctx, pgFinishDeliveryText, input, func(ord int) { calls[ord].alone = false }))
 }
 
 // pgDeliveries runs a statement and calls done with the place of each delivery

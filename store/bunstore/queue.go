@@ -10,9 +10,9 @@ import (
 // queueStateText reads the queue table alone, which ended runs have left. One
 // statement sees one instant.
 const queueStateText = `SELECT
-	(SELECT count(*) FROM {queue} WHERE NOT leased),
-	(SELECT count(*) FROM {queue} WHERE leased),
-	(SELECT min(waits_since) FROM {queue} WHERE NOT leased),
+	(SELECT count(*) FROM {queue} WHERE state <> 'r'),
+	(SELECT count(*) FROM {queue} WHERE state = 'r'),
+	(SELECT min(waits_since) FROM {queue} WHERE state = 'q'),
 	{clock}`
 
 // QueueState implements [webtrigger.WorkStore].

@@ -44,31 +44,6 @@ func (s *Store) RunByKey(ctx context.Context, runKey string) (webtrigger.Run, er
 	return run, s.wrap("read run", err)
 }
 
-// inputColumns are what scanInput reads, and fromInputs where they come from:
-// subject and metadata are the first run's.
-const (
-	inputColumns = `c.subject, im.content, r.context, c.metadata, c.first_run_id = r.id`
-	fromInputs   = `JOIN {conversations} c ON c.id = r.conversation_id
-		JOIN {messages} im ON im.conversation_id = r.conversation_id AND im.id = r.message_id`
-)
-
-// inputRow is a row of inputColumns while it is read.
-type inputRow struct {
-	input webtrigger.RunInput
-	first bool
-}
-
-func (x *inputRow) dest() []any {
-	return []any{&x.input.Subject, &x.input.Message, raw{&x.input.Context}, raw{&x.input.Metadata}, &x.first}
-}
-
-func (x *inputRow) read() webtrigger.RunInput {
-	if !x.first {
-		x.input.Subject, x.input.Metadata = "", nil
-	}
-	return x.input
-}
-
 // RunInput implements [webtrigger.RunStore].
 func (s *Store) RunInput(ctx context.Context, runID int64) (webtrigger.RunInput, error) {
 	ctx, cancel, err := s.reading(ctx)
@@ -80,10 +55,10 @@ func (s *Store) RunInput(ctx context.Context, runID int64) (webtrigger.RunInput,
 	return input, s.wrap("read input", err)
 }
 
-func (q session) input(ctx context.Context, runID int64) (webtrigger.RunInput, error) {
-	var x inputRow
-	err := q.row(ctx, `SELECT `+inputColumns+` FROM {runs} r `+fromInputs+` WHERE r.id = $1`, runID).Scan(x.dest()...)
-	return x.read(), err
+func (q session) input(ctx context.Context, runID int64) (input webtrigger.RunInput, _ error) {
+	err := q.row(ctx, `SELECT subject, message, context, metadata FROM {runs} WHERE id = $1`, runID).
+		Scan(&input.Subject, &input.Message, raw{&input.Context}, raw{&input.Metadata})
+	return input, err
 }
 
 // Conversation implements [webtrigger.RunStore].
@@ -94,13 +69,17 @@ func (s *Store) Conversation(ctx context.Context, conversationID int64) (webtrig
 	}
 	defer cancel()
 	c := webtrigger.Conversation{ID: conversationID}
-	err = s.row(ctx, `SELECT assistant_id, subject, metadata, created_at FROM {conversations} WHERE id = $1`, conversationID).
+	err = s.row(ctx, `SELECT assistant_id, subject, metadata, created_at FROM {conversations} WHERE id = $1
+		UNION ALL SELECT assistant_id, subject, metadata, created_at FROM {runs} WHERE `+ofSingle, conversationID).
 		Scan(&c.AssistantID, &c.Subject, raw{&c.Metadata}, stamp{&c.CreatedAt})
 	if err != nil {
 		return webtrigger.Conversation{}, s.wrap("read conversation", err)
 	}
 	return c, nil
 }
+
+// ofSingle selects, of the runs, the one of the single conversation $1.
+const ofSingle = `id = $1 AND conversation_id = $1 AND NOT EXISTS (SELECT 1 FROM {conversations} WHERE id = $1)`
 
 // Messages implements [webtrigger.RunStore].
 func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit int) ([]webtrigger.Message, error) {
@@ -109,8 +88,7 @@ func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit
 		return nil, err
 	}
 	defer cancel()
-	rows, err := s.rows(ctx, `SELECT id, run_id, role, content, created_at FROM {messages}
-		WHERE conversation_id = $1 AND id > $2 ORDER BY id LIMIT $3`, conversationID, after, limit)
+	rows, err := s.rows(ctx, messagesText, conversationID, after, limit)
 	messages, err := collect(rows, err, func(row scanner) (webtrigger.Message, error) {
 		m := webtrigger.Message{ConversationID: conversationID}
 		return m, row.Scan(&m.ID, &m.RunID, &m.Role, &m.Content, stamp{&m.CreatedAt})
@@ -118,99 +96,19 @@ func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit
 	return messages, s.wrap("list messages", err)
 }
 
-// Events implements [webtrigger.EventStore], at one instant by one statement.
-func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtrigger.EventPage, error) {
-	ctx, cancel, err := s.reading(ctx)
-	if err != nil {
-		return webtrigger.EventPage{}, err
-	}
-	defer cancel()
-	limit, bytes := query.Limit+1, int64(query.MaxBytes) // one more tells that there is more
-	if bytes == 0 {
-		bytes = 1 << 62
-	}
-	var rows answer
-	if query.RunID == 0 {
-		rows, err = s.rows(ctx, conversationEvents, query.ConversationID, query.AfterID, limit, bytes)
-	} else {
-		rows, err = s.rows(ctx, runEvents, query.ConversationID, query.AfterID, limit, bytes, query.RunID, query.AfterSequence)
-	}
-	reader := pageReader{query: query}
-	err = each(rows, err, reader.read)
-	if err == nil && !reader.found {
-		err = webtrigger.ErrNotFound
-	}
-	if err != nil {
-		return webtrigger.EventPage{}, s.wrap("read events", err)
-	}
-	return reader.page, nil
-}
-
-// The statements of Events: the conversation's state with each event, or alone
-// where there is none. The innermost query stops at the limit; the one around it
-// after the event that passes the bytes, and not before the second.
-const (
-	eventPageColumns = `e.id, e.sequence, e.run_id, k.run_key, e.type, e.payload, e.created_at`
-
-	eventPageBounded = `SELECT *, sum({size}) OVER (ORDER BY id) - {size} AS before, row_number() OVER (ORDER BY id) AS place FROM`
-
-	conversationEvents = `SELECT c.last_event_id, c.purged_event_id, c.open_runs = 0, 0, 0, ` + eventPageColumns + `
-		FROM {conversations} c
-		LEFT JOIN (` + eventPageBounded + ` (
-			SELECT * FROM {events} WHERE conversation_id = $1 AND id > $2 ORDER BY id LIMIT $3) page
-		) e ON e.before <= $4 OR e.place = 2
-		LEFT JOIN {runs} k ON k.id = e.run_id
-		WHERE c.id = $1 ORDER BY e.id`
-
-	runEvents = `SELECT c.last_event_id, 0, k.status IS NOT NULL, k.purged_event_id, k.purged_sequence, ` + eventPageColumns + `
-		FROM {conversations} c
-		JOIN {runs} k ON k.id = $5 AND k.conversation_id = c.id
-		LEFT JOIN (` + eventPageBounded + ` (
-			SELECT * FROM {events} WHERE conversation_id = $1 AND id > $2 AND run_id = $5 AND sequence > $6
-				AND id >= (SELECT first_event_id + $6 FROM {runs} WHERE id = $5) ORDER BY id LIMIT $3) page
-		) e ON e.before <= $4 OR e.place = 2
-		WHERE c.id = $1 ORDER BY e.id`
-)
-
-// pageReader makes a page of the rows of Events.
-type pageReader struct {
-	query webtrigger.EventQuery
-	page  webtrigger.EventPage
-	found bool
-	size  int
-	full  bool
-}
-
-func (p *pageReader) read(row scanner) error {
-	var id, sequence, runID sql.NullInt64
-	var key, kind, payload sql.NullString
-	var purged, purgedOfRun, purgedSequence int64
-	e := webtrigger.Event{ConversationID: p.query.ConversationID}
-	err := row.Scan(&p.page.LastID, &purged, &p.page.Ended, &purgedOfRun, &purgedSequence, &id, &sequence, &runID, &key, &kind, &payload, stamp{&e.CreatedAt})
-	if err != nil {
-		return err
-	}
-	p.found = true
-	if purgedSequence > p.query.AfterSequence {
-		purged = purgedOfRun
-	}
-	if purged > p.query.AfterID {
-		p.page.PurgedTo = purged
-	}
-	if !id.Valid || p.full {
-		return nil
-	}
-	p.size += len(payload.String)
-	n := len(p.page.Events)
-	if p.full = n == p.query.Limit || n > 0 && p.query.MaxBytes > 0 && p.size > p.query.MaxBytes; p.full {
-		p.page.More = true
-		return nil
-	}
-	e.ID, e.Sequence, e.RunID, e.RunKey = id.Int64, sequence.Int64, runID.Int64, key.String
-	e.Type, e.Payload = webtrigger.EventType(kind.String), []byte(payload.String)
-	p.page.Events = append(p.page.Events, e)
-	return nil
-}
+// messagesText reads stored messages and, of a single conversation, the user's and
+// the result.
+const messagesText = `
+	SELECT id, run_id, role, content, created_at FROM (
+		SELECT * FROM (SELECT id, run_id, role, content, created_at FROM {messages}
+			WHERE conversation_id = $1 AND id > $2 ORDER BY id LIMIT $3) stored
+		UNION ALL
+		SELECT message_id, id, 'user', message, created_at FROM {runs} WHERE ` + ofSingle + ` AND message_id > $2
+		UNION ALL
+		SELECT e.result_message_id, r.id, 'assistant', e.result, e.completed_at
+		FROM (SELECT id FROM {runs} WHERE ` + ofSingle + `) r JOIN {ends} e ON e.run_id = r.id
+		WHERE e.result_message_id > $2
+	) m ORDER BY id LIMIT $3`
 
 // LastEventIDs implements [webtrigger.EventStore].
 func (s *Store) LastEventIDs(ctx context.Context, conversationIDs []int64) (map[int64]int64, error) {
@@ -220,12 +118,22 @@ func (s *Store) LastEventIDs(ctx context.Context, conversationIDs []int64) (map[
 	}
 	defer cancel()
 	last := make(map[int64]int64, len(conversationIDs))
-	rows, err := s.rows(ctx, `SELECT id, last_event_id FROM {conversations} WHERE id {in ids}`, s.idList(conversationIDs))
+	rows, err := s.rows(ctx, lastEventsText, s.idList(conversationIDs))
 	err = each(rows, err, func(row scanner) error {
-		var id, event int64
+		var id int64
+		var event sql.NullInt64
 		err := row.Scan(&id, &event)
-		last[id] = event
+		if event.Valid {
+			last[id] = event.Int64
+		}
 		return err
 	})
 	return last, s.wrap("read last events", err)
 }
+
+// lastEventsText reads the last event of each conversation, NULL if it is absent.
+const lastEventsText = `
+	SELECT i.id, coalesce((SELECT last_event_id FROM {conversations} WHERE id = i.id),
+		(SELECT coalesce(q.last_sequence, e.last_sequence, 1) FROM {runs} r LEFT JOIN {queue} q ON q.run_id = r.id LEFT JOIN {ends} e ON e.run_id = r.id
+		WHERE r.id = i.id AND r.conversation_id = i.id))
+	FROM {ids} i`

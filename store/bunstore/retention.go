@@ -13,9 +13,8 @@ const (
 	eventChunk   = 5_000  // events that one transaction deletes
 )
 
-// Purge implements [webtrigger.RetentionStore]. It walks the runs by their
-// primary key: an index on the time of their end would make each end of a run
-// more expensive.
+// Purge implements [webtrigger.RetentionStore]. It walks the ends of runs by their
+// primary key: an index on the time would make each end of a run more expensive.
 func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrigger.Purged, _ error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
@@ -50,12 +49,12 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrig
 	return done, nil
 }
 
-// stretchAfter is the id that the stretch of runs after an id ends with, and
+// stretchAfter is the id that the stretch of ended runs after an id ends with, and
 // whether there may be more behind it.
 func (t *tx) stretchAfter(after int64) (last int64, more bool, err error) {
 	var n int
 	var highest sql.NullInt64
-	err = t.row(t.ctx, `SELECT count(*), max(id) FROM (SELECT id FROM {runs} WHERE id > $1 ORDER BY id LIMIT $2) r`,
+	err = t.row(t.ctx, `SELECT count(*), max(id) FROM (SELECT run_id AS id FROM {ends} WHERE run_id > $1 ORDER BY run_id LIMIT $2) e`,
 		after, purgeStretch).Scan(&n, &highest)
 	return highest.Int64, n == purgeStretch, err
 }
@@ -73,7 +72,11 @@ func (r *endedRun) older(age time.Duration, now time.Time) bool {
 	return age > 0 && !now.Before(r.completedAt.Add(age))
 }
 
-const endedRunColumns = `id, conversation_id, status, completed_at, events_purged`
+// endedRunColumns are what scanEndedRun reads, and fromEnded where they come from.
+const (
+	endedRunColumns = `r.id, r.conversation_id, e.status, e.completed_at, coalesce(m.complete, false)`
+	fromEnded       = `{ends} e JOIN {runs} r ON r.id = e.run_id LEFT JOIN {purge_marks} m ON m.run_id = e.run_id`
+)
 
 func scanEndedRun(row scanner) (r endedRun, err error) {
 	err = row.Scan(&r.id, &r.conversationID, &r.status, stamp{&r.completedAt}, &r.eventsPurged)
@@ -86,8 +89,8 @@ func (t *tx) oldRuns(purge webtrigger.Purge, last int64, now time.Time) ([]ended
 	if shortest == 0 {
 		return nil, nil
 	}
-	rows, err := t.rows(t.ctx, `SELECT `+endedRunColumns+` FROM {runs} WHERE id > $1 AND id <= $2
-		AND status IS NOT NULL AND completed_at <= $3 ORDER BY id`, purge.After, last, t.at(now.Add(-shortest)))
+	rows, err := t.rows(t.ctx, `SELECT `+endedRunColumns+` FROM `+fromEnded+`
+		WHERE e.run_id > $1 AND e.run_id <= $2 AND e.completed_at <= $3 ORDER BY e.run_id`, purge.After, last, t.at(now.Add(-shortest)))
 	return collect(rows, err, scanEndedRun)
 }
 
@@ -96,7 +99,7 @@ func (t *tx) oldRuns(purge webtrigger.Purge, last int64, now time.Time) ([]ended
 func (s *Store) purgeRun(ctx context.Context, r endedRun, keep webtrigger.Retention, now time.Time, done *webtrigger.Purged) error {
 	outlived := func(r endedRun) bool { return r.older(keep.Age(r.status), now) }
 	if outlived(r) {
-		if erased, err := s.erase(ctx, r.conversationID, outlived); err != nil {
+		if erased, err := s.erase(ctx, r.conversationID, outlived, skipLocked); err != nil {
 			return err
 		} else if erased {
 			done.Triggers++
@@ -106,7 +109,7 @@ func (s *Store) purgeRun(ctx context.Context, r endedRun, keep webtrigger.Retent
 	if r.eventsPurged || !r.older(keep.Events, now) {
 		return nil
 	}
-	purged, err := s.purgeEvents(ctx, r)
+	purged, err := s.purgeEvents(ctx, r, skipLocked)
 	if purged {
 		done.Events++
 	}
@@ -114,11 +117,11 @@ func (s *Store) purgeRun(ctx context.Context, r endedRun, keep webtrigger.Retent
 }
 
 // purgeEvents deletes the events of an ended run, a chunk at a time. It reports
-// whether the last of them went here.
-func (s *Store) purgeEvents(ctx context.Context, r endedRun) (purged bool, _ error) {
+// whether the last of them went here. how is the lock of the conversation.
+func (s *Store) purgeEvents(ctx context.Context, r endedRun, how string) (purged bool, _ error) {
 	for more := true; more; {
 		err := s.write(ctx, "purge events", func(t *tx) (err error) {
-			purged, more, err = t.purgeChunk(r)
+			purged, more, err = t.purgeChunk(r, how)
 			return err
 		})
 		if err != nil {
@@ -128,11 +131,10 @@ func (s *Store) purgeEvents(ctx context.Context, r endedRun) (purged bool, _ err
 	return purged, nil
 }
 
-func (t *tx) purgeChunk(r endedRun) (purged, more bool, _ error) {
-	var conversationID int64
-	err := t.row(t.ctx, `SELECT id FROM {conversations} WHERE id = $1 {for update}`, r.conversationID).Scan(&conversationID)
+func (t *tx) purgeChunk(r endedRun, how string) (purged, more bool, _ error) {
+	_, shared, err := t.lockConversation(r.conversationID, how)
 	if err == sql.ErrNoRows {
-		return false, false, nil // the trigger is gone
+		return false, false, nil // the trigger is erased, or a later pass finds it
 	} else if err != nil {
 		return false, false, err
 	}
@@ -146,28 +148,28 @@ func (t *tx) purgeChunk(r endedRun) (purged, more bool, _ error) {
 		return false, false, err
 	}
 	if n > 0 {
-		if err := t.purgeEventsTo(r, id.Int64, sequence.Int64); err != nil {
+		_, err = t.exec(t.ctx, `DELETE FROM {events} WHERE conversation_id = $1 AND run_id = $2 AND id <= $3`, r.conversationID, r.id, id.Int64)
+		if err != nil {
 			return false, false, err
 		}
 	}
-	if n == eventChunk {
-		return false, true, nil
+	complete := n < eventChunk
+	if complete && !shared { // derived ones too: ids are sequences
+		if err := t.row(t.ctx, `SELECT last_sequence FROM {ends} WHERE run_id = $1`, r.id).Scan(&id); err != nil {
+			return false, false, err
+		}
+		sequence = id
 	}
-	changed, err := t.exec(t.ctx, `UPDATE {runs} SET events_purged = true WHERE id = $1 AND NOT events_purged`, r.id)
-	return changed == 1, false, err
-}
-
-// purgeEventsTo deletes the events of a run up to one and notes that they are
-// gone.
-func (t *tx) purgeEventsTo(r endedRun, id, sequence int64) error {
-	_, err := t.exec(t.ctx, `UPDATE {conversations} SET purged_event_id = $2 WHERE id = $1 AND purged_event_id < $2`, r.conversationID, id)
-	if err != nil {
-		return err
+	if shared {
+		_, err = t.exec(t.ctx, `UPDATE {conversations} SET purged_event_id = $2 WHERE id = $1 AND purged_event_id < $2`, r.conversationID, id.Int64)
+		if err != nil {
+			return false, false, err
+		}
 	}
-	_, err = t.exec(t.ctx, `UPDATE {runs} SET purged_event_id = $2, purged_sequence = $3 WHERE id = $1`, r.id, id, sequence)
-	if err != nil {
-		return err
-	}
-	_, err = t.exec(t.ctx, `DELETE FROM {events} WHERE conversation_id = $1 AND run_id = $2 AND id <= $3`, r.conversationID, r.id, id)
-	return err
+	changed, err := t.exec(t.ctx, `INSERT INTO {purge_marks} AS m (run_id, event_id, sequence, complete) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (run_id) DO UPDATE SET complete = excluded.complete,
+			event_id = CASE WHEN excluded.event_id > m.event_id THEN excluded.event_id ELSE m.event_id END,
+			sequence = CASE WHEN excluded.sequence > m.sequence THEN excluded.sequence ELSE m.sequence END
+		WHERE NOT m.complete`, r.id, id.Int64, sequence.Int64, complete)
+	return complete && changed == 1, !complete, err
 }

@@ -76,45 +76,51 @@ func (s *Store) idList(ids []int64) string {
 	return "[" + strings.Join(parts, ",") + "]"
 }
 
-// runColumns are what scanRun reads: r is the run, q its row in the queue or
-// NULLs, m the message that is its result or NULLs.
-const runColumns = `r.id, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.status, r.status_detail,
-	r.error_message, r.input_tokens, r.output_tokens, r.task, r.base_url, r.callback_url, r.trace_parent, r.request_id,
-	r.created_at, r.attempts, r.started_at, r.completed_at, q.leased, q.attempts, q.started_at, m.content,
-	r.callback_delivery_id, r.callback_state, r.callback_http_status, r.callback_error_class, r.callback_at`
+// runColumns are what scanRun reads: r is the run, q its row in the queue or NULLs,
+// e its end or NULLs, cb its last delivery that has an outcome or NULLs.
+const runColumns = `r.id, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.task, r.base_url, r.callback_url, r.trace_parent,
+	r.request_id, r.created_at, coalesce(e.status, CASE WHEN q.state = 'r' THEN 'running' ELSE 'queued' END), e.status_detail,
+	e.error_message, e.input_tokens, e.output_tokens, coalesce(e.attempts, q.attempts, 0), coalesce(e.started_at, q.started_at),
+	e.completed_at, e.result, cb.id, cb.state, cb.http_status, cb.error_class, coalesce(cb.completed_at, cb.unknown_at)`
 
 // fromRuns is where runColumns come from.
-const fromRuns = `{runs} r
-	LEFT JOIN {queue} q ON q.run_id = r.id
-	LEFT JOIN {messages} m ON m.conversation_id = r.conversation_id AND m.id = r.result_message_id`
+const fromRuns = `{runs} r ` + runParts
+
+// runParts are the tables of runColumns beside r.
+const runParts = `LEFT JOIN {queue} q ON q.run_id = r.id LEFT JOIN {ends} e ON e.run_id = r.id
+	LEFT JOIN {deliveries} cb ON cb.id = CASE WHEN r.callback_url <> '' THEN
+		(SELECT max(id) FROM {deliveries} WHERE run_id = r.id AND state NOT IN ('pending', 'sending')) END`
+
+// pgRunParts are runParts of one run after the other.
+const pgRunParts = `
+	LEFT JOIN LATERAL (SELECT * FROM {queue} WHERE run_id = r.id LIMIT 1) q ON true
+	LEFT JOIN LATERAL (SELECT * FROM {ends} WHERE run_id = r.id LIMIT 1) e ON true
+	LEFT JOIN LATERAL (
+		SELECT * FROM {deliveries} WHERE r.callback_url <> '' AND run_id = r.id AND state NOT IN ('pending', 'sending') ORDER BY id DESC LIMIT 1
+	) cb ON true`
 
 // runRow is a row of runColumns while it is read.
 type runRow struct {
-	run                         webtrigger.Run
-	id, conversationID          sql.NullInt64 // NULL: an outer join found none
-	key, assistantID            sql.NullString
-	keyID                       sql.NullInt64
-	status, detail, failure     sql.NullString
-	inputTokens, outputTokens   sql.NullInt64
-	task                        json.RawMessage
-	base, callback, trace       sql.NullString
-	requestID                   sql.NullString
-	endedAttempts, openAttempts sql.NullInt64
-	endedStart, openStart       time.Time
-	leased                      sql.NullBool
-	result                      sql.NullString
-	delivery, httpStatus        sql.NullInt64
-	deliveryState, errorClass   sql.NullString
+	run                       webtrigger.Run
+	id, conversationID        sql.NullInt64 // NULL: an outer join found none
+	key, assistantID          sql.NullString
+	keyID, attempts           sql.NullInt64
+	status, detail, failure   sql.NullString
+	inputTokens, outputTokens sql.NullInt64
+	task                      json.RawMessage
+	base, callback, trace     sql.NullString
+	requestID, result         sql.NullString
+	delivery, httpStatus      sql.NullInt64
+	deliveryState, errorClass sql.NullString
 }
 
 // dest is where the columns go.
 func (x *runRow) dest() []any {
 	return []any{
-		&x.id, &x.key, &x.conversationID, &x.assistantID, &x.keyID, &x.status, &x.detail,
-		&x.failure, &x.inputTokens, &x.outputTokens, raw{&x.task}, &x.base, &x.callback, &x.trace, &x.requestID,
-		stamp{&x.run.CreatedAt}, &x.endedAttempts, stamp{&x.endedStart}, stamp{&x.run.CompletedAt},
-		&x.leased, &x.openAttempts, stamp{&x.openStart}, &x.result,
-		&x.delivery, &x.deliveryState, &x.httpStatus, &x.errorClass, stamp{&x.run.Callback.At},
+		&x.id, &x.key, &x.conversationID, &x.assistantID, &x.keyID, raw{&x.task}, &x.base, &x.callback, &x.trace,
+		&x.requestID, stamp{&x.run.CreatedAt}, &x.status, &x.detail,
+		&x.failure, &x.inputTokens, &x.outputTokens, &x.attempts, stamp{&x.run.StartedAt},
+		stamp{&x.run.CompletedAt}, &x.result, &x.delivery, &x.deliveryState, &x.httpStatus, &x.errorClass, stamp{&x.run.Callback.At},
 	}
 }
 
@@ -126,26 +132,15 @@ func (x *runRow) read() (*webtrigger.Run, error) {
 	run := &x.run
 	run.ID, run.Key, run.ConversationID, run.AssistantID = x.id.Int64, x.key.String, x.conversationID.Int64, x.assistantID.String
 	run.KeyID, run.BaseURL, run.CallbackURL = x.keyID.Int64, x.base.String, x.callback.String
-	run.TraceParent, run.RequestID = x.trace.String, x.requestID.String
+	run.TraceParent, run.RequestID, run.Attempts = x.trace.String, x.requestID.String, int(x.attempts.Int64)
 	if x.task != nil {
 		run.TaskDefinition = new(webtrigger.TaskDefinition)
 		if err := decodeTask(x.task, run.TaskDefinition); err != nil {
 			return nil, err
 		}
 	}
-	switch {
-	case x.status.Valid:
-		run.Status = webtrigger.RunStatus(x.status.String)
-		run.Attempts, run.StartedAt = int(x.endedAttempts.Int64), x.endedStart
-	case x.leased.Bool:
-		run.Status = webtrigger.RunRunning
-	default:
-		run.Status = webtrigger.RunQueued
-	}
-	if !x.status.Valid {
-		run.Attempts, run.StartedAt = int(x.openAttempts.Int64), x.openStart
-	}
-	run.StatusDetail, run.ErrorMessage, run.Result = x.detail.String, x.failure.String, x.result.String
+	run.Status, run.StatusDetail = webtrigger.RunStatus(x.status.String), x.detail.String
+	run.ErrorMessage, run.Result = x.failure.String, x.result.String
 	if x.inputTokens.Valid {
 		run.Usage = &webtrigger.Usage{InputTokens: x.inputTokens.Int64, OutputTokens: x.outputTokens.Int64}
 	}

@@ -13,7 +13,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 	var pairs []string
 	for _, table := range []string{
 		"channels", "api_keys", "task_definitions", "conversations", "runs", "queue",
-		"unsuccessful", "messages", "events", "deliveries", "idempotency_keys",
+		"ends", "purge_marks", "messages", "events", "deliveries", "idempotency_keys",
 	} {
 		pairs = append(pairs, "{"+table+"}", prefix+table)
 	}
@@ -24,6 +24,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 			"{size}", "octet_length(payload)",
 			"{hex body_hash}", "encode(body_hash, 'hex')", // reading bytea depends on bytea_output
 			"{in ids}", "= ANY ($1::bigint[])",
+			"{ids}", "(SELECT unnest($1::bigint[]) AS id)",
 			"{time}", "timestamptz",
 			"{clock}", "clock_timestamp()",
 			"{microsecond}", "interval '1 microsecond'",
@@ -36,6 +37,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 		"{size}", "length(CAST(payload AS BLOB))",
 		"{hex body_hash}", "lower(hex(body_hash))",
 		"{in ids}", "IN (SELECT value FROM json_each(?1))",
+		"{ids}", "(SELECT value AS id FROM json_each(?1))",
 		"{time}", "integer",
 		"{clock}", "NULL",
 		"{microsecond}", "1",

@@ -3,15 +3,17 @@ package bunstore
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// SweepRuns implements [webtrigger.WorkStore]. Each run is swept in a
-// transaction of its own, so that a bad one holds up no other; runs that another
-// process has locked are its own to sweep.
+// SweepRuns implements [webtrigger.WorkStore]. Each run is swept in a transaction of
+// its own, so that a bad one does not hold up the others. Runs that somebody has
+// locked are left to the next sweep.
 func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) (swept []webtrigger.Run, _ error) {
 	if err := ended(ctx); err != nil {
 		return nil, err
@@ -21,21 +23,41 @@ func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) (swept []
 			return nil, err
 		}
 	}
-	for len(swept) < sweep.Limit {
-		run, err := s.sweepOne(ctx, sweep)
-		if err != nil || run == nil {
-			return swept, err
+	found, err := s.overdue(ctx, sweep)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range found {
+		if len(swept) == sweep.Limit {
+			break
 		}
-		swept = append(swept, *run)
+		run, err := s.sweepOne(ctx, sweep, o)
+		if errors.Is(err, webtrigger.ErrUnavailable) || ctx.Err() != nil {
+			return swept, err
+		} else if err != nil {
+			s.log.ErrorContext(ctx, "sweep of a run failed", "run_id", o.runID, "error", err)
+		} else if run != nil {
+			swept = append(swept, *run)
+		}
 	}
 	return swept, nil
 }
 
-// sweepOne ends or requeues the run whose time has been over for the longest. It
-// also forgets expired idempotency keys.
-func (s *Store) sweepOne(ctx context.Context, sweep webtrigger.Sweep) (swept *webtrigger.Run, _ error) {
+// overdueRun is a run that a sweep has found.
+type overdueRun struct {
+	runID   int64
+	running bool
+	token   int64     // of the claim
+	since   time.Time // when its lease ended, or since when it is queued
+	due     time.Time // when it was due to be swept
+}
+
+// overdue finds the runs to sweep, those first that were due first: more than the
+// limit, as others may have some of them. It locks none. It also deletes expired
+// idempotency records.
+func (s *Store) overdue(ctx context.Context, sweep webtrigger.Sweep) (found []overdueRun, _ error) {
+	limit := sweep.Limit + 100
 	err := s.write(ctx, "sweep runs", func(t *tx) error {
-		swept = nil
 		now, err := t.now()
 		if err != nil {
 			return err
@@ -43,15 +65,53 @@ func (s *Store) sweepOne(ctx context.Context, sweep webtrigger.Sweep) (swept *we
 		if err := t.forgetExpired(100, now); err != nil {
 			return err
 		}
-		q, err := t.overdue(sweep.MaxQueueTime, now)
-		if q == nil || err != nil {
+		scan := func(wait time.Duration) func(row scanner) (overdueRun, error) {
+			return func(row scanner) (o overdueRun, _ error) {
+				err := row.Scan(&o.runID, &o.running, &o.token, stamp{&o.since})
+				o.due = o.since.Add(wait)
+				return o, err
+			}
+		}
+		rows, err := t.rows(t.ctx, `SELECT run_id, true, token, expires_at FROM {queue}
+			WHERE state = 'r' AND expires_at <= $1 ORDER BY expires_at, run_id LIMIT $2`, t.at(now), limit)
+		if found, err = collect(rows, err, scan(0)); err != nil || sweep.MaxQueueTime == 0 {
+			return err
+		}
+		rows, err = t.rows(t.ctx, `SELECT run_id, false, token, waits_since FROM {queue}
+			WHERE state = 'q' AND waits_since < $1 ORDER BY waits_since, run_id LIMIT $2`, t.at(now.Add(-sweep.MaxQueueTime)), limit)
+		late, err := collect(rows, err, scan(sweep.MaxQueueTime))
+		found = append(found, late...)
+		slices.SortStableFunc(found, func(a, b overdueRun) int { return a.due.Compare(b.due) })
+		return err
+	})
+	return found, err
+}
+
+// sweepOne ends or requeues a run, unless somebody has locked or changed it.
+func (s *Store) sweepOne(ctx context.Context, sweep webtrigger.Sweep, o overdueRun) (swept *webtrigger.Run, _ error) {
+	err := s.write(ctx, "sweep run", func(t *tx) error {
+		swept = nil
+		q, err := t.lock(o.runID, skipLocked)
+		if err == sql.ErrNoRows {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		now, err := t.now()
+		if err != nil {
 			return err
 		}
 		switch {
-		case !q.leased:
+		case q.running != o.running || q.token != o.token:
+			return nil
+		case !q.running && !q.waitsSince.Equal(o.since):
+			return nil
+		case !q.running:
 			err = t.end(q, webtrigger.QueueTimeout(), nil, now)
+		case now.Before(q.expiresAt): // renewed
+			return nil
 		case q.stop == nil && q.attempts < sweep.MaxAttempts:
-			err = t.requeue(q, webtrigger.RequeueHeartbeat, now)
+			err = t.requeue(q, webtrigger.RequeueHeartbeat, true, now)
 		default:
 			err = t.end(q, webtrigger.HeartbeatTimeout(), nil, now)
 		}
@@ -63,41 +123,6 @@ func (s *Store) sweepOne(ctx context.Context, sweep webtrigger.Sweep) (swept *we
 		return err
 	})
 	return swept, err
-}
-
-// overdue locks the run whose time has been over for the longest: that of its
-// lease, or that which it may wait. nil: there is none.
-func (t *tx) overdue(maxQueueTime time.Duration, now time.Time) (*queueRow, error) {
-	lost, err := one(scanQueueRow(t.row(t.ctx, `SELECT `+queueColumns+` FROM {queue}
-		WHERE leased AND expires_at <= $1 ORDER BY expires_at, run_id LIMIT 1 {skip locked}`, t.at(now))))
-	if err != nil || maxQueueTime == 0 {
-		return lost, err
-	}
-	latest := now.Add(-maxQueueTime)
-	if lost != nil && lost.expiresAt.Before(now) {
-		latest = earliest(latest, lost.expiresAt.Add(-maxQueueTime))
-	}
-	late, err := one(scanQueueRow(t.row(t.ctx, `SELECT `+queueColumns+` FROM {queue}
-		WHERE NOT leased AND waits_since < $1 ORDER BY waits_since, run_id LIMIT 1 {skip locked}`, t.at(latest))))
-	if late != nil {
-		return late, err
-	}
-	return lost, err
-}
-
-func earliest(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// one is a row or nil.
-func one(q *queueRow, err error) (*queueRow, error) {
-	if err == sql.ErrNoRows {
-		return nil, nil
-	}
-	return q, err
 }
 
 // patrol is how far the audit has come. It looks at a stretch of run ids at a
@@ -121,8 +146,8 @@ func (s *Store) audit(ctx context.Context) error {
 		if err := t.row(t.ctx, `SELECT max(id) FROM {runs}`).Scan(&newest); err != nil {
 			return err
 		}
-		rows, err := t.rows(t.ctx, `SELECT r.id FROM {runs} r WHERE r.id > $1 AND r.id <= $2 AND r.status IS NULL
-			AND NOT EXISTS (SELECT 1 FROM {queue} q WHERE q.run_id = r.id)`, s.patrol.from, s.patrol.from+stretch)
+		rows, err := t.rows(t.ctx, `SELECT r.id FROM {runs} r WHERE r.id > $1 AND r.id <= $2
+			AND NOT EXISTS (SELECT 1 FROM {ends} e WHERE e.run_id = r.id) AND NOT EXISTS (SELECT 1 FROM {queue} q WHERE q.run_id = r.id)`, s.patrol.from, s.patrol.from+stretch)
 		lost, err := collect(rows, err, func(row scanner) (id int64, _ error) { return id, row.Scan(&id) })
 		if err != nil {
 			return err
@@ -143,25 +168,35 @@ func (s *Store) audit(ctx context.Context) error {
 	return nil
 }
 
-// restore makes a queue row of what a run's events tell: one that was started is
-// held by nobody and its lease is over.
+// restore makes a queue row of what a run's stored events tell. A run that may have
+// been claimed is held by nobody and its lease is over: one of a single conversation
+// always may, as no event of it is stored that says so.
 func (t *tx) restore(runID int64) error {
 	now, err := t.now()
 	if err != nil {
 		return err
 	}
-	restored, err := t.exec(t.ctx, `INSERT INTO {queue} (run_id, conversation_id, native, leased, token, batch, attempts,
-			last_sequence, waits_since, started_at, expires_at, worker)
-		SELECT r.id, r.conversation_id, $2, e.started > 0, r.id * 1048576 + e.started, 0, e.started, e.last, $3, e.at, CASE WHEN e.started > 0 THEN $3 END, ''
-		FROM {runs} r, (SELECT count(CASE WHEN type = $4 THEN 1 END) AS started, coalesce(max(sequence), 0) AS last,
-			max(CASE WHEN type = $4 THEN created_at END) AS at FROM {events}
-			WHERE conversation_id = (SELECT conversation_id FROM {runs} WHERE id = $1) AND run_id = $1) e
-		WHERE r.id = $1 AND r.status IS NULL
+	restored, err := t.exec(t.ctx, `INSERT INTO {queue} (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since,
+			started_at, expires_at, attempts, state, native, bounded, shared, assistant_id)
+		SELECT r.id, r.conversation_id, r.key_id, r.id * 1048576 + e.started + CASE WHEN c.id IS NULL THEN 1 ELSE 0 END, 0,
+			CASE WHEN c.id IS NULL AND e.last < e.requeued + 1 THEN e.requeued + 1 ELSE e.last END, CASE WHEN c.id IS NULL THEN e.requeued + 1 ELSE 0 END, $3,
+			coalesce(e.at, CASE WHEN c.id IS NULL THEN CAST($3 AS {time}) END), CASE WHEN c.id IS NULL OR e.started > 0 THEN CAST($3 AS {time}) END,
+			e.started + CASE WHEN c.id IS NULL THEN 1 ELSE 0 END, CASE WHEN c.id IS NULL OR e.started > 0 THEN 'r' ELSE 'q' END,
+			$2, false, c.id IS NOT NULL, r.assistant_id
+		FROM {runs} r LEFT JOIN {conversations} c ON c.id = r.conversation_id, (
+			SELECT count(CASE WHEN type = $4 THEN 1 END) AS started, coalesce(max(sequence), 0) AS last,
+				coalesce(max(CASE WHEN type = $5 THEN sequence END), 1) AS requeued, max(CASE WHEN type = $4 THEN created_at END) AS at
+			FROM {events} WHERE conversation_id = (SELECT conversation_id FROM {runs} WHERE id = $1) AND run_id = $1) e
+		WHERE r.id = $1 AND NOT EXISTS (SELECT 1 FROM {ends} WHERE run_id = $1)
 		ON CONFLICT (run_id) DO NOTHING`,
-		runID, t.store.opts.Enqueue == nil, t.at(now), string(webtrigger.EventRunStarted))
+		runID, t.store.opts.Enqueue == nil, t.at(now), string(webtrigger.EventRunStarted), string(webtrigger.EventRunRequeued))
 	if err != nil || restored == 0 {
 		return err
 	}
 	t.store.log.WarnContext(t.ctx, "queue row missing for unfinished run", "run_id", runID)
-	return t.waits(runID, t.store.opts.Enqueue == nil)
+	q, err := t.lock(runID, forUpdate)
+	if err != nil || q.running {
+		return err
+	}
+	return t.waits(q)
 }

@@ -14,91 +14,83 @@ import (
 // takings each.
 func firstToken(runID int64) int64 { return runID << 20 }
 
-// take gives a locked, waiting run to a worker. The caller saves the row.
+// take gives a locked, queued run to a worker. The caller saves the row.
 func (t *tx) take(q *queueRow, worker string, lease time.Duration, now time.Time) error {
-	q.leased = true
+	q.running, q.process = true, worker
 	q.token++
 	q.batch = 0
 	q.attempts++
 	q.startedAt, q.expiresAt = now, now.Add(lease)
-	if err := t.log(q, now, webtrigger.StartedEvent(q.attempts)); err != nil {
-		return err
-	}
-	_, err := t.exec(t.ctx, `UPDATE {queue} SET worker = $2 WHERE run_id = $1`, q.runID, worker)
+	err := t.logDerived(q, now, webtrigger.StartedEvent(q.attempts))
+	q.started = q.sequence
 	return err
 }
 
-// enqueue makes a locked run wait. The caller saves the row.
-func (t *tx) enqueue(q *queueRow, now time.Time) error {
-	q.leased = false
-	q.waitsSince = now
-	return t.waits(q.runID, q.native)
-}
-
-// waits tells of a run that waits.
-func (t *tx) waits(runID int64, native bool) error {
-	if native {
+// waits tells of a run that is queued.
+func (t *tx) waits(q *queueRow) error {
+	if q.native {
 		t.hint.Queued = true
 		return nil
 	}
-	run := RunRef{RunID: runID}
-	err := t.row(t.ctx, `SELECT run_key, assistant_id FROM {runs} WHERE id = $1`, runID).Scan(&run.RunKey, &run.AssistantID)
+	run := RunRef{RunID: q.runID}
+	err := t.row(t.ctx, `SELECT run_key, assistant_id FROM {runs} WHERE id = $1`, q.runID).Scan(&run.RunKey, &run.AssistantID)
 	t.queued = append(t.queued, run)
 	return err
 }
 
-// requeue makes a taken run wait again.
-func (t *tx) requeue(q *queueRow, reason webtrigger.RequeueReason, now time.Time) error {
-	return errors.Join(
-		t.log(q, now, webtrigger.RequeuedEvent(reason)),
-		t.enqueue(q, now),
-		t.save(q),
-	)
+// requeue puts a claimed run back in the queue. Events that were derived for the
+// attempt are stored before its traces in the row are overwritten.
+func (t *tx) requeue(q *queueRow, reason webtrigger.RequeueReason, counted bool, now time.Time) error {
+	if !q.shared && q.started > 0 {
+		started := webtrigger.StartedEvent(q.attempts)
+		err := t.storeEvent(webtrigger.Event{ID: q.started, ConversationID: q.conversationID, RunID: q.runID, Sequence: q.started,
+			Type: started.Type, Payload: started.Payload, CreatedAt: q.startedAt})
+		if err != nil {
+			return err
+		}
+	}
+	if err := t.log(q, now, webtrigger.RequeuedEvent(reason)); err != nil {
+		return err
+	}
+	q.running, q.process, q.started, q.waitsSince = false, "", 0, now
+	if !counted {
+		q.attempts--
+	}
+	return errors.Join(t.waits(q), t.save(q))
 }
 
-// end is the terminal transition of a locked run: the outcome or the recorded
-// stop in its place, the messages and the result, the last event, the owed
-// callback.
+// end is the terminal transition of a locked run: the outcome or the recorded stop
+// in its place, the messages, the terminal event, the pending callback.
 func (t *tx) end(q *queueRow, outcome webtrigger.Outcome, messages []webtrigger.NewMessage, now time.Time) error {
 	outcome = outcome.Under(q.stop)
-	completed := outcome.Status == webtrigger.RunCompleted
-	if completed {
-		messages = append(messages[:len(messages):len(messages)],
-			webtrigger.NewMessage{Role: webtrigger.RoleAssistant, Content: outcome.Result})
-	}
-	last, err := t.say(q.conversationID, q.runID, now, messages...)
+	last, result, err := t.say(q, now, messages, outcome)
 	if err != nil {
 		return err
 	}
-	result := sql.NullInt64{Int64: last, Valid: completed}
+	if err := t.logDerived(q, now, outcome.Event()); err != nil {
+		return err
+	}
 	var used, produced sql.NullInt64
 	if outcome.Usage != nil {
 		used = sql.NullInt64{Int64: outcome.Usage.InputTokens, Valid: true}
 		produced = sql.NullInt64{Int64: outcome.Usage.OutputTokens, Valid: true}
 	}
-	var callback string
-	err = t.row(t.ctx, `UPDATE {runs} SET status = $2, status_detail = $3, error_message = $4, input_tokens = $5, output_tokens = $6,
-		attempts = $7, started_at = $8, completed_at = $9, result_message_id = $10 WHERE id = $1 RETURNING callback_url`,
-		q.runID, string(outcome.Status), outcome.StatusDetail, outcome.ErrorMessage, used, produced,
-		q.attempts, t.at(q.startedAt), t.at(now), result).Scan(&callback)
+	text := sql.NullString{String: outcome.Result, Valid: result > 0}
+	_, err = t.exec(t.ctx, `INSERT INTO {ends} (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id,
+			input_tokens, output_tokens, completed_at, started_at, attempts, status, status_detail, error_message, result)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+		q.runID, q.token, q.sequence, q.started, last, result, used, produced, t.at(now), t.at(q.startedAt), q.attempts,
+		string(outcome.Status), outcome.StatusDetail, outcome.ErrorMessage, text)
 	if err != nil {
 		return err
 	}
-	if !completed {
-		if _, err := t.exec(t.ctx, `INSERT INTO {unsuccessful} (status, run_id) VALUES ($1, $2)`, string(outcome.Status), q.runID); err != nil {
+	if q.shared {
+		if _, err := t.exec(t.ctx, `UPDATE {conversations} SET open_runs = open_runs - 1 WHERE id = $1`, q.conversationID); err != nil {
 			return err
 		}
 	}
-	if err := t.log(q, now, outcome.Event()); err != nil {
+	if _, err := t.owe(q.runID, 0, now, now); err != nil {
 		return err
-	}
-	if _, err := t.exec(t.ctx, `UPDATE {conversations} SET open_runs = open_runs - 1 WHERE id = $1`, q.conversationID); err != nil {
-		return err
-	}
-	if callback != "" {
-		if _, err := t.owe(q.runID, 0, now, now); err != nil {
-			return err
-		}
 	}
 	_, err = t.exec(t.ctx, `DELETE FROM {queue} WHERE run_id = $1`, q.runID)
 	return err
@@ -118,7 +110,7 @@ func (s *Store) RequestStop(ctx context.Context, runID int64, stop webtrigger.St
 }
 
 func (t *tx) requestStop(runID int64, stop webtrigger.Stop, lease *webtrigger.Lease) error {
-	q, err := t.lock(runID)
+	q, err := t.lock(runID, forUpdate)
 	switch {
 	case err == sql.ErrNoRows && lease != nil:
 		if _, err := t.run(runID); err != nil {
@@ -134,7 +126,7 @@ func (t *tx) requestStop(runID int64, stop webtrigger.Stop, lease *webtrigger.Le
 	if err != nil {
 		return err
 	}
-	if lease != nil && (lease.RunID != runID || !q.leased || q.token != lease.Token || !now.Before(q.expiresAt)) {
+	if lease != nil && !q.held(*lease, now) {
 		return webtrigger.ErrLeaseLost
 	}
 	if q.stop != nil {
@@ -146,7 +138,7 @@ func (t *tx) requestStop(runID int64, stop webtrigger.Stop, lease *webtrigger.Le
 			return err
 		}
 	}
-	if !q.leased {
+	if !q.running {
 		return t.end(q, webtrigger.Outcome{}, nil, now)
 	}
 	t.hint.Stopped = append(t.hint.Stopped, runID)
@@ -166,8 +158,7 @@ func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, batch we
 		if q.stop != nil {
 			err = t.end(q, webtrigger.Outcome{}, nil, now)
 		} else {
-			q.attempts--
-			err = t.requeue(q, webtrigger.RequeueShutdown, now)
+			err = t.requeue(q, webtrigger.RequeueShutdown, false, now)
 		}
 		if err != nil {
 			return err
@@ -208,12 +199,14 @@ func (t *tx) claim(claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
 // waiting locks the runs that a claim may take.
 func (t *tx) waiting(claim webtrigger.Claim) ([]*queueRow, error) {
 	if claim.RunID != 0 {
-		rows, err := t.rows(t.ctx, `SELECT `+queueColumns+` FROM {queue}
-			WHERE run_id = $1 AND NOT leased {for update}`, claim.RunID)
-		return collect(rows, err, scanQueueRow)
+		q, err := t.lock(claim.RunID, forUpdate)
+		if err == sql.ErrNoRows || err == nil && q.running {
+			return nil, nil
+		}
+		return []*queueRow{q}, err
 	}
 	rows, err := t.rows(t.ctx, `SELECT `+queueColumns+` FROM {queue}
-		WHERE NOT leased AND native ORDER BY run_id LIMIT $1 {skip locked}`, claim.Limit)
+		WHERE state = 'q' AND native ORDER BY run_id LIMIT $1`, claim.Limit) // SQLite
 	return collect(rows, err, scanQueueRow)
 }
 

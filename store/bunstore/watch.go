@@ -33,13 +33,15 @@ func (s *Store) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
 
 // share tells of a transition that has become visible: this process at once,
 // others by a notification.
-func (s *Store) share(h webtrigger.Hint) {
-	if h.IsZero() {
-		return
+func (s *Store) share(h webtrigger.Hint) { s.shareAs(h, watch.WithoutEvents(h)) }
+
+// shareAs is share with another hint for other processes.
+func (s *Store) shareAs(h, others webtrigger.Hint) {
+	if !h.IsZero() {
+		s.watchers.Share(h)
 	}
-	s.watchers.Share(h)
-	if s.notifies() {
-		s.notifier.send(watch.WithoutEvents(h))
+	if !others.IsZero() && s.notifies() {
+		s.notifier.send(others)
 	}
 }
 

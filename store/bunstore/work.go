@@ -8,15 +8,11 @@ import (
 )
 
 // ClaimRuns implements [webtrigger.WorkStore].
-func (s *Store) ClaimRuns(ctx context.Context, claim webtrigger.Claim) (claimed []webtrigger.ClaimedRun, _ error) {
+func (s *Store) ClaimRuns(ctx context.Context, claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
 	if s.postgres {
 		return s.pgClaim(ctx, claim)
 	}
-	err := s.write(ctx, "claim runs", func(t *tx) (err error) {
-		claimed, err = t.claim(claim)
-		return err
-	})
-	return claimed, err
+	return s.claimAlone(ctx, claim)
 }
 
 // RenewLeases implements [webtrigger.WorkStore].
@@ -114,6 +110,11 @@ func (s *Store) runEnds(ctx context.Context, calls []*call[ending, webtrigger.Ru
 		}
 		return nil
 	})
+}
+
+// appendAlone appends one batch in a transaction of its own.
+func (s *Store) appendAlone(ctx context.Context, a appending) (none struct{}, _ error) {
+	return none, s.write(ctx, "append events", func(t *tx) error { return t.append(a.lease, a.batch) })
 }
 
 // finishAlone ends one run in a transaction of its own.

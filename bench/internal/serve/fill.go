@@ -50,15 +50,15 @@ func storeRun(ctx context.Context, c Config) error {
 }
 
 // copied are the tables that have rows of an ended run, and what differs between
-// a row and its copies. cid and rid are the copy's conversation and run.
+// a row and its copies, whose run is rid.
 var copied = []struct {
 	table  string
 	differ map[string]string // SQL by column
 }{
-	{"webtrigger_conversations", map[string]string{"id": "cid", "first_run_id": "rid"}},
-	{"webtrigger_runs", map[string]string{"id": "rid", "run_key": earlierKey, "conversation_id": "cid"}},
-	{"webtrigger_messages", map[string]string{"conversation_id": "cid", "run_id": "rid"}},
-	{"webtrigger_events", map[string]string{"conversation_id": "cid", "run_id": "rid"}},
+	{"webtrigger_runs", map[string]string{"id": "rid", "run_key": earlierKey, "conversation_id": "rid"}},
+	{"webtrigger_ends", map[string]string{"run_id": "rid"}},
+	{"webtrigger_messages", map[string]string{"conversation_id": "rid", "run_id": "rid"}},
+	{"webtrigger_events", map[string]string{"conversation_id": "rid", "run_id": "rid"}},
 }
 
 // earlierKey is a UUID of version 7, of a time long ago that rises with the runs.
@@ -72,9 +72,7 @@ func multiplyRun(ctx context.Context, dsn string, copies int) error {
 	}
 	defer conn.Close(ctx)
 	statements := []string{fmt.Sprintf(`CREATE TEMPORARY TABLE copies AS
-		SELECT nextval(pg_get_serial_sequence('webtrigger_conversations', 'id')) AS cid,
-			nextval(pg_get_serial_sequence('webtrigger_runs', 'id')) AS rid
-		FROM generate_series(1, %d)`, copies)}
+		SELECT nextval(pg_get_serial_sequence('webtrigger_runs', 'id')) AS rid FROM generate_series(1, %d)`, copies)}
 	for _, c := range copied {
 		names, err := columns(ctx, conn, c.table)
 		if err != nil {

@@ -1,0 +1,308 @@
+package bunstore_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
+)
+
+// joined makes a run join a conversation.
+func joined(t *testing.T, s webtrigger.Store, conversationID int64) webtrigger.Run {
+	t.Helper()
+	trigger := newTrigger()
+	trigger.ConversationID = conversationID
+	accepted, err := s.CreateTrigger(t.Context(), trigger)
+	require.NoError(t, err)
+	return accepted.Run
+}
+
+func claimed(t *testing.T, s webtrigger.Store, runID int64) webtrigger.ClaimedRun {
+	t.Helper()
+	runs, err := s.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 1, RunID: runID})
+	require.NoError(t, err)
+	require.Len(t, runs, 1)
+	return runs[0]
+}
+
+func stepped(t *testing.T, s webtrigger.Store, lease webtrigger.Lease, number int64) {
+	t.Helper()
+	require.NoError(t, s.AppendEvents(t.Context(), lease, webtrigger.EventBatch{Number: number,
+		Events: []webtrigger.NewEvent{{Type: "x_step", Payload: []byte(`{}`)}, {Type: "x_step", Payload: []byte(`{}`)}}}))
+}
+
+func finished(t *testing.T, s webtrigger.Store, lease webtrigger.Lease) webtrigger.Run {
+	t.Helper()
+	run, err := s.FinishRun(t.Context(), lease, webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: "Result"},
+		Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: "found"}}})
+	require.NoError(t, err)
+	return run
+}
+
+// reading is all that can be read of a run and its events and messages.
+type reading struct {
+	run          webtrigger.Run
+	input        webtrigger.RunInput
+	conversation webtrigger.Conversation
+	messages     []webtrigger.Message
+	pages        []webtrigger.EventPage
+}
+
+func readingOf(t *testing.T, s webtrigger.Store, runID int64) (r reading) {
+	t.Helper()
+	ctx := t.Context()
+	var err error
+	r.run, err = s.RunByID(ctx, runID)
+	require.NoError(t, err)
+	r.input, err = s.RunInput(ctx, runID)
+	require.NoError(t, err)
+	r.conversation, err = s.Conversation(ctx, r.run.ConversationID)
+	require.NoError(t, err)
+	messages, err := s.Messages(ctx, r.run.ConversationID, 0, 100)
+	require.NoError(t, err)
+	for _, m := range messages {
+		if m.RunID == runID {
+			r.messages = append(r.messages, m)
+		}
+	}
+	for after := range int64(8) {
+		for _, limit := range []int{1, 2, 100} {
+			for _, bytes := range []int{0, 1, 20} {
+				page, err := s.Events(ctx, webtrigger.EventQuery{ConversationID: r.run.ConversationID, RunID: runID, AfterSequence: after, Limit: limit, MaxBytes: bytes})
+				require.NoError(t, err)
+				page.LastID = 0 // that of the conversation
+				r.pages = append(r.pages, page)
+			}
+		}
+	}
+	return r
+}
+
+// A run reads the same before and after a second one has joined its conversation,
+// whatever it has come to.
+func TestPromote_anyState_readsTheSame(t *testing.T) {
+	t.Parallel()
+	states := map[string]func(t *testing.T, s *bunstore.Store, run webtrigger.Run){
+		"queued": func(*testing.T, *bunstore.Store, webtrigger.Run) {},
+		"running": func(t *testing.T, s *bunstore.Store, run webtrigger.Run) {
+			stepped(t, s, claimed(t, s, run.ID).Lease, 1)
+		},
+		"requeued": func(t *testing.T, s *bunstore.Store, run webtrigger.Run) {
+			lease := claimed(t, s, run.ID).Lease
+			stepped(t, s, lease, 1)
+			_, err := s.RequeueRun(t.Context(), lease, webtrigger.EventBatch{})
+			require.NoError(t, err)
+		},
+		"running again": func(t *testing.T, s *bunstore.Store, run webtrigger.Run) {
+			_, err := s.RequeueRun(t.Context(), claimed(t, s, run.ID).Lease, webtrigger.EventBatch{})
+			require.NoError(t, err)
+			stepped(t, s, claimed(t, s, run.ID).Lease, 1)
+		},
+		"stopping": func(t *testing.T, s *bunstore.Store, run webtrigger.Run) {
+			claimed(t, s, run.ID)
+			_, err := s.RequestStop(t.Context(), run.ID, webtrigger.CancelStop(""), nil)
+			require.NoError(t, err)
+		},
+		"completed": func(t *testing.T, s *bunstore.Store, run webtrigger.Run) {
+			lease := claimed(t, s, run.ID).Lease
+			stepped(t, s, lease, 1)
+			finished(t, s, lease)
+		},
+		"cancelled while queued": func(t *testing.T, s *bunstore.Store, run webtrigger.Run) {
+			_, err := s.RequestStop(t.Context(), run.ID, webtrigger.CancelStop("reason"), nil)
+			require.NoError(t, err)
+		},
+		"purged": func(t *testing.T, s *bunstore.Store, run webtrigger.Run) {
+			finished(t, s, claimed(t, s, run.ID).Lease)
+			eventually(t, func() bool {
+				_, err := s.Purge(t.Context(), webtrigger.Purge{Keep: webtrigger.Retention{Events: 1}, Limit: 10})
+				require.NoError(t, err)
+				page, err := s.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 1})
+				require.NoError(t, err)
+				return page.PurgedTo > 0
+			})
+		},
+	}
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		s := migrated(t, open(), nil)
+		for name, come := range states {
+			run := storeTrigger(t, s)
+			come(t, s, run)
+			before := readingOf(t, s, run.ID)
+			second := joined(t, s, run.ConversationID)
+			require.Equal(t, before, readingOf(t, s, run.ID), name)
+
+			all, err := s.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, Limit: 100})
+			require.NoError(t, err)
+			require.Equal(t, all.LastID, all.Events[len(all.Events)-1].ID, name)
+			require.Equal(t, second.ID, all.Events[len(all.Events)-1].RunID, name)
+			require.False(t, all.Ended, name)
+			finished(t, s, claimed(t, s, second.ID).Lease)
+			require.Equal(t, before, readingOf(t, s, run.ID), name)
+		}
+	})
+}
+
+// A run that is running when its conversation becomes shared goes on under its
+// lease.
+func TestPromote_running_leaseStaysHeld(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		s := migrated(t, open(), nil)
+		run := claimed(t, s, storeTrigger(t, s).ID)
+		stepped(t, s, run.Lease, 1)
+		second := claimed(t, s, joined(t, s, run.Run.ConversationID).ID)
+		stepped(t, s, run.Lease, 1) // stored already
+		stepped(t, s, run.Lease, 2)
+		stepped(t, s, second.Lease, 1)
+		renewed, err := s.RenewLeases(t.Context(), []webtrigger.Lease{run.Lease, second.Lease}, time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, []webtrigger.Renewal{{Renewed: true}, {Renewed: true}}, renewed)
+		finished(t, s, run.Lease)
+		finished(t, s, second.Lease)
+		page, err := s.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.Run.ConversationID, Limit: 100})
+		require.NoError(t, err)
+		require.Len(t, page.Events, 7+5)
+		for i, e := range page.Events {
+			require.EqualValues(t, i+1, e.ID)
+		}
+		messages, err := s.Messages(t.Context(), run.Run.ConversationID, 0, 100)
+		require.NoError(t, err)
+		require.Len(t, messages, 6)
+	})
+}
+
+// A queue row that is gone although its run is open comes back with an audit, in
+// both forms of a conversation.
+func TestSweepRuns_audit_restoresLostRows(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		ctx, db := t.Context(), open()
+		s := migrated(t, db, nil)
+		single := claimed(t, s, storeTrigger(t, s).ID)
+		stepped(t, s, single.Lease, 1)
+		fresh := storeTrigger(t, s)
+		first := storeTrigger(t, s)
+		finished(t, s, claimed(t, s, first.ID).Lease)
+		waiting, running := joined(t, s, first.ConversationID), claimed(t, s, joined(t, s, first.ConversationID).ID).Run
+		_, err := db.ExecContext(ctx, `DELETE FROM webtrigger_queue`)
+		require.NoError(t, err)
+		swept, err := s.SweepRuns(ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 10, Audit: true})
+		require.NoError(t, err)
+		var ended []int64
+		for _, run := range swept {
+			require.Equal(t, webtrigger.RunTimedOut, run.Status)
+			ended = append(ended, run.ID)
+			page, err := s.Events(ctx, webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 100})
+			require.NoError(t, err)
+			for i, e := range page.Events {
+				require.EqualValues(t, i+1, e.Sequence)
+			}
+			require.Equal(t, webtrigger.EventType("run_timed_out"), page.Events[len(page.Events)-1].Type)
+		}
+		require.ElementsMatch(t, []int64{single.Run.ID, fresh.ID, running.ID}, ended)
+		require.Equal(t, waiting.ID, claimed(t, s, waiting.ID).Run.ID)
+	})
+}
+
+// heldRow locks the queue row of a run in a transaction of the host.
+func heldRow(t *testing.T, db *bun.DB, text string) (release func()) {
+	t.Helper()
+	tx, err := db.BeginTx(context.WithoutCancel(t.Context()), nil)
+	require.NoError(t, err)
+	_, err = tx.ExecContext(t.Context(), text)
+	require.NoError(t, err)
+	return func() { require.NoError(t, tx.Rollback()) }
+}
+
+// Batches wait for nobody's lock: while somebody has one run locked, appends, ends,
+// claims, renewals and sweeps of others go on. The locked run's own calls wait alone,
+// under their own deadlines.
+func TestBatches_lockedRow_othersGoOn(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	locked, other := claimed(t, s, storeTrigger(t, s).ID), claimed(t, s, storeTrigger(t, s).ID)
+	release := heldRow(t, db, `SELECT 1 FROM webtrigger_queue ORDER BY run_id LIMIT 1 FOR UPDATE`)
+	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	batch := webtrigger.EventBatch{Number: 1, Events: []webtrigger.NewEvent{{Type: "x_step", Payload: []byte(`{}`)}}}
+	require.ErrorIs(t, s.AppendEvents(short, locked.Lease, batch), context.DeadlineExceeded)
+
+	appended := make(chan error, 1)
+	go func() { appended <- s.AppendEvents(ctx, locked.Lease, batch) }()
+	awaitBlocked(t, db, 1)
+	stepped(t, s, other.Lease, 1)
+	renewed, err := s.RenewLeases(ctx, []webtrigger.Lease{locked.Lease, other.Lease}, time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, []webtrigger.Renewal{{Renewed: true}, {Renewed: true}}, renewed)
+	_, err = s.SweepRuns(ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 10})
+	require.NoError(t, err)
+	finished(t, s, other.Lease)
+	storeTrigger(t, s)
+	runs, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, runs, 1)
+	release()
+	require.NoError(t, <-appended)
+}
+
+// A claim passes over the runs of a conversation that somebody has locked, and over
+// no others.
+func TestClaimRuns_lockedConversation_hidesItsOwnRuns(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	lanes := []webtrigger.Run{storeTrigger(t, s), storeTrigger(t, s)}
+	for _, run := range lanes {
+		finished(t, s, claimed(t, s, run.ID).Lease)
+	}
+	joined(t, s, lanes[0].ConversationID)
+	joined(t, s, lanes[0].ConversationID)
+	free := []int64{joined(t, s, lanes[1].ConversationID).ID, storeTrigger(t, s).ID}
+	release := heldRow(t, db, `SELECT 1 FROM webtrigger_conversations ORDER BY id LIMIT 1 FOR UPDATE`)
+	runs, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 2})
+	require.NoError(t, err)
+	require.Len(t, runs, 2)
+	require.Equal(t, free, []int64{runs[0].Run.ID, runs[1].Run.ID})
+	release()
+	runs, err = s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, runs, 2)
+}
+
+// While a host's transaction has an idempotency key, other triggers are stored. One
+// with the same key waits alone, and gets the host's run once that is committed.
+func TestCreateTrigger_keyInAHostsTransaction_othersGoOn(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	host, err := db.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	first, err := s.Tx(host).CreateTrigger(ctx, keyed("k", 1))
+	require.NoError(t, err)
+	type answer struct {
+		accepted webtrigger.CreatedTrigger
+		err      error
+	}
+	again := make(chan answer, 1)
+	go func() {
+		accepted, err := s.CreateTrigger(ctx, keyed("k", 1))
+		again <- answer{accepted, err}
+	}()
+	awaitBlocked(t, db, 1)
+	storeTrigger(t, s)
+	_, err = s.CreateTrigger(ctx, keyed("other", 1))
+	require.NoError(t, err)
+	require.NoError(t, host.Commit())
+	a := <-again
+	require.NoError(t, a.err)
+	require.True(t, a.accepted.Replayed)
+	require.Equal(t, first.Run.ID, a.accepted.Run.ID)
+}

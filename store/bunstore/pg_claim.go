@@ -1,0 +1,131 @@
+package bunstore
+
+import (
+	"context"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// The statements that claim queued runs on Postgres. None waits for a row that
+// somebody has locked, but for the run that the caller has named.
+const (
+	// pgClaimText claims the oldest runs. A lane, which is a shared conversation with
+	// queued runs, is locked before it is counted toward the limit: a conversation
+	// that somebody has locked hides its own runs and no others.
+	pgClaimText = `
+	WITH single AS MATERIALIZED (
+		SELECT run_id FROM {queue} WHERE state = 'q' AND native AND NOT shared ORDER BY run_id LIMIT $1 FOR UPDATE SKIP LOCKED
+	),
+	lane AS MATERIALIZED (
+		SELECT w.run_id FROM (
+			SELECT run_id, conversation_id FROM {queue} WHERE state = 'q' AND native AND shared ORDER BY run_id FOR UPDATE SKIP LOCKED
+		) w
+		CROSS JOIN LATERAL (SELECT FROM {conversations} WHERE id = w.conversation_id LIMIT 1 FOR UPDATE SKIP LOCKED) c
+		LIMIT $1
+	),
+	free AS MATERIALIZED (
+		SELECT run_id FROM (SELECT run_id FROM single UNION ALL SELECT run_id FROM lane) u ORDER BY run_id LIMIT $1
+	),` + pgClaimed + `,
+	entries AS (
+		SELECT conversation_id, row_number() OVER (PARTITION BY conversation_id ORDER BY run_id) AS place, run_id,
+			last_sequence AS sequence, $4 AS type, $5 || attempts || $6 AS payload, started_at AS now FROM q WHERE shared
+	),
+	growth AS (
+		SELECT conversation_id, count(*) AS events FROM q WHERE shared GROUP BY conversation_id
+	),
+	locked AS MATERIALIZED (
+		SELECT g.* FROM (SELECT * FROM growth ORDER BY conversation_id) g
+		CROSS JOIN LATERAL (SELECT FROM {conversations} WHERE id = g.conversation_id LIMIT 1 FOR UPDATE) c
+	),
+	grown AS (
+		UPDATE {conversations} c SET last_event_id = c.last_event_id + g.events FROM locked g WHERE c.id = ANY (ARRAY[g.conversation_id]) AND g.conversation_id + 0 = g.conversation_id
+		RETURNING c.id, c.last_event_id - g.events AS before
+	),
+	logged AS (
+		INSERT INTO {events} (conversation_id, id, run_id, sequence, type, payload, created_at)
+		SELECT e.conversation_id, grown.before + e.place, e.run_id, e.sequence, e.type, e.payload, e.now
+		FROM entries e JOIN grown ON grown.id = e.conversation_id
+	)` + pgClaimAnswer
+
+	// pgClaimOneText claims a run of a single conversation.
+	pgClaimOneText = `
+	WITH free AS MATERIALIZED (
+		SELECT run_id FROM {queue} WHERE run_id = $1 AND state::text = 'q' AND NOT shared LIMIT 1 FOR UPDATE
+	),` + pgClaimed + pgClaimAnswer
+
+	pgClaimed = `
+	q AS (
+		UPDATE {queue} q SET state = 'r', token = q.token + 1, process_id = $3, batch = 0, attempts = q.attempts + 1,
+			last_sequence = q.last_sequence + 1, started_sequence = q.last_sequence + 1, started_at = clock_timestamp(),
+			expires_at = clock_timestamp() + $2::bigint * interval '1 microsecond'
+		FROM free WHERE q.run_id = ANY (ARRAY[free.run_id]) AND free.run_id + 0 = free.run_id
+		RETURNING q.run_id, q.conversation_id, q.shared, q.token, q.attempts, q.last_sequence, q.started_at
+	)`
+
+	pgClaimAnswer = `
+	SELECT q.run_id, q.token, q.attempts, q.started_at, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.task, r.base_url,
+		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata
+	FROM q CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = q.run_id LIMIT 1) r
+	ORDER BY 1`
+)
+
+// pgClaim claims queued runs.
+func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	text, args := pgClaimText, []any{int64(claim.Limit), micros(claim.Lease), claim.Worker,
+		string(webtrigger.EventRunStarted), s.started.before, s.started.after}
+	if claim.RunID != 0 {
+		text, args = pgClaimOneText, []any{claim.RunID, micros(claim.Lease), claim.Worker}
+	}
+	var claimed []webtrigger.ClaimedRun
+	err = again(ctx, func() error {
+		claimed = make([]webtrigger.ClaimedRun, 0, claim.Limit)
+		rows, err := s.rows(ctx, text, args...)
+		return each(rows, err, func(row scanner) error {
+			claimed = append(claimed, webtrigger.ClaimedRun{})
+			return scanClaimed(row, &claimed[len(claimed)-1])
+		})
+	})
+	if err != nil {
+		return nil, s.wrap("claim runs", err)
+	}
+	if len(claimed) == 0 && claim.RunID != 0 { // of a shared conversation, or not queued
+		return s.claimAlone(ctx, claim)
+	}
+	var hint webtrigger.Hint
+	for i := range claimed {
+		hint.Conversations = append(hint.Conversations, claimed[i].Run.ConversationID)
+	}
+	s.share(hint)
+	return claimed, nil
+}
+
+// scanClaimed reads a row of pgClaimAnswer.
+func scanClaimed(row scanner, c *webtrigger.ClaimedRun) error {
+	r := &c.Run
+	var task []byte
+	err := row.Scan(&r.ID, &c.Lease.Token, &r.Attempts, stamp{&r.StartedAt}, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL,
+		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message, raw{&c.Input.Context}, raw{&c.Input.Metadata})
+	if err != nil {
+		return err
+	}
+	r.Status, c.Lease.RunID = webtrigger.RunRunning, r.ID
+	if task != nil {
+		r.TaskDefinition = new(webtrigger.TaskDefinition)
+		return decodeTask(task, r.TaskDefinition)
+	}
+	return nil
+}
+
+// claimAlone claims queued runs one by one in a transaction.
+func (s *Store) claimAlone(ctx context.Context, claim webtrigger.Claim) (claimed []webtrigger.ClaimedRun, _ error) {
+	err := s.write(ctx, "claim runs", func(t *tx) (err error) {
+		claimed, err = t.claim(claim)
+		return err
+	})
+	return claimed, err
+}

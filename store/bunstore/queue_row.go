@@ -1,0 +1,118 @@
+package bunstore
+
+import (
+	"database/sql"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// The forms of a lock: wait for the row, or leave it out while somebody has it.
+const (
+	forUpdate  = ` {for update}`
+	skipLocked = ` {skip locked}`
+)
+
+// queueRow is an open run's row in the queue.
+type queueRow struct {
+	runID, conversationID int64
+	native, shared        bool // shared: the conversation has a row of its own
+	running               bool // else queued
+	token, batch          int64
+	attempts              int
+	sequence              int64 // of the run's last event
+	started               int64 // sequence of the last run_started; 0: none since the run was queued
+	waitsSince            time.Time
+	startedAt, expiresAt  time.Time
+	process               string // while running
+	stop                  *webtrigger.Stop
+}
+
+const queueColumns = `run_id, conversation_id, native, shared, state = 'r', token, batch, attempts, last_sequence, started_sequence,
+	waits_since, started_at, expires_at, coalesce(process_id, ''), stop_status, stop_detail, stop_error`
+
+func scanQueueRow(row scanner) (*queueRow, error) {
+	var q queueRow
+	var status, detail, failure sql.NullString
+	err := row.Scan(&q.runID, &q.conversationID, &q.native, &q.shared, &q.running, &q.token, &q.batch, &q.attempts, &q.sequence, &q.started,
+		stamp{&q.waitsSince}, stamp{&q.startedAt}, stamp{&q.expiresAt}, &q.process, &status, &detail, &failure)
+	q.stop = stopOf(status, detail, failure)
+	return &q, err
+}
+
+// stopOf is a recorded stop; NULL is none.
+func stopOf(status, detail, failure sql.NullString) *webtrigger.Stop {
+	if !status.Valid {
+		return nil
+	}
+	return &webtrigger.Stop{Status: webtrigger.RunStatus(status.String), StatusDetail: detail.String, ErrorMessage: failure.String}
+}
+
+// lock locks an open run. sql.ErrNoRows says that the run has ended, is absent, or
+// is left out as how says.
+//
+// A run of a single conversation is locked by its queue row alone. If the row is
+// shared, the conversation is locked first: shared never becomes false again.
+func (t *tx) lock(runID int64, how string) (*queueRow, error) {
+	if !t.store.postgres {
+		return scanQueueRow(t.row(t.ctx, `SELECT `+queueColumns+` FROM {queue} WHERE run_id = $1`, runID))
+	}
+	q, err := scanQueueRow(t.row(t.ctx, `SELECT `+queueColumns+` FROM {queue} WHERE run_id = $1 AND NOT shared`+how, runID))
+	if err != sql.ErrNoRows {
+		return q, err
+	}
+	var conversationID int64
+	err = t.row(t.ctx, `SELECT conversation_id FROM {queue} WHERE run_id = $1 AND shared`, runID).Scan(&conversationID)
+	if err != nil {
+		return nil, err
+	}
+	err = t.row(t.ctx, `SELECT id FROM {conversations} WHERE id = $1`+how, conversationID).Scan(&conversationID)
+	if err != nil {
+		return nil, err
+	}
+	return scanQueueRow(t.row(t.ctx, `SELECT `+queueColumns+` FROM {queue} WHERE run_id = $1`+how, runID))
+}
+
+// lockHeld locks the run of a lease and reads the time. It returns ErrLeaseLost if
+// the lease is not held.
+func (t *tx) lockHeld(lease webtrigger.Lease) (*queueRow, time.Time, error) {
+	q, err := t.lock(lease.RunID, forUpdate)
+	if err == sql.ErrNoRows {
+		return nil, time.Time{}, webtrigger.ErrLeaseLost
+	} else if err != nil {
+		return nil, time.Time{}, err
+	}
+	now, err := t.now()
+	if err == nil && !q.held(lease, now) {
+		err = webtrigger.ErrLeaseLost
+	}
+	return q, now, err
+}
+
+// held reports whether a lease of the run is held.
+func (q *queueRow) held(lease webtrigger.Lease, now time.Time) bool {
+	return q.runID == lease.RunID && q.running && q.token == lease.Token && now.Before(q.expiresAt)
+}
+
+// save writes back what a transition changed of a locked row.
+func (t *tx) save(q *queueRow) error {
+	var status, detail, failure any
+	if q.stop != nil {
+		status, detail, failure = string(q.stop.Status), q.stop.StatusDetail, q.stop.ErrorMessage
+	}
+	_, err := t.exec(t.ctx, `UPDATE {queue} SET state = CASE WHEN $2 THEN 'r' ELSE 'q' END, token = $3, batch = $4, attempts = $5,
+		last_sequence = $6, started_sequence = $7, waits_since = $8, started_at = $9, expires_at = $10, process_id = $11,
+		stop_status = $12, stop_detail = $13, stop_error = $14 WHERE run_id = $1`,
+		q.runID, q.running, q.token, q.batch, q.attempts,
+		q.sequence, q.started, t.at(q.waitsSince), t.at(q.startedAt), t.at(q.expiresAt), optionalText(q.process),
+		status, detail, failure)
+	return err
+}
+
+// optionalText is a text as an argument: "" is NULL.
+func optionalText(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
