@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -46,12 +48,8 @@ func newEmitter(ctx context.Context, interval time.Duration, store func(EventBat
 	return &emitter{ctx: ctx, store: store, delta: delta{interval: interval}}
 }
 
-// emit is the Runner's Emit.
-func (e *emitter) emit(typ EventType, payload any) error {
-	event, err := newEvent(typ, payload)
-	if err != nil {
-		return err
-	}
+// emit records an event that newEvent has made.
+func (e *emitter) emit(event NewEvent) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for {
@@ -331,4 +329,36 @@ func (o *delta) stop() {
 	if o.timer != nil {
 		o.timer.Stop()
 	}
+}
+
+// advice logs mistakes of a host that otherwise show only as missing results. Each
+// is logged once for a Service, with the remedy.
+type advice struct {
+	log *slog.Logger
+
+	worker, event, delta sync.Once
+	looked               atomic.Int64 // when the queue was last read, in Unix nanoseconds; 0: never
+}
+
+// rejected logs an event that Emit rejected. Runners tend to ignore that error.
+func (a *advice) rejected(err error) {
+	a.event.Do(func() {
+		a.log.Warn("event rejected", "error", err, "remedy", "correct the call of Emit, and check the error that it returns")
+	})
+}
+
+// checkDelta logs a message_delta from which readers can assemble no text.
+func (a *advice) checkDelta(e NewEvent) {
+	if e.Type != EventMessageDelta || isDelta(e) {
+		return
+	}
+	var payload struct {
+		Text *string `json:"text"`
+	}
+	if json.Unmarshal(e.Payload, &payload) == nil && payload.Text != nil {
+		return
+	}
+	a.delta.Do(func() {
+		a.log.Warn("message_delta without text", "remedy", `emit a payload with the string field "text"`)
+	})
 }

@@ -107,6 +107,17 @@ func (x *execution) execute() {
 	x.leaveSlot()
 }
 
+// emit is the Runner's Emit.
+func (x *execution) emit(typ EventType, payload any) error {
+	event, err := newEvent(typ, payload)
+	if err != nil {
+		x.s.advice.rejected(err)
+		return err
+	}
+	x.s.advice.checkDelta(event)
+	return x.out.emit(event)
+}
+
 func (x *execution) leaveSlot() {
 	if x.slot {
 		x.s.worker.release()
@@ -161,7 +172,7 @@ func (x *execution) call(returned chan<- answer) {
 		}
 		returned <- a
 	}()
-	result, err := x.s.runner.Run(x.ctx, x.task, x.out.emit)
+	result, err := x.s.runner.Run(x.ctx, x.task, x.emit)
 	a = answer{result, err}
 }
 

@@ -24,6 +24,9 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 	if !ok || grant.Run == nil {
 		return wire.NotFound()
 	}
+	if grant.Run.Status == RunQueued {
+		s.checkWorkers()
+	}
 	waited, err := s.waitFor(w, r, grant.Run)
 	if err != nil {
 		return err

@@ -306,3 +306,36 @@ func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Ru
 	s.log.With(run.logFields()...).InfoContext(ctx, "run cancel requested", "assistant_id", run.AssistantID, "status", run.Status)
 	return run, nil
 }
+
+const (
+	// adviceAge is how long a run is queued before the lack of a worker is logged.
+	adviceAge = 30 * time.Second
+
+	// adviceInterval is the least time between two reads of the queue.
+	adviceInterval = 10 * time.Second
+)
+
+// checkWorkers logs that no process executes runs: this one does not, none is
+// running, and the oldest has been queued for adviceAge. It reads the queue in the
+// background, so that the request that calls it does not wait.
+func (s *Service) checkWorkers() {
+	if s.worker.isWorking() {
+		return
+	}
+	now, last := time.Now().UnixNano(), s.advice.looked.Load()
+	if last != 0 && now-last < int64(adviceInterval) || !s.advice.looked.CompareAndSwap(last, now) {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+		defer cancel()
+		queue, err := s.store.QueueState(ctx)
+		if err != nil || queue.Running > 0 || queue.OldestAge < adviceAge {
+			return
+		}
+		s.advice.worker.Do(func() {
+			s.log.Warn("no process executes runs", "queued", queue.Queued, "oldest_age", queue.OldestAge,
+				"remedy", "call Service.Serve, Service.Work or Service.Execute in a process that uses this store")
+		})
+	}()
+}

@@ -1,7 +1,10 @@
 package webtrigger_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -359,4 +362,91 @@ func TestClientDependencies(t *testing.T) {
 	for path := range strings.FieldsSeq(string(out)) {
 		require.True(t, path == module+"/client" || strings.HasPrefix(path, module+"/internal/"), "client reaches %s", path)
 	}
+}
+
+func TestTrigger_withoutWorker_logsRemedyOnce(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		worker bool
+		lines  int
+	}{
+		{"no process executes runs", false, 1},
+		{"another process executes runs", true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				store := memstore.New(nil)
+				front, err := webtrigger.New(store, webtrigger.RunnerFunc(hang), &webtrigger.Options{
+					BaseURL: "https://app.example.com", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				require.NoError(t, err)
+				require.NoError(t, front.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+				if c.worker {
+					other, err := webtrigger.New(store, webtrigger.RunnerFunc(hang), &webtrigger.Options{Workers: 1, DrainTimeout: time.Nanosecond})
+					require.NoError(t, err)
+					ctx, stop := context.WithCancel(t.Context())
+					worked := make(chan error, 1)
+					go func() { worked <- other.Work(ctx) }()
+					defer func() { stop(); require.NoError(t, <-worked) }()
+				}
+				for range 4 {
+					_, err = front.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "x"})
+					require.NoError(t, err)
+					time.Sleep(45 * time.Second)
+				}
+				synctest.Wait()
+				require.Equal(t, c.lines, strings.Count(log.String(), "no process executes runs"), log.String())
+			})
+		})
+	}
+}
+
+// hang returns when its context ends.
+func hang(ctx context.Context, _ *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestEmit_mistakes_logsRemedyOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		runner := func(_ context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+			for range 3 {
+				_ = emit("thinking", nil)
+				_ = emit(webtrigger.EventMessageDelta, map[string]string{"delta": "hello"})
+				_ = emit(webtrigger.EventMessageDelta, map[string]any{"text": "hello", "index": 1})
+			}
+			return &webtrigger.Result{Text: "x"}, nil
+		}
+		svc, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(runner), &webtrigger.Options{
+			BaseURL: "https://app.example.com", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		require.NoError(t, err)
+		require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+		run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "x"})
+		require.NoError(t, err)
+		require.NoError(t, svc.Execute(t.Context(), run.ID))
+		require.Equal(t, 1, strings.Count(log.String(), `msg="event rejected"`), log.String())
+		require.Contains(t, log.String(), "thinking")
+		require.Equal(t, 1, strings.Count(log.String(), `msg="message_delta without text"`), log.String())
+	})
+}
+
+func TestEventsHandler_timeoutHandler_logsTypeAndRemedy(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	svc, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(hang), &webtrigger.Options{
+		BaseURL: "https://app.example.com", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+	run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "x"})
+	require.NoError(t, err)
+	defer svc.CloseStreams()
+	handler := http.TimeoutHandler(svc.Handler(func(*http.Request, webtrigger.Access) error { return nil }), time.Minute, "")
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, run.EventsURL(), nil))
+	require.Equal(t, http.StatusInternalServerError, w.Code)
+	require.Contains(t, log.String(), "*http.timeoutWriter cannot flush: serve event streams outside of http.TimeoutHandler")
 }

@@ -183,6 +183,9 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, err
 		}
 		return CreatedTrigger{}, fmt.Errorf("create trigger: %w", err)
 	}
+	if accepted.Lease == nil {
+		s.checkWorkers()
+	}
 	switch {
 	case accepted.Lease != nil:
 		s.start(ClaimedRun{Run: accepted.Run, Input: t.Input, Lease: *accepted.Lease}, claimedAt)

@@ -259,6 +259,7 @@ type Service struct {
 	watcher watcher
 	keyUses keyUses
 
+	advice       advice
 	mount        atomic.Pointer[string] // see TriggerURL
 	mountWarning sync.Once
 }
@@ -285,6 +286,7 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 		guard: guard, connect: guardedConnector{guard}, owed: make(chan struct{}, 1),
 		rate: ratelimit.New(o.Limits.TriggersPerKey, o.Limits.Window),
 	}
+	s.advice.log = s.log
 	s.worker.init(o.Workers)
 	s.watcher = watcher{store: store, log: s.log, wake: s.hint}
 	s.streams = stream.New(streamSource{store, &s.watcher}, stream.Options{

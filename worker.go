@@ -273,6 +273,13 @@ func (w *worker) open() bool {
 	return true
 }
 
+// isWorking reports whether Work is running.
+func (w *worker) isWorking() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.working
+}
+
 // close ends the taking; what runs goes on.
 func (w *worker) close() {
 	w.mu.Lock()

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -183,6 +184,25 @@ func (p *pump) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
+}
+
+// writerRemedy says what to do about a writer that cannot stream.
+const writerRemedy = "serve event streams outside of http.TimeoutHandler and of middleware whose writer has no Unwrap method"
+
+// writerTypes names the type of w, and of the writer that it wraps in the end.
+func writerTypes(w http.ResponseWriter) string {
+	inner := w
+	for {
+		wrapper, ok := inner.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		inner = wrapper.Unwrap()
+	}
+	if inner == w {
+		return fmt.Sprintf("%T", w)
+	}
+	return fmt.Sprintf("%T around %T", w, inner)
 }
 
 // canFlush reports whether w, or a writer that it wraps, can flush. Asking the

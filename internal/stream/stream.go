@@ -6,7 +6,6 @@ package stream
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -112,11 +111,11 @@ func (h *Hub) Serve(w http.ResponseWriter, r *http.Request, query Query, allowed
 		return nil
 	}
 	if !canFlush(w) {
-		return errors.New("stream events: the ResponseWriter cannot flush")
+		return fmt.Errorf("stream events: %s cannot flush: %s", writerTypes(w), writerRemedy)
 	}
 	p := &pump{hub: h, r: r, w: w, sub: sub, allowed: allowed, controller: http.NewResponseController(w), timeout: h.opts.WriteTimeout}
 	if err := p.setDeadline(true); err != nil {
-		return fmt.Errorf("stream events: the ResponseWriter cannot set write deadlines: %w", err)
+		return fmt.Errorf("stream events: %s cannot set write deadlines: %s: %w", writerTypes(w), writerRemedy, err)
 	}
 	p.ctx, p.cancel = context.WithCancel(r.Context())
 	defer p.close()
