@@ -48,7 +48,8 @@ var executed = map[string]map[string]struct {
 	test   string
 	file   string
 }{
-	"README.md":          {"sh": {13, "TestReadme", "examples/server/documents_test.go"}},
+	"README.md":          {"sh": {2, "TestReadme", "examples/server/documents_test.go"}},
+	"docs/evaluation.md": {"sh": {12, "TestEvaluation", "examples/server/documents_test.go"}},
 	"docs/operations.md": {"sh": {2, "TestOperations", "examples/server/documents_test.go"}},
 	"docs/recipes.md": {
 		"sh": {1, "testRecipes", "examples/server/recipes_test.go"}, "python": {1, "testRecipes", "examples/server/recipes_test.go"},
@@ -106,7 +107,15 @@ func TestReadme(t *testing.T) {
 	t.Parallel()
 	needsCurl(t)
 	w := newWalk(t)
-	w.page("README.md", []string{
+	w.page("README.md", []string{`"status":"completed","result":"Hello from the assistant"`})
+}
+
+// TestEvaluation executes the lines of docs/evaluation.md, in their order.
+func TestEvaluation(t *testing.T) {
+	t.Parallel()
+	needsCurl(t)
+	w := newWalk(t)
+	w.page("docs/evaluation.md", []string{
 		`"trigger_id":1,"status":"accepted"`,
 		"Etag: ",
 		`"run_status":"completed"`,
@@ -131,8 +140,8 @@ func TestOperations(t *testing.T) {
 	require.Contains(t, w.do("curl -sS -u admin:open-sesame http://127.0.0.1:8080/admin/api/runs/1"), "executed elsewhere")
 }
 
-// TestStreaming executes the lines of docs/streaming.md against the server of the
-// README.
+// TestStreaming executes the lines of docs/streaming.md against the server of
+// docs/evaluation.md.
 func TestStreaming(t *testing.T) {
 	t.Parallel()
 	needsCurl(t)

@@ -137,6 +137,7 @@ func (w *walk) serve(args []string) {
 	}
 	s := startWith(w.t, nil, flags...)
 	w.servers[documented], w.addresses[documented] = s, strings.TrimPrefix(s.url, "http://")
+	w.env["KEY"] = s.key
 }
 
 // ended waits until the run of a trigger has ended, as a person does between two
