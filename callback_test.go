@@ -478,7 +478,7 @@ func TestGuardCorpus(t *testing.T) {
 func judge(t *testing.T, policy string, list []suspect, names map[string]netip.Addr) {
 	var mu sync.Mutex
 	dialled := make(map[string]bool)
-	b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", Workers: -1})
+	b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", NoWorkers: true})
 	require.NoError(t, b.svc.SetGuard(egress.Policy{
 		Allow: ranges(t, policy), Resolver: stubResolver(t, names),
 		Dial: func(_ context.Context, _, address string) (net.Conn, error) {

@@ -111,7 +111,7 @@ func ExampleService_Trigger() {
 // The event stream stands behind the host's session: the authorizer says who
 // may watch what.
 func ExampleService_EventsHandler() {
-	svc, err := webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{Workers: -1})
+	svc, err := webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{NoWorkers: true})
 	if err != nil {
 		panic(err)
 	}

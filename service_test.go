@@ -29,6 +29,8 @@ func TestNewRefuses(t *testing.T) {
 	require.Error(t, err)
 	_, err = webtrigger.New(memstore.New(nil), nil, nil)
 	require.Error(t, err, "without a Runner nothing can be executed")
+	_, err = webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{NoWorkers: true})
+	require.NoError(t, err, "NoWorkers needs no Runner")
 	for name, opts := range map[string]webtrigger.Options{
 		"a relative base":        {BaseURL: "/base"},
 		"a base with a query":    {BaseURL: "https://app.example.com/?a=b"},
@@ -37,6 +39,8 @@ func TestNewRefuses(t *testing.T) {
 		"a negative lease":       {Lease: -time.Second},
 		"a negative timeout":     {RunTimeout: -1},
 		"negative attempts":      {MaxAttempts: -1},
+		"negative workers":       {Workers: -1},
+		"negative senders":       {Callback: webtrigger.CallbackOptions{Workers: -1}},
 		"a negative body limit":  {MaxBodyBytes: -1},
 		"a negative rate":        {Limits: webtrigger.Limits{TriggersPerKey: -1}},
 		"a negative queue":       {Limits: webtrigger.Limits{QueuedPerAssistant: -1}},
@@ -256,7 +260,7 @@ func TestNothingIsForgottenByDefault(t *testing.T) {
 func TestRetentionRefusesNegativeAges(t *testing.T) {
 	t.Parallel()
 	for _, keep := range []webtrigger.Retention{{Events: -1}, {Completed: -1}, {Failed: -1}, {Cancelled: -1}, {TimedOut: -1}} {
-		_, err := webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{Workers: -1, Retention: keep})
+		_, err := webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{NoWorkers: true, Retention: keep})
 		require.ErrorContains(t, err, "Retention")
 	}
 }
@@ -330,7 +334,7 @@ import (
 	"`+module+`/store/memstore"
 )
 
-func main() { _, _ = webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{Workers: -1}) }
+func main() { _, _ = webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{NoWorkers: true}) }
 `)
 	run := func(args ...string) {
 		cmd := exec.Command("go", args...)

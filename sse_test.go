@@ -101,7 +101,7 @@ func TestStreamResumesAnywhere(t *testing.T) {
 func TestStreamRefusals(t *testing.T) {
 	t.Parallel()
 	store := memstore.New(nil)
-	s, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
+	s, err := webtrigger.New(store, nil, &webtrigger.Options{NoWorkers: true})
 	require.NoError(t, err)
 	t.Cleanup(s.CloseStreams)
 	f, foreign, ended := newFeed(t, store, 0), newFeed(t, store, 0), newFeed(t, store, 0)
@@ -294,7 +294,7 @@ func TestStreamOverTheNetwork(t *testing.T) {
 	t.Parallel()
 	for _, http2 := range []bool{false, true} {
 		store := memstore.New(nil)
-		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
+		svc, err := webtrigger.New(store, nil, &webtrigger.Options{NoWorkers: true})
 		require.NoError(t, err)
 		t.Cleanup(svc.CloseStreams)
 		server := httptest.NewUnstartedServer(svc.EventsHandler(everyone))
@@ -384,7 +384,7 @@ func TestStreamOptions(t *testing.T) {
 		"negative timeout":    {WriteTimeout: -1},
 		"a timeout over 10 s": {WriteTimeout: 10*time.Second + 1},
 	} {
-		_, err := webtrigger.New(newSite(t, siteConfig{}).store, nil, &webtrigger.Options{Workers: -1, Streams: o})
+		_, err := webtrigger.New(newSite(t, siteConfig{}).store, nil, &webtrigger.Options{NoWorkers: true, Streams: o})
 		require.Error(t, err, name)
 	}
 }
@@ -472,7 +472,7 @@ func newSite(t *testing.T, c siteConfig) *site {
 	}
 	s := &site{store: c.store}
 	var err error
-	s.svc, err = webtrigger.New(c.store, nil, &webtrigger.Options{Workers: -1, Streams: c.streams, Hooks: webtrigger.Hooks{
+	s.svc, err = webtrigger.New(c.store, nil, &webtrigger.Options{NoWorkers: true, Streams: c.streams, Hooks: webtrigger.Hooks{
 		Stream: func(context.Context, int64) func() {
 			s.open.Add(1)
 			return func() { s.open.Add(-1) }

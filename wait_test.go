@@ -73,7 +73,7 @@ func TestWaitersAreWokenByTheEndOnAnyReplica(t *testing.T) {
 				_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 				require.NoError(t, err)
 				b.trigger("say x")
-				replica, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, BaseURL: "https://app.example.com"})
+				replica, err := webtrigger.New(store, nil, &webtrigger.Options{NoWorkers: true, BaseURL: "https://app.example.com"})
 				require.NoError(t, err)
 				t.Cleanup(replica.CloseStreams)
 				var answered sync.WaitGroup

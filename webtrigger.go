@@ -155,9 +155,13 @@ type Options struct {
 	// Logic Apps, Power Automate. These answers have no ETag.
 	AcceptedWhileProcessing bool
 
-	// Workers is how many runs Work executes at a time. 0: 16. Negative: none,
-	// Work then only sweeps and delivers, and the Runner may be nil.
+	// Workers is the maximum number of runs that Work executes at a time. If zero,
+	// it is 16.
 	Workers int
+
+	// NoWorkers lets Work execute no runs: it only sweeps and sends callbacks.
+	// Workers is then ignored, and the Runner may be nil.
+	NoWorkers bool
 
 	// Lease is how long a run stays with a worker that has stopped sending
 	// heartbeats. 0: 30 s; at least 1 s. It is renewed every third of it, and at
@@ -305,8 +309,8 @@ func (o *Options) complete(runner Runner) error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if runner == nil && o.Workers >= 0 {
-		return errors.New("a runner is needed unless Workers is negative")
+	if runner == nil && !o.NoWorkers {
+		return errors.New("runner must not be nil unless NoWorkers is set")
 	}
 	for _, d := range []struct {
 		name string
@@ -343,8 +347,8 @@ func (o *Options) complete(runner Runner) error {
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = 20 * time.Second
 	}
-	if o.MaxBodyBytes < 0 || o.MaxAttempts < 0 {
-		return errors.New("MaxBodyBytes and MaxAttempts must not be negative")
+	if o.MaxBodyBytes < 0 || o.MaxAttempts < 0 || o.Workers < 0 {
+		return errors.New("MaxBodyBytes, MaxAttempts and Workers must not be negative")
 	}
 	if o.MaxBodyBytes == 0 {
 		o.MaxBodyBytes = 1 << 20
@@ -352,7 +356,10 @@ func (o *Options) complete(runner Runner) error {
 	if o.MaxAttempts == 0 {
 		o.MaxAttempts = 1
 	}
-	if o.Workers == 0 {
+	switch {
+	case o.NoWorkers:
+		o.Workers = 0
+	case o.Workers == 0:
 		o.Workers = 16
 	}
 	if err := o.Callback.complete(); err != nil {
@@ -363,7 +370,7 @@ func (o *Options) complete(runner Runner) error {
 
 func (o *CallbackOptions) complete() error {
 	if o.Workers < 0 || o.PerHost < 0 {
-		return errors.New("neither Workers nor PerHost may be negative")
+		return errors.New("Workers and PerHost must not be negative")
 	}
 	if o.Workers == 0 {
 		o.Workers = 32

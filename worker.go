@@ -53,8 +53,8 @@ func (s *Service) Wake() { s.hint(Hint{Queued: true}) }
 // ErrNotFound; or ErrConflict when another worker has the run. When ctx ends
 // the run is interrupted as at the end of a drain.
 //
-// Slots do not count here. Work with negative Workers beside it sweeps and
-// delivers, and makes cancellations act at once.
+// Execute does not use slots. Run Work with [Options.NoWorkers] beside it: it sweeps
+// runs, sends callbacks, and makes cancellations take effect immediately.
 func (s *Service) Execute(ctx context.Context, runID int64) error {
 	if s.runner == nil {
 		return errors.New("webtrigger: Execute needs a runner")
@@ -257,7 +257,7 @@ type worker struct {
 func (w *worker) init(size int) {
 	w.wake = make(chan struct{}, 1)
 	w.beat = make(chan struct{}, 1)
-	w.free = max(size, 0)
+	w.free = size
 	w.runs = make(map[int64]*execution)
 }
 

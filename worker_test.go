@@ -381,7 +381,7 @@ func TestWorkRunsOnceAtATime(t *testing.T) {
 }
 
 func TestExecute(t *testing.T) {
-	bubble(t, nil, webtrigger.Options{Workers: -1}, func(b *bundle) {
+	bubble(t, nil, webtrigger.Options{NoWorkers: true}, func(b *bundle) {
 		run := b.trigger("say hi")
 		require.NoError(t, b.svc.Execute(b.ctx, run.ID))
 		require.Equal(t, webtrigger.RunCompleted, b.run(run.ID).Status)

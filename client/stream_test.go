@@ -38,7 +38,7 @@ func loseNothing(t *testing.T, random *rand.Rand, seed int) {
 	store := memstore.New(nil)
 	var replicas []*webtrigger.Service
 	for range 2 {
-		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
+		svc, err := webtrigger.New(store, nil, &webtrigger.Options{NoWorkers: true})
 		require.NoError(t, err)
 		t.Cleanup(svc.CloseStreams) // which ends its watch of the store
 		replicas = append(replicas, svc)
@@ -114,7 +114,7 @@ func TestStreamTellsOfPurgedEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New(nil)
-		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
+		svc, err := webtrigger.New(store, nil, &webtrigger.Options{NoWorkers: true})
 		require.NoError(t, err)
 		t.Cleanup(svc.CloseStreams) // which ends its watch of the store
 		_, secret, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "Watcher"})
@@ -156,7 +156,7 @@ func TestStreamOutlivesSilence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New(nil)
-		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1})
+		svc, err := webtrigger.New(store, nil, &webtrigger.Options{NoWorkers: true})
 		require.NoError(t, err)
 		t.Cleanup(svc.CloseStreams) // which ends its watch of the store
 		_, secret, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "Watcher"})

@@ -26,8 +26,8 @@ func (away) Authenticate(context.Context, webtrigger.KeyHash, int64) (webtrigger
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
-	svc := p.service(t, memstore.New(nil), nil, webtrigger.Options{Workers: -1})
-	broken := p.service(t, away{memstore.New(nil)}, nil, webtrigger.Options{Workers: -1})
+	svc := p.service(t, memstore.New(nil), nil, webtrigger.Options{NoWorkers: true})
+	broken := p.service(t, away{memstore.New(nil)}, nil, webtrigger.Options{NoWorkers: true})
 	const status = "/api/v1/web-triggers/{trigger_id}/status"
 	for _, c := range []struct {
 		svc                         *webtrigger.Service
@@ -86,7 +86,7 @@ func requests(t *testing.T, p *process) (n float64) {
 func TestRequestBelowAMiddleware(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
-	svc := p.service(t, memstore.New(nil), nil, webtrigger.Options{Workers: -1})
+	svc := p.service(t, memstore.New(nil), nil, webtrigger.Options{NoWorkers: true})
 	host := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, span := p.tracing.Tracer("host").Start(r.Context(), "middleware")
 		defer span.End()
@@ -150,7 +150,7 @@ func TestUnsampled(t *testing.T) {
 func TestStreams(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
-	svc := p.service(t, memstore.New(nil), nil, webtrigger.Options{Workers: -1})
+	svc := p.service(t, memstore.New(nil), nil, webtrigger.Options{NoWorkers: true})
 	_, secret, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "test"})
 	require.NoError(t, err)
 	_, err = svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "go"})

@@ -136,7 +136,7 @@ func TestRunLost(t *testing.T) {
 		stalled, other := newProcess(t), newProcess(t)
 		store := memstore.New(nil)
 		svc := stalled.service(t, forgetful{store}, webtrigger.RunnerFunc(obedient), webtrigger.Options{Lease: 10 * time.Second})
-		sweeper := other.service(t, store, nil, webtrigger.Options{Workers: -1})
+		sweeper := other.service(t, store, nil, webtrigger.Options{NoWorkers: true})
 		run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "hang"})
 		require.NoError(t, err)
 		require.NoError(t, svc.Execute(t.Context(), run.ID))
@@ -197,7 +197,7 @@ func TestQueueThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcess(t)
-		svc := p.service(t, silent{memstore.New(nil)}, nil, webtrigger.Options{Workers: -1})
+		svc := p.service(t, silent{memstore.New(nil)}, nil, webtrigger.Options{NoWorkers: true})
 		_, err := p.Queue(svc)
 		require.NoError(t, err)
 		_, err = svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "go"})

@@ -51,7 +51,7 @@ func TestOneTreeFromCallerToCallback(t *testing.T) {
 	})
 	require.NoError(t, err)
 	store := memstore.New(nil)
-	svcFront := front.service(t, store, nil, webtrigger.Options{Workers: -1, Callback: callbacks})
+	svcFront := front.service(t, store, nil, webtrigger.Options{NoWorkers: true, Callback: callbacks})
 	svcBack := back.service(t, store, inner, webtrigger.Options{Callback: callbacks})
 	_, secret, err := svcFront.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "test"})
 	require.NoError(t, err)

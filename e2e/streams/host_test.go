@@ -93,7 +93,7 @@ func (h *host) step(ctx context.Context, _ *webtrigger.Task, emit webtrigger.Emi
 func (h *host) serve() {
 	h.t.Helper()
 	var err error
-	h.front, err = webtrigger.New(h.store, nil, &webtrigger.Options{Workers: -1, Streams: webtrigger.StreamOptions{WriteTimeout: time.Second}})
+	h.front, err = webtrigger.New(h.store, nil, &webtrigger.Options{NoWorkers: true, Streams: webtrigger.StreamOptions{WriteTimeout: time.Second}})
 	require.NoError(h.t, err)
 	events := h.front.EventsHandler(func(*http.Request, webtrigger.Access) error { return nil })
 	listener, err := net.Listen("tcp", h.addr)

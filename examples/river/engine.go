@@ -83,7 +83,7 @@ func open(ctx context.Context, dsn string, runner webtrigger.Runner, opts *webtr
 		return nil, err
 	}
 	o := *opts
-	o.Workers, o.RunTimeout = -1, runTimeout // River has the workers
+	o.NoWorkers, o.RunTimeout = true, runTimeout // River has the workers
 	if e.svc, err = webtrigger.New(e.store, runner, &o); err != nil {
 		return nil, err
 	}

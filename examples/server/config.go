@@ -148,10 +148,7 @@ func readRoots(file string) (*x509.CertPool, error) {
 func (cfg *config) secureCookies() bool { return strings.HasPrefix(cfg.baseURL, "https://") }
 
 func (cfg *config) serviceOptions(log *slog.Logger) *webtrigger.Options {
-	workers, drain := cfg.workers, cfg.drain
-	if workers == 0 {
-		workers = -1 // the library's zero is its default
-	}
+	drain := cfg.drain
 	if drain == 0 {
 		drain = -1
 	}
@@ -160,7 +157,7 @@ func (cfg *config) serviceOptions(log *slog.Logger) *webtrigger.Options {
 		secrets = append(secrets, cfg.callbackSecret)
 	}
 	return &webtrigger.Options{
-		BaseURL: cfg.baseURL, Logger: log, Workers: workers, Lease: cfg.lease, RunTimeout: cfg.runTimeout,
+		BaseURL: cfg.baseURL, Logger: log, Workers: cfg.workers, NoWorkers: cfg.workers == 0, Lease: cfg.lease, RunTimeout: cfg.runTimeout,
 		MaxAttempts: cfg.maxAttempts, DrainTimeout: drain, CompileSchema: llm.CompileSchema,
 		Callback: webtrigger.CallbackOptions{Allow: cfg.callbackAllow, RootCAs: cfg.callbackCA, Secrets: secrets},
 	}

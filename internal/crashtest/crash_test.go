@@ -115,7 +115,7 @@ func (r *rig) open() {
 }
 
 func (r *rig) service() *webtrigger.Service {
-	svc, err := webtrigger.New(r.store, nil, &webtrigger.Options{Workers: -1})
+	svc, err := webtrigger.New(r.store, nil, &webtrigger.Options{NoWorkers: true})
 	require.NoError(r.t, err)
 	return svc
 }

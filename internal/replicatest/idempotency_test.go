@@ -18,7 +18,7 @@ import (
 // after its time.
 func TestOneKeyMakesOneRun(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, nil, webtrigger.Options{Workers: -1}, nil)
+	s := newSystem(t, nil, webtrigger.Options{NoWorkers: true}, nil)
 	const body, other = `{"message": "once"}`, `{"message":"once"}`
 	post := func(i int, body string) *httptest.ResponseRecorder {
 		return s.replicas[i%3].ask(t.Context(), s.secret, http.MethodPost, triggerPath, body, "Idempotency-Key", "k")
@@ -72,8 +72,8 @@ func (d dying) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webt
 // on any replica is the answer that was lost.
 func TestRetryAfterALostAnswerIsTheSameTrigger(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, nil, webtrigger.Options{Workers: -1}, nil)
-	doomed, err := webtrigger.New(dying{s.replicas[0].store.Store}, nil, &webtrigger.Options{Workers: -1, BaseURL: "https://app.example.com"})
+	s := newSystem(t, nil, webtrigger.Options{NoWorkers: true}, nil)
+	doomed, err := webtrigger.New(dying{s.replicas[0].store.Store}, nil, &webtrigger.Options{NoWorkers: true, BaseURL: "https://app.example.com"})
 	require.NoError(t, err)
 	const body = `{"message": "once"}`
 	lost := (&replica{Service: doomed}).ask(t.Context(), s.secret, http.MethodPost, triggerPath, body, "Idempotency-Key", "k")

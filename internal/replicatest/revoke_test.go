@@ -32,7 +32,7 @@ func revocations(t *testing.T) int {
 // reads of the database.
 func TestRevocation(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, nil, webtrigger.Options{Workers: -1}, nil)
+	s := newSystem(t, nil, webtrigger.Options{NoWorkers: true}, nil)
 	n := revocations(t)
 	keys := s.keys(n)
 	var next, before, after atomic.Int64 // races begun; requests let in before, and refused after

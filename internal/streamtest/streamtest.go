@@ -66,7 +66,7 @@ func Subscribers(t *testing.T, o Options) Stats {
 		if o.Delay > 0 {
 			store = &slow{Store: store, rig: rig}
 		}
-		svc, err := webtrigger.New(store, nil, &webtrigger.Options{Workers: -1, Streams: webtrigger.StreamOptions{MemoryBytes: o.Memory}})
+		svc, err := webtrigger.New(store, nil, &webtrigger.Options{NoWorkers: true, Streams: webtrigger.StreamOptions{MemoryBytes: o.Memory}})
 		require.NoError(t, err)
 		defer svc.CloseStreams() // ends its watch of the store
 		rig.replicas = append(rig.replicas, svc.EventsHandler(func(*http.Request, webtrigger.Access) error { return nil }))

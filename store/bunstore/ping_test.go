@@ -59,7 +59,7 @@ func TestStore_tablesMissing_namesMigrate(t *testing.T) {
 		r := httptest.NewRequestWithContext(ctx, "POST", "/api/v1/assistants/1/web-trigger", strings.NewReader(`{"message":"m"}`))
 		r.Header.Set("Authorization", "Bearer "+strings.Repeat("0", 64))
 		r.Header.Set("Content-Type", "application/json")
-		svc, err := webtrigger.New(s, nil, &webtrigger.Options{Workers: -1, BaseURL: "https://app.example.com"})
+		svc, err := webtrigger.New(s, nil, &webtrigger.Options{NoWorkers: true, BaseURL: "https://app.example.com"})
 		require.NoError(t, err)
 		w := httptest.NewRecorder()
 		svc.ServeHTTP(w, r)

@@ -51,7 +51,7 @@ func serveProductCallbacks(ctx context.Context, c Config) (*child.Server, error)
 		return nil, errors.New("no certificate authority")
 	}
 	counted := &deliveries{Store: store}
-	svc, err := webtrigger.New(counted, nil, &webtrigger.Options{Workers: -1, Callback: webtrigger.CallbackOptions{
+	svc, err := webtrigger.New(counted, nil, &webtrigger.Options{NoWorkers: true, Callback: webtrigger.CallbackOptions{
 		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots, Workers: c.Workers, PerHost: c.Workers,
 	}})
 	if err != nil {
