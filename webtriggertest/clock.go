@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Clock is a webtrigger.Clock that stands still until it is set. It is the time
-// of the store alone: timeouts and tickers go by package time, which
-// testing/synctest controls, and whether a time to come lies in the future is
-// judged by the wall clock: begin with time.Now(). A lease does not expire while the clock stands.
+// Clock is a webtrigger.Clock that stands still until a test advances it. It is the
+// time of the store only. Timeouts and tickers use package time, which
+// testing/synctest controls. Future times are validated against the wall clock, so
+// start a Clock at time.Now(). A lease does not expire while the clock stands still.
 type Clock struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-// NewClock returns a Clock that stands at a time.
+// NewClock returns a Clock that shows the time at.
 func NewClock(at time.Time) *Clock { return &Clock{now: at} }
 
 // Now returns the clock's time.
@@ -24,7 +24,7 @@ func (c *Clock) Now() time.Time {
 	return c.now
 }
 
-// Advance puts the clock forward.
+// Advance moves the clock forward by d.
 func (c *Clock) Advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

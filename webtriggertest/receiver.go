@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// Callback is one POST as a Receiver got it.
+// Callback is one POST that a Receiver received.
 type Callback struct {
 	Header http.Header
-	Body   []byte // as it came; a client.Verifier needs it so
+	Body   []byte // the exact bytes, which a client.Verifier needs
 
 	RunKey         string    `json:"run_key"`
 	Status         string    `json:"status"`
@@ -28,16 +28,16 @@ type Callback struct {
 	CompletedAt    time.Time `json:"completed_at"`
 }
 
-// Fault is what goes wrong with one callback, after it was recorded. It may
-// answer; where it does not, the answer is 200.
+// Fault is a fault of the receiver at one callback, after it was recorded. If it
+// writes no response, the response is 200.
 type Fault func(w http.ResponseWriter, r *http.Request)
 
-// Status answers with a status.
+// Status returns a Fault that responds with a status.
 func Status(code int) Fault {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 }
 
-// Delay answers late, or not at all when the sender gives up before.
+// Delay returns a Fault that delays the response, until the sender gives up.
 func Delay(d time.Duration) Fault {
 	return func(_ http.ResponseWriter, r *http.Request) {
 		timer := time.NewTimer(d)
@@ -49,14 +49,14 @@ func Delay(d time.Duration) Fault {
 	}
 }
 
-// Close closes the connection without an answer.
+// Close returns a Fault that closes the connection without a response.
 func Close() Fault {
 	return func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 }
 
-// Receiver takes callbacks over TLS on a loopback address, under a certificate
-// of its own, until the test ends. It is reached by services that have it in
-// their Options. Its methods are safe for concurrent use.
+// Receiver receives callbacks over TLS on a loopback address, with its own
+// certificate, until the test ends. A service reaches it if its Options contain it.
+// Its methods are safe for concurrent use.
 type Receiver struct {
 	URL string // https://127.0.0.1:<port>; any path and query may follow
 
@@ -67,8 +67,8 @@ type Receiver struct {
 	mu     sync.Mutex
 	faults []Fault
 	all    []Callback
-	taken  int           // by Next
-	more   chan struct{} // closed and made anew when a callback comes
+	taken  int           // returned by Next
+	more   chan struct{} // closed and replaced when a callback arrives
 }
 
 // NewReceiver starts a Receiver.
@@ -82,14 +82,14 @@ func NewReceiver(tb testing.TB) *Receiver {
 	return r
 }
 
-// Fault lets the next callbacks meet faults, one each. A nil Fault is none.
+// Fault adds faults for the next callbacks, one for each. A nil Fault is no fault.
 func (r *Receiver) Fault(faults ...Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.faults = append(r.faults, faults...)
 }
 
-// Callbacks returns what has come so far, in order.
+// Callbacks returns the callbacks received so far, in order.
 func (r *Receiver) Callbacks() []Callback {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,7 +114,7 @@ func (r *Receiver) Next() Callback {
 		select {
 		case <-more:
 		case <-timer.C:
-			r.tb.Fatalf("webtriggertest: no callback came within %v", wait)
+			r.tb.Fatalf("webtriggertest: no callback received within %v", wait)
 		}
 	}
 }
@@ -127,7 +127,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		err = json.Unmarshal(body, &callback)
 	}
 	if err != nil || req.Method != http.MethodPost {
-		r.tb.Errorf("webtriggertest: the receiver got %s %s, which is no callback: %v", req.Method, req.URL, err)
+		r.tb.Errorf("webtriggertest: receive %s %s: not a callback: %v", req.Method, req.URL, err)
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}

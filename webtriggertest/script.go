@@ -7,30 +7,30 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Step is one thing that a scripted run does. It returns a result when the run is
-// done, or nil to go on with the next step.
+// Step is one step of a scripted run. It returns the run's result, or nil to continue
+// with the next step.
 type Step func(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error)
 
-// Say ends the run with a text.
+// Say returns a Step that completes the run with a text.
 func Say(text string) Step {
 	return func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
 		return &webtrigger.Result{Text: text}, nil
 	}
 }
 
-// Emit records an event.
+// Emit returns a Step that emits an event.
 func Emit(typ webtrigger.EventType, payload any) Step {
 	return func(_ context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
 		return nil, emit(typ, payload)
 	}
 }
 
-// Fail fails the run.
+// Fail returns a Step that fails the run.
 func Fail(err error) Step {
 	return func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) { return nil, err }
 }
 
-// Hang waits until the run is cancelled, times out or the test ends.
+// Hang returns a Step that waits until the run is cancelled, times out or the test ends.
 func Hang() Step {
 	return func(ctx context.Context, _ *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
 		<-ctx.Done()
@@ -38,7 +38,7 @@ func Hang() Step {
 	}
 }
 
-// WaitFor goes on when the channel is closed.
+// WaitFor returns a Step that waits until the channel is closed.
 func WaitFor(ready <-chan struct{}) Step {
 	return func(ctx context.Context, _ *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
 		select {
@@ -50,30 +50,30 @@ func WaitFor(ready <-chan struct{}) Step {
 	}
 }
 
-// Script is a Runner that does what it was told. The zero Script echoes the
-// prompt of every run. Its methods are safe for concurrent use.
+// Script is a Runner that executes scripted steps. The zero Script returns the prompt
+// of every run as its result. Its methods are safe for concurrent use.
 type Script struct {
 	mu    sync.Mutex
 	next  [][]Step
 	tasks []webtrigger.Task
 }
 
-// Next says what the next run does that nothing was said about yet. A run whose
-// steps end without a result echoes its prompt.
+// Next sets the steps of the next run that has none. If the steps end without a
+// result, the result is the prompt.
 func (s *Script) Next(steps ...Step) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next = append(s.next, steps)
 }
 
-// Tasks returns what was executed so far, in the order in which it began.
+// Tasks returns the tasks executed so far, in the order of their start.
 func (s *Script) Tasks() []webtrigger.Task {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]webtrigger.Task(nil), s.tasks...)
 }
 
-// Run is that of a webtrigger.Runner.
+// Run implements webtrigger.Runner.
 func (s *Script) Run(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
 	s.mu.Lock()
 	s.tasks = append(s.tasks, *task)

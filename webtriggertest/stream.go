@@ -13,7 +13,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/sse"
 )
 
-// Event is one event as a stream told it.
+// Event is one event of a stream.
 type Event struct {
 	ID             int64           `json:"id"`
 	Sequence       int64           `json:"sequence"`
@@ -28,10 +28,10 @@ type Event struct {
 // maxEvent bounds one event; a payload has at most 256 KiB.
 const maxEvent = 4 << 20
 
-// ReadStream reads an event stream to its end, and ends the test when the stream
-// has a hole, a repeat or an order of its own: ids must rise, and the sequences
-// of each run must count from 1 without a gap. So it is for requests without
-// cursors, whose streams begin at the first event. The client may be nil.
+// ReadStream reads an event stream to its end. It ends the test if the stream has a
+// gap, a duplicate or a wrong order: ids must rise, and the sequences of each run must
+// count from 1 without a gap. Use it for requests without cursors, whose streams begin
+// at the first event. The client may be nil.
 func ReadStream(tb testing.TB, client *http.Client, r *http.Request) []Event {
 	tb.Helper()
 	if client == nil {
@@ -43,7 +43,7 @@ func ReadStream(tb testing.TB, client *http.Client, r *http.Request) []Event {
 	must(tb, "open stream", err)
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") != sse.ContentType {
-		tb.Fatalf("webtriggertest: %s is answered with %s, %q: no stream", r.URL, answer.Status, answer.Header.Get("Content-Type"))
+		tb.Fatalf("webtriggertest: open stream %s: status %s, type %q", r.URL, answer.Status, answer.Header.Get("Content-Type"))
 	}
 	events, err := readAll(answer.Body)
 	must(tb, "read stream", err)
@@ -75,7 +75,7 @@ func readAll(body io.Reader) (events []Event, err error) {
 	}
 }
 
-// contiguous says where events have a hole.
+// contiguous returns the first gap or disorder of the events.
 func contiguous(events []Event) error {
 	last, sequences := int64(0), make(map[int64]int64)
 	for _, e := range events {
@@ -84,7 +84,7 @@ func contiguous(events []Event) error {
 		}
 		if want := sequences[e.RunID] + 1; e.Sequence != want {
 			return errors.New("run " + strconv.FormatInt(e.RunID, 10) + " has sequence " + strconv.FormatInt(e.Sequence, 10) +
-				" where " + strconv.FormatInt(want, 10) + " was to come")
+				" instead of " + strconv.FormatInt(want, 10))
 		}
 		last, sequences[e.RunID] = e.ID, e.Sequence
 	}

@@ -1,8 +1,8 @@
-// Package webtriggertest is what a host needs to test its own mount of package
-// webtrigger: a service in memory that works, a scripted Runner, a clock to set, a
-// callback receiver with faults, and a reader of event streams that finds holes.
+// Package webtriggertest helps a host to test its mount of package webtrigger: a
+// working service in memory, a scripted Runner, a clock, a callback receiver with
+// faults, and a reader of event streams that finds gaps.
 //
-// It is for tests: what goes wrong ends the test.
+// Its functions end the test if they fail.
 package webtriggertest
 
 import (
@@ -14,40 +14,39 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// Assistant is the assistant whose channel a new Service has open.
+// Assistant is the assistant whose channel a new Service enables.
 const Assistant = "1"
 
-// wait bounds everything that this package waits for.
+// wait is the maximum duration of every wait of this package.
 const wait = 30 * time.Second
 
-// Options is what a test lets a Service differ in.
+// Options configures a Service.
 type Options struct {
-	// Runner executes the runs. nil: a new Script that echoes, see Service.Script.
+	// Runner executes the runs. If nil, it is a new Script, see Service.Script.
 	Runner webtrigger.Runner
 
-	// Clock is the time of the store: what keys expire by, among others. nil: the
-	// wall clock.
+	// Clock is the time of the store, for example for the expiry of keys. If nil, it is
+	// the wall clock.
 	Clock *Clock
 
-	// Receiver may get callbacks; the guard stays on for everything else. nil:
-	// callbacks go to the public internet only, as in production.
+	// Receiver may receive callbacks. The egress guard stays on for all other addresses.
+	// If nil, callbacks may reach the public internet only, as in production.
 	Receiver *Receiver
 
-	// Service is the rest. Its Callback.Allow and Callback.RootCAs are those of the
-	// Receiver, where there is one. Without a BaseURL it is
-	// https://app.example.com.
+	// Service is all other options. If there is a Receiver, it sets Callback.Allow and
+	// Callback.RootCAs. The default of BaseURL is https://app.example.com.
 	Service webtrigger.Options
 }
 
-// Service is a webtrigger.Service on a store in memory, with the channel of
-// Assistant open, callbacks allowed, and one API key.
+// Service is a webtrigger.Service on a store in memory, with an enabled channel of
+// Assistant, callbacks allowed, and one API key.
 type Service struct {
 	*webtrigger.Service
-	Key    string  // the secret of an API key of Assistant
-	Script *Script // the Runner; nil when the options brought another
+	Key    string  // the plaintext of an API key of Assistant
+	Script *Script // the Runner; nil if the options have another one
 }
 
-// New starts a Service that works until the test ends. The options may be nil.
+// New starts a Service that executes runs until the test ends. The options may be nil.
 func New(tb testing.TB, opts *Options) *Service {
 	tb.Helper()
 	var o Options
@@ -70,7 +69,7 @@ func New(tb testing.TB, opts *Options) *Service {
 		o.Service.BaseURL = "https://app.example.com"
 	}
 	if o.Service.DrainTimeout == 0 {
-		o.Service.DrainTimeout = -1 // a test that ends waits for nobody
+		o.Service.DrainTimeout = -1 // do not wait for runs when the test ends
 	}
 	var err error
 	s.Service, err = webtrigger.New(memstore.New(store), o.Runner, &o.Service)
@@ -91,8 +90,8 @@ func New(tb testing.TB, opts *Options) *Service {
 	return s
 }
 
-// Wait waits until a run has ended and returns it. Its events are stored then;
-// its callback may be under way.
+// Wait waits until a run has ended and returns it. All its events are stored then. Its
+// callback may still be pending.
 func (s *Service) Wait(tb testing.TB, runID int64) webtrigger.Run {
 	tb.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
