@@ -1,0 +1,3 @@
+// Package releasetest tests the release procedure, scripts/release.sh, by building
+// hosts from the modules that it tags.
+package releasetest
