@@ -22,7 +22,7 @@ import (
 // It reads the end of the path itself, so that it works under any router, below
 // any prefix and behind [http.StripPrefix]. What is wrong with a request is
 // judged in one order: 404 for the route, 405, 401, 403, 415, 413, the
-// idempotent replay, 400, 422, and 429 where there are limits.
+// idempotent replay, 429 for the rate, 400, 422, and 429 for a full queue.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	wire.SetRequestID(w, r)
 	route, serve, id := s.route(r.URL.Path)

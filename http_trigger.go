@@ -73,47 +73,52 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 			return fmt.Errorf("look up idempotency key: %w", err)
 		}
 	}
-	req, found, err := decodeTrigger(body)
+	limited, looked := s.rate.Limits(c.keyID), false
+	var left wire.Quota
+	if limited {
+		var ok bool
+		if left, ok = s.rate.Take(c.keyID); !ok {
+			return rateLimited(left)
+		}
+	}
+	c.lookUp = func(ctx context.Context, url string) (callbackTarget, error) {
+		target, err := s.lookUp(ctx, url)
+		looked = looked || target.looked
+		return target, err
+	}
+	accepted, err := s.create(w, r, c, body, use)
+	if limited && (err != nil && !looked || accepted.Replayed) {
+		s.rate.Return(c.keyID) // it made no run
+	}
 	if err != nil {
 		return err
 	}
-	if found.on("") { // no object, no fields
-		return found.err()
-	}
-	req.TraceParent, req.RequestID = traceParentOf(r.Header), wire.RequestID(w)
-	if c.base, err = s.requestBases(r); err != nil {
-		return err
-	}
-	t, err := s.prepare(r.Context(), s.store, c, req, found)
-	if err != nil {
-		return err
-	}
-	t.Idempotency = use
-	s.rememberMount(r)
-	accepted, err := s.acceptCounted(r.Context(), w.Header(), t)
-	if err != nil {
-		return err
+	if limited && !accepted.Replayed {
+		left.Set(w.Header())
 	}
 	return s.answerAccepted(w, r, c, accepted)
 }
 
-// acceptCounted accepts a trigger within the rate of its API key, and tells in the
-// headers what is left of that. What did not make a run is not counted.
-func (s *Service) acceptCounted(ctx context.Context, h http.Header, t NewTrigger) (CreatedTrigger, error) {
-	if !s.rate.Limits(t.KeyID) {
-		return s.accept(ctx, t)
+// create creates the trigger that a body asks for.
+func (s *Service) create(w http.ResponseWriter, r *http.Request, c caller, body []byte, use *Idempotency) (CreatedTrigger, error) {
+	req, found, err := decodeTrigger(body)
+	if err != nil {
+		return CreatedTrigger{}, err
 	}
-	left, ok := s.rate.Take(t.KeyID)
-	if !ok {
-		return CreatedTrigger{}, rateLimited(left)
+	if found.on("") { // no object, no fields
+		return CreatedTrigger{}, found.err()
 	}
-	accepted, err := s.accept(ctx, t)
-	if err != nil || accepted.Replayed {
-		s.rate.Return(t.KeyID)
-		return accepted, err
+	req.TraceParent, req.RequestID = traceParentOf(r.Header), wire.RequestID(w)
+	if c.base, err = s.requestBases(r); err != nil {
+		return CreatedTrigger{}, err
 	}
-	left.Set(h)
-	return accepted, nil
+	t, err := s.prepare(r.Context(), s.store, c, req, found)
+	if err != nil {
+		return CreatedTrigger{}, err
+	}
+	t.Idempotency = use
+	s.rememberMount(r)
+	return s.accept(r.Context(), t)
 }
 
 // answerAccepted answers a trigger that stands.

@@ -101,6 +101,7 @@ type caller struct {
 	keyID   int64
 	keyName string // "": a Go call
 	base    bases
+	lookUp  func(ctx context.Context, callbackURL string) (callbackTarget, error) // nil: Service.lookUp
 }
 
 func (s *Service) hostCaller(ctx context.Context, store TriggerStore, assistantID string) (caller, error) {
@@ -135,7 +136,7 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 	if err != nil {
 		return NewTrigger{}, err
 	}
-	callbackHost := s.checkCallbackURL(ctx, c.channel, req.CallbackURL, &f)
+	callbackHost := s.checkCallbackURL(ctx, c, req.CallbackURL, &f)
 	if err := f.err(); err != nil {
 		return NewTrigger{}, err
 	}
@@ -267,25 +268,41 @@ func checkTaskID(ctx context.Context, store TriggerStore, assistantID string, id
 
 // checkCallbackURL is the early check of a callback URL, for the caller's sake;
 // the guard at connect time is the decisive one. It returns the URL's host:port.
-func (s *Service) checkCallbackURL(ctx context.Context, channel Channel, raw string, f *faults) (host string) {
+func (s *Service) checkCallbackURL(ctx context.Context, c caller, raw string, f *faults) (host string) {
 	const at = "/callback_url"
 	if raw == "" || f.on(at) {
 		return ""
 	}
-	if !channel.AllowCallbackURLs {
+	if !c.channel.AllowCallbackURLs {
 		f.add(at, "is not allowed: this assistant does not accept callback URLs")
 		return ""
 	}
-	target, err := s.guard.ParseURL(raw)
-	if err == nil {
-		host = target.HostPort()
-		err = s.guard.CheckTarget(ctx, target)
+	lookUp := c.lookUp
+	if lookUp == nil {
+		lookUp = s.lookUp
 	}
+	target, err := lookUp(ctx, raw)
 	var refusal *egress.Refusal
 	if errors.As(err, &refusal) {
 		f.add(at, refusal.Error())
 	}
-	return host
+	return target.host
+}
+
+// callbackTarget is where a callback URL leads.
+type callbackTarget struct {
+	host   string // host:port
+	looked bool   // its name was looked up
+}
+
+// lookUp parses a callback URL and looks its name up, which takes 2 s at most. The
+// error is an [egress.Refusal].
+func (s *Service) lookUp(ctx context.Context, callbackURL string) (callbackTarget, error) {
+	target, err := s.guard.ParseURL(callbackURL)
+	if err != nil {
+		return callbackTarget{}, err
+	}
+	return callbackTarget{host: target.HostPort(), looked: target.IsName()}, s.guard.CheckTarget(ctx, target)
 }
 
 // prompt is what the assistant sees: the message and, when context has pairs, a
@@ -377,9 +394,10 @@ func checkJSON(pointer string, raw json.RawMessage, f *faults) {
 }
 
 // Limits bounds what callers may ask of the trigger endpoint. Zero: nothing is
-// bounded. What is refused is answered with 429 and Retry-After, is judged after
-// everything else about the request, and uses up nothing; a replay by
-// Idempotency-Key is never refused.
+// bounded. A rejected request gets 429 and Retry-After. The rate is checked before
+// the body is, the queue after it; a replay by Idempotency-Key is never rejected. A
+// request that is rejected for another reason does not count toward the rate, unless
+// the name of its callback URL was looked up.
 type Limits struct {
 	// TriggersPerKey is how many triggers an API key may make in Window: a bucket of
 	// so many, which fills evenly, so that a key which has rested may use them at

@@ -35,6 +35,9 @@ func (t *Target) Host() string {
 // Port is the TCP port, 443 when the URL named none.
 func (t *Target) Port() uint16 { return t.port }
 
+// IsName reports whether the host is a name, which needs a lookup.
+func (t *Target) IsName() bool { return t.name != "" }
+
 // HostPort is host and port, an IPv6 address in brackets: what one receiver is known by.
 func (t *Target) HostPort() string { return net.JoinHostPort(t.Host(), strconv.Itoa(int(t.port))) }
 

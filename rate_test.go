@@ -1,0 +1,85 @@
+package webtrigger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
+)
+
+// questions is a resolver whose name servers cannot be reached; it counts the questions.
+func questions(asked func()) *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		asked()
+		return nil, errors.New("no name server")
+	}}
+}
+
+// creations counts the calls that create a trigger.
+type creations struct {
+	webtrigger.Store
+	n atomic.Int64
+}
+
+func (s *creations) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+	s.n.Add(1)
+	return s.Store.CreateTrigger(ctx, t)
+}
+
+func TestRateLimit_keyOverItsRate_costsNoLookupAndNoTransaction(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	store := &creations{Store: memstore.New(nil)}
+	b := setupOn(t, store, nil, &webtrigger.Options{
+		BaseURL: "https://app.example.com", Limits: webtrigger.Limits{TriggersPerKey: 1},
+		Callback: webtrigger.CallbackOptions{Resolver: questions(func() { asked.Add(1) })},
+	})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
+	require.NoError(t, err)
+	send := func(body string) int { return waiting(b.ctx, b.svc, secret, "POST", triggerPath, body, "0").Code }
+	require.Equal(t, http.StatusAccepted, send(`{"message":"say x"}`))
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			code := send(fmt.Sprintf(`{"message":"x","callback_url":"https://h%d.hooks.example.com/"}`, i))
+			if code != http.StatusTooManyRequests {
+				t.Errorf("status %d", code)
+			}
+		})
+	}
+	all.Wait()
+	require.Zero(t, asked.Load())
+	require.EqualValues(t, 1, store.n.Load())
+}
+
+func TestRateLimit_rejectedRequest_countsOnlyAfterALookup(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	b := setup(t, nil, &webtrigger.Options{
+		BaseURL: "https://app.example.com", Limits: webtrigger.Limits{TriggersPerKey: 2},
+		Callback: webtrigger.CallbackOptions{Resolver: questions(func() { asked.Add(1) })},
+	})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
+	require.NoError(t, err)
+	send := func(body string) int { return waiting(b.ctx, b.svc, secret, "POST", triggerPath, body, "0").Code }
+	for range 5 {
+		require.Equal(t, http.StatusBadRequest, send(`{"message"`))
+		require.Equal(t, http.StatusUnprocessableEntity, send(`{"message":""}`))
+		require.Equal(t, http.StatusUnprocessableEntity, send(`{"message":"x","callback_url":"https://127.0.0.1/"}`))
+		require.Equal(t, http.StatusUnprocessableEntity, send(`{"message":"x","callback_url":"http://hooks.example.com/"}`))
+	}
+	require.Zero(t, asked.Load())
+	require.Equal(t, http.StatusUnprocessableEntity, send(`{"message":"","callback_url":"https://hooks.example.com/"}`))
+	require.NotZero(t, asked.Load())
+	require.Equal(t, http.StatusAccepted, send(`{"message":"say x"}`))
+	require.Equal(t, http.StatusTooManyRequests, send(`{"message":"say x"}`))
+}
