@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/webtrigger-go/webtrigger/internal/bridge"
 	"github.com/webtrigger-go/webtrigger/internal/strictjson"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
@@ -102,11 +103,17 @@ func (f *faults) err() error {
 	return &RequestError{Faults: *f}
 }
 
-// WriteError answers r with err as application/problem+json (RFC 9457): the one
-// place where errors become statuses, for this package and the handlers that
-// stand on it. An error that it does not know is logged with the request id and
-// shown as a bare 500; nothing internal reaches the client.
-func (s *Service) WriteError(w http.ResponseWriter, r *http.Request, err error) {
+func init() {
+	bridge.WriteError = func(svc any, w http.ResponseWriter, r *http.Request, err error) {
+		svc.(*Service).writeError(w, r, err)
+	}
+}
+
+// writeError responds to r with err as application/problem+json (RFC 9457). It
+// is the only place that maps errors to statuses, for this package and for
+// package admin. An unknown error is logged with the request id and sent as a
+// 500 without its text, so no internal detail reaches the client.
+func (s *Service) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil && errors.Is(err, r.Context().Err()) {
 		return // the client has gone
 	}

@@ -33,7 +33,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = serve(w, r, id)
 	}
 	if err != nil {
-		s.WriteError(w, r, err)
+		s.writeError(w, r, err)
 	}
 }
 

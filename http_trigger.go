@@ -38,7 +38,7 @@ func (s *Service) ServeTrigger(w http.ResponseWriter, r *http.Request, assistant
 	w, r, done := s.opts.Hooks.request(w, r, routeTrigger)
 	defer done()
 	if err := s.serveHostTrigger(w, r, assistantID); err != nil {
-		s.WriteError(w, r, err)
+		s.writeError(w, r, err)
 	}
 }
 

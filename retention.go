@@ -19,32 +19,6 @@ type Retention struct {
 	Completed, Failed, Cancelled, TimedOut time.Duration
 }
 
-// Age is how long a trigger is kept whose run ended so; 0: forever.
-func (r Retention) Age(status RunStatus) time.Duration {
-	switch status {
-	case RunCompleted:
-		return r.Completed
-	case RunFailed:
-		return r.Failed
-	case RunCancelled:
-		return r.Cancelled
-	case RunTimedOut:
-		return r.TimedOut
-	}
-	return 0
-}
-
-// Shortest is the age at which the first of anything goes; 0: nothing ever does.
-func (r Retention) Shortest() time.Duration {
-	var shortest time.Duration
-	for _, age := range []time.Duration{r.Events, r.Completed, r.Failed, r.Cancelled, r.TimedOut} {
-		if age > 0 && (shortest == 0 || age < shortest) {
-			shortest = age
-		}
-	}
-	return shortest
-}
-
 func (r Retention) check() error {
 	if min(r.Events, r.Completed, r.Failed, r.Cancelled, r.TimedOut) < 0 {
 		return errors.New("the ages of Retention must not be negative")
@@ -73,7 +47,7 @@ const (
 // purgeLoop forgets what has become old. Every process does; they do not wait for
 // each other.
 func (s *Service) purgeLoop(life context.Context) {
-	if s.opts.Retention.Shortest() == 0 {
+	if s.opts.Retention == (Retention{}) {
 		return
 	}
 	wait := time.NewTimer(purgePause)

@@ -85,12 +85,6 @@ type Usage struct {
 	OutputTokens int64 `json:"output_tokens"`
 }
 
-// Add adds u2 to u.
-func (u *Usage) Add(u2 Usage) {
-	u.InputTokens += u2.InputTokens
-	u.OutputTokens += u2.OutputTokens
-}
-
 // Outcome is how a run ends.
 type Outcome struct {
 	Status       RunStatus // terminal

@@ -45,7 +45,7 @@ func (s *Service) EventsHandler(authorize Authorizer) http.Handler {
 		w, r, done := s.opts.Hooks.request(w, r, routeSessionEvents)
 		defer done()
 		if err := s.serveEvents(w, r, authorize); err != nil {
-			s.WriteError(w, r, err)
+			s.writeError(w, r, err)
 		}
 	})
 }

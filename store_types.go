@@ -178,8 +178,8 @@ type Hint struct {
 	Events []Event
 }
 
-// IsZero reports whether the hint names nothing.
-func (h Hint) IsZero() bool {
+// isZero reports whether the hint names nothing.
+func (h Hint) isZero() bool {
 	return !h.Queued && !h.Pending && len(h.Conversations) == 0 && len(h.Stopped) == 0 && len(h.Events) == 0
 }
 

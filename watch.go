@@ -139,7 +139,7 @@ func (w *watcher) pass(h Hint) {
 	w.mu.Lock()
 	notify := w.notify
 	w.mu.Unlock()
-	anything := h.IsZero()
+	anything := h.isZero()
 	if notify != nil && (anything || len(h.Conversations)+len(h.Events) > 0) {
 		notify(stream.Hint{Anything: anything, Conversations: h.Conversations, Events: streamEvents(h.Events)})
 	}

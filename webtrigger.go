@@ -105,12 +105,6 @@ type Result struct {
 	Text     string       // at most MaxResultBytes bytes, else the run fails; where the task asks for JSON, the JSON text
 	Usage    *Usage       // nil: not reported
 	Messages []NewMessage // the transcript between the prompt and Text, stored on the conversation
-
-	// Value is Text parsed, where the task asks for JSON: maps, slices, strings,
-	// booleans, nil, and numbers as json.Number. A Service does not look at it: it is
-	// for Go code around a Runner, such as that of package llm, and may be nil.
-	// [Run.DecodeResult] parses the result of a stored run.
-	Value any
 }
 
 // MaxResultBytes bounds a run's result, in bytes of UTF-8.

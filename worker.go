@@ -155,7 +155,7 @@ func (s *Service) drain() {
 
 // hint wakes whoever may have something to do.
 func (s *Service) hint(h Hint) {
-	anything := h.IsZero()
+	anything := h.isZero()
 	if h.Queued || anything {
 		s.worker.sawQueued()
 	}

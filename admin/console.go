@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/bridge"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
@@ -182,7 +183,7 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	problem := &problemWriter{header: make(http.Header)}
-	c.api.svc.WriteError(problem, r, err)
+	bridge.WriteError(c.api.svc, problem, r, err)
 	if problem.status == 0 {
 		return // the browser has gone
 	}

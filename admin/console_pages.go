@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/bridge"
 )
 
 // page is what a template gets to see.
@@ -75,7 +76,7 @@ func (c *Console) write(w http.ResponseWriter, r *http.Request, status int, name
 	p.Root, p.SignIn, p.SignOut = root(r.URL.Path), c.opts.SignIn, c.opts.SignOut
 	var out bytes.Buffer
 	if err := c.pages[name].ExecuteTemplate(&out, "layout", p); err != nil {
-		c.api.svc.WriteError(w, r, fmt.Errorf("render page %s: %w", name, err))
+		bridge.WriteError(c.api.svc, w, r, fmt.Errorf("render page %s: %w", name, err))
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

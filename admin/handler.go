@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/bridge"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
@@ -127,7 +128,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	// The mux would redirect an unclean path, to a place outside of the mount.
 	if p := r.URL.EscapedPath(); !strings.HasPrefix(p, "/") || path.Clean(p) != p {
-		h.svc.WriteError(w, r, wire.NotFound())
+		bridge.WriteError(h.svc, w, r, wire.NotFound())
 		return
 	}
 	h.mux.ServeHTTP(w, r)
@@ -152,7 +153,7 @@ func (h *Handler) handle(pattern string, res resource) {
 	allow := strings.Join(methods, ", ")
 	h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if err := h.serve(w, r, res, allow); err != nil {
-			h.svc.WriteError(w, r, err)
+			bridge.WriteError(h.svc, w, r, err)
 		}
 	})
 }

@@ -77,7 +77,8 @@ func (c *conversation) ask(ctx context.Context) (*Response, error) {
 		if c.result.Usage == nil {
 			c.result.Usage = new(webtrigger.Usage)
 		}
-		c.result.Usage.Add(response.Usage)
+		c.result.Usage.InputTokens += response.Usage.InputTokens
+		c.result.Usage.OutputTokens += response.Usage.OutputTokens
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -178,9 +179,9 @@ func (c *conversation) settle(steps int, response *Response) (done bool, err err
 // settleJSON accepts the answer if it has the required form. Otherwise, it asks the model
 // once to repair it.
 func (c *conversation) settleJSON(steps int, said string, native json.RawMessage) (done bool, err error) {
-	answer, value, fault := c.output.read(said)
+	answer, fault := c.output.read(said)
 	if fault == nil {
-		c.result.Text, c.result.Value = answer, value
+		c.result.Text = answer
 		if err := c.text.show(answer); err != nil {
 			return false, err
 		}

@@ -40,20 +40,19 @@ func (o *output) compile(def *webtrigger.TaskDefinition, compile func(json.RawMe
 
 func (o *output) json() bool { return o.format.Type == webtrigger.OutputJSON }
 
-// read extracts the JSON value from an answer. It returns the text and the parsed
-// value, or what is wrong with the answer in a sentence.
-func (o *output) read(said string) (text string, value any, fault error) {
+// read extracts the JSON value from an answer. It returns its text, or what is wrong
+// with the answer in a sentence.
+func (o *output) read(said string) (text string, fault error) {
 	text = unfence(said)
-	value, err := parseJSON([]byte(text))
-	if err != nil {
-		return "", nil, failure("The result is not valid JSON, which the task definition asks for. " + err.Error())
+	if _, err := parseJSON([]byte(text)); err != nil {
+		return "", failure("The result is not valid JSON, which the task definition asks for. " + err.Error())
 	}
 	if o.check != nil {
 		if err := o.check(json.RawMessage(text)); err != nil {
-			return "", nil, failure("The result does not meet the task definition's schema: " + err.Error())
+			return "", failure("The result does not meet the task definition's schema: " + err.Error())
 		}
 	}
-	return text, value, nil
+	return text, nil
 }
 
 // unfence removes white space and one Markdown code fence, which models often put

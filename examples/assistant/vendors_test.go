@@ -202,7 +202,8 @@ func TestAConversation(t *testing.T) {
 			case webtrigger.EventToolCompleted:
 				results = append(results, p.Result)
 			case webtrigger.EventModelCompleted:
-				usage.Add(p.Usage)
+				usage.InputTokens += p.Usage.InputTokens
+				usage.OutputTokens += p.Usage.OutputTokens
 			}
 		}
 		require.Equal(t, []string{"Let me look.", "It is cancelled."}, whole)

@@ -82,7 +82,7 @@ func (n *notifier) work() {
 		n.mu.Lock()
 		h := n.hint
 		n.hint = webtrigger.Hint{}
-		if h.IsZero() {
+		if watch.IsZero(h) {
 			n.sending = false
 			n.mu.Unlock()
 			return
@@ -107,7 +107,7 @@ func (s *Store) notify(ctx context.Context, payload string) error {
 // notifyWithin sends what a host's transaction did with its commit: the one
 // place where a notification is part of a transaction.
 func (s *Store) notifyWithin(ctx context.Context, t *tx) error {
-	if t.hint.IsZero() {
+	if watch.IsZero(t.hint) {
 		return nil
 	}
 	return s.notifyOn(ctx, t.session, encodeNote("", t.hint))

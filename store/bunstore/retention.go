@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/internal/retention"
 )
 
 const (
@@ -85,7 +86,7 @@ func scanEndedRun(row scanner) (r endedRun, err error) {
 
 // oldRuns are the runs of a stretch that are older than the shortest age.
 func (t *tx) oldRuns(purge webtrigger.Purge, last int64, now time.Time) ([]endedRun, error) {
-	shortest := purge.Keep.Shortest()
+	shortest := retention.Shortest(purge.Keep)
 	if shortest == 0 {
 		return nil, nil
 	}
@@ -97,7 +98,7 @@ func (t *tx) oldRuns(purge webtrigger.Purge, last int64, now time.Time) ([]ended
 // purgeRun forgets the trigger of a run if it may go whole, else the run's events
 // if they are too old.
 func (s *Store) purgeRun(ctx context.Context, r endedRun, keep webtrigger.Retention, now time.Time, done *webtrigger.Purged) error {
-	outlived := func(r endedRun) bool { return r.older(keep.Age(r.status), now) }
+	outlived := func(r endedRun) bool { return r.older(retention.Age(keep, r.status), now) }
 	if outlived(r) {
 		if erased, err := s.erase(ctx, r.conversationID, outlived, skipLocked); err != nil {
 			return err

@@ -37,10 +37,10 @@ func (s *Store) share(h webtrigger.Hint) { s.shareAs(h, watch.WithoutEvents(h)) 
 
 // shareAs is share with another hint for other processes.
 func (s *Store) shareAs(h, others webtrigger.Hint) {
-	if !h.IsZero() {
+	if !watch.IsZero(h) {
 		s.watchers.Share(h)
 	}
-	if !others.IsZero() && s.notifies() {
+	if !watch.IsZero(others) && s.notifies() {
 		s.notifier.send(others)
 	}
 }

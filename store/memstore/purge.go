@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/internal/retention"
 )
 
 // stretch is how many runs one call of Purge looks at.
@@ -68,7 +69,7 @@ func (r *run) older(age time.Duration, now time.Time) bool {
 // outlived reports whether a trigger may go whole.
 func (s *Store) outlived(conv *conversation, keep webtrigger.Retention, now time.Time) bool {
 	return !slices.ContainsFunc(conv.runs, func(r *run) bool {
-		return !r.older(keep.Age(r.Status), now) || r.openDelivery() != nil
+		return !r.older(retention.Age(keep, r.Status), now) || r.openDelivery() != nil
 	})
 }
 

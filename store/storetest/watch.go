@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/internal/watch"
 )
 
 // Watching: hints follow transitions. Any one of them may be merged, repeated or
@@ -257,7 +258,7 @@ func (e *ear) heard(is match) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.ContainsFunc(e.hints, func(h webtrigger.Hint) bool {
-		return h.IsZero() || is(h)
+		return watch.IsZero(h) || is(h)
 	})
 }
 

@@ -58,10 +58,15 @@ func (hub *Hub) Watch(ctx context.Context, notify func(webtrigger.Hint)) {
 	}
 }
 
+// IsZero reports whether the hint names nothing.
+func IsZero(h webtrigger.Hint) bool {
+	return !h.Queued && !h.Pending && len(h.Conversations) == 0 && len(h.Stopped) == 0 && len(h.Events) == 0
+}
+
 // Share tells every watcher what a transition did, after it has become visible.
 // An empty hint tells nothing. The ids are copied.
 func (hub *Hub) Share(h webtrigger.Hint) {
-	if h.IsZero() {
+	if IsZero(h) {
 		return
 	}
 	hub.each(func(w *watcher) { w.add(h) })
@@ -89,7 +94,7 @@ func (hub *Hub) each(tell func(w *watcher)) {
 func (hub *Hub) take(w *watcher) (h webtrigger.Hint, some bool) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
-	h, some = w.hint, w.many || !w.hint.IsZero()
+	h, some = w.hint, w.many || !IsZero(w.hint)
 	w.hint, w.many = webtrigger.Hint{}, false
 	return h, some
 }
