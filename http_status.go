@@ -27,7 +27,7 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 	if grant.Run.Status == RunQueued {
 		s.checkWorkers()
 	}
-	waited, err := s.waitFor(w, r, grant.Run)
+	waited, err := s.waitFor(w, r, grant.Key.ID, grant.Run, r.ContentLength == 0)
 	if err != nil {
 		return err
 	}

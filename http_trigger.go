@@ -126,7 +126,7 @@ func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c calle
 	s.log.InfoContext(r.Context(), "trigger accepted", "request_id", wire.RequestID(w), "assistant_id", c.channel.AssistantID,
 		"key_id", c.keyID, "run_id", accepted.Run.ID, "run_key", accepted.Run.Key, "replayed", accepted.Replayed)
 	s.opts.Hooks.accepted(r.Context(), accepted)
-	waited, err := s.waitFor(w, r, &accepted.Run)
+	waited, err := s.waitFor(w, r, c.keyID, &accepted.Run, true)
 	if err != nil {
 		return err
 	}

@@ -264,22 +264,34 @@ func (s *Service) streamRun(ctx context.Context, name string) (int64, error) {
 // maxWait is the longest that a request may prefer to wait.
 const maxWait = 60 * time.Second
 
+// maxWaits is how many requests of a process may wait at a time.
+const maxWaits = 10_000
+
 // waitFor holds a request until the run ends, as far as it prefers that, and
-// reports whether it does: the run is then to be read again. The timeouts of
-// [http.Server] do not cut the wait.
-func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, run *Run) (waited bool, err error) {
+// reports whether it does: the run is then to be read again. A key, or a process,
+// that has as many waits as it may have is answered at once, as if it had waited.
+//
+// The WriteTimeout of an [http.Server] does not cut the wait, and its ReadTimeout
+// neither where the body has been read. It goes on to bound a body that has not.
+func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, keyID int64, run *Run, bodyRead bool) (waited bool, err error) {
 	seconds, ok := wire.PreferWait(r.Header, int(maxWait/time.Second))
 	if !ok {
 		return false, nil
 	}
 	w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(seconds))
 	d := time.Duration(seconds) * time.Second
-	if run.Status.Terminal() || d == 0 {
+	if run.Status.Terminal() || d == 0 || !s.streams.TakeWait(keyID) {
 		return false, nil
 	}
+	defer s.streams.ReturnWait(keyID)
 	// A writer that has no deadlines has none that could cut the wait either.
 	controller := http.NewResponseController(w)
-	_ = controller.SetReadDeadline(time.Time{})
+	if bodyRead {
+		// The server reads on, to notice a client that hangs up, and takes the
+		// deadline of that read for the client's end. It sets a new deadline
+		// before it reads the next request.
+		_ = controller.SetReadDeadline(time.Time{})
+	}
 	_ = controller.SetWriteDeadline(time.Time{})
 	s.streams.Await(r.Context(), run.ConversationID, run.ID, d)
 	_ = controller.SetWriteDeadline(time.Now().Add(stream.MaxWriteTimeout))
@@ -294,8 +306,9 @@ type StreamOptions struct {
 	// connections themselves.
 	MemoryBytes int
 
-	// PerKey is how many streams an API key may have open at a time in this
-	// process; one more is answered with 429. 0: 100. Negative: no limit.
+	// PerKey is how many streams and waits (Prefer: wait) an API key may have at a
+	// time in this process. One more stream is answered with 429, one more wait at
+	// once, as if it had waited. 0: 100. Negative: no limit.
 	PerKey int
 
 	// WriteTimeout is how long a reader may take for what is written to it in one

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,7 +76,9 @@ func TestWaitersAreWokenByTheEndOnAnyReplica(t *testing.T) {
 				_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
 				require.NoError(t, err)
 				b.trigger("say x")
-				replica, err := webtrigger.New(store, nil, &webtrigger.Options{NoWorkers: true, BaseURL: "https://app.example.com"})
+				replica, err := webtrigger.New(store, nil, &webtrigger.Options{
+					NoWorkers: true, BaseURL: "https://app.example.com", Streams: webtrigger.StreamOptions{PerKey: -1},
+				})
 				require.NoError(t, err)
 				t.Cleanup(replica.CloseStreams)
 				var answered sync.WaitGroup
@@ -202,6 +207,65 @@ func TestServerTimeoutsDoNotCutAWait(t *testing.T) {
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	require.Equal(t, http.StatusOK, answer.StatusCode)
+}
+
+// Streams and waits of a key have one bound. Who is beyond it is answered at once.
+func TestWait_keyAtItsLimit_isAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", Streams: webtrigger.StreamOptions{PerKey: 3}})
+		var secrets []string
+		for _, name := range []string{"Make", "n8n"} {
+			_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: name})
+			require.NoError(t, err)
+			secrets = append(secrets, secret)
+		}
+		b.trigger("hang")
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() { waiting(t.Context(), b.svc, secrets[0], "GET", statusPath, "", "60") })
+		}
+		synctest.Wait()
+		start := time.Now()
+		w := waiting(b.ctx, b.svc, secrets[0], "GET", statusPath, "", "60")
+		require.Equal(t, http.StatusOK, w.Code)
+		require.Equal(t, "wait=60", w.Header().Get("Preference-Applied"))
+		w = waiting(b.ctx, b.svc, secrets[0], "POST", triggerPath, `{"message":"hang"}`, "60")
+		require.Equal(t, http.StatusAccepted, w.Code)
+		require.Equal(t, "wait=60", w.Header().Get("Preference-Applied"))
+		w = waiting(b.ctx, b.svc, secrets[0], "GET", "/api/v1/web-triggers/1/events", "", "0")
+		require.Equal(t, http.StatusTooManyRequests, w.Code)
+		require.Zero(t, time.Since(start))
+		waiting(b.ctx, b.svc, secrets[1], "GET", statusPath, "", "20")
+		require.Equal(t, 20*time.Second, time.Since(start), "another key waits")
+		all.Wait()
+		start = time.Now()
+		waiting(b.ctx, b.svc, secrets[0], "GET", statusPath, "", "7")
+		require.Equal(t, 7*time.Second, time.Since(start), "who has waited leaves room")
+	})
+}
+
+// A body that never comes is cut off by the server's ReadTimeout, waits or not.
+func TestWait_unreadBody_keepsTheServersReadTimeout(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
+	require.NoError(t, err)
+	b.trigger("hang")
+	server := httptest.NewUnstartedServer(b.svc)
+	server.Config.ReadTimeout, server.Config.WriteTimeout = time.Second, time.Second
+	server.Start()
+	defer server.Close()
+	for _, prefer := range []string{"", "Prefer: wait=2\r\n"} {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+		_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n%sContent-Length: 10\r\n\r\n", statusPath, secret, prefer)
+		require.NoError(t, err)
+		_, err = io.ReadAll(conn)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection must be closed")
+	}
 }
 
 func TestStatusAcceptedUntilTheEnd(t *testing.T) {

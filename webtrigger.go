@@ -288,7 +288,7 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 	s.worker.init(o.Workers)
 	s.watcher = watcher{store: store, log: s.log, wake: s.hint}
 	s.streams = stream.New(streamSource{store, &s.watcher}, stream.Options{
-		Log: s.log, MemoryBytes: o.Streams.MemoryBytes, PerKey: o.Streams.PerKey, WriteTimeout: o.Streams.WriteTimeout,
+		Log: s.log, MemoryBytes: o.Streams.MemoryBytes, PerKey: o.Streams.PerKey, MaxWaits: maxWaits, WriteTimeout: o.Streams.WriteTimeout,
 		NotFound:    func(err error) bool { return errors.Is(err, ErrNotFound) },
 		Unavailable: func(err error) bool { return errors.Is(err, ErrUnavailable) },
 	})

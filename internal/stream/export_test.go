@@ -9,7 +9,7 @@ func (h *Hub) SetWindow(frames, bytes, page int) {
 // Memory returns how many bytes of encoded events the tails keep.
 func (h *Hub) Memory() int64 { return h.held.Load() }
 
-// Keys returns how many keys have streams open.
+// Keys returns how many keys have streams or waits.
 func (h *Hub) Keys() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -30,7 +30,8 @@ type Hub struct {
 	tails   map[int64]*tail
 	awaited map[int64]*awaited // by conversation
 	open    map[*pump]struct{}
-	perKey  map[int64]int   // streams by API key
+	perKey  map[int64]int   // streams and waits by API key
+	waits   int             // of all callers
 	life    context.Context // ends with the last subscriber and waiter
 	endLife context.CancelFunc
 	unwatch func()
@@ -85,10 +86,38 @@ func (h *Hub) end(p *pump) {
 }
 
 // Take counts one more stream of an API key, until Return. It reports false if the
-// key has as many streams as it may have.
+// key has as many streams and waits as it may have.
 func (h *Hub) Take(keyID int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.take(keyID)
+}
+
+// TakeWait counts one more wait, until ReturnWait. It reports false if the process
+// has as many waits as it may have, or the API key as many streams and waits. Key 0
+// stands for callers without a key: only the process has a bound for them.
+func (h *Hub) TakeWait(keyID int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.waits >= h.opts.MaxWaits || keyID != 0 && !h.take(keyID) {
+		return false
+	}
+	h.waits++
+	return true
+}
+
+// ReturnWait ends what TakeWait began.
+func (h *Hub) ReturnWait(keyID int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waits--
+	if keyID != 0 {
+		h.giveBack(keyID)
+	}
+}
+
+// take is Take; mu is held.
+func (h *Hub) take(keyID int64) bool {
 	if h.opts.PerKey > 0 && h.perKey[keyID] >= h.opts.PerKey {
 		return false
 	}
@@ -100,6 +129,11 @@ func (h *Hub) Take(keyID int64) bool {
 func (h *Hub) Return(keyID int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.giveBack(keyID)
+}
+
+// giveBack is Return; mu is held.
+func (h *Hub) giveBack(keyID int64) {
 	if h.perKey[keyID]--; h.perKey[keyID] == 0 {
 		delete(h.perKey, keyID)
 	}

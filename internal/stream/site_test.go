@@ -44,7 +44,7 @@ func newHub(source stream.Source, memory int, timeout time.Duration) *stream.Hub
 		timeout = stream.MaxWriteTimeout
 	}
 	return stream.New(source, stream.Options{
-		Log: slog.New(slog.DiscardHandler), MemoryBytes: memory, PerKey: 2, WriteTimeout: timeout,
+		Log: slog.New(slog.DiscardHandler), MemoryBytes: memory, PerKey: 2, MaxWaits: 3, WriteTimeout: timeout,
 		NotFound:    func(err error) bool { return errors.Is(err, errNotFound) },
 		Unavailable: func(err error) bool { return errors.Is(err, errUnavailable) },
 	})

@@ -75,7 +75,8 @@ type Hint struct {
 type Options struct {
 	Log          *slog.Logger
 	MemoryBytes  int           // of encoded events in all tails together
-	PerKey       int           // streams of an API key at a time; 0 or less: no limit
+	PerKey       int           // streams and waits that an API key may have; not positive: no limit
+	MaxWaits     int           // waits of the process
 	WriteTimeout time.Duration // of a burst; at most MaxWriteTimeout
 
 	NotFound    func(error) bool // the conversation or the run does not exist

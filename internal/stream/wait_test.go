@@ -82,3 +82,25 @@ func TestTake_streamsOfAKey_haveABound(t *testing.T) {
 	}
 	require.Zero(t, hub.Keys())
 }
+
+func TestTakeWait_keyAndProcess_haveABound(t *testing.T) {
+	t.Parallel()
+	hub := newHub(newFake(), 0, 0)
+	for range 2 {
+		require.True(t, hub.Take(1))
+		require.True(t, hub.TakeWait(1), "streams and waits count together")
+		require.False(t, hub.TakeWait(1))
+		require.False(t, hub.Take(1))
+		require.True(t, hub.TakeWait(0))
+		require.True(t, hub.TakeWait(0), "a caller without a key has no bound of its own")
+		require.False(t, hub.TakeWait(0), "the process has")
+		require.False(t, hub.TakeWait(2))
+		hub.ReturnWait(0)
+		require.True(t, hub.TakeWait(2), "another key")
+		hub.Return(1)
+		hub.ReturnWait(1)
+		hub.ReturnWait(2)
+		hub.ReturnWait(0)
+	}
+	require.Zero(t, hub.Keys())
+}
