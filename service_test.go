@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -50,6 +52,28 @@ func TestNewRefuses(t *testing.T) {
 	} {
 		_, err := webtrigger.New(memstore.New(nil), runner, &opts)
 		require.Error(t, err, name)
+	}
+}
+
+// Every method that Store has, or will have, must name itself.
+func TestUnimplementedStore_everyMethod_returnsUnsupportedWithItsName(t *testing.T) {
+	t.Parallel()
+	var store webtrigger.Store = struct{ webtrigger.UnimplementedStore }{}
+	contract := reflect.TypeFor[webtrigger.Store]()
+	require.Positive(t, contract.NumMethod())
+	for method := range contract.Methods() {
+		f := reflect.ValueOf(store).MethodByName(method.Name)
+		args := make([]reflect.Value, f.Type().NumIn())
+		for i := range args {
+			args[i] = reflect.Zero(f.Type().In(i))
+		}
+		results := f.Call(args)
+		err, _ := results[len(results)-1].Interface().(error)
+		require.ErrorIs(t, err, errors.ErrUnsupported, method.Name)
+		require.ErrorContains(t, err, " "+method.Name+":")
+		for _, other := range results[:len(results)-1] {
+			require.True(t, other.IsZero(), method.Name)
+		}
 	}
 }
 

@@ -5,17 +5,25 @@ import (
 	"time"
 )
 
-// Store is the driver behind a [Service]: where keys, triggers, runs, events
-// and deliveries live. store/memstore is the reference; store/storetest is the
-// suite that every store passes whole.
+// Store is the persistence driver behind a [Service]: it stores API keys,
+// triggers, runs, events and deliveries. store/memstore is the reference
+// implementation. Every store must pass the whole suite of store/storetest.
+//
+// # Who may implement it
+//
+// Anyone may. Most hosts use store/bunstore or store/memstore, or wrap one of them.
+// Methods may be added in minor versions. Embed [UnimplementedStore], so that your
+// store then still compiles; a new method returns [errors.ErrUnsupported] until you
+// implement it. The changelog names each new method and what works without it.
+// Methods are not removed or changed within a major version.
 //
 // # What a store may rely on
 //
 // Service validates before it calls: ids are well-formed, texts are valid UTF-8
-// without NUL, JSON is valid and is to be kept byte for byte, limits are
-// positive. A store therefore carries no defensive code and no wording: every
-// text that a reader sees comes from the caller or from [Outcome] and the
-// functions beside it.
+// without NUL, JSON is valid and must be stored byte for byte, limits are
+// positive. A store therefore does no validation and defines no user-visible
+// text. All such text comes from the caller or from [Outcome] and its helper
+// functions.
 //
 // # What a Service relies on
 //
