@@ -31,6 +31,13 @@ func TestNewRefuses(t *testing.T) {
 	require.Error(t, err)
 	_, err = webtrigger.New(memstore.New(nil), nil, nil)
 	require.Error(t, err, "without a Runner nothing can be executed")
+	_, err = webtrigger.New((*memstore.Store)(nil), runner, nil)
+	require.ErrorContains(t, err, "store must not be nil", "a nil pointer is not a store")
+	_, err = webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(nil), nil)
+	require.ErrorContains(t, err, "runner must not be nil", "a nil function is not a runner")
+	svc, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(nil), &webtrigger.Options{NoWorkers: true})
+	require.NoError(t, err)
+	require.ErrorContains(t, svc.Execute(t.Context(), 1), "runner", "nor does Execute call it")
 	_, err = webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{NoWorkers: true})
 	require.NoError(t, err, "NoWorkers needs no Runner")
 	for name, opts := range map[string]webtrigger.Options{

@@ -43,6 +43,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -265,8 +266,11 @@ type Service struct {
 // New returns a Service over store that executes runs with runner. The options
 // may be nil and are copied. It starts nothing: see [Service.Work].
 func New(store Store, runner Runner, opts *Options) (*Service, error) {
-	if store == nil {
-		return nil, errors.New("webtrigger: New needs a store")
+	if isNil(store) {
+		return nil, errors.New("webtrigger: store must not be nil")
+	}
+	if isNil(runner) {
+		runner = nil
 	}
 	var o Options
 	if opts != nil {
@@ -293,6 +297,17 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 		Unavailable: func(err error) bool { return errors.Is(err, ErrUnavailable) },
 	})
 	return s, nil
+}
+
+// isNil also finds the nil pointer or function inside an interface.
+func isNil(v any) bool {
+	switch of := reflect.ValueOf(v); of.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Pointer, reflect.Func, reflect.Map:
+		return of.IsNil()
+	}
+	return false
 }
 
 // complete checks o and puts the defaults where it is zero.

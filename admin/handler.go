@@ -59,7 +59,7 @@ type Handler struct {
 // is no way to do without one. The options may be nil and are copied.
 func New(svc *webtrigger.Service, authorize webtrigger.Authorizer, opts *Options) (*Handler, error) {
 	if svc == nil || authorize == nil {
-		return nil, errors.New("admin: New needs a service and an authorizer")
+		return nil, errors.New("admin: service and authorizer must not be nil")
 	}
 	var o Options
 	if opts != nil {

@@ -149,7 +149,7 @@ var identifier = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 // An SQLite database is a file, or memory that all its connections share.
 func New(db *bun.DB, opts *Options) (*Store, error) {
 	if db == nil {
-		return nil, errors.New("bunstore: db is nil")
+		return nil, errors.New("bunstore: db must not be nil")
 	}
 	s := &Store{db: db, process: uuid.NewString(), clock: time.Now, timeout: statementTimeout, log: slog.Default()}
 	if opts != nil {

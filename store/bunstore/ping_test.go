@@ -22,7 +22,7 @@ import (
 func TestNew_nilDB_returnsError(t *testing.T) {
 	t.Parallel()
 	_, err := bunstore.New(nil, nil)
-	require.ErrorContains(t, err, "db is nil")
+	require.ErrorContains(t, err, "db must not be nil")
 }
 
 func logTo(log *logtest.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(log, nil)) }
