@@ -15,7 +15,7 @@ func TestRun(t *testing.T) {
 	for message, want := range map[string]string{
 		`/tool order_status {"id": 7}`:      "completed: The tool said: order 7 is on its way\n",
 		`/tool cancel_order {"id": 7}`:      `completed: The tool said: {"cancelled":7,"for":"1","receipt":"call_1"}` + "\n",
-		`/tool order_status {"id": "many"}`: "completed: The tool said: Error: the arguments are not valid: at /id: type: must be integer\n",
+		`/tool order_status {"id": "many"}`: "completed: The tool said: Error: the arguments are not valid: at /id: type: must be integer. Call the tool again with one JSON object that meets its schema.\n",
 		`/fail the model is away`:           "failed: the model is away\n",
 	} {
 		var out bytes.Buffer
