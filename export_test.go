@@ -80,3 +80,12 @@ func DecodeTrigger(body []byte) (TriggerRequest, []Fault, error) {
 func BearerKey(headers []string) (hash KeyHash, sent, ok bool) { return bearerKey(headers) }
 
 func ParseCursor(s string) (int64, bool) { return parseCursor(s) }
+
+// KeyUses remembers which keys were stamped.
+type KeyUses struct{ uses keyUses }
+
+// Due reports whether a key is to be stamped.
+func (u *KeyUses) Due(keyID int64, now time.Time) bool { return u.uses.due(keyID, now) }
+
+// Len returns how many keys are remembered.
+func (u *KeyUses) Len() int { return len(u.uses.stamped) + len(u.uses.older) }

@@ -33,8 +33,8 @@ type KeySpec struct {
 	// It has 1 to 100 characters and must not be blank.
 	Name string
 
-	// ExpiresAt is when the key expires. It must lie in the future. If zero, the
-	// key does not expire.
+	// ExpiresAt is when the key expires. It must lie in the future, and before the
+	// year 10000 in UTC. If zero, the key does not expire.
 	ExpiresAt time.Time
 }
 
@@ -48,6 +48,8 @@ const (
 	maxKeyNameRunes = 100
 	keyNameRule     = "must be 1 to 100 characters and not blank"
 	keyExpiryRule   = "must lie in the future"
+	keyExpiryEnd    = "must lie before the year 10000 in UTC"
+	lastYear        = 9999 // RFC 3339 has four digits
 )
 
 // CreateKey creates an API key of an assistant and returns it with its
@@ -83,6 +85,9 @@ func (s *Service) ImportKey(ctx context.Context, assistantID string, spec KeySpe
 	}
 	if !spec.ExpiresAt.IsZero() && !spec.ExpiresAt.After(time.Now()) {
 		f.add("/expires_at", keyExpiryRule)
+	}
+	if spec.ExpiresAt.UTC().Year() > lastYear {
+		f.add("/expires_at", keyExpiryEnd)
 	}
 	hash, ok := hashKey(plaintext)
 	if !ok {
@@ -186,28 +191,27 @@ func hashKey(plaintext string) (KeyHash, bool) {
 const keyUsePrecision = time.Minute
 
 // keyUses remembers which keys this process has stamped lately, so that a key
-// costs one write a minute, however often it is used.
+// costs one write a minute, however often it is used. Keys leave it as a whole
+// generation: no request pays for the keys of others.
 type keyUses struct {
-	mu      sync.Mutex
-	stamped map[int64]time.Time // by key
+	mu             sync.Mutex
+	stamped, older map[int64]time.Time // by key; older: of the generation before
+	begun          time.Time           // of stamped
 }
 
 // due reports whether the key is to be stamped, and counts it as stamped if so.
 func (u *keyUses) due(keyID int64, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if at, ok := u.stamped[keyID]; ok && now.Sub(at) < keyUsePrecision {
+	if u.stamped == nil || now.Sub(u.begun) >= keyUsePrecision {
+		u.stamped, u.older, u.begun = make(map[int64]time.Time), u.stamped, now
+	}
+	at, ok := u.stamped[keyID]
+	if !ok {
+		at, ok = u.older[keyID]
+	}
+	if ok && now.Sub(at) < keyUsePrecision {
 		return false
-	}
-	if u.stamped == nil {
-		u.stamped = make(map[int64]time.Time)
-	}
-	if len(u.stamped) >= 1024 {
-		for id, at := range u.stamped {
-			if now.Sub(at) >= keyUsePrecision {
-				delete(u.stamped, id)
-			}
-		}
 	}
 	u.stamped[keyID] = now
 	return true

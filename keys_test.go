@@ -282,3 +282,59 @@ func TestRedeliveryIsSignedAnewUnderTheSameID(t *testing.T) {
 		require.NotEqual(t, first.Header.Get("webhook-timestamp"), second.Header.Get("webhook-timestamp"))
 	})
 }
+
+func TestCreateKey_expiryBeyondYear9999InUTC_isRejected(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	west := time.FixedZone("", -3600)
+	last := time.Date(9999, 12, 31, 22, 59, 59, 0, west)
+	key, _, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make", ExpiresAt: last})
+	require.NoError(t, err)
+	require.True(t, key.ExpiresAt.Equal(last))
+	var rejected *webtrigger.RequestError
+	_, _, err = b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make", ExpiresAt: last.Add(time.Second)})
+	require.ErrorAs(t, err, &rejected)
+	require.Equal(t, []webtrigger.Fault{{Pointer: "/expires_at", Detail: "must lie before the year 10000 in UTC"}}, rejected.Faults)
+}
+
+func TestKeyUses_manyKeys_costNoMoreEach(t *testing.T) {
+	t.Parallel()
+	stampAll := func(keys int64) time.Duration { // the best of three
+		best := time.Hour
+		for range 3 {
+			var uses webtrigger.KeyUses
+			start, due := time.Now(), int64(0)
+			for id := range keys {
+				if uses.Due(id+1, start) {
+					due++
+				}
+			}
+			best = min(best, time.Since(start))
+			require.Equal(t, keys, due)
+		}
+		return best
+	}
+	few, many := stampAll(10_000), stampAll(80_000)
+	require.Less(t, many, 40*few, "8 times the keys must not take 64 times as long")
+}
+
+func TestKeyUses_time_stampsOncePerMinuteAndForgets(t *testing.T) {
+	t.Parallel()
+	var uses webtrigger.KeyUses
+	now := time.Now()
+	for minute := range 10 {
+		at := now.Add(time.Duration(minute) * time.Minute)
+		for id := range int64(100) {
+			require.True(t, uses.Due(id+1, at.Add(time.Duration(id)*100*time.Millisecond)), "minute %d, key %d", minute, id)
+		}
+		for id := range int64(100) {
+			require.False(t, uses.Due(id+1, at.Add(59*time.Second)))
+		}
+	}
+	for id := range int64(10_000) {
+		require.True(t, uses.Due(1000+id, now.Add(time.Hour)))
+	}
+	uses.Due(1, now.Add(2*time.Hour))
+	uses.Due(1, now.Add(3*time.Hour))
+	require.LessOrEqual(t, uses.Len(), 2)
+}
