@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -176,9 +177,10 @@ func (b *body) givenTime(key string) time.Time {
 	return t
 }
 
-// parseTime reads a time strictly. The zero time is none: here it means "never".
+// parseTime reads a time strictly, with the T and the Z in either case (RFC 3339
+// §5.6). The zero time is none: here it means "never".
 func parseTime(text string) (t time.Time, ok bool) {
-	err := t.UnmarshalText([]byte(text))
+	err := t.UnmarshalText([]byte(strings.ToUpper(text)))
 	return t, err == nil && !t.IsZero()
 }
 

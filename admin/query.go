@@ -86,6 +86,9 @@ func (q *query) time(name string) time.Time {
 	if !ok {
 		q.fail(name + " must be a time as in RFC 3339.")
 	}
+	if year := t.UTC().Year(); year < 1 || year > 9999 {
+		q.fail(name + " must lie in the years 1 to 9999 in UTC.")
+	}
 	return t
 }
 
