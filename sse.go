@@ -225,6 +225,7 @@ func streamQuery(r *http.Request) (query stream.Query, run *string, err error) {
 		if *p.cursor, ok = parseCursor(given[0]); !ok {
 			return query, nil, wire.BadRequest("invalid_cursor", p.name+" must be a non-negative 64-bit integer.")
 		}
+		*p.cursor = min(*p.cursor, lastCursor)
 	}
 	if given := values["run_id"]; len(given) == 1 {
 		run = &given[0]
@@ -233,10 +234,13 @@ func streamQuery(r *http.Request) (query stream.Query, run *string, err error) {
 		return query, nil, wire.BadRequest("invalid_cursor", "after_sequence needs run_id.")
 	}
 	if id, ok := parseCursor(r.Header.Get("Last-Event-ID")); ok {
-		query.AfterID = max(query.AfterID, id)
+		query.AfterID = max(query.AfterID, min(id, lastCursor))
 	}
 	return query, run, nil
 }
+
+// lastCursor is behind all events, and leaves stores room to count on from it.
+const lastCursor = 1 << 62
 
 // parseCursor reads a non-negative 64-bit decimal.
 func parseCursor(s string) (int64, bool) {
