@@ -43,7 +43,7 @@ func Kills(t *testing.T, store webtrigger.Store, pass func(time.Duration), n int
 		reaper.left[point] = max(1, min(deaths, n/50))
 		reaper.visits[point] = mathrand.N(every(point))
 	}
-	admin := replica(t, store, receiver.roots, -1)
+	admin := replica(t, store, receiver.roots, 0)
 	require.NoError(t, admin.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -77,7 +77,7 @@ func replica(t *testing.T, store webtrigger.Store, roots *x509.CertPool, workers
 	svc, err := webtrigger.New(store, webtrigger.RunnerFunc(func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
 		return &webtrigger.Result{Text: "done"}, nil
 	}), &webtrigger.Options{
-		BaseURL: "https://app.example.com/base", Workers: workers, Lease: time.Minute, DrainTimeout: -1,
+		BaseURL: "https://app.example.com/base", Workers: workers, NoWorkers: workers == 0, Lease: time.Minute, DrainTimeout: -1,
 		Callback: webtrigger.CallbackOptions{
 			Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots, Workers: 8, PerHost: 8,
 		},
