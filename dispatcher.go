@@ -10,6 +10,8 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/internal/egress"
 	"github.com/webtrigger-go/webtrigger/internal/hosthealth"
+
+	"github.com/webtrigger-go/webtrigger/internal/hook"
 )
 
 // dispatcher sends owed callbacks with a bounded number of senders, no more than
@@ -162,7 +164,7 @@ func (d *dispatcher) send(delivery LeasedDelivery) bool {
 // deliver makes one delivery under its lease and says what it told of the host.
 func (s *Service) deliver(d LeasedDelivery) hosthealth.Sign {
 	leased := time.Now()
-	ctx, ended := s.opts.Hooks.callback(context.Background(), d)
+	ctx, ended := hook.Begin(context.Background(), s.opts.Hooks.Callback, CallbackInfo{Delivery: d.Delivery, Run: d.Run})
 	var outcome DeliveryOutcome
 	defer func() { ended(outcome) }()
 	body, err := callbackBody(&d.Run)

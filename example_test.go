@@ -168,7 +168,7 @@ func ExampleHooks() {
 	svc := exampleService(&webtrigger.Options{
 		BaseURL: "https://app.example.com",
 		Hooks: webtrigger.Hooks{
-			Ended: func(_ context.Context, run webtrigger.Run) { ended[run.Status]++ },
+			Ended: func(_ context.Context, info webtrigger.EndedInfo) { ended[info.Run.Status]++ },
 		},
 	})
 	ctx := context.Background()

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/webtrigger-go/webtrigger/internal/hook"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
@@ -27,8 +28,8 @@ type execution struct {
 	log   *slog.Logger
 	out   *emitter
 
-	run   Run       // as it was last known
-	ended func(Run) // [Hooks.Run]
+	run   Run              // as it was last known
+	ended func(RunOutcome) // [Hooks.Run]
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -55,7 +56,7 @@ func (s *Service) newExecution(claimed ClaimedRun, claimedAt time.Time) *executi
 		x.def = &def
 	}
 	var base context.Context
-	base, x.ended = s.opts.Hooks.run(context.Background(), claimed.Run)
+	base, x.ended = hook.Begin(context.Background(), s.opts.Hooks.Run, RunInfo{Run: claimed.Run})
 	base, x.end = context.WithCancelCause(base)
 	x.ctx, x.cancel = context.WithDeadlineCause(base, claimedAt.Add(s.opts.RunTimeout), ErrDeadline)
 	x.lose = sync.OnceFunc(func() {
@@ -91,15 +92,15 @@ func (x *execution) execute() {
 		x.finish(interrupted(cause, a.result), batch, transcript(a.result))
 	}
 	x.expiry.Stop()
-	x.ended(x.run)
+	x.ended(RunOutcome{Run: x.run})
 	x.s.worker.remove(x)
 	if abandoned {
-		returnedAfterAll := x.s.opts.Hooks.abandoned(x.run)
+		_, returnedAfterAll := hook.Begin(context.WithoutCancel(x.ctx), x.s.opts.Hooks.Abandoned, AbandonedInfo{Run: x.run})
 		x.log.Error("runner abandoned: it did not return after its context ended; a slot stays taken", "cause", cause)
 		go func() {
 			<-returned
 			x.log.Info("abandoned runner returned")
-			returnedAfterAll()
+			returnedAfterAll(AbandonedOutcome{})
 			x.leaveSlot()
 		}()
 		return

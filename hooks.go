@@ -3,77 +3,131 @@ package webtrigger
 import (
 	"context"
 	"net/http"
+
+	"github.com/webtrigger-go/webtrigger/internal/hook"
 )
 
-// Hooks are called as a [Service] works, for tracing and metrics; the module
-// otelwebtrigger fills them with OpenTelemetry. Each may be nil. They are
-// called on the path of what they tell of, from many goroutines at once: they
-// return quickly and do not panic. What a hook returns may be nil.
+// Hooks are functions that a [Service] calls for tracing and metrics. The module
+// otelwebtrigger implements them with OpenTelemetry. Each may be nil. Hooks run
+// synchronously on the path that they observe, from many goroutines concurrently.
+// They must return quickly and must not panic.
 //
-// A hook with the result (context.Context, func) is the beginning of something:
-// the context, nil for the one given, goes on with it, and the function is called
-// once at its end.
+// A hook with an Info argument and no result reports a moment. A hook that returns
+// a context and a function reports the beginning of an operation: the operation
+// uses the context, or the one that the hook received if it is nil. The function is
+// called once when the operation ends; it may be nil. Fields may be added to the
+// structs in minor versions.
 type Hooks struct {
-	// Request is a request to [Service.ServeHTTP], [Service.ServeTrigger] or
-	// [Service.EventsHandler], before it is judged. route is the pattern of its
-	// path, such as "/api/v1/web-triggers/{trigger_id}/status", or "" for none of
-	// ours. The context begins from r.Context(). ended gets the status that was
-	// answered, 0 when nothing was.
-	Request func(r *http.Request, route string) (ctx context.Context, ended func(status int))
+	// Request is called for a request to [Service.Handler], [Service.ServeHTTP],
+	// [Service.ServeTrigger] or [Service.EventsHandler], before it is validated.
+	Request func(ctx context.Context, info RequestInfo) (context.Context, func(RequestOutcome))
 
-	// TraceParent is the W3C traceparent of what goes on under ctx, "" for none. It
-	// is asked when a trigger is accepted, for the run, and before a callback is
-	// sent, for its header. Without it, or with "", the traceparent of the request
-	// is kept, and the one that was kept is sent.
+	// TraceParent returns the W3C traceparent of the operation under ctx, or "". It is
+	// called when a trigger is created, for the run, and before a callback is sent,
+	// for its header. If it is nil or returns "", the run keeps the traceparent of the
+	// request, and the callback sends the one of the run. It reports nothing, so it
+	// has no Info.
 	TraceParent func(ctx context.Context) string
 
-	// Accepted is a trigger that was answered: stored, or a replay of one that
-	// stood already.
-	Accepted func(ctx context.Context, run Run, replayed bool)
+	// Triggered is called for each trigger that was created or replayed.
+	Triggered func(ctx context.Context, info TriggerInfo)
 
-	// Run is one attempt of a run, from when its Runner is called in this process
-	// until its end is stored. Its Runner gets the context. The run waited from
-	// run.CreatedAt to run.StartedAt, on the store's clock, when run.Attempts is 1;
-	// run.TraceParent is what it continues. ended gets the run as it is then: ended,
-	// or queued again, or still running when the lease was lost before.
-	Run func(ctx context.Context, run Run) (attempt context.Context, ended func(run Run))
+	// Run is called for each attempt of a run, before its Runner is called in this
+	// process. The Runner gets the context. The attempt ends when its outcome is
+	// stored.
+	Run func(ctx context.Context, info RunInfo) (context.Context, func(RunOutcome))
 
-	// Ended is a run that this process has ended, however: finished by its worker,
-	// cancelled while queued, or swept. It is called at most once for a run, by one
-	// process: not at all when that crashes in between or does not get the store's
-	// answer.
-	Ended func(ctx context.Context, run Run)
+	// Ended is called for each run that this process has ended: its worker finished
+	// it, it was cancelled while queued, or a sweep ended it. It is called at most
+	// once for a run, by one process. It is not called if the process crashes in
+	// between or does not get the result from the store.
+	Ended func(ctx context.Context, info EndedInfo)
 
-	// Abandoned is a Runner that did not return within [Options.CancelGrace] after
-	// its context had ended. returned is called if it does after all.
-	Abandoned func(run Run) (returned func())
+	// Abandoned is called for a Runner that did not return within
+	// [Options.CancelGrace] after its context ended. It ends if the Runner returns
+	// later. The context that it returns is not used.
+	Abandoned func(ctx context.Context, info AbandonedInfo) (context.Context, func(AbandonedOutcome))
 
-	// Callback is one attempt to deliver a callback, from before its name is
-	// resolved. ended gets how it went; the zero DeliveryOutcome says that it could
-	// not be claimed and that nothing was sent.
-	Callback func(ctx context.Context, delivery Delivery, run Run) (attempt context.Context, ended func(DeliveryOutcome))
+	// Callback is called for each attempt at a delivery, before its host name is
+	// resolved. The zero DeliveryOutcome means that the delivery could not be claimed
+	// and that nothing was sent.
+	Callback func(ctx context.Context, info CallbackInfo) (context.Context, func(DeliveryOutcome))
 
-	// Stream is an event stream that was opened; closed is called at its end.
-	Stream func(ctx context.Context, conversationID int64) (closed func())
+	// Stream is called for each event stream that is opened, and ends with it. The
+	// context that it returns is not used.
+	Stream func(ctx context.Context, info StreamInfo) (context.Context, func(StreamOutcome))
 }
 
-// request begins a request. The writer tells its status to done.
-func (h *Hooks) request(w http.ResponseWriter, r *http.Request, route string) (http.ResponseWriter, *http.Request, func()) {
+// RequestInfo describes a request that begins.
+type RequestInfo struct {
+	Request *http.Request // must not be changed
+
+	// Route is the pattern of the path, such as
+	// "/api/v1/web-triggers/{trigger_id}/status". It is "" for an unknown path.
+	Route string
+}
+
+// RequestOutcome describes a request that has ended.
+type RequestOutcome struct {
+	Status int // of the response; 0 if there was none
+}
+
+// TriggerInfo describes a created trigger.
+type TriggerInfo struct {
+	Run      Run
+	Replayed bool // the trigger was created by an earlier request
+}
+
+// RunInfo describes an attempt that begins. If Run.Attempts is 1, the run was
+// queued from Run.CreatedAt to Run.StartedAt, by the store's clock.
+// Run.TraceParent is the traceparent that it continues.
+type RunInfo struct {
+	Run Run
+}
+
+// RunOutcome describes an attempt that has ended.
+type RunOutcome struct {
+	Run Run // ended, or requeued, or still running if the lease was lost
+}
+
+// EndedInfo describes a run that has ended.
+type EndedInfo struct {
+	Run Run
+}
+
+// AbandonedInfo describes an abandoned Runner.
+type AbandonedInfo struct {
+	Run Run
+}
+
+// AbandonedOutcome describes an abandoned Runner that has returned.
+type AbandonedOutcome struct{}
+
+// CallbackInfo describes an attempt at a delivery.
+type CallbackInfo struct {
+	Delivery Delivery
+	Run      Run
+}
+
+// StreamInfo describes an event stream that was opened.
+type StreamInfo struct {
+	ConversationID int64
+}
+
+// StreamOutcome describes an event stream that has ended.
+type StreamOutcome struct{}
+
+// request calls the Request hook. The returned writer records the status for done.
+func (h *Hooks) request(w http.ResponseWriter, r *http.Request, route string) (_ http.ResponseWriter, _ *http.Request, done func()) {
 	if h.Request == nil {
 		return w, r, func() {}
 	}
-	ctx, ended := h.Request(r, route)
-	if ctx != nil {
-		r = r.WithContext(ctx)
-	}
-	if ended == nil {
-		return w, r, func() {}
-	}
+	ctx, ended := hook.Begin(r.Context(), h.Request, RequestInfo{Request: r, Route: route})
 	seen := &statusWriter{ResponseWriter: w}
-	return seen, r, func() { ended(seen.status) }
+	return seen, r.WithContext(ctx), func() { ended(RequestOutcome{Status: seen.status}) }
 }
 
-// statusWriter remembers the status that was answered.
+// statusWriter records the status of the response.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -96,8 +150,8 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 // Unwrap is for [http.ResponseController].
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// traceParent is what goes on under ctx, else what it continues. What is not a
-// traceparent is none.
+// traceParent returns the traceparent of the operation under ctx, otherwise the one
+// that it continues. An invalid traceparent is ignored.
 func (h *Hooks) traceParent(ctx context.Context, continued string) string {
 	if h.TraceParent != nil {
 		if own := h.TraceParent(ctx); validTraceParent(own) {
@@ -110,61 +164,17 @@ func (h *Hooks) traceParent(ctx context.Context, continued string) string {
 	return ""
 }
 
-func (h *Hooks) accepted(ctx context.Context, accepted CreatedTrigger) {
-	if h.Accepted != nil {
-		h.Accepted(ctx, accepted.Run, accepted.Replayed)
+func (h *Hooks) triggered(ctx context.Context, created CreatedTrigger) {
+	if h.Triggered != nil {
+		h.Triggered(ctx, TriggerInfo{Run: created.Run, Replayed: created.Replayed})
 	}
 }
 
-func (h *Hooks) run(ctx context.Context, run Run) (context.Context, func(Run)) {
-	if h.Run != nil {
-		attempt, ended := h.Run(ctx, run)
-		if attempt != nil {
-			ctx = attempt
-		}
-		if ended != nil {
-			return ctx, ended
-		}
-	}
-	return ctx, func(Run) {}
-}
-
-// ended tells of a run that was not over before and is now.
+// ended reports a run that had not ended before and has now.
 func (h *Hooks) ended(ctx context.Context, run Run) {
 	if h.Ended != nil && run.Status.Terminal() {
-		h.Ended(ctx, run)
+		h.Ended(ctx, EndedInfo{Run: run})
 	}
-}
-
-func (h *Hooks) abandoned(run Run) (returned func()) {
-	if h.Abandoned != nil {
-		if returned = h.Abandoned(run); returned != nil {
-			return returned
-		}
-	}
-	return func() {}
-}
-
-func (h *Hooks) callback(ctx context.Context, d LeasedDelivery) (context.Context, func(DeliveryOutcome)) {
-	if h.Callback != nil {
-		attempt, ended := h.Callback(ctx, d.Delivery, d.Run)
-		if attempt != nil {
-			ctx = attempt
-		}
-		if ended != nil {
-			return ctx, ended
-		}
-	}
-	return ctx, func(DeliveryOutcome) {}
-}
-
-func (h *Hooks) stream(ctx context.Context, conversationID int64) (closed func()) {
-	if h.Stream != nil {
-		if closed = h.Stream(ctx, conversationID); closed != nil {
-			return closed
-		}
-	}
-	return func() {}
 }
 
 // validTraceParent reports whether s is a traceparent (W3C Trace Context §3.2):

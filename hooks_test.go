@@ -50,9 +50,9 @@ type spanName struct{}
 func (d *diary) hooks() webtrigger.Hooks {
 	in := func(ctx context.Context) any { return ctx.Value(spanName{}) }
 	return webtrigger.Hooks{
-		Request: func(r *http.Request, route string) (context.Context, func(int)) {
-			d.write("request %s", route)
-			return context.WithValue(r.Context(), spanName{}, "request"), func(status int) { d.write("answered %d", status) }
+		Request: func(ctx context.Context, info webtrigger.RequestInfo) (context.Context, func(webtrigger.RequestOutcome)) {
+			d.write("request %s", info.Route)
+			return context.WithValue(ctx, spanName{}, "request"), func(o webtrigger.RequestOutcome) { d.write("answered %d", o.Status) }
 		},
 		TraceParent: func(ctx context.Context) string {
 			if in(ctx) == "request" {
@@ -60,27 +60,27 @@ func (d *diary) hooks() webtrigger.Hooks {
 			}
 			return ""
 		},
-		Accepted: func(ctx context.Context, run webtrigger.Run, replayed bool) {
-			d.write("accepted %d %v in %v", run.ID, replayed, in(ctx))
+		Triggered: func(ctx context.Context, info webtrigger.TriggerInfo) {
+			d.write("triggered %d %v in %v", info.Run.ID, info.Replayed, in(ctx))
 		},
-		Run: func(ctx context.Context, run webtrigger.Run) (context.Context, func(webtrigger.Run)) {
-			d.write("run %d %s %s", run.ID, run.Status, run.TraceParent)
-			return context.WithValue(ctx, spanName{}, "run"), func(run webtrigger.Run) { d.write("run over %d %s", run.ID, run.Status) }
+		Run: func(ctx context.Context, info webtrigger.RunInfo) (context.Context, func(webtrigger.RunOutcome)) {
+			d.write("run %d %s %s", info.Run.ID, info.Run.Status, info.Run.TraceParent)
+			return context.WithValue(ctx, spanName{}, "run"), func(o webtrigger.RunOutcome) { d.write("run over %d %s", o.Run.ID, o.Run.Status) }
 		},
-		Ended: func(ctx context.Context, run webtrigger.Run) {
-			d.write("ended %d %s in %v", run.ID, run.Status, in(ctx))
+		Ended: func(ctx context.Context, info webtrigger.EndedInfo) {
+			d.write("ended %d %s in %v", info.Run.ID, info.Run.Status, in(ctx))
 		},
-		Abandoned: func(run webtrigger.Run) func() {
-			d.write("abandoned %d", run.ID)
-			return func() { d.write("returned %d", run.ID) }
+		Abandoned: func(_ context.Context, info webtrigger.AbandonedInfo) (context.Context, func(webtrigger.AbandonedOutcome)) {
+			d.write("abandoned %d", info.Run.ID)
+			return nil, func(webtrigger.AbandonedOutcome) { d.write("returned %d", info.Run.ID) }
 		},
-		Callback: func(ctx context.Context, delivery webtrigger.Delivery, run webtrigger.Run) (context.Context, func(webtrigger.DeliveryOutcome)) {
-			d.write("callback %d of %d", delivery.ID, run.ID)
+		Callback: func(ctx context.Context, info webtrigger.CallbackInfo) (context.Context, func(webtrigger.DeliveryOutcome)) {
+			d.write("callback %d of %d", info.Delivery.ID, info.Run.ID)
 			return nil, func(o webtrigger.DeliveryOutcome) { d.write("callback %s", o.State) }
 		},
-		Stream: func(_ context.Context, conversationID int64) func() {
-			d.write("stream %d", conversationID)
-			return func() { d.write("stream closed") }
+		Stream: func(_ context.Context, info webtrigger.StreamInfo) (context.Context, func(webtrigger.StreamOutcome)) {
+			d.write("stream %d", info.ConversationID)
+			return nil, func(webtrigger.StreamOutcome) { d.write("stream closed") }
 		},
 	}
 }
@@ -132,10 +132,10 @@ func TestHooksTellTheLifeOfATrigger(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, ask("GET", "/nowhere", "").Code)
 	require.Equal(t, []string{
 		"request /api/v1/assistants/{assistant_id}/web-trigger",
-		"accepted 1 false in request",
+		"triggered 1 false in request",
 		"answered 202",
 		"request /api/v1/assistants/{assistant_id}/web-trigger",
-		"accepted 1 true in request",
+		"triggered 1 true in request",
 		"answered 202",
 		"run 1 running " + innerTrace,
 		"ended 1 completed in run",

@@ -125,7 +125,7 @@ func (s *Service) create(w http.ResponseWriter, r *http.Request, c caller, body 
 func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c caller, accepted CreatedTrigger) error {
 	s.log.InfoContext(r.Context(), "trigger accepted", "request_id", wire.RequestID(w), "assistant_id", c.channel.AssistantID,
 		"key_id", c.keyID, "run_id", accepted.Run.ID, "run_key", accepted.Run.Key, "replayed", accepted.Replayed)
-	s.opts.Hooks.accepted(r.Context(), accepted)
+	s.opts.Hooks.triggered(r.Context(), accepted)
 	waited, err := s.waitFor(w, r, c.keyID, &accepted.Run, true)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/webtrigger-go/webtrigger/internal/hook"
 	"github.com/webtrigger-go/webtrigger/internal/stream"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
@@ -180,7 +181,8 @@ func (s *Service) admitKey(r *http.Request, segment string) (query stream.Query,
 // first byte. It asks allowed again while the stream lasts.
 func (s *Service) stream(w http.ResponseWriter, r *http.Request, query stream.Query, allowed func() error) error {
 	return s.streams.Serve(w, r, query, allowed, func() (closed func()) {
-		return s.opts.Hooks.stream(r.Context(), query.ConversationID)
+		_, ended := hook.Begin(r.Context(), s.opts.Hooks.Stream, StreamInfo{ConversationID: query.ConversationID})
+		return func() { ended(StreamOutcome{}) }
 	})
 }
 

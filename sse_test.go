@@ -473,9 +473,9 @@ func newSite(t *testing.T, c siteConfig) *site {
 	s := &site{store: c.store}
 	var err error
 	s.svc, err = webtrigger.New(c.store, nil, &webtrigger.Options{NoWorkers: true, Streams: c.streams, Hooks: webtrigger.Hooks{
-		Stream: func(context.Context, int64) func() {
+		Stream: func(context.Context, webtrigger.StreamInfo) (context.Context, func(webtrigger.StreamOutcome)) {
 			s.open.Add(1)
-			return func() { s.open.Add(-1) }
+			return nil, func(webtrigger.StreamOutcome) { s.open.Add(-1) }
 		},
 	}})
 	require.NoError(t, err)

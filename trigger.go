@@ -69,7 +69,7 @@ func (s *Service) Trigger(ctx context.Context, assistantID string, req TriggerRe
 	}
 	accepted, err := s.accept(ctx, t)
 	if err == nil {
-		s.opts.Hooks.accepted(ctx, accepted)
+		s.opts.Hooks.triggered(ctx, accepted)
 	}
 	return accepted.Run, err
 }
@@ -91,7 +91,7 @@ func (s *Service) TriggerVia(ctx context.Context, store TriggerStore, assistantI
 	if err != nil {
 		return Run{}, fmt.Errorf("create trigger: %w", err)
 	}
-	s.opts.Hooks.accepted(ctx, accepted)
+	s.opts.Hooks.triggered(ctx, accepted)
 	return accepted.Run, nil
 }
 

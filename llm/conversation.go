@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/hook"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
@@ -68,11 +69,11 @@ func (c *conversation) converse(ctx context.Context) error {
 
 // ask makes one model call and emits the model's text.
 func (c *conversation) ask(ctx context.Context) (*Response, error) {
-	call, ended := c.agent.opts.Hooks.model(ctx, &c.request)
+	call, ended := hook.Begin(ctx, c.agent.opts.Hooks.Model, ModelInfo{Request: &c.request})
 	began := time.Now()
 	response, err := c.agent.model.Generate(call, &c.request, c.stream)
 	took := time.Since(began)
-	ended(response, err)
+	ended(ModelOutcome{Response: response, Err: err})
 	if response != nil { // an error may come with the usage until then
 		if c.result.Usage == nil {
 			c.result.Usage = new(webtrigger.Usage)

@@ -8,40 +8,37 @@ import "context"
 //
 // The agent calls a hook when an operation begins. The operation uses the context that
 // the hook returns; if nil, it uses the one that the hook received. The agent calls the
-// returned function once when the operation ends. It may be nil.
+// returned function once when the operation ends. It may be nil. Fields may be added to
+// the structs in minor versions.
 type Hooks struct {
 	// Model is called for each model call. The call includes the retries of a [Retrier].
-	// ended receives the results of LLM.Generate and must not change them.
-	Model func(ctx context.Context, req *Request) (call context.Context, ended func(*Response, error))
+	Model func(ctx context.Context, info ModelInfo) (context.Context, func(ModelOutcome))
 
-	// Tool is called for each tool call that the model requests. offered reports whether
-	// the run may use the tool. If not, the name may be any text of the model, and the
-	// call fails. ended receives the error that is returned to the model, or nil.
-	Tool func(ctx context.Context, call ToolCall, offered bool) (under context.Context, ended func(error))
+	// Tool is called for each tool call that the model requests.
+	Tool func(ctx context.Context, info ToolInfo) (context.Context, func(ToolOutcome))
 }
 
-func (h *Hooks) model(ctx context.Context, req *Request) (context.Context, func(*Response, error)) {
-	if h.Model != nil {
-		call, ended := h.Model(ctx, req)
-		if call != nil {
-			ctx = call
-		}
-		if ended != nil {
-			return ctx, ended
-		}
-	}
-	return ctx, func(*Response, error) {}
+// ModelInfo describes a model call that begins.
+type ModelInfo struct {
+	Request *Request // must not be changed
 }
 
-func (h *Hooks) tool(ctx context.Context, call ToolCall, offered bool) (context.Context, func(error)) {
-	if h.Tool != nil {
-		under, ended := h.Tool(ctx, call, offered)
-		if under != nil {
-			ctx = under
-		}
-		if ended != nil {
-			return ctx, ended
-		}
-	}
-	return ctx, func(error) {}
+// ModelOutcome contains the results of LLM.Generate.
+type ModelOutcome struct {
+	Response *Response // must not be changed; may be nil
+	Err      error
+}
+
+// ToolInfo describes a tool call that begins.
+type ToolInfo struct {
+	Call ToolCall
+
+	// Offered reports whether the run may use the tool. If not, the name may be any
+	// text of the model, and the call fails.
+	Offered bool
+}
+
+// ToolOutcome describes a tool call that has ended.
+type ToolOutcome struct {
+	Err error // the error that is returned to the model, or nil
 }

@@ -41,12 +41,12 @@ func TestHooksTellOfCalls(t *testing.T) {
 	agent, err := llm.NewAgent(model, &llm.AgentOptions{
 		Tools: []llm.Tool{works, fails},
 		Hooks: llm.Hooks{
-			Model: func(ctx context.Context, req *llm.Request) (context.Context, func(*llm.Response, error)) {
-				n := len(req.Messages)
-				return context.WithValue(ctx, hookKey{}, "model"), func(r *llm.Response, err error) { write("model %d %v %v", n, r != nil, err) }
+			Model: func(ctx context.Context, info llm.ModelInfo) (context.Context, func(llm.ModelOutcome)) {
+				n := len(info.Request.Messages)
+				return context.WithValue(ctx, hookKey{}, "model"), func(o llm.ModelOutcome) { write("model %d %v %v", n, o.Response != nil, o.Err) }
 			},
-			Tool: func(ctx context.Context, call llm.ToolCall, offered bool) (context.Context, func(error)) {
-				return context.WithValue(ctx, hookKey{}, "tool"), func(err error) { write("%s %s %v %v", call.ID, call.Name, offered, err) }
+			Tool: func(ctx context.Context, info llm.ToolInfo) (context.Context, func(llm.ToolOutcome)) {
+				return context.WithValue(ctx, hookKey{}, "tool"), func(o llm.ToolOutcome) { write("%s %s %v %v", info.Call.ID, info.Call.Name, info.Offered, o.Err) }
 			},
 		},
 	})
@@ -73,8 +73,8 @@ func TestHooksTellOfCalls(t *testing.T) {
 	for name, hooks := range map[string]llm.Hooks{
 		"none": {},
 		"that return nil": {
-			Model: func(context.Context, *llm.Request) (context.Context, func(*llm.Response, error)) { return nil, nil },
-			Tool:  func(context.Context, llm.ToolCall, bool) (context.Context, func(error)) { return nil, nil },
+			Model: func(context.Context, llm.ModelInfo) (context.Context, func(llm.ModelOutcome)) { return nil, nil },
+			Tool:  func(context.Context, llm.ToolInfo) (context.Context, func(llm.ToolOutcome)) { return nil, nil },
 		},
 	} {
 		agent, err := llm.NewAgent(&answers{responses: []llm.Response{calls("works", `{}`), says("Done")}},

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/hook"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 	"github.com/webtrigger-go/webtrigger/llm/internal/toolname"
 )
@@ -150,8 +151,8 @@ func (c *conversation) toolSaid(call ToolCall, end called) (said string, err err
 // try calls the tool if the run may use it and the arguments meet its schema.
 func (c *conversation) try(ctx context.Context, call ToolCall) (said string, err error) {
 	offered := slices.Contains(c.allowed, call.Name)
-	ctx, ended := c.agent.opts.Hooks.tool(ctx, call, offered)
-	defer func() { ended(err) }()
+	ctx, ended := hook.Begin(ctx, c.agent.opts.Hooks.Tool, ToolInfo{Call: call, Offered: offered})
+	defer func() { ended(ToolOutcome{Err: err}) }()
 	if !offered {
 		return "", c.unknownTool(call.Name)
 	}

@@ -42,7 +42,8 @@ type agent struct {
 }
 
 // called makes the span of a model call.
-func (a *agent) called(ctx context.Context, req *llm.Request) (context.Context, func(*llm.Response, error)) {
+func (a *agent) called(ctx context.Context, info llm.ModelInfo) (context.Context, func(llm.ModelOutcome)) {
+	req := info.Request
 	began := time.Now()
 	ctx, span := a.t.tracer.Start(ctx, a.chat, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(a.model...))
 	if req.Task != nil {
@@ -51,7 +52,8 @@ func (a *agent) called(ctx context.Context, req *llm.Request) (context.Context, 
 	if req.Output.Type == webtrigger.OutputJSON {
 		span.SetAttributes(semconv.GenAIOutputTypeJSON)
 	}
-	return ctx, func(response *llm.Response, err error) {
+	return ctx, func(o llm.ModelOutcome) {
+		response, err := o.Response, o.Err
 		took := time.Since(began)
 		how := append([]attribute.KeyValue(nil), a.model...)
 		if response != nil {
@@ -81,7 +83,8 @@ func (a *agent) consumed(ctx context.Context, usage webtrigger.Usage, how []attr
 
 // executed makes the span of a tool call. The name of a tool that there is not is
 // the model's word and stays out.
-func (a *agent) executed(ctx context.Context, call llm.ToolCall, offered bool) (context.Context, func(error)) {
+func (a *agent) executed(ctx context.Context, info llm.ToolInfo) (context.Context, func(llm.ToolOutcome)) {
+	call, offered := info.Call, info.Offered
 	name := "execute_tool"
 	var attributes []attribute.KeyValue
 	if offered {
@@ -91,7 +94,8 @@ func (a *agent) executed(ctx context.Context, call llm.ToolCall, offered bool) (
 	began := time.Now()
 	ctx, span := a.t.tracer.Start(ctx, name, trace.WithAttributes(attributes...),
 		trace.WithAttributes(semconv.GenAIOperationNameExecuteTool, semconv.GenAIToolType("function")))
-	return ctx, func(err error) {
+	return ctx, func(o llm.ToolOutcome) {
+		err := o.Err
 		if err != nil && !offered {
 			attributes = append(attributes, semconv.ErrorTypeKey.String("not_offered"))
 		} else if err != nil {

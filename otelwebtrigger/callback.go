@@ -18,7 +18,8 @@ import (
 // callback makes the span of one attempt to deliver, below what accepted the run.
 // It is the parent that the receiver is told. Of the URL, only host and port are
 // said: path and query hold the secrets of many receivers.
-func (t *Telemetry) callback(ctx context.Context, delivery webtrigger.Delivery, run webtrigger.Run) (context.Context, func(webtrigger.DeliveryOutcome)) {
+func (t *Telemetry) callback(ctx context.Context, info webtrigger.CallbackInfo) (context.Context, func(webtrigger.DeliveryOutcome)) {
+	delivery, run := info.Delivery, info.Run
 	attributes := append(identity(run), semconv.HTTPRequestMethodPost, deliveryIDKey.Int64(delivery.ID))
 	if host, port, err := net.SplitHostPort(delivery.Host); err == nil {
 		attributes = append(attributes, semconv.ServerAddress(host))

@@ -84,7 +84,9 @@ func closedPort(t *testing.T) string {
 func TestCallbackOfARetry(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
-	_, ended := p.Service().Callback(t.Context(), webtrigger.Delivery{Retry: 2, Host: "[2001:db8::1]:8443"}, webtrigger.Run{TraceParent: outside})
+	_, ended := p.Service().Callback(t.Context(), webtrigger.CallbackInfo{
+		Delivery: webtrigger.Delivery{Retry: 2, Host: "[2001:db8::1]:8443"}, Run: webtrigger.Run{TraceParent: outside},
+	})
 	ended(webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered, HTTPStatus: 204})
 	span := p.span(t, "POST")
 	require.Equal(t, "4bf92f3577b34da6a3ce929d0e0e4736", span.SpanContext.TraceID().String())

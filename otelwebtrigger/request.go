@@ -13,6 +13,8 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.39.0"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/webtrigger-go/webtrigger"
 )
 
 // request makes the span of a request, and its metric. Below a span of this
@@ -21,8 +23,8 @@ import (
 //
 // Path, query and headers are the caller's words and stay out: a caller who does
 // it wrong puts a key there.
-func (t *Telemetry) request(r *http.Request, route string) (context.Context, func(int)) {
-	ctx, kind := r.Context(), trace.SpanKindServer
+func (t *Telemetry) request(ctx context.Context, info webtrigger.RequestInfo) (context.Context, func(webtrigger.RequestOutcome)) {
+	r, route, kind := info.Request, info.Route, trace.SpanKindServer
 	local := trace.SpanContextFromContext(ctx)
 	within := local.IsValid() && !local.IsRemote()
 	switch {
@@ -39,7 +41,8 @@ func (t *Telemetry) request(r *http.Request, route string) (context.Context, fun
 	}
 	began := time.Now()
 	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithAttributes(attributes...))
-	return ctx, func(status int) {
+	return ctx, func(o webtrigger.RequestOutcome) {
+		status := o.Status
 		if status != 0 {
 			attributes = append(attributes, semconv.HTTPResponseStatusCode(status))
 		}

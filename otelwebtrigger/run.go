@@ -16,7 +16,8 @@ import (
 
 // run makes the span of one attempt, below what accepted the run, and before the
 // first attempt that of the time in the queue, which is the store's clock's.
-func (t *Telemetry) run(ctx context.Context, run webtrigger.Run) (context.Context, func(webtrigger.Run)) {
+func (t *Telemetry) run(ctx context.Context, info webtrigger.RunInfo) (context.Context, func(webtrigger.RunOutcome)) {
+	run := info.Run
 	ctx = continued(ctx, run.TraceParent)
 	who := identity(run)
 	if run.Attempts == 1 {
@@ -27,7 +28,8 @@ func (t *Telemetry) run(ctx context.Context, run webtrigger.Run) (context.Contex
 	began := time.Now()
 	ctx, span := t.tracer.Start(ctx, "invoke_agent", trace.WithAttributes(who...),
 		trace.WithAttributes(semconv.GenAIOperationNameInvokeAgent, attemptKey.Int(run.Attempts)))
-	return ctx, func(run webtrigger.Run) {
+	return ctx, func(o webtrigger.RunOutcome) {
+		run := o.Run
 		how := outcomeOf(run)
 		span.SetAttributes(how...)
 		if run.Usage != nil {
@@ -58,8 +60,8 @@ func outcomeOf(run webtrigger.Run) []attribute.KeyValue {
 }
 
 // ended counts a run that is over. Its callback, if it owes one, is still to come.
-func (t *Telemetry) ended(ctx context.Context, run webtrigger.Run) {
-	t.made.ended.Add(ctx, 1, metric.WithAttributes(outcomeOf(run)...))
+func (t *Telemetry) ended(ctx context.Context, info webtrigger.EndedInfo) {
+	t.made.ended.Add(ctx, 1, metric.WithAttributes(outcomeOf(info.Run)...))
 }
 
 func conversation(run webtrigger.Run) attribute.KeyValue {

@@ -16,7 +16,7 @@ func (t *Telemetry) Service() webtrigger.Hooks {
 	return webtrigger.Hooks{
 		Request:     t.request,
 		TraceParent: traceParent,
-		Accepted:    t.accepted,
+		Triggered:   t.triggered,
 		Run:         t.run,
 		Ended:       t.ended,
 		Abandoned:   t.abandoned,
@@ -25,24 +25,23 @@ func (t *Telemetry) Service() webtrigger.Hooks {
 	}
 }
 
-// accepted counts a trigger, and says on the span of ctx, that of the request or
-// of the host's own call, which run it is.
-func (t *Telemetry) accepted(ctx context.Context, run webtrigger.Run, replayed bool) {
-	t.made.accepted.Add(ctx, 1, metric.WithAttributes(replayedKey.Bool(replayed)))
+// triggered counts a trigger and adds the ids of its run to the span of ctx, which
+// is that of the request or of the host's own call.
+func (t *Telemetry) triggered(ctx context.Context, info webtrigger.TriggerInfo) {
+	t.made.accepted.Add(ctx, 1, metric.WithAttributes(replayedKey.Bool(info.Replayed)))
 	span := trace.SpanFromContext(ctx)
-	span.SetAttributes(identity(run)...)
-	span.SetAttributes(replayedKey.Bool(replayed))
+	span.SetAttributes(identity(info.Run)...)
+	span.SetAttributes(replayedKey.Bool(info.Replayed))
 }
 
-func (t *Telemetry) abandoned(webtrigger.Run) (returned func()) {
-	ctx := context.Background()
+func (t *Telemetry) abandoned(ctx context.Context, _ webtrigger.AbandonedInfo) (context.Context, func(webtrigger.AbandonedOutcome)) {
 	t.made.abandoned.Add(ctx, 1)
 	t.made.stuck.Add(ctx, 1)
-	return func() { t.made.stuck.Add(ctx, -1) }
+	return ctx, func(webtrigger.AbandonedOutcome) { t.made.stuck.Add(ctx, -1) }
 }
 
-func (t *Telemetry) stream(ctx context.Context, _ int64) (closed func()) {
+func (t *Telemetry) stream(ctx context.Context, _ webtrigger.StreamInfo) (context.Context, func(webtrigger.StreamOutcome)) {
 	ctx = context.WithoutCancel(ctx)
 	t.made.streams.Add(ctx, 1)
-	return func() { t.made.streams.Add(ctx, -1) }
+	return ctx, func(webtrigger.StreamOutcome) { t.made.streams.Add(ctx, -1) }
 }

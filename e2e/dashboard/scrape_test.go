@@ -84,8 +84,8 @@ func perform(t *testing.T, telemetry *otelwebtrigger.Telemetry) {
 	// What takes a receiver, a reader and a Runner that does not return is told to
 	// the hooks as the service tells them.
 	hooks := telemetry.Service()
-	_, ended := hooks.Callback(t.Context(), webtrigger.Delivery{}, webtrigger.Run{})
+	_, ended := hooks.Callback(t.Context(), webtrigger.CallbackInfo{})
 	ended(webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 500, FailureClass: webtrigger.FailureStatus})
-	hooks.Stream(t.Context(), 1)
-	hooks.Abandoned(webtrigger.Run{})
+	hooks.Stream(t.Context(), webtrigger.StreamInfo{ConversationID: 1})
+	hooks.Abandoned(t.Context(), webtrigger.AbandonedInfo{})
 }
