@@ -1,6 +1,7 @@
 package webtriggertest_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -59,4 +60,24 @@ func mountTest(t *testing.T) {
 		types = append(types, event.Type)
 	}
 	require.Equal(t, []string{"run_queued", "run_started", "x_thinking", "run_completed"}, types)
+}
+
+// A script tells the Runner what to do in each run. Wait returns the ended run.
+func ExampleScript() {
+	_ = func(t *testing.T) { // in your code: func TestFailure(t *testing.T)
+		failureTest(t)
+	}
+}
+
+// TestFailure is what the example of Script shows, run.
+func TestFailure(t *testing.T) { failureTest(t) }
+
+func failureTest(t *testing.T) {
+	s := webtriggertest.New(t, nil)
+	s.Script.Next(webtriggertest.Fail(errors.New("the model is unavailable")))
+	run, err := s.Trigger(t.Context(), webtriggertest.Assistant, webtrigger.TriggerRequest{Message: "hello"})
+	require.NoError(t, err)
+	run = s.Wait(t, run.ID)
+	require.Equal(t, webtrigger.RunFailed, run.Status)
+	require.Equal(t, "the model is unavailable", run.ErrorMessage)
 }
