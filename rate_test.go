@@ -83,3 +83,42 @@ func TestRateLimit_rejectedRequest_countsOnlyAfterALookup(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, send(`{"message":"say x"}`))
 	require.Equal(t, http.StatusTooManyRequests, send(`{"message":"say x"}`))
 }
+
+// channelStore tells when its channel is read.
+type channelStore struct {
+	webtrigger.Store
+	read func()
+}
+
+func (s channelStore) Channel(ctx context.Context, assistantID string) (webtrigger.Channel, error) {
+	s.read()
+	return s.Store.Channel(ctx, assistantID)
+}
+
+func TestTriggerVia_callbackName_isLookedUpBeforeTheStoreIsUsed(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var order []string
+	note := func(what string) func() {
+		return func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(order) == 0 || order[len(order)-1] != what {
+				order = append(order, what)
+			}
+		}
+	}
+	b := setup(t, nil, &webtrigger.Options{
+		BaseURL:  "https://app.example.com",
+		Callback: webtrigger.CallbackOptions{Resolver: questions(note("lookup"))},
+	})
+	tx := channelStore{b.store, note("store")}
+	_, err := b.svc.TriggerVia(b.ctx, tx, "1", webtrigger.TriggerRequest{Message: "x", CallbackURL: "https://hooks.example.com/"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"lookup", "store"}, order)
+
+	var rejected *webtrigger.RequestError
+	_, err = b.svc.TriggerVia(b.ctx, tx, "1", webtrigger.TriggerRequest{CallbackURL: "https://127.0.0.1/"})
+	require.ErrorAs(t, err, &rejected)
+	require.Len(t, rejected.Faults, 2, "every fault at once")
+}

@@ -78,11 +78,21 @@ func (s *Service) Trigger(ctx context.Context, assistantID string, req TriggerRe
 // inside a transaction of the host: the run exists when the host commits, and
 // is queued, never taken. The host calls [Service.Wake] after the commit where
 // the store does not wake workers by itself.
+//
+// The name of a callback URL is looked up, for 2 s at most, before the first use
+// of store: locks of the host's transaction are held meanwhile, ours are not. A
+// host calls TriggerVia early in its transaction.
 func (s *Service) TriggerVia(ctx context.Context, store TriggerStore, assistantID string, req TriggerRequest) (Run, error) {
+	var target callbackTarget
+	var refusal error
+	if req.CallbackURL != "" {
+		target, refusal = s.lookUp(ctx, req.CallbackURL)
+	}
 	caller, err := s.hostCaller(ctx, store, assistantID)
 	if err != nil {
 		return Run{}, err
 	}
+	caller.lookUp = func(context.Context, string) (callbackTarget, error) { return target, refusal }
 	t, err := s.prepare(ctx, store, caller, req, checkValues(req))
 	if err != nil {
 		return Run{}, err
