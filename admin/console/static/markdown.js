@@ -12,14 +12,34 @@ export function markdown(text) {
   return fragment;
 }
 
+// Each pattern reads a line once: no two parts of one can take the same characters
+// in turns.
 const patterns = {
-  fence: /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/,
-  heading: /^ {0,3}(#{1,6})\s+(.*?)(?:\s+#+)?\s*$/,
+  fence: /^ {0,3}(`{3,}|~{3,})[^`]*$/,
+  heading: /^ {0,3}(#{1,6})\s(.*)$/s,
   rule: /^ {0,3}(?:(?:\*\s*){3,}|(?:-\s*){3,}|(?:_\s*){3,})$/,
-  quote: /^ {0,3}> ?(.*)$/,
-  item: /^( {0,3})([-*+]|\d{1,9}[.)])( +)(.*)$/,
-  table: /^ {0,3}\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/,
+  quote: /^ {0,3}> ?(.*)$/s,
+  item: /^( {0,3})([-*+]|\d{1,9}[.)])( +)(.*)$/s,
+  cell: /^:?-+:?$/,
 };
+
+// title is the text of a heading, without the hashes that close it.
+function title(text) {
+  const trimmed = text.trim();
+  let end = trimmed.length;
+  while (trimmed[end - 1] === "#") end--;
+  if (end === 0) return "";
+  return /\s/.test(trimmed[end - 1]) ? trimmed.slice(0, end).trimEnd() : trimmed;
+}
+
+// delimits reports whether a line is the second one of a table.
+function delimits(line) {
+  if (!line.includes("-") || line.search(/\S/) > 3) return false;
+  let text = line.trim();
+  if (text.startsWith("|")) text = text.slice(1);
+  if (text.endsWith("|")) text = text.slice(0, -1);
+  return text.split("|").every((cell) => patterns.cell.test(cell.trim()));
+}
 
 function blocks(lines, depth) {
   const out = [];
@@ -36,7 +56,7 @@ function blocks(lines, depth) {
       i++;
     } else if ((m = patterns.heading.exec(line))) {
       // The page has h1 and h2 already.
-      out.push(el(`h${Math.min(m[1].length + 2, 6)}`, {}, ...inline(m[2])));
+      out.push(el(`h${Math.min(m[1].length + 2, 6)}`, {}, ...inline(title(m[2]))));
       i++;
     } else if (patterns.rule.test(line)) {
       out.push(el("hr"));
@@ -49,7 +69,7 @@ function blocks(lines, depth) {
       const list = listAt(lines, i, depth);
       out.push(list.element);
       i = list.end;
-    } else if (line.includes("|") && i + 1 < lines.length && lines[i + 1].includes("-") && patterns.table.test(lines[i + 1])) {
+    } else if (line.includes("|") && i + 1 < lines.length && delimits(lines[i + 1])) {
       const start = i;
       for (i += 2; i < lines.length && lines[i].includes("|"); ) i++;
       out.push(table(lines[start], lines.slice(start + 2, i)));
@@ -114,9 +134,10 @@ function inline(text, depth = 0) {
     else if (em ?? em2) out.push(el("em", {}, ...inline(em ?? em2, depth + 1)));
     else if (struck) out.push(el("s", {}, ...inline(struck, depth + 1)));
     else if (bare) {
-      const tail = /[.,;:!?]+$/.exec(bare)?.[0] ?? "";
-      const address = bare.slice(0, bare.length - tail.length);
-      out.push(link(address, [address], address), tail);
+      let stop = bare.length;
+      while (".,;:!?".includes(bare[stop - 1])) stop--;
+      const address = bare.slice(0, stop);
+      out.push(link(address, [address], address), bare.slice(stop));
     } else out.push(escaped);
   }
   out.push(text.slice(end));
