@@ -51,7 +51,8 @@ func (s *Service) Wake() { s.hint(Hint{Queued: true}) }
 // Work is a loop around, for a host that drives runs from its own job engine.
 // It returns nil when the run has ended, or was given back to the queue;
 // ErrNotFound; or ErrConflict when another worker has the run. When ctx ends
-// the run is interrupted as at the end of a drain.
+// the run is interrupted as at the end of a drain. A Runner that has not returned
+// [Options.CancelGrace] after its context ended is abandoned, as by Work.
 //
 // Execute does not use slots. Run Work with [Options.NoWorkers] beside it: it sweeps
 // runs, sends callbacks, and makes cancellations take effect immediately.
