@@ -86,7 +86,7 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 		looked = looked || target.looked
 		return target, err
 	}
-	accepted, err := s.create(w, r, c, body, use)
+	accepted, err := s.createInFlight(w, r, c, body, use)
 	if limited && (err != nil && !looked || accepted.Replayed) {
 		s.rate.Return(c.keyID) // it made no run
 	}
@@ -97,6 +97,20 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 		left.Set(w.Header())
 	}
 	return s.answerAccepted(w, r, c, accepted)
+}
+
+// maxCreations is how many trigger creations of an API key may be under way in a
+// process. A creation outlives a client that resets its request.
+const maxCreations = 2000
+
+// createInFlight is create within the bound of its key.
+func (s *Service) createInFlight(w http.ResponseWriter, r *http.Request, c caller, body []byte, use *Idempotency) (CreatedTrigger, error) {
+	if !s.creations.Begin(c.keyID) {
+		return CreatedTrigger{}, &wire.Problem{Status: http.StatusServiceUnavailable, Code: "unavailable",
+			Detail: "This API key has too many triggers under way. Try again later.", RetryAfter: time.Second}
+	}
+	defer s.creations.End(c.keyID)
+	return s.create(w, r, c, body, use)
 }
 
 // create creates the trigger that a body asks for.
@@ -118,6 +132,9 @@ func (s *Service) create(w http.ResponseWriter, r *http.Request, c caller, body 
 	}
 	t.Idempotency = use
 	s.rememberMount(r)
+	if err := r.Context().Err(); err != nil { // the client has gone: it gets no run
+		return CreatedTrigger{}, err
+	}
 	return s.accept(r.Context(), t)
 }
 

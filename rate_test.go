@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -121,4 +122,55 @@ func TestTriggerVia_callbackName_isLookedUpBeforeTheStoreIsUsed(t *testing.T) {
 	_, err = b.svc.TriggerVia(b.ctx, tx, "1", webtrigger.TriggerRequest{CallbackURL: "https://127.0.0.1/"})
 	require.ErrorAs(t, err, &rejected)
 	require.Len(t, rejected.Faults, 2, "every fault at once")
+}
+
+// heldStore holds creations until it is released.
+type heldStore struct {
+	webtrigger.Store
+	under   atomic.Int64
+	release chan struct{}
+}
+
+func (s *heldStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+	s.under.Add(1)
+	<-s.release
+	return s.Store.CreateTrigger(ctx, t)
+}
+
+// A client that resets its requests leaves creations behind, of which a key has a
+// bound. Other keys do not notice.
+func TestTrigger_resetRequests_leaveABoundedNumberOfCreations(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &heldStore{Store: memstore.New(nil), release: make(chan struct{})}
+		b := setupOn(t, store, nil, nil)
+		var secrets []string
+		for _, name := range []string{"Make", "n8n"} {
+			_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: name})
+			require.NoError(t, err)
+			secrets = append(secrets, secret)
+		}
+		ctx, reset := context.WithCancel(b.ctx)
+		var all sync.WaitGroup
+		var rejected atomic.Int64
+		for range 2500 {
+			all.Go(func() {
+				if waiting(ctx, b.svc, secrets[0], "POST", triggerPath, `{"message":"x"}`, "0").Code == http.StatusServiceUnavailable {
+					rejected.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		require.EqualValues(t, 2000, store.under.Load())
+		require.EqualValues(t, 500, rejected.Load())
+		reset()
+		waiting(ctx, b.svc, secrets[1], "POST", triggerPath, `{"message":"x"}`, "0")
+		require.EqualValues(t, 2000, store.under.Load(), "a request that was reset early creates nothing")
+		all.Go(func() { waiting(b.ctx, b.svc, secrets[1], "POST", triggerPath, `{"message":"x"}`, "0") })
+		synctest.Wait()
+		require.EqualValues(t, 2001, store.under.Load(), "another key")
+		close(store.release)
+		all.Wait()
+		require.Equal(t, http.StatusAccepted, waiting(b.ctx, b.svc, secrets[0], "POST", triggerPath, `{"message":"x"}`, "0").Code)
+	})
 }

@@ -52,6 +52,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/webtrigger-go/webtrigger/internal/egress"
+	"github.com/webtrigger-go/webtrigger/internal/inflight"
 	"github.com/webtrigger-go/webtrigger/internal/ratelimit"
 	"github.com/webtrigger-go/webtrigger/internal/stream"
 )
@@ -244,19 +245,20 @@ const (
 // Service is the Web Trigger channel: a portable type over a [Store]. Its
 // methods are safe for concurrent use.
 type Service struct {
-	store   Store
-	runner  Runner
-	opts    Options
-	log     *slog.Logger
-	id      string // names this process to the store
-	guard   *egress.Guard
-	connect connector
-	worker  worker
-	rate    *ratelimit.Buckets
-	owed    chan struct{} // the dispatcher should look
-	streams *stream.Hub
-	watcher watcher
-	keyUses keyUses
+	store     Store
+	runner    Runner
+	opts      Options
+	log       *slog.Logger
+	id        string // names this process to the store
+	guard     *egress.Guard
+	connect   connector
+	worker    worker
+	rate      *ratelimit.Buckets
+	creations *inflight.Calls
+	owed      chan struct{} // the dispatcher should look
+	streams   *stream.Hub
+	watcher   watcher
+	keyUses   keyUses
 
 	advice       advice
 	mount        atomic.Pointer[string] // see TriggerURL
@@ -286,7 +288,7 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 	s := &Service{
 		store: store, runner: runner, opts: o, log: o.Logger, id: uuid.NewString(),
 		guard: guard, connect: guardedConnector{guard}, owed: make(chan struct{}, 1),
-		rate: ratelimit.New(o.Limits.TriggersPerKey, o.Limits.Window),
+		rate: ratelimit.New(o.Limits.TriggersPerKey, o.Limits.Window), creations: inflight.New(maxCreations),
 	}
 	s.advice.log = s.log
 	s.worker.init(o.Workers)
