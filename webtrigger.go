@@ -137,7 +137,7 @@ type Options struct {
 	// mount the event stream apart. If empty, it is BaseURL.
 	SessionBase string
 
-	// Logger gets what operators need to know. nil discards.
+	// Logger receives operational log records. If nil, they are discarded.
 	Logger *slog.Logger
 
 	// MaxBodyBytes bounds a request body. 0: 1 MiB.

@@ -29,8 +29,8 @@ type RetryOptions struct {
 	// together do not come back together. 0: DefaultMinDelay, DefaultMaxDelay.
 	MinDelay, MaxDelay time.Duration
 
-	// Logger gets a warning for every call that failed, with the vendor's own text.
-	// nil discards.
+	// Logger receives a warning for each failed call, with the vendor's own text. If
+	// nil, they are discarded.
 	Logger *slog.Logger
 }
 

@@ -86,8 +86,8 @@ type Options struct {
 	// the wall clock. Postgres uses its own clock always.
 	Clock webtrigger.Clock
 
-	// Logger hears of lost connections and failed notifications. nil:
-	// slog.Default.
+	// Logger receives records about lost connections, failed notifications and
+	// unsuitable settings. If nil, they are discarded.
 	Logger *slog.Logger
 }
 
@@ -151,7 +151,7 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("bunstore: db must not be nil")
 	}
-	s := &Store{db: db, process: uuid.NewString(), clock: time.Now, timeout: statementTimeout, log: slog.Default()}
+	s := &Store{db: db, process: uuid.NewString(), clock: time.Now, timeout: statementTimeout, log: slog.New(slog.DiscardHandler)}
 	if opts != nil {
 		s.opts = *opts
 	}

@@ -138,3 +138,14 @@ func TestMigrate_settingsThatPgdriverRefuses_nameTheRemedy(t *testing.T) {
 		require.ErrorContains(t, s.Ping(t.Context()), "ALTER ROLE")
 	}
 }
+
+// It runs alone: other tests use the default logger too.
+func TestNew_nilLogger_discardsRecords(t *testing.T) {
+	var log logtest.Buffer
+	before := slog.Default()
+	slog.SetDefault(logTo(&log))
+	defer slog.SetDefault(before)
+	s := opened(t, sqliteDB(t, ""), nil)
+	require.ErrorIs(t, s.Ping(t.Context()), webtrigger.ErrUnavailable, "the missing tables are logged, if there is a logger")
+	require.Empty(t, log.String())
+}
