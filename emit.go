@@ -337,7 +337,7 @@ type advice struct {
 	log *slog.Logger
 
 	worker, event, delta sync.Once
-	looked               atomic.Int64 // when the queue was last read, in Unix nanoseconds; 0: never
+	looked               atomic.Int64 // when checkWorkers last acted, in Unix nanoseconds; 0: never
 }
 
 // rejected logs an event that Emit rejected. Runners tend to ignore that error.

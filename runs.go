@@ -301,23 +301,19 @@ func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Ru
 	return run, nil
 }
 
-const (
-	// adviceAge is how long a run is queued before the lack of a worker is logged.
-	adviceAge = 30 * time.Second
-
-	// adviceInterval is the least time between two reads of the queue.
-	adviceInterval = 10 * time.Second
-)
+// adviceAge is how long a run is queued before the lack of a worker is logged.
+const adviceAge = 30 * time.Second
 
 // checkWorkers logs that no process executes runs: this one does not, none is
-// running, and the oldest has been queued for adviceAge. It reads the queue in the
-// background, so that the request that calls it does not wait.
+// running, and the oldest has been queued for adviceAge. It reads the queue at most
+// once in that time, not at its first call, and in the background, so that the
+// request that calls it does not wait.
 func (s *Service) checkWorkers() {
 	if s.worker.isWorking() {
 		return
 	}
 	now, last := time.Now().UnixNano(), s.advice.looked.Load()
-	if last != 0 && now-last < int64(adviceInterval) || !s.advice.looked.CompareAndSwap(last, now) {
+	if last != 0 && now-last < int64(adviceAge) || !s.advice.looked.CompareAndSwap(last, now) || last == 0 {
 		return
 	}
 	go func() {
