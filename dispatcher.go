@@ -106,7 +106,7 @@ func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
-				d.s.log.Warn("lease deliveries", "error", err)
+				d.s.log.Warn("delivery lease failed", "error", err)
 			}
 			return sent
 		}
@@ -180,7 +180,7 @@ func (s *Service) deliver(d LeasedDelivery) hosthealth.Sign {
 	if a.unclaimed != nil {
 		// Whether the claim was stored is not known: another lease is the only way
 		// on for a delivery that is still pending.
-		s.deliveryLog(d).Warn("callback not sent: it could not be claimed", "error", a.unclaimed)
+		s.deliveryLog(d).Warn("callback claim failed", "error", a.unclaimed, "effect", "the callback is not sent under this lease")
 		return hosthealth.Silent
 	}
 	outcome = a.outcome
@@ -227,7 +227,7 @@ func (s *Service) recordDelivery(d LeasedDelivery, o DeliveryOutcome) {
 			return
 		}
 		if errors.Is(err, ErrLeaseLost) || try == tries {
-			log.Error("record callback outcome", "error", err)
+			log.Error("callback outcome not recorded", "error", err)
 			return
 		}
 		time.Sleep(pause)

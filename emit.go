@@ -179,7 +179,7 @@ func newEvent(typ EventType, payload any) (NewEvent, error) {
 	case EventMessageDelta, EventMessageCompleted, EventToolStarted, EventToolCompleted, EventToolFailed, EventModelCompleted:
 	default:
 		if !strings.HasPrefix(string(typ), "x_") || len(typ) > 64 || !wire.CleanText(string(typ)) {
-			return NewEvent{}, fmt.Errorf("webtrigger: emit: a Runner has no event type %q", typ)
+			return NewEvent{}, fmt.Errorf("webtrigger: emit: unsupported event type %q: use a documented Runner type or the x_ prefix", typ)
 		}
 	}
 	raw, err := wire.Marshal(payload)

@@ -141,24 +141,24 @@ func (s *Service) problem(w http.ResponseWriter, r *http.Request, err error) *wi
 		return wire.NotFound()
 	case errors.Is(err, ErrConflict):
 		return &wire.Problem{Status: http.StatusConflict, Code: "conflict",
-			Detail: "That is not possible in the state that the thing is in."}
+			Detail: "The current state of the resource does not allow this operation. Check the state and try again."}
 	case errors.Is(err, ErrChannelDisabled):
 		return &wire.Problem{Status: http.StatusForbidden, Code: "channel_disabled",
 			Detail: "This assistant does not accept web triggers."}
 	case errors.Is(err, ErrIdempotencyKeyReused):
 		return &wire.Problem{Status: http.StatusUnprocessableEntity, Code: "idempotency_key_reused",
-			Detail: "This Idempotency-Key was used for another request body."}
+			Detail: "This Idempotency-Key was already used with a different request body. Use a new key."}
 	case errors.Is(err, ErrQueueFull):
 		return queueFull(s.opts.Limits.QueuedPerAssistant)
 	case errors.Is(err, ErrUnauthenticated):
-		return &wire.Problem{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: "Sign in first."}
+		return &wire.Problem{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: "You are not signed in. Sign in and try again."}
 	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		s.log.WarnContext(r.Context(), "store unavailable", "request_id", wire.RequestID(w), "error", err)
 		return &wire.Problem{Status: http.StatusServiceUnavailable, Code: "unavailable",
-			Detail: "The service cannot answer now. Try again later.", RetryAfter: time.Second}
+			Detail: "The service is temporarily unavailable. Try again after the delay in Retry-After.", RetryAfter: time.Second}
 	}
 	s.log.ErrorContext(r.Context(), "request failed", "request_id", wire.RequestID(w),
 		"method", r.Method, "path", r.URL.Path, "error", err)
 	return &wire.Problem{Status: http.StatusInternalServerError, Code: "internal_error",
-		Detail: "Something went wrong here. The request id leads to the log."}
+		Detail: "An internal error occurred. Contact the operator and include the X-Request-Id of this response."}
 }

@@ -87,7 +87,7 @@ func (x *execution) execute() {
 	case errors.Is(cause, ErrShutdown) && x.s.opts.MaxAttempts > 1:
 		x.requeue(batch)
 	case errors.Is(cause, ErrLeaseLost):
-		x.log.Warn("lease lost, the run is left alone")
+		x.log.Warn("lease lost", "effect", "this process writes nothing more about the run")
 	default:
 		x.finish(interrupted(cause, a.result), batch, transcript(a.result))
 	}
@@ -96,7 +96,7 @@ func (x *execution) execute() {
 	x.s.worker.remove(x)
 	if abandoned {
 		_, returnedAfterAll := hook.Begin(context.WithoutCancel(x.ctx), x.s.opts.Hooks.Abandoned, AbandonedInfo{Run: x.run})
-		x.log.Error("runner abandoned: it did not return after its context ended; a slot stays taken", "cause", cause)
+		x.log.Error("runner abandoned", "cause", cause, "effect", "its slot stays occupied until it returns")
 		go func() {
 			<-returned
 			x.log.Info("abandoned runner returned")
@@ -158,7 +158,7 @@ func (x *execution) recordDeadline() {
 	ctx, cancel := context.WithTimeout(context.Background(), min(statementTimeout, x.s.opts.CancelGrace))
 	defer cancel()
 	if _, err := x.s.store.RequestStop(ctx, x.lease.RunID, DeadlineStop(), &x.lease); err != nil {
-		x.log.Warn("record deadline", "error", err)
+		x.log.Warn("deadline not recorded", "error", err)
 	}
 }
 
@@ -313,11 +313,11 @@ func (x *execution) persist(what string, write func(context.Context) error) erro
 		}
 		away := errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 		if errors.Is(err, ErrLeaseLost) || (!away && try == tries) {
-			x.log.Warn(what, "error", err)
+			x.log.Warn("run write failed", "operation", what, "error", err)
 			x.lose()
 			return err
 		}
-		x.log.Warn(what+", trying again", "error", err)
+		x.log.Warn("run write failed", "operation", what, "retry_in", pause, "error", err)
 		select {
 		case <-x.lost:
 			return ErrLeaseLost
@@ -364,7 +364,7 @@ func (s *Service) renew(executions []*execution) {
 	sent := time.Now() // the store's count starts later, so ours ends earlier
 	renewals, err := s.store.RenewLeases(ctx, leases, s.opts.Lease)
 	if err != nil {
-		s.log.Warn("renew leases", "error", err, "runs", len(leases))
+		s.log.Warn("lease renewal failed", "error", err, "runs", len(leases))
 		return
 	}
 	for i, x := range executions {

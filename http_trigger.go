@@ -24,7 +24,7 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 	}
 	if grant.Key.AssistantID != assistantID {
 		return &wire.Problem{Status: http.StatusForbidden, Code: "forbidden",
-			Detail: "This key does not belong to that assistant."}
+			Detail: "This API key belongs to another assistant. Use a key of the assistant in the path."}
 	}
 	return s.receive(w, r, caller{channel: grant.Channel, keyID: grant.Key.ID, keyName: grant.Key.Name})
 }

@@ -226,6 +226,6 @@ func (s *Service) used(ctx context.Context, keyID int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := s.store.TouchKey(ctx, keyID, keyUsePrecision); err != nil {
-		s.log.WarnContext(ctx, "stamp key as used", "key_id", keyID, "error", err)
+		s.log.WarnContext(ctx, "last_used_at update failed", "key_id", keyID, "error", err)
 	}
 }

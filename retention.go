@@ -76,12 +76,12 @@ func (s *Service) purge(life context.Context, after int64) (next int64) {
 	purged, err := s.store.Purge(ctx, Purge{Keep: s.opts.Retention, After: after, Limit: purgeBatch})
 	if err != nil {
 		if life.Err() == nil {
-			s.log.Warn("purge", "error", err)
+			s.log.Warn("purge failed", "error", err)
 		}
 		return 0
 	}
 	if purged.Events+purged.Triggers > 0 {
-		s.log.Info("purged", "triggers", purged.Triggers, "runs_without_events", purged.Events)
+		s.log.Info("purge completed", "triggers", purged.Triggers, "runs_without_events", purged.Events)
 	}
 	return purged.Next
 }

@@ -227,7 +227,7 @@ func (r *Run) DecodeResult(v any) error {
 		return fmt.Errorf("webtrigger: decode result: the run is %s", r.Status)
 	}
 	if !json.Valid([]byte(r.Result)) { // a Decoder would not look at what follows the value
-		return errors.New("webtrigger: decode result: it is not JSON")
+		return errors.New("webtrigger: decode result: result is not JSON")
 	}
 	dec := json.NewDecoder(bytes.NewReader([]byte(r.Result)))
 	dec.UseNumber()

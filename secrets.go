@@ -122,7 +122,7 @@ func (s *Service) SigningSecrets(ctx context.Context, assistantID string) ([]Sig
 
 func checkSecrets(secrets []SigningSecret) error {
 	if len(secrets) > MaxSigningSecrets {
-		return fmt.Errorf("must be at most %d", MaxSigningSecrets)
+		return fmt.Errorf("must have at most %d entries", MaxSigningSecrets)
 	}
 	for _, secret := range secrets {
 		if secret.IsZero() {

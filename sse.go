@@ -140,7 +140,7 @@ func (s *Service) serveKeyEvents(w http.ResponseWriter, r *http.Request, segment
 	}
 	if !s.streams.Take(keyID) {
 		return &wire.Problem{Status: http.StatusTooManyRequests, Code: "too_many_streams",
-			Detail: "This API key has as many event streams open as it may. Close one first.", RetryAfter: 5 * time.Second}
+			Detail: "This API key has reached its limit of open event streams. Close a stream and try again.", RetryAfter: 5 * time.Second}
 	}
 	defer s.streams.Return(keyID)
 	return s.stream(w, r, query, allowed)

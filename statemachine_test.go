@@ -323,7 +323,7 @@ func TestDecodeResult(t *testing.T) {
 	require.Equal(t, map[string]any{"total": []any{json.Number("1e400"), nil}}, anything)
 
 	for _, text := range []string{"", "It is done.", `{"total": 1} and more`, `{"total": 1}{}`, `{"total"`} {
-		require.ErrorContains(t, completed(text).DecodeResult(&anything), "it is not JSON", text)
+		require.ErrorContains(t, completed(text).DecodeResult(&anything), "result is not JSON", text)
 	}
 	require.ErrorContains(t, completed(`{"total": "many"}`).DecodeResult(&sum), "int64")
 	running := &webtrigger.Run{Status: webtrigger.RunRunning}

@@ -428,13 +428,13 @@ type Limits struct {
 // complete checks l and puts the default where it is zero.
 func (l *Limits) complete() error {
 	if l.TriggersPerKey < 0 || l.QueuedPerAssistant < 0 {
-		return errors.New("neither TriggersPerKey nor QueuedPerAssistant may be negative")
+		return errors.New("TriggersPerKey and QueuedPerAssistant must not be negative")
 	}
 	if l.Window == 0 {
 		l.Window = time.Minute
 	}
 	if l.Window < time.Second || l.Window%time.Second != 0 {
-		return errors.New("the Window must be whole seconds")
+		return errors.New("Window must be a whole number of seconds, at least 1s")
 	}
 	return nil
 }
@@ -445,11 +445,11 @@ const queueRetry = 5 * time.Second
 
 func queueFull(limit int) *wire.Problem {
 	return &wire.Problem{Status: http.StatusTooManyRequests, Code: "queue_full",
-		Detail: "Too many runs of this assistant wait already.", RetryAfter: queueRetry,
+		Detail: "This assistant has reached its limit of queued runs. Try again after the delay in Retry-After.", RetryAfter: queueRetry,
 		Quota: &wire.Quota{Policy: "queue", Limit: limit, Unit: "concurrent-requests", Reset: queueRetry}}
 }
 
 func rateLimited(q wire.Quota) *wire.Problem {
 	return &wire.Problem{Status: http.StatusTooManyRequests, Code: "rate_limited",
-		Detail: "This API key has made too many triggers.", RetryAfter: q.Reset, Quota: &q}
+		Detail: "This API key has exceeded its rate limit. Try again after the delay in Retry-After.", RetryAfter: q.Reset, Quota: &q}
 }

@@ -123,7 +123,7 @@ func (w *watcher) run(life context.Context, done chan<- struct{}) {
 		if life.Err() != nil {
 			return
 		}
-		w.log.Warn("watch store", "error", err)
+		w.log.Warn("store watch failed", "error", err)
 		select {
 		case <-life.Done():
 			return

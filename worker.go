@@ -19,7 +19,7 @@ import (
 // Work at the same time returns ErrConflict.
 func (s *Service) Work(ctx context.Context) error {
 	if !s.worker.open() {
-		return fmt.Errorf("work: this service works already: %w", ErrConflict)
+		return fmt.Errorf("work: already running for this service: %w", ErrConflict)
 	}
 	defer s.worker.closed()
 	// What keeps running runs alive goes on while they drain.
@@ -73,7 +73,7 @@ func (s *Service) Execute(ctx context.Context, runID int64) error {
 		if err != nil || run.Status.Terminal() {
 			return err
 		}
-		return fmt.Errorf("execute run %d: it is %s: %w", runID, run.Status, ErrConflict)
+		return fmt.Errorf("execute run %d: run is %s: %w", runID, run.Status, ErrConflict)
 	}
 	x := s.newExecution(claimed[0], claimedAt)
 	s.keepAlive(x)
@@ -110,7 +110,7 @@ func (s *Service) claim() (again bool) {
 	claimed, err := s.claimRuns(slots, 0)
 	if err != nil {
 		s.worker.giveBack(slots)
-		s.log.Warn("claim runs", "error", err)
+		s.log.Warn("run claim failed", "error", err)
 		return false
 	}
 	for _, run := range claimed {
@@ -202,7 +202,7 @@ func (s *Service) sweepRuns(life context.Context, audit bool) {
 		})
 		cancel()
 		if err != nil && life.Err() == nil {
-			s.log.Warn("sweep runs", "error", err)
+			s.log.Warn("run sweep failed", "error", err)
 		}
 		for _, run := range swept {
 			s.log.With(run.logFields()...).Warn("run swept", "status", run.Status, "status_detail", run.StatusDetail)
@@ -219,7 +219,7 @@ func (s *Service) sweepDeliveries(life context.Context) {
 	defer cancel()
 	swept, err := s.store.SweepDeliveries(ctx, unknownTimeout, sweepBatch)
 	if err != nil && life.Err() == nil {
-		s.log.Warn("sweep deliveries", "error", err)
+		s.log.Warn("delivery sweep failed", "error", err)
 	}
 	for _, d := range swept {
 		s.log.Warn("callback outcome unknown", "delivery_id", d.ID, "run_id", d.RunID, "run_key", d.RunKey)

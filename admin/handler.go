@@ -172,7 +172,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, res resource, al
 	}
 	if h.crossOrigin.Check(r) != nil {
 		return &wire.Problem{Status: http.StatusForbidden, Code: "cross_origin",
-			Detail: "This write comes from another origin."}
+			Detail: "Cross-origin writes are not allowed. Send the request from the application's own origin."}
 	}
 	return serve(w, r)
 }

@@ -129,7 +129,7 @@ func (q *query) cursor() string {
 
 func (q *query) failCursor() {
 	if q.err == nil {
-		q.err = wire.BadRequest("invalid_cursor", "cursor must be what another page gave as next.")
+		q.err = wire.BadRequest("invalid_cursor", "cursor must be the value of next from a previous page.")
 	}
 }
 

@@ -164,7 +164,7 @@ func TestStreamGivesUp(t *testing.T) {
 		status  int // 0: another error
 		text    string
 	}{
-		{"no such trigger", client.Options{}, []answer{problem(404, `{"code":"not_found","detail":"There is nothing here."}`)}, "", 404, "not_found: There is nothing here. (request r-1)"},
+		{"no such trigger", client.Options{}, []answer{problem(404, `{"code":"not_found","detail":"The resource does not exist, or you do not have access to it."}`)}, "", 404, "not_found: The resource does not exist, or you do not have access to it. (request r-1)"},
 		{"a revoked key", client.Options{}, []answer{stream(step(1)), problem(401, `{"code":"invalid_token"}`).at("1")}, "1", 401, "invalid_token"},
 		{"gone without more", client.Options{}, []answer{problem(410, `{}`)}, "", 410, "410"},
 		{"gone before the cursor", client.Options{}, []answer{stream(step(1)), problem(410, `{"purged_to":1}`).at("1")}, "1", 410, "410"},

@@ -42,7 +42,7 @@ func Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "This path does not take that method.", http.StatusMethodNotAllowed)
+			http.Error(w, "This method is not allowed on this path. Use GET.", http.StatusMethodNotAllowed)
 			return
 		}
 		w.Header().Add("Vary", "Accept")

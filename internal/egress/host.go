@@ -67,7 +67,7 @@ func checkLabels(name string, labels []string) *Refusal {
 		case label[0] == '-' || label[len(label)-1] == '-':
 			return refuse("host", "a label of the host name begins or ends with a hyphen")
 		case strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "":
-			return refuse("host", "the host name has a character that names do not have")
+			return refuse("host", "host name contains an invalid character")
 		}
 	}
 	return nil

@@ -174,7 +174,7 @@ func parsePort(t *Target, s string) *Refusal {
 		return refuse("port", "the port must be 443 or 1024 to 65535")
 	}
 	if slices.Contains(dataStorePorts, t.port) {
-		return refuse("port", "the port is that of a well-known data store or control service")
+		return refuse("port", "port is reserved for a data store or control service: use 443 or another port from 1024 to 65535")
 	}
 	return nil
 }

@@ -275,7 +275,7 @@ func (h *Hub) poll(life context.Context) {
 	defer cancel()
 	last, err := h.source.LastEventIDs(ctx, ids)
 	if err != nil && life.Err() == nil {
-		h.opts.Log.Warn("poll events for streams", "error", err)
+		h.opts.Log.Warn("event poll failed", "error", err)
 	}
 	for _, t := range tails {
 		end, exists := last[t.conversationID]

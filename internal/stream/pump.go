@@ -85,7 +85,7 @@ func (p *pump) next() (burst, bool) {
 		if p.ctx.Err() != nil {
 			return burst{}, false
 		}
-		p.hub.opts.Log.WarnContext(p.r.Context(), "read events for a stream",
+		p.hub.opts.Log.WarnContext(p.r.Context(), "event read failed",
 			"conversation_id", p.sub.query.ConversationID, "error", err)
 		if !p.away(err) || !p.pause() {
 			return burst{}, false

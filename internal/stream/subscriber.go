@@ -39,7 +39,7 @@ func (sub *subscriber) first(ctx context.Context) (burst, error) {
 	}
 	if sub.gap != nil {
 		return burst{}, &wire.Problem{Status: http.StatusGone, Code: "events_purged", PurgedTo: sub.told,
-			Detail: "Events that this request asks for have been purged. Go on behind them by after_event_id."}
+			Detail: "Some of the requested events were purged. Resume with after_event_id set to the value of purged_to."}
 	}
 	return sub.next(ctx)
 }

@@ -258,7 +258,7 @@ func (t *tail) giveUp(err error) {
 		t.gone = true
 		t.wakeAll()
 	default:
-		t.hub.opts.Log.Warn("read events for streams", "conversation_id", t.conversationID, "error", err)
+		t.hub.opts.Log.Warn("event read failed", "conversation_id", t.conversationID, "error", err)
 	}
 }
 

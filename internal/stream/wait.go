@@ -90,7 +90,7 @@ func (h *Hub) look(life context.Context, a *awaited) {
 		cancel()
 		over := err == nil && ended || err != nil && h.opts.NotFound(err)
 		if err != nil && !over && life.Err() == nil {
-			h.opts.Log.Warn("read run for those who wait", "run_id", a.runID, "error", err)
+			h.opts.Log.Warn("run read failed", "run_id", a.runID, "error", err)
 		}
 		h.mu.Lock()
 		switch {

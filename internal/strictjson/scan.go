@@ -148,7 +148,7 @@ func (s *scanner) next() (more bool, err error) {
 		}
 	}
 	if s.space(); s.pos < len(s.data) {
-		return false, s.fail(s.pos, "there is something after the value")
+		return false, s.fail(s.pos, "unexpected data after the value")
 	}
 	return false, nil
 }

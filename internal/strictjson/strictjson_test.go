@@ -125,7 +125,7 @@ func TestSyntaxErrors(t *testing.T) {
 		`[1 2]`:               {3, "a comma or a closing ] is expected"},
 		`{"a" 1}`:             {5, "a colon is expected"},
 		`{"a":1,}`:            {7, "a key in double quotes is expected"},
-		`{"a":1} {}`:          {8, "there is something after the value"},
+		`{"a":1} {}`:          {8, "unexpected data after the value"},
 		`{"a":nul}`:           {5, "a value is expected"},
 		`{"a":1.}`:            {7, "a digit is expected"},
 		`{"a":01}`:            {6, "a comma or a closing } is expected"},

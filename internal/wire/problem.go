@@ -68,7 +68,7 @@ func (p *Problem) Write(w http.ResponseWriter) {
 // NotFound is the 404 of everything that is absent or not the caller's: one
 // body, whatever was asked for.
 func NotFound() *Problem {
-	return &Problem{Status: http.StatusNotFound, Code: "not_found", Detail: "There is nothing here."}
+	return &Problem{Status: http.StatusNotFound, Code: "not_found", Detail: "The resource does not exist, or you do not have access to it."}
 }
 
 // MethodNotAllowed is the 405 of a path that exists; allow lists its methods.
@@ -89,5 +89,5 @@ func BadRequest(code, detail string) *Problem {
 // Unprocessable is the 422 of a body with faults.
 func Unprocessable(errs []FieldError) *Problem {
 	return &Problem{Status: http.StatusUnprocessableEntity, Code: "invalid_request",
-		Detail: "The request is well-formed, but not valid.", Errors: errs}
+		Detail: "The request body is invalid. Correct the fields listed in errors.", Errors: errs}
 }

@@ -61,7 +61,7 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		return nil, tooLarge
 	}
 	if err != nil {
-		return nil, BadRequest("incomplete_body", "The body could not be read to its end.")
+		return nil, BadRequest("incomplete_body", "The request body is incomplete. Send the request again.")
 	}
 	return body, nil
 }
