@@ -14,30 +14,30 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// A delivery is sent at most once, and exactly once unless a fault hits one
-// short window; then it says "unknown".
+// A delivery is sent at most once. It is sent exactly once unless an error occurs in
+// one short window; its state is then unknown.
 //
 //	lease the delivery ─► resolve, dial, TLS ─► claim (commit) ─► POST ─► record
 //	                        │                      │               │
 //	        failed, blocked ┘     crash here: the  │  crash here:  │
 //	                              next one sends   │  "unknown"    │
 //
-// The connection stands before the claim is committed, so that what usually
-// goes wrong goes wrong before it. After the claim nothing tries again: the
-// connection carries this one request, and net/http is given no way to resend. A
-// retry, where the host has opted in, is another delivery: see RetryPolicy.
+// The connection is established before the claim is committed, so that the common
+// failures occur before the claim. After the claim nothing is retried: the connection
+// carries this one request, and net/http cannot resend it. If the host has enabled
+// retries, a retry is another delivery; see RetryPolicy.
 
 const (
-	callbackTimeout  = 10 * time.Second // for all of it, from the first DNS packet
+	callbackTimeout  = 10 * time.Second // for the whole attempt, from the first DNS packet
 	deliveryLease    = callbackTimeout + 5*time.Second
-	maxResponseBytes = 4 << 10 // bytes of the receiver's answer in the delivery log
+	maxResponseBytes = 4 << 10 // size of the receiver's response body in the delivery log
 	userAgent        = "webtrigger/1 (+https://github.com/webtrigger-go/webtrigger)"
 )
 
-// Delivery is the one POST that a run's end owes to its callback_url, or one
-// more of them: a retry by [CallbackOptions.Retry], or a redelivery that an
-// operator asked for. Each is an attempt of its own and leaves a record of its
-// own.
+// Delivery is one POST of a run's callback to its callback_url, with its state and
+// outcome. The end of a run creates the first delivery. A retry by
+// [CallbackOptions.Retry] and a redelivery that an operator requests each create
+// another one.
 type Delivery struct {
 	ID             int64
 	RunID          int64
@@ -45,25 +45,25 @@ type Delivery struct {
 	ConversationID int64
 	AssistantID    string
 	URL            string
-	Host           string // host:port of the URL, the name in lower case; what caps and rests go by
+	Host           string // host:port of the URL, name in lower case; limits and pauses apply per host
 	State          DeliveryState
-	Retry          int // how many retries led to it; 0: owed by the run's end or by an operator
+	Retry          int // number of retries that led to this one; 0 for the first delivery or a redelivery
 	CreatedAt      time.Time
-	DueAt          time.Time     // not attempted before; CreatedAt unless it is a retry
-	AttemptedAt    time.Time     // when the POST was claimed; zero: it was not
-	CompletedAt    time.Time     // when the outcome was recorded; zero: none
-	HTTPStatus     int           // 0: no answer
-	Latency        time.Duration // of the exchange after the connection stood
-	FailureClass   FailureClass  // "": none
-	Error          string        // a sentence; "": none
-	Response       string        // the first 4 KiB of the answer's body, made valid UTF-8 without NUL
+	DueAt          time.Time     // not sent before this time; equal to CreatedAt unless it is a retry
+	AttemptedAt    time.Time     // when the POST was claimed; zero if it was not
+	CompletedAt    time.Time     // when the outcome was recorded; zero if there is none
+	HTTPStatus     int           // 0 if there was no response
+	Latency        time.Duration // duration of the exchange after the connection was established
+	FailureClass   FailureClass  // "" if there was no failure
+	Error          string        // a sentence; "" if there was no failure
+	Response       string        // first 4 KiB of the response body, sanitized
 }
 
-// FailureClass names the kind of a failure, with a word that does not change.
+// FailureClass identifies the kind of a failure. The values are stable.
 type FailureClass string
 
-// The classes of failures. Delivery.AttemptedAt says whether the receiver may
-// have seen the POST: if it is zero, nothing was written.
+// Classes of failures. If Delivery.AttemptedAt is zero, nothing was written.
+// Otherwise the receiver may have received the POST.
 const (
 	FailureBlocked  FailureClass = egress.ClassBlocked  // the egress guard blocked the URL or an address
 	FailureDNS      FailureClass = egress.ClassDNS      // the name does not exist, or no name server answered
@@ -76,26 +76,26 @@ const (
 	FailureInternal FailureClass = egress.ClassInternal // an error of this process
 )
 
-// CallbackOutcome is how the last delivery of a run that has an outcome ended.
+// CallbackOutcome is the outcome of the last delivery of a run that has an outcome.
 type CallbackOutcome struct {
-	DeliveryID   int64         // 0: none has an outcome yet
+	DeliveryID   int64         // 0 if no delivery has an outcome
 	State        DeliveryState // delivered, failed, blocked or unknown
-	HTTPStatus   int           // 0: no answer
-	FailureClass FailureClass  // "": none
-	At           time.Time     // when it was recorded, or when it was found unknown
+	HTTPStatus   int           // 0 if there was no response
+	FailureClass FailureClass  // "" if there was no failure
+	At           time.Time     // when the outcome was recorded, or when the state became unknown
 }
 
-// DeliveryState is where a delivery stands; see [DeliveryStore] for the moves.
+// DeliveryState is the state of a delivery. See [DeliveryStore] for the transitions.
 type DeliveryState string
 
-// The states of a delivery.
+// States of a delivery.
 const (
-	DeliveryPending   DeliveryState = "pending"   // owed
+	DeliveryPending   DeliveryState = "pending"   // not sent yet
 	DeliverySending   DeliveryState = "sending"   // the POST is claimed
-	DeliveryDelivered DeliveryState = "delivered" // answered 2xx
-	DeliveryFailed    DeliveryState = "failed"    // not reached, or answered otherwise
-	DeliveryBlocked   DeliveryState = "blocked"   // refused by the guard, nothing was sent
-	DeliveryUnknown   DeliveryState = "unknown"   // claimed, and no outcome came back
+	DeliveryDelivered DeliveryState = "delivered" // the response was 2xx
+	DeliveryFailed    DeliveryState = "failed"    // the receiver was not reached, or the response was not 2xx
+	DeliveryBlocked   DeliveryState = "blocked"   // blocked by the egress guard; nothing was sent
+	DeliveryUnknown   DeliveryState = "unknown"   // claimed, but the outcome is not known
 )
 
 // connector opens the connection for one callback.
@@ -108,7 +108,7 @@ type callbackConn interface {
 	Close() error
 }
 
-// guardedConnector is the connector of production.
+// guardedConnector connects through the egress guard.
 type guardedConnector struct{ guard *egress.Guard }
 
 func (g guardedConnector) connect(ctx context.Context, url string) (callbackConn, error) {
@@ -119,8 +119,8 @@ func (g guardedConnector) connect(ctx context.Context, url string) (callbackConn
 	return g.guard.Connect(ctx, target)
 }
 
-// callbackBody is the body of a run's callback: the same bytes whenever it is
-// made.
+// callbackBody returns the body of a run's callback. It has the same bytes on every
+// call.
 func callbackBody(run *Run) ([]byte, error) {
 	var result *string
 	if run.Status == RunCompleted {
@@ -141,25 +141,25 @@ func callbackBody(run *Run) ([]byte, error) {
 	})
 }
 
-// parcel is what one attempt sends.
+// parcel contains the data that one attempt sends.
 type parcel struct {
 	url         string
 	runKey      string
-	secrets     []SigningSecret // none: the service's
+	secrets     []SigningSecret // if empty, the secrets of the service apply
 	traceParent string
 	body        []byte
 }
 
-// attempt is one try to send a callback.
+// attempt is the result of one try to send a callback.
 type attempt struct {
 	outcome   DeliveryOutcome
-	response  *egress.Response // nil: none
-	at        time.Time        // of the POST; zero: nothing was written
-	unclaimed error            // claim's error: nothing was written, and there is no outcome
+	response  *egress.Response // nil if there was none
+	at        time.Time        // of the POST; zero if nothing was written
+	unclaimed error            // error of the claim: nothing was written, and there is no outcome
 }
 
-// attempt connects, claims and sends, within ctx and callbackTimeout. It is the only
-// way by which a callback leaves.
+// attempt connects, claims and sends, within ctx and callbackTimeout. Callbacks are
+// sent only through this method.
 func (s *Service) attempt(ctx context.Context, p parcel, claim func(context.Context) error) attempt {
 	ctx, cancel := context.WithTimeout(ctx, callbackTimeout)
 	defer cancel()
@@ -180,8 +180,8 @@ func (s *Service) attempt(ctx context.Context, p parcel, claim func(context.Cont
 	return attempt{outcome: sent(response, err, time.Since(at)), response: response, at: at}
 }
 
-// callbackHeader is the header of one attempt. It is signed by secrets, which
-// are the assistant's own, else by the service's, else not at all.
+// callbackHeader returns the header of one attempt. The given secrets of the
+// assistant sign it, or else those of the service. Without secrets it is not signed.
 func (s *Service) callbackHeader(secrets []SigningSecret, runKey string, at time.Time, body []byte) http.Header {
 	h := http.Header{"Content-Type": {"application/json"}, "User-Agent": {userAgent}}
 	if len(secrets) == 0 {
@@ -200,7 +200,7 @@ func (s *Service) callbackHeader(secrets []SigningSecret, runKey string, at time
 	return h
 }
 
-// unsent is the outcome of a delivery that ended before its claim.
+// unsent returns the outcome of a delivery that ended before its claim.
 func unsent(err error) DeliveryOutcome {
 	o := DeliveryOutcome{State: DeliveryFailed, FailureClass: FailureClass(egress.Class(err)), Error: err.Error()}
 	if o.FailureClass == FailureBlocked {
@@ -209,7 +209,7 @@ func unsent(err error) DeliveryOutcome {
 	return o
 }
 
-// sent is the outcome of a POST.
+// sent returns the outcome of a POST.
 func sent(response *egress.Response, err error, took time.Duration) DeliveryOutcome {
 	if err != nil {
 		return DeliveryOutcome{State: DeliveryFailed, Latency: took, FailureClass: FailureClass(egress.Class(err)), Error: err.Error()}
@@ -224,23 +224,25 @@ func sent(response *egress.Response, err error, took time.Duration) DeliveryOutc
 	return o
 }
 
-// Delivery returns one delivery.
+// Delivery returns one delivery. It returns ErrNotFound if the delivery does not
+// exist.
 func (s *Service) Delivery(ctx context.Context, deliveryID int64) (Delivery, error) {
 	return s.store.Delivery(ctx, deliveryID)
 }
 
-// Deliveries lists the deliveries of a run, oldest first. A run that owes none,
-// and an absent run, has none.
+// Deliveries lists the deliveries of a run, oldest first. The list is empty if the
+// run has no callback or does not exist.
 func (s *Service) Deliveries(ctx context.Context, runID int64) ([]Delivery, error) {
 	return s.store.Deliveries(ctx, runID)
 }
 
-// Redeliver owes a run's callback once more, on an operator's word: it returns
-// a new pending delivery to the URL of the given one, which Work sends in some
-// process. ErrConflict says that the run has a delivery pending or under way.
+// Redeliver creates another pending delivery of a run's callback to the URL of the
+// given delivery and returns it. A process in which Work is active sends it. It
+// returns ErrConflict if the run has another delivery that is pending or sending. A
+// pending retry is not a conflict: it becomes the redelivery, unless a process has
+// leased it.
 //
-// The receiver sees the same body again; the run_key in it tells it that it is a
-// repetition.
+// The receiver gets the same body again and can detect the redelivery by its run_key.
 func (s *Service) Redeliver(ctx context.Context, deliveryID int64) (Delivery, error) {
 	delivery, err := s.store.Redeliver(ctx, deliveryID)
 	if err != nil {
@@ -251,18 +253,18 @@ func (s *Service) Redeliver(ctx context.Context, deliveryID int64) (Delivery, er
 	return delivery, nil
 }
 
-// SendTestCallback sends one callback to url, now and by this process, for whoever
-// sets up a receiver: through the same guard and transport, with the same header
-// and signature as the callbacks of the assistant's runs. It needs neither Work
-// nor an enabled channel, is not retried, and nothing is stored.
+// SendTestCallback sends one callback to url immediately, for the setup of a
+// receiver. It uses the same guard, transport, header and signature as the callbacks
+// of the assistant's runs. Work and an enabled channel are not required. The callback
+// is not retried, and nothing is stored.
 //
-// The body has the eight fields of a completed run that does not exist: a
-// run_key of its own, conversation_id 0, and "Test callback" as result_text.
+// The body has the eight fields of a completed run that does not exist: a new
+// run_key, conversation_id 0, and "Test callback" as result_text.
 //
-// It returns what became of the POST as a [Delivery] that is delivered, failed or
-// blocked and whose ids are 0, after 10 s at most. The error is a [RequestError]
-// for an assistant id or a URL that the guard refuses as text, or the store's.
-// When ctx ends meanwhile it is ctx's, and the POST may have been sent.
+// SendTestCallback returns the outcome within 10 s as a [Delivery] that is delivered,
+// failed or blocked and whose ids are 0. It returns a [RequestError] if the assistant
+// id is invalid or the guard blocks the text of the URL. If ctx ends first, it
+// returns the error of ctx, and the POST may have been sent.
 func (s *Service) SendTestCallback(ctx context.Context, assistantID, url string) (Delivery, error) {
 	var f faults
 	if !ValidAssistantID(assistantID) {

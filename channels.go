@@ -5,16 +5,16 @@ import (
 	"fmt"
 )
 
-// Channel says what the Web Trigger channel of one assistant accepts.
-// The zero value is off.
+// Channel is the settings of the Web Trigger channel of one assistant. The zero value
+// is disabled.
 type Channel struct {
 	AssistantID       string
-	Enabled           bool // off refuses new triggers; what was accepted goes on
-	AllowCallbackURLs bool // decided at accept; turning it off takes no owed callback back
+	Enabled           bool // if false, new triggers are rejected; existing runs continue
+	AllowCallbackURLs bool // checked when a trigger is created; disabling it does not cancel pending callbacks
 }
 
-// Channel returns the settings of an assistant; one that was never set up is
-// off.
+// Channel returns the settings of an assistant. If none were set, the channel is
+// disabled. It returns ErrNotFound if the assistant id is invalid.
 func (s *Service) Channel(ctx context.Context, assistantID string) (Channel, error) {
 	if !ValidAssistantID(assistantID) {
 		return Channel{}, ErrNotFound
@@ -22,7 +22,8 @@ func (s *Service) Channel(ctx context.Context, assistantID string) (Channel, err
 	return s.store.Channel(ctx, assistantID)
 }
 
-// SetChannel stores the settings of an assistant. They act on the next trigger.
+// SetChannel stores the settings of an assistant. They apply from the next trigger
+// on. It returns a [RequestError] if the assistant id is invalid.
 func (s *Service) SetChannel(ctx context.Context, settings Channel) error {
 	if !ValidAssistantID(settings.AssistantID) {
 		return &RequestError{Faults: []Fault{{"/assistant_id", assistantIDRule}}}
@@ -35,19 +36,20 @@ func (s *Service) SetChannel(ctx context.Context, settings Channel) error {
 	return nil
 }
 
-// Assistants lists the ids that have channel settings or keys, in ascending
-// order, those after the given id. The library knows no others: assistants are
-// the host's.
+// Assistants lists the ids that have channel settings, signing secrets or API keys,
+// in ascending order, after the given id; "" starts at the first. If limit is zero,
+// it is DefaultPageSize. Maximum: MaxPageSize. Other assistants of the host are not
+// listed.
 func (s *Service) Assistants(ctx context.Context, after string, limit int) ([]string, error) {
 	return s.store.Assistants(ctx, after, Page{Limit: limit}.withDefaults().Limit)
 }
 
 const assistantIDRule = "must be 1 to 128 characters out of A-Z a-z 0-9 - . _ ~"
 
-// ValidAssistantID reports whether a host's id can name an assistant here: 1 to
-// 128 unreserved characters of RFC 3986 §2.3 (A-Z a-z 0-9 - . _ ~), other than
-// "." and "..", so that it stands in a path as it is. No other id ever reaches a
-// [Store] or an [Authorizer].
+// ValidAssistantID reports whether id can identify an assistant. It must have 1 to
+// 128 unreserved characters of RFC 3986 §2.3 (A-Z a-z 0-9 - . _ ~) and must not be
+// "." or "..". Such an id needs no escaping in a path. A [Store] and an [Authorizer]
+// receive only valid ids.
 func ValidAssistantID(id string) bool {
 	if len(id) < 1 || len(id) > 128 || id == "." || id == ".." {
 		return false
@@ -64,10 +66,10 @@ func ValidAssistantID(id string) bool {
 	return true
 }
 
-// DefaultPageSize is how many items a list returns when its limit is 0.
+// DefaultPageSize is the maximum number of items in a list whose limit is 0.
 const DefaultPageSize = 50
 
-// MaxPageSize is how many items a list returns at most.
+// MaxPageSize is the maximum number of items in a list.
 const MaxPageSize = 200
 
 func (p Page) withDefaults() Page {

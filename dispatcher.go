@@ -14,28 +14,27 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/hook"
 )
 
-// dispatcher sends owed callbacks with a bounded number of senders, no more than
-// a share of them to one host. Which delivery is next is the store's to say: it
-// is told how many are under way to each host, and gives to the host with the
-// fewest first.
+// dispatcher sends pending callbacks with a limited number of senders, and a limited
+// share of them per host. The store selects the next delivery: the dispatcher reports
+// the number in progress per host, and the store prefers the host with the fewest.
 type dispatcher struct {
 	s       *Service
 	under   sync.WaitGroup
 	circuit hosthealth.Circuit
 
 	mu   sync.Mutex
-	more bool           // as many were owed as there were idle senders
+	more bool           // the last lease filled all idle senders
 	idle int            // senders
-	busy map[string]int // host → deliveries under way
+	busy map[string]int // deliveries in progress, by host
 }
 
 func newDispatcher(s *Service) *dispatcher {
 	return &dispatcher{s: s, idle: s.opts.Callback.Workers, busy: make(map[string]int)}
 }
 
-// run sends callbacks as they become owed, until ctx ends; it returns when those
-// under way have ended. Retries become due without anybody's word: the poll finds
-// them.
+// run sends callbacks when they become due, until ctx ends. It returns when the
+// deliveries in progress have ended. There is no signal for a retry that becomes due;
+// the poll finds it.
 func (d *dispatcher) run(ctx context.Context) {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
@@ -55,9 +54,9 @@ func (d *dispatcher) run(ctx context.Context) {
 // gatherFor is how long an idle sender may wait for others.
 const gatherFor = 10 * time.Millisecond
 
-// gather waits while more is owed than there are senders, until a quarter of them
-// is idle: one statement then leases for all of these, where each would ask for
-// itself otherwise.
+// gather waits while more deliveries are pending than senders are idle, until a
+// quarter of the senders is idle. One statement then leases deliveries for all of
+// them, instead of one statement each.
 func (d *dispatcher) gather(ctx context.Context) {
 	if !d.crowded() {
 		return
@@ -81,8 +80,8 @@ func (d *dispatcher) crowded() bool {
 	return d.more && 4*d.idle < d.s.opts.Callback.Workers
 }
 
-// flush sends what is owed now, such as by runs that ended while Work drained.
-// It begins nothing after callbackTimeout.
+// flush sends the callbacks that are pending now, such as those of runs that ended
+// while Work drained. It starts no delivery after callbackTimeout.
 func (d *dispatcher) flush() {
 	ctx, cancel := context.WithTimeout(context.Background(), callbackTimeout)
 	defer cancel()
@@ -91,9 +90,9 @@ func (d *dispatcher) flush() {
 	}
 }
 
-// sendOwed leases deliveries as long as there are some and senders are idle,
-// sends them in the background and returns how many. A sender that gets idle
-// signals that it is worth another look.
+// sendOwed leases deliveries while deliveries are pending and senders are idle. It
+// sends them in the background and returns their number. A sender that becomes idle
+// signals the dispatcher.
 func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
 	for ctx.Err() == nil {
 		claim := d.claim()
@@ -125,7 +124,7 @@ func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
 	return sent
 }
 
-// claim asks for as many deliveries as there are idle senders.
+// claim returns a query for as many deliveries as there are idle senders.
 func (d *dispatcher) claim() DeliveryQuery {
 	resting := d.circuit.Resting(time.Now())
 	d.mu.Lock()
@@ -135,9 +134,9 @@ func (d *dispatcher) claim() DeliveryQuery {
 	}
 }
 
-// send makes a delivery in the background. It reports false for a retry that is
-// to wait for another one's trial of its host: its lease runs out, and it comes
-// again.
+// send sends a delivery in the background. It returns false for a retry that must
+// wait while another retry tests its host. The lease of that retry expires, and a
+// later query returns it again.
 func (d *dispatcher) send(delivery LeasedDelivery) bool {
 	host, retry := delivery.Delivery.Host, delivery.Delivery.Retry > 0
 	if retry && !d.circuit.Admit(host, time.Now()) {
@@ -161,7 +160,8 @@ func (d *dispatcher) send(delivery LeasedDelivery) bool {
 	return true
 }
 
-// deliver makes one delivery under its lease and says what it told of the host.
+// deliver sends one delivery under its lease and returns what its outcome shows about
+// the host.
 func (s *Service) deliver(d LeasedDelivery) hosthealth.Sign {
 	leased := time.Now()
 	ctx, ended := hook.Begin(context.Background(), s.opts.Hooks.Callback, CallbackInfo{Delivery: d.Delivery, Run: d.Run})
@@ -187,7 +187,7 @@ func (s *Service) deliver(d LeasedDelivery) hosthealth.Sign {
 	return s.conclude(d, outcome, a.response, leased)
 }
 
-// conclude records an outcome, and the retry that it may owe.
+// conclude records an outcome and, if the policy requires one, its retry.
 func (s *Service) conclude(d LeasedDelivery, o DeliveryOutcome, response *egress.Response, leased time.Time) hosthealth.Sign {
 	if policy := s.opts.Callback.Retry; policy != nil && o.State == DeliveryFailed {
 		age := d.LeasedAt.Sub(d.Run.CompletedAt) + time.Since(leased)
@@ -197,7 +197,7 @@ func (s *Service) conclude(d LeasedDelivery, o DeliveryOutcome, response *egress
 	return signOf(&o)
 }
 
-// signOf is what an outcome shows about the host.
+// signOf returns what an outcome shows about the host.
 func signOf(o *DeliveryOutcome) hosthealth.Sign {
 	switch {
 	case o.HTTPStatus != 0:
@@ -208,8 +208,8 @@ func signOf(o *DeliveryOutcome) hosthealth.Sign {
 	return hosthealth.Dead
 }
 
-// recordDelivery stores an outcome, trying again while the store is away: after
-// a minute without one the delivery is shown as unknown.
+// recordDelivery stores an outcome and retries while the store is unavailable. A
+// delivery without an outcome is marked unknown after one minute.
 func (s *Service) recordDelivery(d LeasedDelivery, o DeliveryOutcome) {
 	log := s.deliveryLog(d).With("state", o.State, "http_status", o.HTTPStatus, "latency", o.Latency)
 	if o.State == DeliveryDelivered {

@@ -12,66 +12,71 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// Sentinels that Service methods return and that a [Store] answers with. They
-// are matched with [errors.Is]; the text around them is for people.
+// Sentinel errors that Service methods and a [Store] return. Compare them with
+// [errors.Is]. The text of the wrapping error is for people.
 var (
-	// ErrNotFound says that the thing does not exist, or is not the caller's.
+	// ErrNotFound reports that the resource does not exist or that the caller may not
+	// access it.
 	ErrNotFound = errors.New("webtrigger: not found")
 
-	// ErrConflict says that the thing exists in a state that does not allow the
-	// call, such as redelivering a delivery that is still under way.
+	// ErrConflict reports that the current state of the resource does not allow the
+	// call. An example is the redelivery of a delivery that is still pending.
 	ErrConflict = errors.New("webtrigger: conflict")
 
-	// ErrLeaseLost says that a run is no longer held under the lease that a
-	// write named: it expired, was swept, or the run has ended. Nothing was
-	// written. It is also the cause of a Runner's context that ended for this.
+	// ErrLeaseLost reports that a run is no longer leased under the lease of a write.
+	// The lease expired, was superseded or was swept, or the run has ended. Nothing
+	// was written. It is also the cause of a Runner's context that ended for this
+	// reason.
 	ErrLeaseLost = errors.New("webtrigger: lease lost")
 
-	// ErrChannelDisabled says that the assistant's channel does not accept
+	// ErrChannelDisabled reports that the assistant's channel does not accept
 	// triggers.
 	ErrChannelDisabled = errors.New("webtrigger: channel disabled")
 
-	// ErrIdempotencyKeyReused says that the idempotency key was used within its
-	// lifetime for another request body.
+	// ErrIdempotencyKeyReused reports that the idempotency key was used for another
+	// request body within its lifetime.
 	ErrIdempotencyKeyReused = errors.New("webtrigger: idempotency key reused")
 
-	// ErrQueueFull says that as many runs of the assistant wait as
-	// [Limits.QueuedPerAssistant] allows. HTTP shows it as 429.
+	// ErrQueueFull reports that the assistant has [Limits.QueuedPerAssistant] queued
+	// runs already. HTTP returns it as 429.
 	ErrQueueFull = errors.New("webtrigger: queue full")
 
-	// ErrUnavailable says that the store cannot answer now and that trying again
-	// later is worth while. HTTP shows it as 503 with Retry-After.
+	// ErrUnavailable reports that the store cannot answer now and that a retry may
+	// succeed. HTTP returns it as 503 with Retry-After.
 	ErrUnavailable = errors.New("webtrigger: store unavailable")
 
-	// ErrUnauthenticated is what an [Authorizer] answers when nobody is signed
-	// in. HTTP shows it as 401; any other refusal looks like an absent thing.
+	// ErrUnauthenticated reports that the request has no signed-in user. An
+	// [Authorizer] returns it. HTTP returns it as 401. Any other denial returns the
+	// 404 of a resource that does not exist.
 	ErrUnauthenticated = errors.New("webtrigger: not signed in")
 
-	// ErrShutdown is the cause of a Runner's context that ended because the
-	// process drains and the drain time is over.
+	// ErrShutdown is the cause of a Runner's context that ended because the process
+	// drains and [Options.DrainTimeout] has passed.
 	ErrShutdown = errors.New("webtrigger: interrupted by shutdown")
 
-	// ErrCancelled is the cause of a Runner's context that ended because the
-	// run's cancellation was requested.
+	// ErrCancelled is the cause of a Runner's context that ended because a caller or
+	// operator requested cancellation of the run.
 	ErrCancelled = errors.New("webtrigger: run cancelled")
 
-	// ErrDeadline is the cause of a Runner's context that ended because the run
-	// took longer than [Options.RunTimeout].
+	// ErrDeadline is the cause of a Runner's context that ended because the attempt
+	// exceeded [Options.RunTimeout].
 	ErrDeadline = errors.New("webtrigger: deadline exceeded")
 )
 
-// RequestError is a request that is well-formed and wrong: the caller's fault,
-// safe to show. It holds every fault found, not the first. HTTP shows it as 422.
+// RequestError reports that a well-formed request has invalid values. It contains
+// every fault that was found and is safe to show to the caller. HTTP returns it as
+// 422.
 type RequestError struct {
 	Faults []Fault // never empty
 }
 
-// Fault is one thing wrong with a request and where.
+// Fault describes one invalid value of a request.
 type Fault struct {
-	Pointer string // RFC 6901 JSON Pointer into the request; "" is the whole request
-	Detail  string // a sentence part without a full stop, such as "must not be blank"
+	Pointer string // RFC 6901 JSON Pointer into the request; "" for the whole request
+	Detail  string // a predicate without a full stop, such as "must not be blank"
 }
 
+// Error returns all faults in one line.
 func (e *RequestError) Error() string {
 	parts := make([]string, len(e.Faults))
 	for i, f := range e.Faults {
@@ -80,7 +85,7 @@ func (e *RequestError) Error() string {
 	return "webtrigger: invalid request: " + strings.Join(parts, "; ")
 }
 
-// faults gathers what is wrong with a request; err is nil when nothing is.
+// faults collects the faults of a request; err is nil if there are none.
 type faults []Fault
 
 func (f *faults) add(pointer, detail string) { *f = append(*f, Fault{pointer, detail}) }

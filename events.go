@@ -7,10 +7,10 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// Event is one step in the life of a run.
+// Event is one stored step of a run.
 type Event struct {
-	ID             int64 // rises within the conversation; the cursor of its streams
-	Sequence       int64 // 1, 2, 3 … within the run, without a hole
+	ID             int64 // rises within the conversation; the cursor of its event streams
+	Sequence       int64 // 1, 2, 3 … within the run, without gaps
 	RunID          int64
 	RunKey         string
 	ConversationID int64
@@ -19,19 +19,20 @@ type Event struct {
 	CreatedAt      time.Time
 }
 
-// NewEvent is an event to be stored.
+// NewEvent is an event that the store creates.
 type NewEvent struct {
 	Type    EventType
 	Payload json.RawMessage // a JSON object
 }
 
-// MaxEventPayloadBytes bounds one event's payload, in bytes of JSON.
+// MaxEventPayloadBytes is the maximum size of one event's payload, in bytes of JSON.
 const MaxEventPayloadBytes = 256 << 10
 
-// EventType names what happened. Types that begin with x_ are a Runner's own.
+// EventType is the type of an event. Types that start with x_ are specific to a
+// Runner.
 type EventType string
 
-// The life of a run. Only the library writes these.
+// Event types of the run lifecycle. Only the library writes them.
 const (
 	EventRunQueued       EventType = "run_queued" // always sequence 1
 	EventRunStarted      EventType = "run_started"
@@ -43,18 +44,18 @@ const (
 	EventRunTimedOut     EventType = "run_timed_out"
 )
 
-// What a Runner may emit besides its own x_ types. The payload fields in
-// parentheses are what readers rely on.
+// Event types that a Runner may emit, besides its own x_ types. Readers rely on the
+// payload fields in parentheses.
 const (
-	EventMessageDelta     EventType = "message_delta"     // (text) a piece of the message under way
-	EventMessageCompleted EventType = "message_completed" // (text) a whole message
+	EventMessageDelta     EventType = "message_delta"     // (text) a piece of the current message
+	EventMessageCompleted EventType = "message_completed" // (text) a complete message
 	EventToolStarted      EventType = "tool_started"      // (tool, call_id, arguments)
 	EventToolCompleted    EventType = "tool_completed"    // (tool, call_id, arguments, result)
 	EventToolFailed       EventType = "tool_failed"       // (tool, call_id, arguments, error)
 	EventModelCompleted   EventType = "model_completed"   // (model, duration_ms, usage)
 )
 
-// Terminal reports whether the event is the last of its run.
+// Terminal reports whether an event of this type is the last one of its run.
 func (t EventType) Terminal() bool {
 	switch t {
 	case EventRunCompleted, EventRunFailed, EventRunCancelled, EventRunTimedOut:
@@ -63,42 +64,44 @@ func (t EventType) Terminal() bool {
 	return false
 }
 
-// RequeueReason says why a taken run went back to the queue.
+// RequeueReason is the reason why a claimed run was requeued.
 type RequeueReason string
 
-// Why a run is requeued.
+// Reasons for a requeue.
 const (
 	RequeueHeartbeat RequeueReason = "heartbeat timeout"
 	RequeueShutdown  RequeueReason = "shutdown"
 )
 
-// QueuedEvent is the first event of every run.
+// QueuedEvent returns the first event of every run.
 func QueuedEvent() NewEvent {
 	return NewEvent{Type: EventRunQueued, Payload: json.RawMessage(`{}`)}
 }
 
-// StartedEvent is stored whenever a run is taken; attempt counts from 1.
+// StartedEvent returns the event that is stored when a run is claimed. attempt counts
+// from 1.
 func StartedEvent(attempt int) NewEvent {
 	return NewEvent{Type: EventRunStarted, Payload: mustJSON(struct {
 		Attempt int `json:"attempt"`
 	}{attempt})}
 }
 
-// CancelRequestedEvent is stored when a cancellation is recorded.
+// CancelRequestedEvent returns the event that is stored when a cancellation is
+// recorded.
 func CancelRequestedEvent(stop Stop) NewEvent {
 	return NewEvent{Type: EventCancelRequested, Payload: mustJSON(struct {
 		Reason *string `json:"reason"`
 	}{wire.NullableString(stop.StatusDetail)})}
 }
 
-// RequeuedEvent is stored when a taken run goes back to the queue.
+// RequeuedEvent returns the event that is stored when a claimed run is requeued.
 func RequeuedEvent(reason RequeueReason) NewEvent {
 	return NewEvent{Type: EventRunRequeued, Payload: mustJSON(struct {
 		Reason RequeueReason `json:"reason"`
 	}{reason})}
 }
 
-// mustJSON marshals a value of a fixed, harmless shape.
+// mustJSON marshals a value that always has a JSON form.
 func mustJSON(v any) json.RawMessage {
 	raw, err := wire.Marshal(v)
 	if err != nil {

@@ -14,17 +14,17 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// Key is an API key: the right to trigger one assistant and to read its
-// triggers. The plaintext is not part of it, because it is not stored.
+// Key is an API key. It allows a caller to trigger one assistant and to read its
+// triggers. Key does not contain the plaintext, which is not stored.
 type Key struct {
 	ID          int64
 	AssistantID string
 	Name        string
-	Prefix      string // the first 8 characters of the plaintext, to tell keys apart
+	Prefix      string // the first 8 characters of the plaintext, to identify the key
 	CreatedAt   time.Time
-	ExpiresAt   time.Time // zero: never
-	RevokedAt   time.Time // zero: not revoked
-	LastUsedAt  time.Time // up to a minute before the last use; zero: never used
+	ExpiresAt   time.Time // zero if the key does not expire
+	RevokedAt   time.Time // zero if the key is not revoked
+	LastUsedAt  time.Time // at most 1 min before the last use; zero if the key was never used
 }
 
 // KeySpec describes an API key to be created.
@@ -106,18 +106,21 @@ func (s *Service) ImportKey(ctx context.Context, assistantID string, spec KeySpe
 	return key, nil
 }
 
-// Key returns one API key.
+// Key returns one API key, including a revoked or expired one. It returns ErrNotFound
+// if the key does not exist.
 func (s *Service) Key(ctx context.Context, keyID int64) (Key, error) {
 	return s.store.Key(ctx, keyID)
 }
 
-// Keys lists the API keys of an assistant, newest first.
+// Keys lists the API keys of an assistant, newest first, including revoked and
+// expired ones.
 func (s *Service) Keys(ctx context.Context, assistantID string, page Page) ([]Key, error) {
 	return s.store.Keys(ctx, assistantID, page.withDefaults())
 }
 
-// RevokeKey revokes an API key. Every process rejects the next request with it.
-// Revoking a revoked key is not an error and keeps the first time.
+// RevokeKey revokes an API key. Every process rejects the next request with it. If
+// the key is already revoked, RevokeKey returns no error and does not change the
+// revocation time. It returns ErrNotFound if the key does not exist.
 func (s *Service) RevokeKey(ctx context.Context, keyID int64) (Key, error) {
 	key, err := s.store.RevokeKey(ctx, keyID)
 	if err != nil {
@@ -159,9 +162,9 @@ func (s *Service) RotateKey(ctx context.Context, keyID int64, grace time.Duratio
 	return key, plaintext, nil
 }
 
-// bearerKey reads the key out of Authorization headers (RFC 6750 §2.1). sent
-// reports whether there was a bearer token, ok whether it has the form of a
-// plaintext.
+// bearerKey reads the API key from Authorization headers (RFC 6750 §2.1). sent
+// reports whether there was a bearer credential. ok reports whether it has the form
+// of a plaintext.
 func bearerKey(headers []string) (hash KeyHash, sent, ok bool) {
 	if len(headers) == 0 {
 		return hash, false, false
@@ -187,19 +190,19 @@ func hashKey(plaintext string) (KeyHash, bool) {
 	return sha256.Sum256([]byte(plaintext)), true
 }
 
-// keyUsePrecision is how far Key.LastUsedAt may be behind the last use.
+// keyUsePrecision is the maximum difference between Key.LastUsedAt and the last use.
 const keyUsePrecision = time.Minute
 
-// keyUses remembers which keys this process has stamped lately, so that a key
-// costs one write a minute, however often it is used. Keys leave it as a whole
-// generation: no request pays for the keys of others.
+// keyUses records which keys this process has stamped recently, so that a key costs
+// one write per minute, regardless of its use. Entries are dropped as a whole
+// generation, so no request pays for the keys of others.
 type keyUses struct {
 	mu             sync.Mutex
-	stamped, older map[int64]time.Time // by key; older: of the generation before
-	begun          time.Time           // of stamped
+	stamped, older map[int64]time.Time // by key; older is the previous generation
+	begun          time.Time           // start of the generation in stamped
 }
 
-// due reports whether the key is to be stamped, and counts it as stamped if so.
+// due reports whether the key must be stamped, and if so counts it as stamped.
 func (u *keyUses) due(keyID int64, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -217,8 +220,8 @@ func (u *keyUses) due(keyID int64, now time.Time) bool {
 	return true
 }
 
-// used stamps the key of a request. One request a minute waits for it; that it
-// fails concerns no request.
+// used stamps the key of a request. One request per minute waits for it. A failure
+// does not fail the request.
 func (s *Service) used(ctx context.Context, keyID int64) {
 	if !s.keyUses.due(keyID, time.Now()) {
 		return

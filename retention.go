@@ -7,15 +7,17 @@ import (
 	"time"
 )
 
-// Retention says how long what has ended is kept, counted from the end of a run.
-// Zero keeps forever.
+// Retention sets how long ended runs are kept, counted from the end of the run. A
+// zero age keeps them forever. An age must not be negative.
 type Retention struct {
-	// Events is the age at which a run's events go. Its reader is told (410, or a
-	// gap in the stream); status, result and messages stay.
+	// Events is the age at which a run's events are purged. A reader of purged events
+	// gets a 410 problem or a gap frame. Status, result and messages are kept.
 	Events time.Duration
 
-	// The age at which a trigger goes whole, by how its run ended; one with
-	// several runs goes when each of them may. It is then unknown: 404.
+	// Completed, Failed, Cancelled and TimedOut are the ages at which a whole trigger
+	// is purged, by the final status of its run. A trigger with several runs is
+	// purged when each of them is past its age. Requests for a purged trigger return
+	// 404.
 	Completed, Failed, Cancelled, TimedOut time.Duration
 }
 
@@ -26,10 +28,10 @@ func (r Retention) check() error {
 	return nil
 }
 
-// EraseTrigger forgets a trigger at once, whatever its age: the conversation with
-// its runs, messages, events, deliveries and idempotency records. A callback that
-// is still owed is not sent. ErrConflict while a run of it has not ended: cancel
-// it first.
+// EraseTrigger permanently deletes a trigger, regardless of its age: the conversation
+// with its runs, messages, events, deliveries and idempotency records. A pending
+// callback is not sent. If a run has not ended, it returns ErrConflict. Cancel the
+// run first. It returns ErrNotFound if the trigger does not exist.
 func (s *Service) EraseTrigger(ctx context.Context, triggerID int64) error {
 	if err := s.store.EraseTrigger(ctx, triggerID); err != nil {
 		return fmt.Errorf("erase trigger: %w", err)
@@ -40,12 +42,11 @@ func (s *Service) EraseTrigger(ctx context.Context, triggerID int64) error {
 
 const (
 	purgeInterval = 10 * time.Minute       // between two passes
-	purgePause    = 100 * time.Millisecond // between two calls of a pass: it is nobody's hurry
+	purgePause    = 100 * time.Millisecond // between two calls of a pass; purging is not urgent
 	purgeBatch    = 500
 )
 
-// purgeLoop forgets what has become old. Every process does; they do not wait for
-// each other.
+// purgeLoop purges expired data. Every process runs it; processes do not coordinate.
 func (s *Service) purgeLoop(life context.Context) {
 	if s.opts.Retention == (Retention{}) {
 		return
@@ -68,8 +69,9 @@ func (s *Service) purgeLoop(life context.Context) {
 	}
 }
 
-// purge is one call of a pass. It returns where the pass goes on; 0 when it is
-// over, also when it failed: the next one begins anew.
+// purge makes one call of a pass. It returns the position at which the pass
+// continues, or 0 if the pass is complete or the call failed. The next pass then
+// starts from the beginning.
 func (s *Service) purge(life context.Context, after int64) (next int64) {
 	ctx, cancel := context.WithTimeout(life, statementTimeout)
 	defer cancel()

@@ -12,26 +12,27 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/egress"
 )
 
-// RetryPolicy sends a callback that failed again, until it is delivered or the
-// pauses are used up. Receivers must then expect to see a run_key more than
-// once. Each attempt is a delivery of its own in the log.
+// RetryPolicy configures retries of failed callbacks. A callback is retried until it
+// is delivered or the pauses are used up. Receivers must then expect the same run_key
+// more than once. Each attempt is a separate delivery in the log.
 //
-//   - Tried again: no answer at all (DNS, connection, TLS, timeout, broken or
-//     invalid answer), 408, 425, 429 and 5xx.
-//   - 404 and 409 are tried again within 2 minutes of the run's end, after 5 s,
-//     10 s, 20 s and then every 30 s, whatever Pauses says: a workflow that waits
-//     for its callback may not have begun to (n8n's Wait node).
-//   - Final: 3xx, 410 and every other 4xx; a URL or an address that the guard
-//     refuses; and an outcome that is unknown, since nobody is left to judge it.
+//   - Retried: no response (a DNS, connection or TLS error, a timeout, a broken or
+//     invalid response), 408, 425, 429 and 5xx.
+//   - Retried for 2 minutes after the end of the run: 404 and 409. The pauses are 5
+//     s, 10 s, 20 s and then 30 s, regardless of Pauses. A workflow that waits for
+//     its callback may not be ready yet (n8n's Wait node).
+//   - Not retried: 3xx, 410 and every other 4xx; a URL or an address that the guard
+//     blocks; an unknown outcome.
 //
-// A pause is never shorter than the answer's Retry-After (RFC 9110 §10.2.3), of
-// which at most 24 h are honoured, and up to a fifth longer at random, so that
-// what failed together does not come back together. While a host gives no
-// answer at all, time after time, its retries rest; first attempts never do.
+// A pause is at least as long as the response's Retry-After (RFC 9110 §10.2.3). Of a
+// longer Retry-After, 24 h apply. Each pause is extended by up to a fifth at random,
+// so that deliveries that failed together are not retried together. If a host
+// repeatedly does not respond at all, its retries pause. First attempts continue.
 type RetryPolicy struct {
-	// Pauses are the times before the first, the second, … retry: there are as
-	// many retries. Each is 1 s to 7 days, at most 50. nil: 5 s, 30 s, 2 min,
-	// 10 min, 30 min, 1 h, 2 h, 4 h, 8 h, 8 h, a day in all.
+	// Pauses are the pauses before the first, the second, … retry. Their number is
+	// the maximum number of retries: 1 to 50. Each pause must be 1 s to 7 days. If
+	// nil, the pauses are 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 2 h, 4 h, 8 h and 8
+	// h, about a day in total.
 	Pauses []time.Duration
 }
 
@@ -40,8 +41,8 @@ const (
 	maxPause      = 7 * 24 * time.Hour
 	maxRetryAfter = 24 * time.Hour
 
-	earlyWindow = 2 * time.Minute // in which a 404 or 409 may be too early
-	earlyPause  = 5 * time.Second // before the first retry of one
+	earlyWindow = 2 * time.Minute // a 404 or 409 is retried this long after the end of the run
+	earlyPause  = 5 * time.Second // before the first retry after a 404 or 409
 	earlyMost   = 30 * time.Second
 )
 
@@ -69,9 +70,9 @@ func (p RetryPolicy) complete() (*RetryPolicy, error) {
 	return &p, nil
 }
 
-// retryIn is how long to wait for the retry that a failure owes; 0: none.
-// retries is how many led to it, age how long ago the run ended, and response
-// the answer, nil without one.
+// retryIn returns the pause before the retry of a failure; 0 means no retry. retries
+// is the number of earlier retries and age the time since the end of the run.
+// response is nil if there was none.
 func (p *RetryPolicy) retryIn(retries int, age time.Duration, o *DeliveryOutcome, response *egress.Response) time.Duration {
 	var after time.Duration
 	if response != nil {
@@ -90,7 +91,7 @@ func (p *RetryPolicy) retryIn(retries int, age time.Duration, o *DeliveryOutcome
 	return jitter(max(after, p.Pauses[retries]))
 }
 
-// retryable reports whether a failure may pass by itself.
+// retryable reports whether a retry of the failure may succeed.
 func retryable(o *DeliveryOutcome) bool {
 	switch o.FailureClass {
 	case FailureStatus:
@@ -105,14 +106,14 @@ func retryable(o *DeliveryOutcome) bool {
 	return false // blocked, internal
 }
 
-// jitter makes a pause up to a fifth longer.
+// jitter extends a pause by up to a fifth.
 func jitter(d time.Duration) time.Duration {
 	return d + rand.N(d/5+1)
 }
 
-// retryAfter reads a Retry-After header, seconds or a date (RFC 9110 §10.2.3),
-// and returns 0 for anything else. A date is compared with the answer's own Date
-// where there is one, since the receiver's clock may be wrong.
+// retryAfter parses a Retry-After header, seconds or a date (RFC 9110 §10.2.3). It
+// returns 0 for any other value. A date is compared with the response's own Date if
+// there is one, because the receiver's clock may be wrong.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
 	if value == "" {

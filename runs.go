@@ -12,32 +12,32 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// Run is one execution of an assistant over a conversation. Its states and what
-// moves it between them are drawn in docs/state-machine.md.
+// Run is one execution of an assistant over a conversation. For its statuses and
+// transitions, see docs/state-machine.md.
 type Run struct {
 	ID             int64
-	Key            string // run_key: a UUID, also the id under which receivers deduplicate callbacks
-	ConversationID int64  // the trigger_id, when the run started the conversation
+	Key            string // run_key: a UUID that receivers can use to deduplicate callbacks
+	ConversationID int64  // the trigger_id if the run started the conversation
 	AssistantID    string
-	KeyID          int64 // the API key that triggered it; 0: a Go call
+	KeyID          int64 // the API key of the caller; 0 for a Go call
 	Status         RunStatus
-	StatusDetail   string // "" is null
-	ErrorMessage   string // "" is null
-	Result         string // meaningful when completed
-	Usage          *Usage // nil: not reported
+	StatusDetail   string // "" is null on the wire
+	ErrorMessage   string // "" is null on the wire
+	Result         string // set only if Status is completed
+	Usage          *Usage // nil if not reported
 	TaskDefinition *TaskDefinition
-	BaseURL        string // on which StatusURL, StreamURL and EventsURL are built, as stored
-	CallbackURL    string // "": none
-	TraceParent    string // "": none
-	RequestID      string // X-Request-Id of the request that triggered it, under which its log lines are found; "": none
-	Attempts       int    // attempts used, the current one included
+	BaseURL        string // base of StatusURL, StreamURL and EventsURL, in stored form
+	CallbackURL    string // "" if there is no callback
+	TraceParent    string // W3C traceparent; "" if there is none
+	RequestID      string // X-Request-Id of the trigger request, an attribute of the run's log records; "" if there is none
+	Attempts       int    // number of attempts, including the current one
 	CreatedAt      time.Time
-	StartedAt      time.Time // of the latest attempt, also while requeued; zero: never taken
-	CompletedAt    time.Time // zero: not ended
+	StartedAt      time.Time // start of the latest attempt, kept when the run is requeued; zero if never claimed
+	CompletedAt    time.Time // zero if the run has not ended
 	Callback       CallbackOutcome
 }
 
-// logFields name the run in the log, whichever process it writes from.
+// logFields returns the attributes that identify the run in the log of every process.
 func (r *Run) logFields() []any {
 	fields := []any{"run_id", r.ID, "run_key", r.Key}
 	if r.RequestID != "" {
@@ -46,10 +46,10 @@ func (r *Run) logFields() []any {
 	return fields
 }
 
-// RunStatus is where a run stands.
+// RunStatus is the status of a run.
 type RunStatus string
 
-// The states of a run. The last four are terminal.
+// Statuses of a run. The last four are terminal.
 const (
 	RunQueued    RunStatus = "queued"
 	RunRunning   RunStatus = "running"
@@ -59,7 +59,8 @@ const (
 	RunTimedOut  RunStatus = "timed_out"
 )
 
-// Terminal reports whether a run in this state has ended. Its state is final.
+// Terminal reports whether a run with this status has ended. A terminal status is
+// final.
 func (s RunStatus) Terminal() bool {
 	switch s {
 	case RunCompleted, RunFailed, RunCancelled, RunTimedOut:
@@ -68,7 +69,8 @@ func (s RunStatus) Terminal() bool {
 	return false
 }
 
-// polled is the one of three words that a polling client sees.
+// polled returns the status that polling clients get: processing, completed or
+// failed.
 func (s RunStatus) polled() string {
 	switch {
 	case !s.Terminal():
@@ -79,37 +81,36 @@ func (s RunStatus) polled() string {
 	return "failed"
 }
 
-// Usage counts what the models of a run consumed, in tokens.
+// Usage is the number of tokens that the models of a run consumed.
 type Usage struct {
 	InputTokens  int64 `json:"input_tokens"`
 	OutputTokens int64 `json:"output_tokens"`
 }
 
-// Outcome is how a run ends.
+// Outcome is the outcome of a run.
 type Outcome struct {
 	Status       RunStatus // terminal
 	StatusDetail string
 	ErrorMessage string
 	Result       string // completed only
-	Usage        *Usage // kept whatever the status
+	Usage        *Usage // kept for every status
 }
 
-// HeartbeatTimeout is the outcome of a run whose worker stopped renewing its
+// HeartbeatTimeout returns the outcome of a run whose worker stopped renewing its
 // lease.
 func HeartbeatTimeout() Outcome {
 	return Outcome{Status: RunTimedOut, StatusDetail: "heartbeat timeout",
 		ErrorMessage: "The run was given up because its worker stopped sending heartbeats."}
 }
 
-// QueueTimeout is the outcome of a run that waited for longer than
-// [Options.MaxQueueTime].
+// QueueTimeout returns the outcome of a run that exceeded [Options.MaxQueueTime].
 func QueueTimeout() Outcome {
 	return Outcome{Status: RunTimedOut, StatusDetail: "queue timeout",
 		ErrorMessage: "The run was given up because it waited in the queue for too long."}
 }
 
-// Under is the outcome that a store stores: o, or what the recorded stop says
-// when there is one. Usage is kept.
+// Under returns the outcome that a store must store: o if stop is nil, otherwise the
+// outcome of stop. Usage is kept.
 func (o Outcome) Under(stop *Stop) Outcome {
 	if stop == nil {
 		return o
@@ -117,7 +118,7 @@ func (o Outcome) Under(stop *Stop) Outcome {
 	return Outcome{Status: stop.Status, StatusDetail: stop.StatusDetail, ErrorMessage: stop.ErrorMessage, Usage: o.Usage}
 }
 
-// Event is the terminal event of a run that ended so.
+// Event returns the terminal event of a run with this outcome.
 func (o Outcome) Event() NewEvent {
 	return NewEvent{Type: EventType("run_" + string(o.Status)), Payload: mustJSON(struct {
 		Status       RunStatus `json:"status"`
@@ -126,38 +127,38 @@ func (o Outcome) Event() NewEvent {
 	}{o.Status, wire.NullableString(o.StatusDetail), wire.NullableString(o.ErrorMessage)})}
 }
 
-// Stop is a recorded wish that a run end before its Runner has finished. From
-// then on it decides the outcome.
+// Stop is a recorded request that a run ends before its Runner has returned. Once
+// recorded, it decides the outcome.
 type Stop struct {
 	Status       RunStatus // RunCancelled or RunTimedOut
 	StatusDetail string
 	ErrorMessage string
 }
 
-// CancelStop is the stop of a cancellation; the reason may be empty.
+// CancelStop returns the stop of a cancellation. The reason may be empty.
 func CancelStop(reason string) Stop {
 	return Stop{Status: RunCancelled, StatusDetail: reason}
 }
 
-// DeadlineStop is the stop of a run that took longer than [Options.RunTimeout].
+// DeadlineStop returns the stop of a run that exceeded [Options.RunTimeout].
 func DeadlineStop() Stop {
 	return Stop{Status: RunTimedOut, StatusDetail: "deadline exceeded",
 		ErrorMessage: "The run was stopped because it took longer than allowed."}
 }
 
-// Conversation is what a trigger starts. Its id is the trigger_id.
+// Conversation is what one trigger starts. Its id is the trigger_id.
 type Conversation struct {
 	ID          int64
 	AssistantID string
 	Subject     string
-	Metadata    json.RawMessage // as sent; nil: none
+	Metadata    json.RawMessage // as sent; nil if there is none
 	CreatedAt   time.Time
 }
 
-// Role says who speaks in a message.
+// Role is the author of a message.
 type Role string
 
-// The roles of a message.
+// Roles of a message.
 const (
 	RoleUser      Role = "user"
 	RoleAssistant Role = "assistant"
@@ -168,25 +169,25 @@ const (
 type Message struct {
 	ID             int64 // rises within the conversation
 	ConversationID int64
-	RunID          int64 // the run that it started or that wrote it
+	RunID          int64 // the run that the message started or that wrote it
 	Role           Role
 	Content        string
 	CreatedAt      time.Time
 }
 
-// NewMessage is a message to be stored.
+// NewMessage is a message that the store creates.
 type NewMessage struct {
 	Role    Role
 	Content string
 }
 
-// Run returns one run.
+// RunByID returns one run. It returns ErrNotFound if the run does not exist.
 func (s *Service) RunByID(ctx context.Context, runID int64) (Run, error) {
 	return s.store.RunByID(ctx, runID)
 }
 
-// Runs lists the runs that query selects, newest first. A query for an
-// assistant or a status that cannot exist selects none.
+// Runs lists the runs that match query, newest first. If query has an invalid
+// assistant id or status, the list is empty.
 func (s *Service) Runs(ctx context.Context, query RunQuery) ([]Run, error) {
 	if query.AssistantID != "" && !ValidAssistantID(query.AssistantID) ||
 		query.Status != "" && !query.Status.known() {
@@ -196,32 +197,35 @@ func (s *Service) Runs(ctx context.Context, query RunQuery) ([]Run, error) {
 	return s.store.Runs(ctx, query)
 }
 
-// RunInput returns what the caller of a run sent, byte for byte.
+// RunInput returns the caller's input of a run, byte for byte. It returns ErrNotFound
+// if the run does not exist.
 func (s *Service) RunInput(ctx context.Context, runID int64) (RunInput, error) {
 	return s.store.RunInput(ctx, runID)
 }
 
-// Conversation returns one conversation; its id is the trigger_id.
+// Conversation returns one conversation; its id is the trigger_id. It returns
+// ErrNotFound if the conversation does not exist.
 func (s *Service) Conversation(ctx context.Context, conversationID int64) (Conversation, error) {
 	return s.store.Conversation(ctx, conversationID)
 }
 
-// Messages lists the messages of a conversation in the order they were stored,
-// those after the given id (0 starts); a limit of 0 is DefaultPageSize. An
-// absent conversation has none.
+// Messages lists the messages of a conversation in the order in which they were
+// stored, after the given id; 0 starts at the first. If limit is zero, it is
+// DefaultPageSize. Maximum: MaxPageSize. If the conversation does not exist, the list
+// is empty.
 func (s *Service) Messages(ctx context.Context, conversationID, after int64, limit int) ([]Message, error) {
 	return s.store.Messages(ctx, conversationID, after, Page{Limit: limit}.withDefaults().Limit)
 }
 
-// known reports whether s is one of the six states.
+// known reports whether s is one of the six statuses.
 func (s RunStatus) known() bool {
 	return s == RunQueued || s == RunRunning || s.Terminal()
 }
 
-// DecodeResult parses the JSON result of a completed run into v, a pointer, as
-// encoding/json does; into an any, numbers become json.Number, so that none loses
-// a digit. It is an error when the run has not completed, or when its result is no
-// JSON, which only a task definition with the output type json rules out.
+// DecodeResult decodes the JSON result of a completed run into v, as encoding/json
+// does. v must be a pointer. Numbers in an any become json.Number, so that they keep
+// all digits. It returns an error if the run has not completed or its result is not
+// JSON. The output type json of a task definition ensures a JSON result.
 func (r *Run) DecodeResult(v any) error {
 	if r.Status != RunCompleted {
 		return fmt.Errorf("webtrigger: decode result: the run is %s", r.Status)
@@ -237,38 +241,41 @@ func (r *Run) DecodeResult(v any) error {
 	return nil
 }
 
-// QueueState is the unfinished runs of a store at one instant, whichever process
-// accepted or executes them.
+// QueueState is the number and age of the unfinished runs of a store, as of one
+// instant, for all processes.
 type QueueState struct {
-	Queued  int // runs that wait to be taken, those of another engine included
-	Running int // runs that are taken, those included whose worker has vanished until they are swept
+	Queued  int // queued runs, including those that another engine executes
+	Running int // running runs, including those with an expired lease that are not swept yet
 
-	// OldestAge is how long the run has waited that was queued first, on the store's
-	// clock. A run that was given back counts from then. 0: none waits.
+	// OldestAge is the age of the oldest queued run, by the store's clock. A requeued
+	// run counts from when it was requeued. Zero means that no run is queued.
 	OldestAge time.Duration
 }
 
-// QueueState reads the state of the queue, for metrics and alarms: an age that
-// grows means too few workers. Its cost grows with the number of unfinished runs,
-// not with those that have ended; once every few seconds is fine.
+// QueueState returns the state of the queue, for metrics and alerts. An age that
+// grows means that there are too few workers. The cost grows with the number of
+// unfinished runs, not with the number of ended ones. You may call it every few
+// seconds.
 func (s *Service) QueueState(ctx context.Context) (QueueState, error) {
 	return s.store.QueueState(ctx)
 }
 
-// MaxCancelReasonRunes bounds the reason of a cancellation, in Unicode code points.
+// MaxCancelReasonRunes is the maximum length of a cancellation reason, in Unicode
+// code points.
 const MaxCancelReasonRunes = 255
 
-// CancelRun asks a run to end as cancelled and returns it as it is then. The
-// reason becomes its status_detail; a blank one is none, a long or invalid one
-// is a [RequestError].
+// CancelRun requests the cancellation of a run and returns the resulting run. The
+// reason becomes its status_detail. A blank reason counts as none.
 //
-//   - A queued run is cancelled at once and never starts.
-//   - A running run is still running when CancelRun returns: its Runner's
-//     context ends with ErrCancelled, and whatever the Runner then returns, the
-//     run ends as cancelled. A stop that was recorded before stays.
+//   - A queued run is cancelled immediately and never starts.
+//   - A running run is still running when CancelRun returns. Its Runner's context
+//     ends with ErrCancelled. The run then ends as cancelled, regardless of what the
+//     Runner returns. A stop that was recorded earlier stays in effect.
 //   - An ended run is returned unchanged.
 //
-// Cancelling twice is no error and keeps the first reason.
+// A second cancellation is not an error and keeps the first reason. CancelRun returns
+// ErrNotFound if the run does not exist, and a [RequestError] if the reason is longer
+// than [MaxCancelReasonRunes] or is invalid.
 func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Run, error) {
 	var f faults
 	switch {
@@ -301,13 +308,13 @@ func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Ru
 	return run, nil
 }
 
-// adviceAge is how long a run is queued before the lack of a worker is logged.
+// adviceAge is how long a run must be queued before the lack of workers is logged.
 const adviceAge = 30 * time.Second
 
-// checkWorkers logs that no process executes runs: this one does not, none is
-// running, and the oldest has been queued for adviceAge. It reads the queue at most
-// once in that time, not at its first call, and in the background, so that the
-// request that calls it does not wait.
+// checkWorkers logs that no process executes runs. This is the case if this process
+// does not execute runs, no run is running, and the oldest has been queued for
+// adviceAge. It reads the queue at most once in that time, and not at its first call.
+// It reads in the background, so that the calling request does not wait.
 func (s *Service) checkWorkers() {
 	if s.worker.isWorking() {
 		return

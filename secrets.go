@@ -10,11 +10,11 @@ import (
 )
 
 // SigningSecret signs callbacks by the symmetric scheme of Standard Webhooks
-// (https://www.standardwebhooks.com): receivers hold the same secret and verify
-// with it. The zero value is no secret.
+// (https://www.standardwebhooks.com). Receivers verify with the same secret. The zero
+// value is not a secret.
 //
-// It shows itself nowhere: whatever prints, logs or marshals it gets
-// "whsec_(hidden)". [SigningSecret.Reveal] is the one way to the text.
+// Printing, logging or marshaling a SigningSecret yields "whsec_(hidden)". Only
+// [SigningSecret.Reveal] returns the plaintext.
 type SigningSecret struct {
 	// Behind two pointers, since fmt prints the fields of structs that it cannot
 	// ask, and with a verb that does not fit even follows the first.
@@ -23,18 +23,18 @@ type SigningSecret struct {
 
 const hiddenSecret = "whsec_(hidden)"
 
-// MaxSigningSecrets is how many secrets sign one callback at most: two while
-// receivers go over from one to the next.
+// MaxSigningSecrets is the maximum number of secrets that sign one callback. Two are
+// in use while receivers change to a new secret.
 const MaxSigningSecrets = 2
 
-// NewSigningSecret draws a secret of 32 random bytes.
+// NewSigningSecret creates a secret from 32 random bytes.
 func NewSigningSecret() SigningSecret {
 	return seal(signature.NewKey())
 }
 
-// ParseSigningSecret reads a secret as Reveal writes it: "whsec_" and the
-// base64 (RFC 4648 §4, padded) of 24 to 64 bytes. The error repeats no part of
-// the text.
+// ParseSigningSecret parses a secret in the format of [SigningSecret.Reveal]:
+// "whsec_" and the base64 (RFC 4648 §4, padded) of 24 to 64 bytes. The error contains
+// no part of the text.
 func ParseSigningSecret(text string) (SigningSecret, error) {
 	key, err := signature.ParseSecret(text)
 	if err != nil {
@@ -48,8 +48,8 @@ func seal(key []byte) SigningSecret {
 	return SigningSecret{&p}
 }
 
-// Reveal is the secret in clear, for the store and for whoever sets up a
-// receiver; "" for the zero value.
+// Reveal returns the plaintext of the secret, for a store or the setup of a receiver.
+// It returns "" for the zero value.
 func (s SigningSecret) Reveal() string {
 	if s.IsZero() {
 		return ""
@@ -57,15 +57,15 @@ func (s SigningSecret) Reveal() string {
 	return signature.FormatSecret(**s.key)
 }
 
-// IsZero reports whether s is no secret.
+// IsZero reports whether s is the zero value, which is not a secret.
 func (s SigningSecret) IsZero() bool { return s.key == nil }
 
-// sign is one signature of a message.
+// sign returns one signature of a message.
 func (s SigningSecret) sign(id string, unix int64, body []byte) string {
 	return signature.Sign(**s.key, id, unix, body)
 }
 
-// String hides the secret.
+// String returns "whsec_(hidden)", or "" for the zero value.
 func (s SigningSecret) String() string {
 	if s.IsZero() {
 		return ""
@@ -73,26 +73,27 @@ func (s SigningSecret) String() string {
 	return hiddenSecret
 }
 
-// Format hides the secret under every verb.
+// Format writes the result of String for every verb.
 func (s SigningSecret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// GoString hides the secret.
+// GoString returns the result of String.
 func (s SigningSecret) GoString() string { return s.String() }
 
-// MarshalText hides the secret, in JSON too. It cannot be read back.
+// MarshalText returns the result of String, also for JSON. It cannot be parsed back.
 func (s SigningSecret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// LogValue hides the secret.
+// LogValue returns the result of String.
 func (s SigningSecret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// SetSigningSecrets stores the secrets that sign the callbacks of an assistant,
-// in place of those of [CallbackOptions.Secrets]: one, or two while receivers
-// change over, or none to go back to those. They act on every attempt that
-// begins from then on, also of callbacks owed before.
+// SetSigningSecrets stores the secrets that sign the callbacks of an assistant, in
+// place of [CallbackOptions.Secrets]. Set one secret, or two while receivers change
+// to a new one. Without secrets, [CallbackOptions.Secrets] apply again. The change
+// applies to every later attempt, including those of callbacks that are already
+// pending. It returns a [RequestError] if an argument is invalid.
 //
-// They are kept apart from [Channel], so that whoever lists, changes or
-// logs settings never holds them. A store keeps them as they are: they are as
-// safe as its database.
+// Secrets are separate from [Channel], so code that lists, changes or logs settings
+// does not receive them. A store keeps them as plaintext: protect its database
+// accordingly.
 func (s *Service) SetSigningSecrets(ctx context.Context, assistantID string, secrets ...SigningSecret) error {
 	var f faults
 	if !ValidAssistantID(assistantID) {
@@ -111,8 +112,9 @@ func (s *Service) SetSigningSecrets(ctx context.Context, assistantID string, sec
 	return nil
 }
 
-// SigningSecrets returns the secrets that are set for an assistant, newest
-// first as they were set; none where the service's own apply.
+// SigningSecrets returns the secrets of an assistant in the order in which they were
+// set. It returns none if [CallbackOptions.Secrets] apply, and ErrNotFound if the
+// assistant id is invalid.
 func (s *Service) SigningSecrets(ctx context.Context, assistantID string) ([]SigningSecret, error) {
 	if !ValidAssistantID(assistantID) {
 		return nil, ErrNotFound

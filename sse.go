@@ -17,26 +17,28 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// EventsHandler serves the live event stream of conversations:
+// EventsHandler returns a handler that serves the live event stream of conversations:
 //
 //	GET …/conversations/{conversation_id}/agent-events
 //
-// with the query parameters run_id (integer or run_key), after_event_id and
-// after_sequence, and the header Last-Event-ID. It reads the end of the path
-// itself, so that it works under any router, below any prefix and behind
-// [http.StripPrefix], also when that strips "/conversations".
+// It accepts the query parameters run_id (integer or run_key), after_event_id and
+// after_sequence, and the header Last-Event-ID. It reads the end of the path itself.
+// It therefore works with any router, below any prefix and behind [http.StripPrefix],
+// also if that strips "/conversations".
 //
-// authorize is the host's word on who may watch (see [Authorizer]); it is asked
-// with ActionReadEvents before anything else is said, with an empty AssistantID
-// when there is no such conversation, and again while the stream lasts: a
-// refusal ends it within 15 s. It should answer quickly. An API key opens nothing
-// here; for those there is …/web-triggers/{trigger_id}/events of
-// [Service.ServeHTTP]. EventsHandler panics when authorize is nil: there is no
-// way to mount the stream without one.
+// authorize decides who may read the events (see [Authorizer]). The handler calls it
+// with ActionReadEvents before it sends a response. If the conversation does not
+// exist, AssistantID is empty. The handler calls authorize again while the stream is
+// open; a denial ends the stream within 15 s. authorize should return quickly.
+// EventsHandler panics if authorize is nil, because the stream must not be mounted
+// without authorization.
 //
-// The writer must be able to flush and to set write deadlines, itself or through
-// Unwrap (see [http.ResponseController]); the timeouts of [http.Server] do not
-// cut a stream. See [Service.CloseStreams] for shutdown.
+// An API key gives no access to this handler. Callers use
+// …/web-triggers/{trigger_id}/events of [Service.ServeHTTP].
+//
+// The response writer must support flushing and write deadlines, itself or through
+// Unwrap (see [http.ResponseController]). The timeouts of [http.Server] do not end a
+// stream. See [Service.CloseStreams] for shutdown.
 func (s *Service) EventsHandler(authorize Authorizer) http.Handler {
 	if authorize == nil {
 		panic("webtrigger: EventsHandler needs an authorizer")
@@ -51,16 +53,18 @@ func (s *Service) EventsHandler(authorize Authorizer) http.Handler {
 	})
 }
 
-// CloseStreams ends every open event stream between two events and refuses new
-// ones with 503, so that readers reconnect to another process. A reader that is
-// just stalled gets two seconds more. Streams do not end by themselves when an
-// http.Server shuts down, and Shutdown waits for them:
+// CloseStreams ends every open event stream between two events, so that readers
+// reconnect to another process. It rejects new streams with 503. A reader that is
+// stalled gets another 2 s. It also responds immediately to requests that wait for
+// the end of a run (Prefer: wait), with the current status.
+//
+// The Shutdown method of an http.Server waits for open streams and does not end them.
+// Register CloseStreams:
 //
 //	server.RegisterOnShutdown(svc.CloseStreams)
 //
-// Requests that wait for the end of a run (Prefer: wait) are answered at once, with
-// what there is. After its last stream or wait a Service keeps watching the store for
-// 30 s, without Work too; CloseStreams ends that.
+// A Service without Work watches the store for another 30 s after its last stream or
+// wait. CloseStreams ends that too.
 func (s *Service) CloseStreams() {
 	s.streams.Close()
 	s.watcher.close()
@@ -74,9 +78,8 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request, authorize 
 	return s.stream(w, r, query, allowed)
 }
 
-// admit judges a request up to the point where its events are read: route,
-// method, authorizer, cursors, conversation, run. allowed asks the authorizer
-// again.
+// admit validates a request up to the point where its events are read: route, method,
+// authorizer, cursors, conversation, run. allowed calls the authorizer again.
 func (s *Service) admit(r *http.Request, authorize Authorizer) (query stream.Query, allowed func() error, err error) {
 	id, ok := eventsPath(r.URL.Path)
 	if !ok {
@@ -119,7 +122,7 @@ func (s *Service) admit(r *http.Request, authorize Authorizer) (query stream.Que
 	return query, allowed, err
 }
 
-// streamOf completes a query with what it is about.
+// streamOf adds the conversation and the run to a query.
 func (s *Service) streamOf(ctx context.Context, query stream.Query, conversationID int64, run *string) (stream.Query, error) {
 	query.ConversationID = conversationID
 	if run == nil {
@@ -130,9 +133,9 @@ func (s *Service) streamOf(ctx context.Context, query stream.Query, conversation
 	return query, err
 }
 
-// serveKeyEvents is the event stream of a trigger's conversation for its
-// assistant's API keys: that of EventsHandler, with a Bearer key in the place of
-// the host's session. How many a key may have open is [StreamOptions.PerKey].
+// serveKeyEvents serves the event stream of a trigger's conversation to an API key of
+// its assistant. It is the stream of EventsHandler with a Bearer key in place of the
+// host's session. [StreamOptions.PerKey] limits the number of open streams.
 func (s *Service) serveKeyEvents(w http.ResponseWriter, r *http.Request, segment string) error {
 	query, keyID, allowed, err := s.admitKey(r, segment)
 	if err != nil {
@@ -146,8 +149,8 @@ func (s *Service) serveKeyEvents(w http.ResponseWriter, r *http.Request, segment
 	return s.stream(w, r, query, allowed)
 }
 
-// admitKey judges a request up to the point where its events are read: method,
-// key, cursors, trigger, run. allowed asks for the key again.
+// admitKey validates a request up to the point where its events are read: method,
+// key, cursors, trigger, run. allowed authenticates the key again.
 func (s *Service) admitKey(r *http.Request, segment string) (query stream.Query, keyID int64, allowed func() error, err error) {
 	if err := allowMethods(r, http.MethodGet, http.MethodHead); err != nil {
 		return query, 0, nil, err
@@ -177,8 +180,8 @@ func (s *Service) admitKey(r *http.Request, segment string) (query stream.Query,
 	return query, grant.Key.ID, allowed, err
 }
 
-// stream answers with the events that pass the query. Its errors come before the
-// first byte. It asks allowed again while the stream lasts.
+// stream sends the events that match the query. It returns errors only before the
+// first byte of the response. It calls allowed again while the stream is open.
 func (s *Service) stream(w http.ResponseWriter, r *http.Request, query stream.Query, allowed func() error) error {
 	return s.streams.Serve(w, r, query, allowed, func() (closed func()) {
 		_, ended := hook.Begin(r.Context(), s.opts.Hooks.Stream, StreamInfo{ConversationID: query.ConversationID})
@@ -206,7 +209,7 @@ func isEventsPath(path string) bool {
 	return collection == "conversations" && leaf == "agent-events"
 }
 
-// streamQuery reads the cursors, and the run_id where there is one.
+// streamQuery reads the cursors, and the run_id if there is one.
 func streamQuery(r *http.Request) (query stream.Query, run *string, err error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -241,7 +244,8 @@ func streamQuery(r *http.Request) (query stream.Query, run *string, err error) {
 	return query, run, nil
 }
 
-// lastCursor is behind all events, and leaves stores room to count on from it.
+// lastCursor is higher than every event id, and stores can add to it without
+// overflow.
 const lastCursor = 1 << 62
 
 // parseCursor reads a non-negative 64-bit decimal.
@@ -250,8 +254,8 @@ func parseCursor(s string) (int64, bool) {
 	return int64(n), err == nil
 }
 
-// streamRun returns the id of the run that run_id names. Whether it is one of the
-// conversation's is for the first read of its events to say.
+// streamRun returns the id of the run that run_id identifies. The first read of the
+// events checks whether the run belongs to the conversation.
 func (s *Service) streamRun(ctx context.Context, name string) (int64, error) {
 	if id, ok := parseID(name); ok {
 		return id, nil
@@ -267,18 +271,19 @@ func (s *Service) streamRun(ctx context.Context, name string) (int64, error) {
 	return run.ID, nil
 }
 
-// maxWait is the longest that a request may prefer to wait.
+// maxWait is the maximum wait of a request with Prefer: wait.
 const maxWait = 60 * time.Second
 
-// maxWaits is how many requests of a process may wait at a time.
+// maxWaits is the maximum number of requests that may wait at a time in one process.
 const maxWaits = 10_000
 
-// waitFor holds a request until the run ends, as far as it prefers that, and
-// reports whether it does: the run is then to be read again. A key, or a process,
-// that has as many waits as it may have is answered at once, as if it had waited.
+// waitFor delays a request until the run ends, up to the time that the request
+// prefers. waited reports whether it did; the run must then be read again. If the API
+// key or the process has reached its limit of waits, waitFor returns immediately.
 //
-// The WriteTimeout of an [http.Server] does not cut the wait, and its ReadTimeout
-// neither where the body has been read. It goes on to bound a body that has not.
+// The WriteTimeout of an [http.Server] does not end the wait. Its ReadTimeout does
+// not either if the body has been read. For a body that has not been read, it still
+// applies.
 func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, keyID int64, run *Run, bodyRead bool) (waited bool, err error) {
 	seconds, ok := wire.PreferWait(r.Header, int(maxWait/time.Second))
 	if !ok {
@@ -304,21 +309,22 @@ func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, keyID int64, r
 	return true, r.Context().Err()
 }
 
-// StreamOptions bounds what event streams take of a process.
+// StreamOptions limits the resources of event streams in one process.
 type StreamOptions struct {
-	// MemoryBytes bounds the encoded events that this process keeps, for all
-	// watched conversations together, so that their readers share them. 0: 64
-	// MiB. Readers of what is not kept read the store. It is not the memory of the
-	// connections themselves.
+	// MemoryBytes is the maximum size of the encoded events in memory, in bytes, for
+	// all watched conversations together. Readers of a conversation share these
+	// events. Readers of other events read the store. The memory of the connections
+	// is not included. If zero, it is 64 MiB. It must not be negative.
 	MemoryBytes int
 
-	// PerKey is how many streams and waits (Prefer: wait) an API key may have at a
-	// time in this process. One more stream is answered with 429, one more wait at
-	// once, as if it had waited. 0: 100. Negative: no limit.
+	// PerKey is the maximum number of streams and waits (Prefer: wait) of one API key
+	// at a time in this process. One more stream is rejected with 429. One more wait
+	// gets an immediate response. If zero, it is 100. If negative, there is no limit.
 	PerKey int
 
-	// WriteTimeout is how long a reader may take for what is written to it in one
-	// go, about 32 KiB, before it is cut off. 0: 10 s, which is also the most.
+	// WriteTimeout is how long a reader may take to receive one write of about 32
+	// KiB. A reader that takes longer is disconnected. If zero, it is 10 s. Maximum:
+	// 10 s. It must not be negative.
 	WriteTimeout time.Duration
 }
 
@@ -327,7 +333,7 @@ const (
 	defaultStreamBytes = 64 << 20
 )
 
-// complete checks o and puts the defaults where it is zero.
+// complete checks o and sets the defaults of zero fields.
 func (o *StreamOptions) complete() error {
 	if o.MemoryBytes < 0 || o.WriteTimeout < 0 {
 		return errors.New("Streams.MemoryBytes and Streams.WriteTimeout must not be negative")

@@ -5,48 +5,52 @@ import (
 	"time"
 )
 
-// Store is the persistence driver behind a [Service]: it stores API keys,
-// triggers, runs, events and deliveries. store/memstore is the reference
-// implementation. Every store must pass the whole suite of store/storetest.
+// Store is the persistence driver behind a [Service]: it stores API keys, triggers,
+// runs, events and deliveries. store/memstore is the reference implementation. Every
+// store must pass the whole suite of store/storetest.
 //
-// # Who may implement it
+// # Implementations
 //
-// Anyone may. Most hosts use store/bunstore or store/memstore, or wrap one of them.
-// Methods may be added in minor versions. Embed [UnimplementedStore], so that your
-// store then still compiles; a new method returns [errors.ErrUnsupported] until you
-// implement it. The changelog names each new method and what works without it.
-// Methods are not removed or changed within a major version.
+// You may implement a Store. Most hosts use store/bunstore or store/memstore, or wrap
+// one of them. Methods may be added in minor versions. Embed [UnimplementedStore], so
+// that your store then still compiles. A new method returns [errors.ErrUnsupported]
+// until you implement it. The changelog names each new method and what works without
+// it. Methods are not removed or changed within a major version.
 //
-// # What a store may rely on
+// # Duties of the Service
 //
-// Service validates before it calls: ids are well-formed, texts are valid UTF-8
-// without NUL, JSON is valid and must be stored byte for byte, limits are
-// positive. A store therefore does no validation and defines no user-visible
-// text. All such text comes from the caller or from [Outcome] and its helper
-// functions.
+// The Service validates arguments before it calls a store:
 //
-// # What a Service relies on
+//   - Ids are well-formed, and limits are positive.
+//   - Texts are valid UTF-8 without NUL.
+//   - JSON is valid. The store must store it byte for byte.
 //
-//   - One method is one atomic transition: all of it is stored, or none. No
-//     transaction appears in a signature. A store may gather calls that arrive
-//     together into one commit (group commit) as long as each caller waits for
-//     its own result.
-//   - All methods are safe for concurrent use. Arguments are not kept, results
-//     are copies: neither side sees the other's later changes.
-//   - Times are the store's: one clock for leases, expiry and every stamp,
-//     whatever the callers' clocks say. Results carry UTC, cut to microseconds;
-//     the zero time means "not yet" or "never".
-//   - Ids are positive and rise with creation.
-//   - An absent thing is [ErrNotFound]; a list below an absent thing is empty. A
-//     store that cannot answer now returns an error that wraps [ErrUnavailable];
-//     the caller then does not know whether a write took place.
-//   - A call whose context has ended before it started writes nothing and
-//     returns an error that wraps the context's.
+// A store therefore does no validation and defines no user-visible text. All such
+// text comes from the caller or from [Outcome] and its helper functions.
+//
+// # Duties of the store
+//
+//   - One method call is one atomic transition. The store must store all of it or
+//     nothing. No transaction appears in a signature. A store may commit concurrent
+//     calls together (group commit) if each caller waits for its own result.
+//   - All methods must be safe for concurrent use. The store must not keep arguments
+//     and must return copies, so that neither side sees later changes of the other.
+//   - The store's clock sets all times: leases, expiries and timestamps. The clocks
+//     of callers do not matter. Results are in UTC, truncated to microseconds. The
+//     zero time means "not yet" or "never".
+//   - Ids must be positive and must rise with creation.
+//   - If a resource does not exist, the method must return [ErrNotFound]. The list of
+//     its children is empty, without an error.
+//   - If the store is unavailable, the method must return an error that wraps
+//     [ErrUnavailable]. The outcome of a write is then unknown to the caller.
+//   - If ctx has ended before the call, the method must write nothing and must return
+//     an error that wraps the error of ctx.
 //
 // # Lock order
 //
-// A transition that touches several rows takes them in one order that the store
-// documents, beginning with the lease, each kind by ascending id.
+// A transition that locks several rows must lock them in one order that the store
+// documents. The order begins with the lease. Rows of one kind are locked by
+// ascending id.
 type Store interface {
 	ChannelStore
 	KeyStore
@@ -58,274 +62,298 @@ type Store interface {
 	DeliveryStore
 	RetentionStore
 
-	// Ping reports whether the store answers.
+	// Ping returns nil if the store responds.
 	Ping(ctx context.Context) error
 }
 
-// ChannelStore holds the channel settings of each assistant, and its signing
-// secrets apart from them: neither setter touches what the other one sets.
+// ChannelStore stores the channel settings and the signing secrets of each assistant.
+// The two are separate: SetChannel must not change secrets, and SetSigningSecrets
+// must not change settings.
 type ChannelStore interface {
-	// Channel returns the settings of the assistant; one that nobody has set is
-	// the zero settings under its id, not ErrNotFound.
+	// Channel returns the settings of the assistant. If none are stored, it returns
+	// the zero settings with the assistant's id and no error.
 	Channel(ctx context.Context, assistantID string) (Channel, error)
 
-	// SetChannel stores the settings, which act from the next accept on.
+	// SetChannel stores the settings. They apply from the next trigger on.
 	SetChannel(ctx context.Context, settings Channel) error
 
 	// SigningSecrets returns the assistant's own signing secrets in the order in
-	// which they were set; none when nobody has set any, not ErrNotFound.
+	// which they were set. If none are stored, it returns an empty list and no error.
 	SigningSecrets(ctx context.Context, assistantID string) ([]SigningSecret, error)
 
-	// SetSigningSecrets replaces the assistant's own signing secrets, also by
-	// none. A store keeps what SigningSecret.Reveal says, and writes it to no log.
+	// SetSigningSecrets replaces the assistant's own signing secrets. An empty list
+	// removes them. A store must store the text of SigningSecret.Reveal and must not
+	// log it.
 	SetSigningSecrets(ctx context.Context, assistantID string, secrets []SigningSecret) error
 
-	// Assistants lists the ids that have settings, signing secrets (once set) or
-	// keys, in ascending byte order, those after the given id ("" starts).
+	// Assistants lists the ids that have settings, keys, or signing secrets (also if
+	// these were removed later). The ids are in ascending byte order and follow
+	// after; "" starts at the first.
 	Assistants(ctx context.Context, after string, limit int) ([]string, error)
 }
 
-// KeyStore holds API keys. It sees their hashes only, and never returns one.
+// KeyStore stores API keys. It receives only their hashes, and no method returns a
+// hash.
 type KeyStore interface {
-	// CreateKey stores a key and returns it with its id and creation time.
-	// ErrConflict when the hash is taken.
+	// CreateKey stores a key and returns it with its id and creation time. It returns
+	// ErrConflict if the hash exists.
 	CreateKey(ctx context.Context, key NewKey) (Key, error)
 
-	// Key returns one key, also a revoked or expired one.
+	// Key returns one key, including a revoked or expired one.
 	Key(ctx context.Context, keyID int64) (Key, error)
 
 	// Keys lists the keys of an assistant, newest first.
 	Keys(ctx context.Context, assistantID string, page Page) ([]Key, error)
 
-	// RevokeKey revokes the key from now on and returns it. A key that is
-	// revoked already keeps its time.
+	// RevokeKey revokes the key immediately and returns it. If the key is already
+	// revoked, its revocation time does not change.
 	RevokeKey(ctx context.Context, keyID int64) (Key, error)
 
-	// ReplaceKey stores a key in the place of another one, in one transition: the
-	// old key expires in grace, unless it does so sooner. ErrConflict when it is
-	// revoked or expired already, or the new hash is taken. The answer is the new
-	// key.
+	// ReplaceKey stores a new key that replaces another one, in one transition, and
+	// returns the new key. The old key expires after grace, or at its own expiry if
+	// that is earlier. It returns ErrConflict if the old key is revoked or expired,
+	// or if the new hash exists.
 	ReplaceKey(ctx context.Context, keyID int64, key NewKey, grace time.Duration) (Key, error)
 
-	// TouchKey stamps the key as used now, unless it has a stamp that is younger
-	// than precision. An absent key is no error.
+	// TouchKey sets the key's last use to now, unless the stored time is younger than
+	// precision. A key that does not exist is not an error.
 	TouchKey(ctx context.Context, keyID int64, precision time.Duration) error
 
-	// Authenticate reads, at one instant, what a request with this key may see:
-	// the key, its assistant's settings and, when triggerID is not 0, the first
-	// run of that conversation (nil when there is none or it is another
-	// assistant's). An unknown, revoked or expired key is ErrNotFound. It sees
-	// every revocation that had returned, in any process, before it was called.
+	// Authenticate returns, as of one instant, the key, its assistant's settings and,
+	// if triggerID is not 0, the first run of that conversation. The run is nil if
+	// the conversation does not exist or belongs to another assistant. It returns
+	// ErrNotFound if the key is unknown, revoked or expired. It must see every
+	// revocation that returned, in any process, before the call.
 	Authenticate(ctx context.Context, hash KeyHash, triggerID int64) (Grant, error)
 }
 
-// TaskDefinitionStore holds task definitions.
+// TaskDefinitionStore stores task definitions.
 type TaskDefinitionStore interface {
-	// CreateTaskDefinition stores a definition and returns it with id and times.
+	// CreateTaskDefinition stores a definition and returns it with its id and times.
 	CreateTaskDefinition(ctx context.Context, task TaskDefinition) (TaskDefinition, error)
 
-	// Task returns one definition, also an inactive one.
+	// TaskDefinition returns one definition, including an inactive one.
 	TaskDefinition(ctx context.Context, taskID int64) (TaskDefinition, error)
 
-	// Tasks lists the definitions of an assistant, newest first.
+	// TaskDefinitions lists the definitions of an assistant, newest first.
 	TaskDefinitions(ctx context.Context, assistantID string, page Page) ([]TaskDefinition, error)
 
-	// UpdateTaskDefinition replaces what a definition says, by its id. Assistant and
-	// creation time stay. Runs that were accepted keep their copy.
+	// UpdateTaskDefinition replaces the content of the definition with the given id.
+	// Assistant and creation time do not change. Existing runs keep their copy.
 	UpdateTaskDefinition(ctx context.Context, task TaskDefinition) (TaskDefinition, error)
 
-	// DeleteTaskDefinition removes a definition. Runs that were accepted keep their copy.
+	// DeleteTaskDefinition deletes a definition. Existing runs keep their copy.
 	DeleteTaskDefinition(ctx context.Context, taskID int64) error
 }
 
-// TriggerStore is what accepting a trigger needs. A store on a database may
-// offer one that lives inside a transaction of the host (see
-// [Service.TriggerVia]): its CreateTrigger never takes, and what it wrote
-// exists when the host commits.
+// TriggerStore contains the methods that trigger creation uses. A store on a database
+// may provide a TriggerStore inside a transaction of the host (see
+// [Service.TriggerVia]). Its CreateTrigger must not claim runs, and its writes take
+// effect when the host commits.
 type TriggerStore interface {
-	// Channel and Task are those of ChannelStore and TaskDefinitionStore.
+	// Channel and TaskDefinition are those of ChannelStore and TaskDefinitionStore.
 	Channel(ctx context.Context, assistantID string) (Channel, error)
 	TaskDefinition(ctx context.Context, taskID int64) (TaskDefinition, error)
 
-	// CreateTrigger stores the conversation, its message, the run and the run's
-	// first event (QueuedEvent, sequence 1).
+	// CreateTrigger stores the conversation, its message, the run and the run's first
+	// event (QueuedEvent, sequence 1).
 	//
-	// With t.Claim it also takes the run in the same transition, as ClaimRuns
-	// would, and returns the lease; a store may decline, the run is then queued.
+	// If t.Claim is set, CreateTrigger also claims the run in the same transition, as
+	// ClaimRuns would, and returns the lease. A store may decline the claim; the run
+	// is then queued.
 	//
-	// With t.ConversationID the run joins that conversation, which keeps its
-	// subject and metadata (the run's own input has neither); ErrNotFound when it
-	// is not the assistant's.
+	// If t.ConversationID is set, the run joins that conversation. The conversation
+	// keeps its subject and metadata, and the run's own input has neither.
+	// CreateTrigger returns ErrNotFound if the assistant has no such conversation.
 	//
-	// With t.Idempotency, a live record of the same assistant and key decides:
-	// the same body hash returns the first trigger with Replayed set and stores
-	// nothing, another is ErrIdempotencyKeyReused. Of any number of simultaneous
-	// calls one stores.
+	// If t.Idempotency is set and the assistant has a live record of that idempotency
+	// key, nothing is stored. If the body hash is the same, CreateTrigger returns the
+	// first trigger with Replayed set. Otherwise it returns ErrIdempotencyKeyReused.
+	// Of several concurrent calls, exactly one must store a trigger.
 	//
-	// With t.MaxQueued, a run that is not taken is stored only while fewer runs of
-	// the assistant wait that came with a MaxQueued too; ErrQueueFull otherwise, and
-	// nothing is stored. A replay is no new run. However many calls come at once,
-	// they do not pass the bound together; only in a transaction of the host, which
-	// nobody shall wait for, what others store meanwhile may be overlooked.
+	// If t.MaxQueued is set, a run that is not claimed counts toward a limit. The
+	// limit covers the assistant's queued runs that were created with a MaxQueued. If
+	// it is reached, CreateTrigger stores nothing and returns ErrQueueFull. A replay
+	// does not count. Concurrent calls must not exceed the limit together. Only a
+	// TriggerStore inside a transaction of the host may miss concurrent writes,
+	// because other calls must not wait for that transaction.
 	CreateTrigger(ctx context.Context, t NewTrigger) (CreatedTrigger, error)
 
-	// Replay looks up what CreateTrigger would replay: the run that the live
-	// record of this assistant and key belongs to, as it is now.
-	// ErrIdempotencyKeyReused when the body hash differs, ErrNotFound when there
-	// is no live record.
+	// Replay returns the run that CreateTrigger would replay: the current state of
+	// the run of the live record with this assistant and idempotency key. It returns
+	// ErrIdempotencyKeyReused if the body hash differs, and ErrNotFound if there is
+	// no live record.
 	Replay(ctx context.Context, assistantID string, use Idempotency) (Run, error)
 }
 
-// RunStore reads runs and records the wish to stop one.
+// RunStore reads runs and records requests to stop them.
 type RunStore interface {
+	// RunByID returns one run.
 	RunByID(ctx context.Context, runID int64) (Run, error)
 
-	// RunByKey finds a run by its run_key.
+	// RunByKey returns the run with the given run_key.
 	RunByKey(ctx context.Context, runKey string) (Run, error)
 
 	// Runs lists runs, newest first.
 	Runs(ctx context.Context, query RunQuery) ([]Run, error)
 
-	// RunInput returns what the caller sent, byte for byte.
+	// RunInput returns the caller's input, byte for byte.
 	RunInput(ctx context.Context, runID int64) (RunInput, error)
 
+	// Conversation returns one conversation.
 	Conversation(ctx context.Context, conversationID int64) (Conversation, error)
 
-	// Messages lists the messages of a conversation in the order they were
-	// stored, those after the given id (0 starts). An absent conversation has
-	// none.
+	// Messages lists the messages of a conversation in the order in which they were
+	// stored, after the given id; 0 starts at the first. If the conversation does not
+	// exist, the list is empty.
 	Messages(ctx context.Context, conversationID, after int64, limit int) ([]Message, error)
 
-	// RequestStop records that a run is to end as stop says and returns the run
-	// as it is then.
+	// RequestStop records that a run must end as stop specifies. It returns the
+	// resulting run.
 	//
 	//   - An ended run is returned unchanged.
-	//   - A queued run ends at once: CancelRequestedEvent when stop cancels, then
-	//     the terminal transition (see WorkStore.FinishRun).
-	//   - A running run gets stop recorded, with a CancelRequestedEvent when stop
-	//     cancels; from then on stop decides how it ends, whatever its worker
-	//     reports. The first stop recorded stays; a later one changes nothing and
-	//     is no error.
+	//   - A queued run ends immediately. If stop is a cancellation, a
+	//     CancelRequestedEvent is stored first. The terminal transition follows (see
+	//     WorkStore.FinishRun).
+	//   - For a running run, stop is recorded. If it is a cancellation, a
+	//     CancelRequestedEvent is stored. The recorded stop decides the outcome,
+	//     regardless of what the worker reports. The first recorded stop stays; a
+	//     later one changes nothing and is not an error.
 	//
-	// With lease, the stop is its worker's own word (a deadline): ErrLeaseLost
-	// unless the run is running under that lease, also when it has ended.
+	// If lease is not nil, the worker of the run requests the stop (a deadline).
+	// RequestStop then returns ErrLeaseLost unless the run is running under that
+	// lease, also if the run has ended.
 	RequestStop(ctx context.Context, runID int64, stop Stop, lease *Lease) (Run, error)
 }
 
-// WorkStore is the queue: runs are taken under a lease, kept by heartbeat and
-// left by exactly one of FinishRun, RequeueRun and SweepRuns.
+// WorkStore is the queue. Runs are claimed under a lease that heartbeats renew.
+// Exactly one of FinishRun, RequeueRun and SweepRuns ends the lease.
 //
-// A lease is held while the run is running, its token is the one given by the
-// last taking, and less than the lease's duration has passed on the store's
-// clock since it was taken or renewed. Anything else is lost, swept or not:
-// every write under a lost lease is ErrLeaseLost and stores nothing.
+// A lease is valid under three conditions: the run is running, the token is that of
+// the last claim, and the lease's duration has not passed on the store's clock since
+// the claim or the last renewal. Otherwise the lease is lost, whether or not the run
+// was swept. A write under a lost lease is fenced: it returns ErrLeaseLost and stores
+// nothing.
 type WorkStore interface {
-	// ClaimRuns takes up to claim.Limit queued runs, oldest first (a requeued run
-	// keeps its place by id), each exactly once among all callers. Taking makes
-	// the run running, counts an attempt, stamps its start, draws a new token
-	// and stores StartedEvent. With claim.RunID it takes that run or none.
+	// ClaimRuns claims up to claim.Limit queued runs, oldest first. A requeued run
+	// keeps its place by id. Each run must go to exactly one caller. A claim makes
+	// the run running, counts an attempt, sets its start time, creates a new token
+	// and stores StartedEvent. If claim.RunID is set, only that run may be claimed.
 	ClaimRuns(ctx context.Context, claim Claim) ([]ClaimedRun, error)
 
-	// RenewLeases lets every lease still held last for d from now and tells, in
-	// the order of the leases, which are held and what stop is recorded.
+	// RenewLeases extends every valid lease to d from now. It returns one Renewal per
+	// lease, in the order of leases, with the recorded stop.
 	RenewLeases(ctx context.Context, leases []Lease, d time.Duration) ([]Renewal, error)
 
 	// AppendEvents appends a batch to the run's conversation, in order. Sequences
-	// follow the run's last one by 1; ids rise within the conversation and become
-	// visible in their order: a reader that saw one will never see a lower one
-	// appear. A batch whose number is not above the last one stored under this
-	// lease stands already and is not stored again, so that a worker may repeat a
-	// call whose answer it did not get.
+	// continue the run's last one in steps of 1. Ids rise within the conversation and
+	// become visible in ascending order: after a reader has seen an id, no lower id
+	// may appear.
+	//
+	// A batch whose number is not higher than the last one stored under this lease is
+	// already stored. It is not stored again and is not an error, so a worker may
+	// repeat a call whose result it did not receive.
 	AppendEvents(ctx context.Context, lease Lease, batch EventBatch) error
 
-	// FinishRun is the terminal transition, exactly one per run: the outcome (or
-	// the recorded stop in its place, see Outcome.Under), the trailing events (as
-	// AppendEvents), the messages, Outcome.Event as the run's last event, the completion time
-	// and, when the run has a callback URL, a pending delivery. A completed run's
-	// result also becomes an assistant message after the given ones.
+	// FinishRun performs the terminal transition, of which each run has exactly one.
+	// It stores the outcome (or the recorded stop instead, see Outcome.Under), the
+	// trailing events (as AppendEvents does), the messages, Outcome.Event as the
+	// run's last event, and the completion time. If the run has a callback URL, it
+	// also creates a pending delivery. The result of a completed run is also stored
+	// as an assistant message, after the given ones.
 	FinishRun(ctx context.Context, lease Lease, end Finish) (Run, error)
 
-	// RequeueRun gives a run back untouched by its attempt: the trailing events
-	// and RequeuedEvent(RequeueShutdown) are stored, the attempt is not counted,
-	// the run is queued. With a stop recorded the run ends by it instead: the
-	// attempt stays counted and there is no RequeuedEvent.
+	// RequeueRun puts a run back in the queue and does not count its attempt. It
+	// stores the trailing events and RequeuedEvent(RequeueShutdown). If a stop is
+	// recorded, the run ends by that stop instead: the attempt counts, and there is
+	// no RequeuedEvent.
 	RequeueRun(ctx context.Context, lease Lease, batch EventBatch) (Run, error)
 
-	// SweepRuns ends or requeues, up to sweep.Limit runs, oldest expiry first:
-	// runs whose lease has expired (by the recorded stop; else requeued with
-	// RequeuedEvent(RequeueHeartbeat) while attempts remain; else HeartbeatTimeout)
-	// and queued runs that wait longer than sweep.MaxQueueTime since they were
-	// last queued (QueueTimeout). With sweep.Audit it also looks for unfinished
-	// runs that the quick look cannot find. It returns the runs it changed.
+	// SweepRuns ends or requeues up to sweep.Limit runs, oldest expiry first, and
+	// returns the runs that it changed:
+	//
+	//   - A run with an expired lease ends by its recorded stop, if there is one.
+	//     Otherwise it is requeued with RequeuedEvent(RequeueHeartbeat) while
+	//     attempts remain, and then ends with HeartbeatTimeout.
+	//   - A run that has been queued for longer than sweep.MaxQueueTime since it was
+	//     last queued ends with QueueTimeout.
+	//
+	// If sweep.Audit is set, SweepRuns also looks for unfinished runs that the
+	// regular search cannot find.
 	SweepRuns(ctx context.Context, sweep Sweep) ([]Run, error)
 
-	// QueueState counts the unfinished runs by their state and tells how long the
-	// one waits that was queued first, all at one instant. It looks at unfinished
-	// runs only.
+	// QueueState returns the number of queued and running runs and the age of the
+	// oldest queued run, as of one instant. It must read unfinished runs only.
 	QueueState(ctx context.Context) (QueueState, error)
 }
 
-// EventStore reads events and tells when there are more.
+// EventStore reads events and signals new ones.
 type EventStore interface {
-	// Events returns one page in the order of ids. ErrNotFound when the
-	// conversation does not exist, or query.RunID is not one of its runs.
+	// Events returns one page of events, ordered by id. It returns ErrNotFound if the
+	// conversation does not exist or query.RunID is not one of its runs.
 	Events(ctx context.Context, query EventQuery) (EventPage, error)
 
-	// LastEventIDs returns the id of the last event of each conversation that
-	// exists; the rest are absent from the map.
+	// LastEventIDs returns the id of the last event of each conversation.
+	// Conversations that do not exist are absent from the map.
 	LastEventIDs(ctx context.Context, conversationIDs []int64) (map[int64]int64, error)
 
-	// Watch calls notify after transitions, of this and as far as the store can
-	// tell of other processes, until ctx ends; it then returns nil. Hints may be
-	// merged, repeated or lost: callers look for themselves and poll slowly
-	// besides. notify returns quickly and may call no store method; it is called
-	// one call at a time, never after Watch has returned, and when the transition
-	// is visible to readers.
+	// Watch calls notify after transitions of this process and, as far as the store
+	// can detect them, of other processes. It returns nil when ctx ends.
+	//
+	// Hints may be merged, repeated or lost, so callers must also poll at a low rate.
+	// notify must return quickly and must not call a store method. Watch must not
+	// call notify concurrently, before the transition is visible to readers, or after
+	// Watch has returned.
 	Watch(ctx context.Context, notify func(Hint)) error
 }
 
-// DeliveryStore is the outbox of callbacks. A delivery moves
+// DeliveryStore stores the deliveries of callbacks. A delivery moves through these
+// states:
 //
 //	pending ──► sending ──► delivered | failed
 //	   │           └──────► unknown ──► delivered | failed
 //	   └──────────────────► failed | blocked
 //
-// A pending one is prepared under a short lease; ClaimDelivery is the claim
-// that makes the POST happen at most once. A run has at most one delivery that
-// is open, which is pending or sending.
+// A process prepares a pending delivery under a short lease. ClaimDelivery is the
+// claim that makes the POST happen at most once. A run has at most one open delivery.
+// A delivery is open while it is pending or sending.
 //
-// Run.Callback mirrors the outcome of the run's last delivery that has one:
-// every transition that gives a delivery a state other than pending and sending
-// stores it on the run too, unless a delivery with a higher id is mirrored there.
+// Run.Callback mirrors the outcome of the run's last delivery that has an outcome.
+// Every transition to a state other than pending and sending must also store the
+// outcome on the run, unless the run mirrors a delivery with a higher id.
 type DeliveryStore interface {
-	// LeaseDeliveries hands out up to claim.Limit pending deliveries that nobody
-	// holds and whose DueAt has come, each under a new token for claim.Lease.
+	// LeaseDeliveries leases up to claim.Limit deliveries, each under a new token for
+	// claim.Lease. Only pending deliveries without a valid lease whose DueAt has
+	// passed are leased.
 	//
-	// A host gets no more than claim.PerHost, those of claim.Busy counted in; of a
-	// host in claim.Resting only deliveries with Retry 0 are handed out. First
-	// come those to whose host the fewest are then under way (those of claim.Busy
-	// and those before it in this answer), of these the one with the earliest
-	// DueAt, then the lowest id. Deliveries to one host so come oldest first.
+	// A host gets at most claim.PerHost deliveries, including those in claim.Busy.
+	// For a host in claim.Resting, only deliveries with Retry 0 are leased.
+	//
+	// The next delivery goes to the host with the fewest deliveries in progress,
+	// counting claim.Busy and the earlier ones of this result. Among these, the
+	// earliest DueAt comes first, then the lowest id. The deliveries of one host
+	// therefore come oldest first.
 	LeaseDeliveries(ctx context.Context, claim DeliveryQuery) ([]LeasedDelivery, error)
 
-	// ClaimDelivery moves a pending delivery to sending and stamps its attempt.
-	// ErrLeaseLost unless the lease is the delivery's last and has not expired.
-	// After any other error the caller does not know, and does not send.
+	// ClaimDelivery moves a pending delivery to sending and records the time of its
+	// attempt. It returns ErrLeaseLost unless lease is the delivery's latest lease
+	// and has not expired. After any other error the outcome of the claim is unknown,
+	// and the caller must not send.
 	ClaimDelivery(ctx context.Context, lease DeliveryLease) error
 
-	// FinishDelivery records how a delivery ended: from sending or unknown
-	// (delivered, failed), or from pending before it began (failed, blocked; the
-	// lease must not have expired). ErrLeaseLost when the token is not the
-	// delivery's last or an outcome is recorded already. That the outcome fits the
-	// state is the caller's duty.
+	// FinishDelivery records the outcome of a delivery. From sending or unknown, the
+	// outcome is delivered or failed. From pending, before the claim, it is failed or
+	// blocked, and the lease must not have expired. The caller must make sure that
+	// the outcome fits the state. FinishDelivery returns ErrLeaseLost if the token is
+	// not the delivery's latest or if an outcome is already recorded.
 	//
-	// With end.RetryIn the same transition owes a retry, unless another delivery
-	// of the run is open: a new pending delivery like this one (run, URL, host),
-	// with Retry one higher, created now and due in end.RetryIn.
+	// If end.RetryIn is set, the same transition creates a retry, unless another
+	// delivery of the run is open. The retry is a new pending delivery with the same
+	// run, URL and host, Retry one higher, created now and due after end.RetryIn.
 	FinishDelivery(ctx context.Context, lease DeliveryLease, end DeliveryOutcome) error
 
-	// SweepDeliveries marks up to limit deliveries unknown that have been sending
-	// for longer than after, and returns them.
+	// SweepDeliveries marks up to limit deliveries as unknown that have been sending
+	// for longer than after. It returns them.
 	SweepDeliveries(ctx context.Context, after time.Duration, limit int) ([]Delivery, error)
 
 	// Delivery returns one delivery.
@@ -334,29 +362,30 @@ type DeliveryStore interface {
 	// Deliveries lists the deliveries of a run, oldest first.
 	Deliveries(ctx context.Context, runID int64) ([]Delivery, error)
 
-	// Redeliver owes the run's callback once more: a new pending delivery to the
-	// same URL and host, due now, with Retry 0. Where the run's open delivery is a
-	// retry (Retry above 0) that is pending and that nobody holds, that one becomes
-	// it instead, due now and with Retry 0; with any other open delivery it is
-	// ErrConflict.
+	// Redeliver creates another pending delivery of the run's callback, to the same
+	// URL and host, due now, with Retry 0. If the run's open delivery is a pending
+	// retry (Retry above 0) without a valid lease, that delivery becomes the
+	// redelivery instead: it is due now, and its Retry is 0. If any other delivery of
+	// the run is open, Redeliver returns ErrConflict.
 	Redeliver(ctx context.Context, deliveryID int64) (Delivery, error)
 }
 
-// RetentionStore forgets what has ended. What it forgets is absent from then on,
-// and no id of it is given again.
+// RetentionStore deletes the data of ended runs. Deleted data no longer exists for
+// any method, and its ids are never reused.
 type RetentionStore interface {
-	// Purge forgets what is older than its age among the next runs in the order of
-	// their ids, so that a pass of calls looks at each run once. Older means that
-	// the run ended at least that long ago.
+	// Purge checks the next runs, ordered by id, and deletes the data that is past
+	// its retention age. The age counts from the end of the run. A sequence of calls
+	// checks each run once.
 	//
-	// Of a run that is older than purge.Keep.Events it forgets the events, which
-	// EventPage.PurgedTo tells readers of; the rest of the run stays. A trigger
-	// goes whole, with its runs, messages, events, deliveries and idempotency
-	// records, once each of its runs is older than the age of its state and none of
-	// its deliveries is pending or sending.
+	// If a run is older than purge.Keep.Events, Purge deletes its events and keeps
+	// the rest. EventPage.PurgedTo reports this to readers. Purge deletes a whole
+	// trigger once each of its runs is older than the age of its status and none of
+	// its deliveries is pending or sending. That includes its runs, messages, events,
+	// deliveries and idempotency records.
 	Purge(ctx context.Context, purge Purge) (Purged, error)
 
-	// EraseTrigger forgets a trigger whole, whatever its age, deliveries that are
-	// owed or under way included. ErrConflict while one of its runs has not ended.
+	// EraseTrigger deletes a whole trigger, regardless of its age, including pending
+	// and sending deliveries. If one of its runs has not ended, it returns
+	// ErrConflict.
 	EraseTrigger(ctx context.Context, conversationID int64) error
 }

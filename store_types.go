@@ -8,53 +8,54 @@ import (
 	"time"
 )
 
-// What a [Store] and its [Service] tell each other.
+// This file defines the types that a [Store] and its [Service] exchange.
 
-// Page is a piece of a list that is ordered by falling id.
+// Page selects a part of a list that is ordered by descending id.
 type Page struct {
-	Before int64 // only items with a lower id; 0 starts at the newest
-	Limit  int   // how many at most; Service makes 0 a DefaultPageSize and caps at MaxPageSize
+	Before int64 // only items with a lower id; if 0, the page starts at the newest
+	Limit  int   // maximum number of items; Service replaces 0 with DefaultPageSize and caps the value at MaxPageSize
 }
 
-// NewKey is an API key to be stored.
+// NewKey is an API key that the store creates.
 type NewKey struct {
 	AssistantID string
 	Name        string
 	Prefix      string
 	Hash        KeyHash
-	ExpiresAt   time.Time // zero: never
+	ExpiresAt   time.Time // zero if the key does not expire
 }
 
-// Grant is what a valid key gives a request.
+// Grant is what a valid API key gives access to: the key, its assistant's settings
+// and the first run of the requested trigger.
 type Grant struct {
 	Key     Key
 	Channel Channel
 	Run     *Run
 }
 
-// NewTrigger is a trigger to be stored.
+// NewTrigger is a trigger that the store creates.
 type NewTrigger struct {
-	RunKey         string // a fresh UUID
+	RunKey         string // a new UUID
 	AssistantID    string
-	ConversationID int64 // 0: a new conversation
-	KeyID          int64 // the API key that triggered; 0: a Go call
+	ConversationID int64 // the conversation to continue; 0 for a new one
+	KeyID          int64 // the API key of the caller; 0 for a Go call
 	Input          RunInput
-	TaskDefinition *TaskDefinition // the run's own copy; nil: none
+	TaskDefinition *TaskDefinition // the run's own copy; nil if the trigger names none
 	BaseURL        string
-	CallbackURL    string // "": none
-	CallbackHost   string // of the URL, as Delivery.Host; kept for the run's deliveries
-	TraceParent    string // W3C traceparent; "": none
-	RequestID      string // of the request that triggers, for logs; "": none
+	CallbackURL    string // "" if there is no callback
+	CallbackHost   string // host of CallbackURL, in the form of Delivery.Host; stored for the run's deliveries
+	TraceParent    string // W3C traceparent; "" if there is none
+	RequestID      string // id of the request, for logs; "" if there is none
 	Idempotency    *Idempotency
 	Claim          *Claimant
-	MaxQueued      int // how many runs of the assistant may wait, this one included; 0: any number
+	MaxQueued      int // maximum number of queued runs of the assistant, including this one; 0 for no limit
 }
 
-// Idempotency names a trigger so that a repeated request finds it.
+// Idempotency identifies a trigger, so that a repeated request returns it.
 type Idempotency struct {
-	Key      string        // 1 to 255 visible ASCII characters; scope is the assistant
+	Key      string        // 1 to 255 visible ASCII characters, unique per assistant
 	BodyHash [32]byte      // SHA-256 of the request body
-	TTL      time.Duration // how long the record lives from its creation
+	TTL      time.Duration // lifetime of the record from its creation
 }
 
 // Claimant is the worker that claims a run, and the duration of its lease.
@@ -66,168 +67,168 @@ type Claimant struct {
 // CreatedTrigger is a stored trigger.
 type CreatedTrigger struct {
 	Run      Run
-	Lease    *Lease // nil unless the run was taken
-	Replayed bool   // the trigger stood already; Run is as it is now
+	Lease    *Lease // nil if the run was not claimed
+	Replayed bool   // the trigger already existed; Run is its current state
 }
 
-// Lease is the hold of one attempt on a run. Token is the fencing token: it
-// differs for every taking of the run and rises.
+// Lease identifies the ownership of a run by one attempt. Token is the fencing token.
+// Every claim of the run gets a new, higher token.
 type Lease struct {
 	RunID int64
 	Token int64
 }
 
-// Claim asks for queued runs.
+// Claim selects the queued runs that ClaimRuns claims.
 type Claim struct {
-	Worker string        // who takes; a store may show it to operators
-	Lease  time.Duration // how long the hold lasts without renewal
+	Worker string        // the worker that claims; a store may show it to operators
+	Lease  time.Duration // duration of the lease without renewal
 	Limit  int
-	RunID  int64 // 0: any run that the native queue may hand out
+	RunID  int64 // 0 for any queued run of the library's own queue
 }
 
-// ClaimedRun is a run that the caller now holds.
+// ClaimedRun is a run that the caller has claimed.
 type ClaimedRun struct {
 	Run   Run
 	Input RunInput
 	Lease Lease
 }
 
-// Renewal is what RenewLeases says of one lease.
+// Renewal is the result of RenewLeases for one lease.
 type Renewal struct {
-	Renewed bool
-	Stop    *Stop // recorded for the run while it is held; nil: none
+	Renewed bool  // false if the lease is lost
+	Stop    *Stop // the recorded stop of the run; nil if there is none
 }
 
-// EventBatch is events that are stored together, at most once.
+// EventBatch is a list of events that are stored together, at most once.
 type EventBatch struct {
-	Number int64 // counts from 1 under one lease; 0 only when there are no events
+	Number int64 // counts from 1 under one lease; 0 only if there are no events
 	Events []NewEvent
 }
 
-// Finish is what a worker reports at the end of a run.
+// Finish is what a worker reports when a run ends.
 type Finish struct {
 	Outcome  Outcome
-	Events   EventBatch   // emitted and not known to be stored
+	Events   EventBatch   // emitted events that are not known to be stored
 	Messages []NewMessage // the transcript, without the result
 }
 
-// Sweep says what to look for.
+// Sweep configures one call of SweepRuns.
 type Sweep struct {
-	MaxAttempts  int           // attempts a run may use in all; at least 1
-	MaxQueueTime time.Duration // 0: no limit
-	Limit        int
-	Audit        bool
+	MaxAttempts  int           // maximum number of attempts of a run; minimum: 1
+	MaxQueueTime time.Duration // 0 for no limit
+	Limit        int           // maximum number of runs to change
+	Audit        bool          // also search for runs that the regular search cannot find
 }
 
-// RunQuery selects runs, newest first; zero fields do not limit.
+// RunQuery selects runs, newest first. A zero field does not limit the selection.
 type RunQuery struct {
 	AssistantID string
 	Status      RunStatus
 	KeyID       int64
-	From        time.Time // created at this instant or later
+	From        time.Time // created at or after this instant
 	To          time.Time // created before this instant
 	Page        Page
 }
 
-// Purge says what to forget.
+// Purge configures one call of RetentionStore.Purge.
 type Purge struct {
 	Keep  Retention
-	After int64 // where the pass has come to: only runs with a higher id; 0 begins
-	Limit int   // how many runs' events and how many triggers at most
+	After int64 // only runs with a higher id; 0 starts a pass
+	Limit int   // maximum number of runs whose events are deleted, and of triggers
 }
 
-// Purged is what a Purge has forgotten.
+// Purged is the result of one Purge call.
 type Purged struct {
-	Events   int   // runs that lost their events and stay
-	Triggers int   // triggers that went whole
-	Next     int64 // After of the pass's next call; 0: the pass is over
+	Events   int   // runs whose events were deleted and that are kept
+	Triggers int   // triggers that were deleted
+	Next     int64 // After of the next call; 0 if the pass is complete
 }
 
-// EventQuery selects events of one conversation. An event is returned when it
-// passes every cursor.
+// EventQuery selects events of one conversation. A page contains only events that
+// match every cursor.
 type EventQuery struct {
 	ConversationID int64
-	RunID          int64 // 0: all runs
+	RunID          int64 // 0 for all runs
 	AfterID        int64 // only higher ids
-	AfterSequence  int64 // only higher sequences; with RunID
+	AfterSequence  int64 // only higher sequences; requires RunID
 	Limit          int
-	MaxBytes       int // of payloads in a page, which has one event at least; 0: no bound
+	MaxBytes       int // maximum size of the payloads of a page, which has at least one event; 0 for no limit
 }
 
-// EventPage is one read of the event log, at one instant.
+// EventPage is one read of the event log, as of one instant.
 type EventPage struct {
 	Events []Event
-	More   bool  // Limit or MaxBytes ended the page: more events pass the query
-	LastID int64 // the conversation's last event id, of any run; 0: none
-	Ended  bool  // every run that the query covers has ended; a run adds nothing after that
+	More   bool  // Limit or MaxBytes ended the page; more events match the query
+	LastID int64 // id of the conversation's last event, of any run; 0 if there is none
+	Ended  bool  // every run that the query covers has ended and adds no more events
 
-	// PurgedTo is the highest id of an event that the query selects, after its
-	// cursors, and that retention has purged; 0: none. Events that still stand may
-	// have lower ids.
+	// PurgedTo is the highest id of the purged events that match the query, after its
+	// cursors. Events that still exist may have lower ids. If zero, no such event was
+	// purged.
 	PurgedTo int64
 }
 
-// Hint is a store's word that something moved. It is never the whole truth; a
-// zero Hint says that anything may have happened.
+// Hint is a wake-up from the store. It may be incomplete. A zero Hint means that
+// anything may have changed.
 type Hint struct {
-	Queued        bool    // runs wait to be taken
-	Pending       bool    // deliveries wait to be sent
-	Conversations []int64 // have new events, others than those in Events
-	Stopped       []int64 // runs for which a stop was recorded
+	Queued        bool    // runs are queued
+	Pending       bool    // deliveries are pending
+	Conversations []int64 // conversations with new events, other than those in Events
+	Stopped       []int64 // runs whose stop was recorded
 
-	// Events are new ones of AppendEvents, as Events reads them but for the RunKey,
-	// which may be missing; those of one batch lie together. A store may name their
-	// conversations instead.
+	// Events are new events of AppendEvents, as Events returns them, except that
+	// RunKey may be missing. The events of one batch are adjacent. A store may list
+	// their conversations in Conversations instead.
 	Events []Event
 }
 
-// isZero reports whether the hint names nothing.
+// isZero reports whether the hint is the zero Hint.
 func (h Hint) isZero() bool {
 	return !h.Queued && !h.Pending && len(h.Conversations) == 0 && len(h.Stopped) == 0 && len(h.Events) == 0
 }
 
-// DeliveryQuery asks for owed deliveries.
+// DeliveryQuery selects the pending deliveries that LeaseDeliveries leases.
 type DeliveryQuery struct {
-	Lease   time.Duration // how long the preparation may take
+	Lease   time.Duration // duration of the lease
 	Limit   int
-	PerHost int            // how many to one host, those of Busy counted in; 0: no bound
-	Busy    map[string]int // how many to each host the caller has under way already
-	Resting []string       // hosts whose retries are to wait
+	PerHost int            // maximum number per host, including those in Busy; 0 for no limit
+	Busy    map[string]int // deliveries in progress in the calling process, by host
+	Resting []string       // hosts whose retries must wait
 }
 
-// DeliveryLease is the hold on one delivery.
+// DeliveryLease identifies the lease of one delivery.
 type DeliveryLease struct {
 	DeliveryID int64
 	Token      int64
 }
 
-// LeasedDelivery is a delivery to be made, with the ended run that it tells of.
+// LeasedDelivery is a delivery to send, with the ended run that it reports.
 type LeasedDelivery struct {
 	Delivery Delivery
 	Run      Run
 	Lease    DeliveryLease
-	LeasedAt time.Time       // now, on the store's clock
-	Secrets  []SigningSecret // the assistant's own, as they are now
+	LeasedAt time.Time       // time of the lease, by the store's clock
+	Secrets  []SigningSecret // the assistant's own secrets, as of the lease
 }
 
-// DeliveryOutcome is how a delivery ended.
+// DeliveryOutcome is the outcome of a delivery.
 type DeliveryOutcome struct {
 	State        DeliveryState // delivered, failed or blocked
-	HTTPStatus   int           // 0: no answer
-	Latency      time.Duration // of the exchange after the connection stood
-	FailureClass FailureClass  // "": none
-	Error        string        // "": none
-	Response     string        // the start of the answer's body, valid UTF-8 without NUL
-	RetryIn      time.Duration // failed only: owe a retry, due so long from now; 0: none
+	HTTPStatus   int           // 0 if there was no response
+	Latency      time.Duration // duration of the exchange after the connection was established
+	FailureClass FailureClass  // "" if there was no failure
+	Error        string        // "" if there was no failure
+	Response     string        // start of the response body, sanitized
+	RetryIn      time.Duration // failed only: create a retry that is due after this time; 0 for none
 }
 
-// RunInput is what a caller sent: message and context belong to the run,
-// subject and metadata to the conversation that it started.
+// RunInput is the input of a caller. Message and context belong to the run. Subject
+// and metadata belong to the conversation that the run started.
 type RunInput struct {
 	Subject  string
 	Message  string
-	Context  json.RawMessage // a JSON object; nil: none
-	Metadata json.RawMessage // any JSON value; nil: none
+	Context  json.RawMessage // a JSON object; nil if there is none
+	Metadata json.RawMessage // any JSON value; nil if there is none
 }
 
 // UnimplementedStore is a [Store] in which each method returns an error that

@@ -12,25 +12,25 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// TaskDefinition is a stored job that a trigger may name. A run keeps a copy of
-// the definition as it was at accept.
+// TaskDefinition is a task definition that a trigger may name. A run keeps a copy of
+// the definition from the time of the trigger.
 type TaskDefinition struct {
 	ID           int64
 	AssistantID  string
 	Name         string // 1 to 100 characters
 	Instructions string // 1 to 50,000 characters
 	OutputType   OutputType
-	AllowedTools []string        // further limit on the assistant's tools; empty: none
-	OutputSchema json.RawMessage // JSON Schema of a json result; nil: any JSON
-	Active       bool            // an inactive one cannot be triggered
+	AllowedTools []string        // further limit on the assistant's tools; if empty, there is no further limit
+	OutputSchema json.RawMessage // JSON Schema of a json result; nil for any JSON
+	Active       bool            // if false, a trigger that names the definition is rejected
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 }
 
-// OutputType is the form of a task's result.
+// OutputType is the format of a task's result.
 type OutputType string
 
-// The forms of a result.
+// Formats of a result.
 const (
 	OutputText     OutputType = "text"
 	OutputMarkdown OutputType = "markdown"
@@ -44,8 +44,9 @@ const (
 	maxToolName     = 64
 )
 
-// CreateTaskDefinition stores a task definition of an assistant; an empty OutputType is
-// text. A definition that breaks a rule is a [RequestError].
+// CreateTaskDefinition stores a task definition of an assistant and returns it with
+// its id and times. If OutputType is empty, it is OutputText. It returns a
+// [RequestError] if a field is invalid.
 func (s *Service) CreateTaskDefinition(ctx context.Context, task TaskDefinition) (TaskDefinition, error) {
 	if err := s.checkTask(&task); err != nil {
 		return TaskDefinition{}, err
@@ -57,18 +58,21 @@ func (s *Service) CreateTaskDefinition(ctx context.Context, task TaskDefinition)
 	return task, nil
 }
 
-// Task returns one task definition.
+// TaskDefinition returns one task definition. It returns ErrNotFound if the
+// definition does not exist.
 func (s *Service) TaskDefinition(ctx context.Context, taskID int64) (TaskDefinition, error) {
 	return s.store.TaskDefinition(ctx, taskID)
 }
 
-// Tasks lists the task definitions of an assistant, newest first.
+// TaskDefinitions lists the task definitions of an assistant, newest first.
 func (s *Service) TaskDefinitions(ctx context.Context, assistantID string, page Page) ([]TaskDefinition, error) {
 	return s.store.TaskDefinitions(ctx, assistantID, page.withDefaults())
 }
 
-// UpdateTaskDefinition replaces a task definition by its id. Runs that were accepted are
-// not affected; the assistant cannot change.
+// UpdateTaskDefinition replaces the task definition with the id of task and returns
+// it. AssistantID is ignored: the assistant of a definition cannot change. Existing
+// runs keep their copy. It returns ErrNotFound if the definition does not exist, and
+// a [RequestError] if a field is invalid.
 func (s *Service) UpdateTaskDefinition(ctx context.Context, task TaskDefinition) (TaskDefinition, error) {
 	stored, err := s.store.TaskDefinition(ctx, task.ID)
 	if err != nil {
@@ -84,8 +88,8 @@ func (s *Service) UpdateTaskDefinition(ctx context.Context, task TaskDefinition)
 	return task, nil
 }
 
-// DeleteTaskDefinition removes a task definition. Runs that were accepted are not
-// affected.
+// DeleteTaskDefinition deletes a task definition. Existing runs keep their copy. It
+// returns ErrNotFound if the definition does not exist.
 func (s *Service) DeleteTaskDefinition(ctx context.Context, taskID int64) error {
 	if err := s.store.DeleteTaskDefinition(ctx, taskID); err != nil {
 		return fmt.Errorf("delete task: %w", err)
@@ -93,7 +97,7 @@ func (s *Service) DeleteTaskDefinition(ctx context.Context, taskID int64) error 
 	return nil
 }
 
-// checkTask holds a definition to its rules and puts the defaults.
+// checkTask validates a definition and sets its defaults.
 func (s *Service) checkTask(task *TaskDefinition) error {
 	var f faults
 	if !ValidAssistantID(task.AssistantID) {

@@ -19,44 +19,45 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// TriggerRequest is what starts a run: the body of the trigger endpoint, and
-// the argument of the Go call.
+// TriggerRequest is the body of the trigger endpoint and the argument of
+// [Service.Trigger].
 type TriggerRequest struct {
 	Message          string          // 1 to 50,000 characters, not blank
-	Subject          string          // at most 255 characters; blank: a default
-	Context          json.RawMessage // a JSON object, appended to what the assistant sees; nil: none
-	TaskDefinitionID int64           // an active task definition of the assistant; 0: none
-	CallbackURL      string          // where the run's end is POSTed; "": nowhere
-	Metadata         json.RawMessage // any JSON value, kept with the conversation; nil: none
+	Subject          string          // at most 255 characters; if blank, a default applies
+	Context          json.RawMessage // a JSON object, appended to the prompt; nil for none
+	TaskDefinitionID int64           // an active task definition of the assistant; 0 for none
+	CallbackURL      string          // receives a POST when the run ends; "" for none
+	Metadata         json.RawMessage // any JSON value, stored with the conversation; nil for none
 
-	// ConversationID continues a conversation of the same assistant with a new
-	// run; subject and metadata are then the conversation's. 0 starts one, as
-	// HTTP always does.
+	// ConversationID continues a conversation of the same assistant with a new run.
+	// Subject and Metadata are then ignored: the conversation keeps its own. If zero,
+	// the trigger starts a conversation. Requests over HTTP always start one.
 	ConversationID int64
 
-	// TraceParent is a W3C traceparent that the run continues, the header
-	// traceparent over HTTP. What is not one is none. "": none.
+	// TraceParent is the W3C traceparent that the run continues; over HTTP, the
+	// header traceparent. An invalid value is ignored. If empty, there is none.
 	TraceParent string
 
-	// RequestID is the host's id of the request, which the run's log lines carry, the
-	// header X-Request-Id over HTTP: 1 to 128 of A-Z a-z 0-9 - . _ ~ : + / =. What is
-	// not one is none. "": none.
+	// RequestID is the host's id of the request; over HTTP, the header X-Request-Id.
+	// The run's log records contain it. It has 1 to 128 characters of A-Z a-z 0-9 - .
+	// _ ~ : + / =. An invalid value is ignored. If empty, there is none.
 	RequestID string
 }
 
-// The limits of a trigger's texts, in Unicode code points.
+// Limits of the texts of a trigger, in Unicode code points.
 const (
 	MaxMessageRunes = 50_000
 	MaxSubjectRunes = 255
 )
 
-// Trigger accepts a trigger for a caller that the host has authenticated
-// itself. It is the HTTP endpoint without HTTP: the same rules, the same
-// transaction, and the run may be taken by this process at once. It needs
-// [Options.BaseURL].
+// Trigger creates a trigger for a caller that the host has authenticated. It applies
+// the same rules and the same transaction as the HTTP endpoint, and this process may
+// claim the run immediately. It requires [Options.BaseURL], or APIBase and
+// SessionBase.
 //
-// The error is a [RequestError], ErrChannelDisabled, ErrNotFound (the
-// conversation to continue), ErrQueueFull or the store's. When ctx ends meanwhile, the
+// It returns a [RequestError] if req is invalid, ErrChannelDisabled if the channel is
+// disabled, ErrNotFound if the conversation to continue does not exist, and
+// ErrQueueFull if the queue limit is reached. If ctx ends during the call, the
 // trigger may have been stored.
 func (s *Service) Trigger(ctx context.Context, assistantID string, req TriggerRequest) (Run, error) {
 	caller, err := s.hostCaller(ctx, s.store, assistantID)
@@ -74,14 +75,14 @@ func (s *Service) Trigger(ctx context.Context, assistantID string, req TriggerRe
 	return accepted.Run, err
 }
 
-// TriggerVia is Trigger through another TriggerStore, such as one that lives
-// inside a transaction of the host: the run exists when the host commits, and
-// is queued, never taken. The host calls [Service.Wake] after the commit where
-// the store does not wake workers by itself.
+// TriggerVia creates a trigger through another TriggerStore, such as one inside a
+// transaction of the host. It applies the rules of [Service.Trigger]. The run exists
+// when the host commits. It is queued and never claimed by this call. If the store
+// does not wake workers itself, the host should call [Service.Wake] after the commit.
 //
-// The name of a callback URL is looked up, for 2 s at most, before the first use
-// of store: locks of the host's transaction are held meanwhile, ours are not. A
-// host calls TriggerVia early in its transaction.
+// TriggerVia resolves the host name of a callback URL before it uses store, for at
+// most 2 s. Locks of the host's transaction are kept during that time, so call
+// TriggerVia early in the transaction.
 func (s *Service) TriggerVia(ctx context.Context, store TriggerStore, assistantID string, req TriggerRequest) (Run, error) {
 	var target callbackTarget
 	var refusal error
@@ -105,11 +106,11 @@ func (s *Service) TriggerVia(ctx context.Context, store TriggerStore, assistantI
 	return accepted.Run, nil
 }
 
-// caller is who triggers, and on what base the answer's URLs stand.
+// caller identifies the source of a trigger and the base of the URLs in the response.
 type caller struct {
 	channel Channel
 	keyID   int64
-	keyName string // "": a Go call
+	keyName string // "" for a Go call
 	base    bases
 	lookUp  func(ctx context.Context, callbackURL string) (callbackTarget, error) // nil: Service.lookUp
 }
@@ -132,9 +133,8 @@ func (s *Service) hostCaller(ctx context.Context, store TriggerStore, assistantI
 	return caller{channel: channel, base: base}, nil
 }
 
-// prepare holds a request to its rules and makes of it what the store stores.
-// found are the faults that decoding has found already; everything wrong is
-// reported at once.
+// prepare validates a request and returns the trigger to store. found contains the
+// faults of decoding. All faults are reported together.
 func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req TriggerRequest, found faults) (NewTrigger, error) {
 	f := found
 	checkMessage(req.Message, &f)
@@ -170,12 +170,12 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 	}, nil
 }
 
-// newRunKey returns a UUID of version 7 (RFC 9562): keys that are made one after
-// the other are neighbours in the store's index, however many runs there are.
+// newRunKey returns a UUID of version 7 (RFC 9562). Keys that are created in sequence
+// are adjacent in the store's index.
 func newRunKey() string { return uuid.Must(uuid.NewV7()).String() }
 
-// accept stores the trigger and, where a worker of this process is free, takes
-// the run in the same transaction and starts it.
+// accept stores the trigger. If a worker of this process is free, it claims the run
+// in the same transaction and starts it.
 func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, error) {
 	// Once begun, the write is not given up with its caller: a client that hangs
 	// up must not leave a taken run without a worker.
@@ -206,8 +206,8 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, err
 	return accepted, nil
 }
 
-// giveBackSlot frees the slot of an accept that took no run. A claim may have
-// found none free meanwhile.
+// giveBackSlot frees the slot of a trigger whose run was not claimed. A concurrent
+// claim may have found no free slot, so it wakes the workers.
 func (s *Service) giveBackSlot() {
 	s.worker.giveBack(1)
 	signal(s.worker.wake)
@@ -243,8 +243,7 @@ func checkSubject(subject, keyName string, f *faults) string {
 	return "Web trigger"
 }
 
-// checkValues holds JSON that came from Go to the rules that HTTP bodies meet
-// as a whole.
+// checkValues applies to JSON from Go the rules that apply to whole HTTP bodies.
 func checkValues(req TriggerRequest) (f faults) {
 	if req.Context != nil {
 		checkJSON("/context", req.Context, &f)
@@ -258,8 +257,8 @@ func checkValues(req TriggerRequest) (f faults) {
 	return f
 }
 
-// checkTaskID returns the definition that a run is to keep. Whether an unusable
-// one is unknown, another assistant's or inactive is not told.
+// checkTaskID returns the definition that a run must keep. The fault does not reveal
+// whether a rejected definition is unknown, inactive or another assistant's.
 func checkTaskID(ctx context.Context, store TriggerStore, assistantID string, id int64, f *faults) (*TaskDefinition, error) {
 	const at = "/task_definition_id"
 	if id == 0 || f.on(at) {
@@ -276,8 +275,9 @@ func checkTaskID(ctx context.Context, store TriggerStore, assistantID string, id
 	return &task, nil
 }
 
-// checkCallbackURL is the early check of a callback URL, for the caller's sake;
-// the guard at connect time is the decisive one. It returns the URL's host:port.
+// checkCallbackURL checks a callback URL early, so that the caller gets an immediate
+// error. The decisive check is the guard at connect time. It returns the URL's
+// host:port.
 func (s *Service) checkCallbackURL(ctx context.Context, c caller, raw string, f *faults) (host string) {
 	const at = "/callback_url"
 	if raw == "" || f.on(at) {
@@ -299,14 +299,14 @@ func (s *Service) checkCallbackURL(ctx context.Context, c caller, raw string, f 
 	return target.host
 }
 
-// callbackTarget is where a callback URL leads.
+// callbackTarget is the destination of a callback URL.
 type callbackTarget struct {
 	host   string // host:port
-	looked bool   // its name was looked up
+	looked bool   // the name was resolved
 }
 
-// lookUp parses a callback URL and looks its name up, which takes 2 s at most. The
-// error is an [egress.Refusal].
+// lookUp parses a callback URL and resolves its host name, for at most 2 s. The error
+// is an [egress.Refusal].
 func (s *Service) lookUp(ctx context.Context, callbackURL string) (callbackTarget, error) {
 	target, err := s.guard.ParseURL(callbackURL)
 	if err != nil {
@@ -315,8 +315,8 @@ func (s *Service) lookUp(ctx context.Context, callbackURL string) (callbackTarge
 	return callbackTarget{host: target.HostPort(), looked: target.IsName()}, s.guard.CheckTarget(ctx, target)
 }
 
-// prompt is what the assistant sees: the message and, when context has pairs, a
-// blank line, "Context:" and one "key: value" line per pair in the order sent.
+// prompt returns what the assistant sees: the message and, if context has members, a
+// blank line, "Context:" and one "key: value" line per member in the order sent.
 func prompt(message string, context json.RawMessage) string {
 	if context == nil {
 		return message
@@ -403,29 +403,32 @@ func checkJSON(pointer string, raw json.RawMessage, f *faults) {
 	}
 }
 
-// Limits bounds what callers may ask of the trigger endpoint. Zero: nothing is
-// bounded. A rejected request gets 429 and Retry-After. The rate is checked before
-// the body is, the queue after it; a replay by Idempotency-Key is never rejected. A
-// request that is rejected for another reason does not count toward the rate, unless
-// the name of its callback URL was looked up.
+// Limits sets rate and queue limits for the trigger endpoint. If zero, there are no
+// limits. A request over a limit is rejected with 429 and Retry-After. The rate is
+// checked before the body is validated, the queue after it. An idempotent replay is
+// never rejected. A request that is rejected for another reason does not count toward
+// the rate, unless the host name of its callback URL was resolved.
 type Limits struct {
-	// TriggersPerKey is how many triggers an API key may make in Window: a bucket of
-	// so many, which fills evenly, so that a key which has rested may use them at
-	// once. Each process counts by itself: n processes let n times as many pass.
-	// Triggers without a key (Go calls, ServeTrigger) are not counted. 0: no limit.
+	// TriggersPerKey is the maximum number of triggers per API key and Window. It is
+	// the size of a token bucket that refills at a constant rate, so an idle key may
+	// use all tokens at once. Each process counts separately: n processes allow n
+	// times as many. Triggers without an API key (Go calls, ServeTrigger) do not
+	// count. If zero, there is no limit. It must not be negative.
 	TriggersPerKey int
 
-	// Window is what TriggersPerKey counts for, in whole seconds. 0: 1 min.
+	// Window is the time in which TriggersPerKey tokens refill. If zero, it is 1 min.
+	// It must be a whole number of seconds. Minimum: 1 s.
 	Window time.Duration
 
-	// QueuedPerAssistant is how many runs of an assistant may wait in the queue, over
-	// all processes, whoever triggers: [Service.Trigger] and [Service.TriggerVia]
-	// return [ErrQueueFull]. A run that is executed at once does not wait. Runs that
-	// were accepted while it was 0 do not count. 0: no limit.
+	// QueuedPerAssistant is the maximum number of queued runs of an assistant, over
+	// all processes and all callers. [Service.Trigger] and [Service.TriggerVia] also
+	// return [ErrQueueFull]. A run that is claimed immediately does not count, and
+	// neither does a run that was created while this limit was 0. If zero, there is
+	// no limit. It must not be negative.
 	QueuedPerAssistant int
 }
 
-// complete checks l and puts the default where it is zero.
+// complete checks l and sets the defaults of zero fields.
 func (l *Limits) complete() error {
 	if l.TriggersPerKey < 0 || l.QueuedPerAssistant < 0 {
 		return errors.New("TriggersPerKey and QueuedPerAssistant must not be negative")
@@ -439,8 +442,8 @@ func (l *Limits) complete() error {
 	return nil
 }
 
-// queueRetry is when a caller may try again whose run found the queue full. How
-// long that takes is up to the runs before it.
+// queueRetry is the Retry-After of a queue_full response. It is an estimate; the
+// actual wait depends on the queued runs.
 const queueRetry = 5 * time.Second
 
 func queueFull(limit int) *wire.Problem {

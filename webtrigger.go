@@ -1,9 +1,9 @@
-// Package webtrigger lets any outside service start an assistant conversation
-// in your backend with one HTTPS POST, and get the result by polling, by
-// callback or from a live event stream.
+// Package webtrigger lets an outside service start an assistant conversation in your
+// backend with one HTTPS POST. The service gets the result by polling, by a callback
+// or from a live event stream.
 //
-// You bring the assistant, as a [Runner]; a [Store] keeps what happens; a
-// [Service] joins the two and speaks HTTP:
+// You provide the assistant as a [Runner]. A [Store] stores triggers, runs and
+// events. A [Service] connects the two and serves HTTP:
 //
 //	svc, err := webtrigger.New(memstore.New(nil), runner, &webtrigger.Options{BaseURL: "https://app.example.com"})
 //	mux.Handle("/api/v1/assistants/{assistant_id}/web-trigger", svc) // Bearer API
@@ -13,25 +13,27 @@
 //
 // # The life of a trigger
 //
-// A POST is judged (key, channel, body), then stored: a conversation, its
-// message, a run and the run's first event, in one transaction. Only then is it
-// answered with 202. A process in which [Service.Work] runs takes the run under
-// a lease, calls the Runner, renews the lease while it works, stores what it
-// emits as events, and ends the run with exactly one terminal transition, which
-// also owes the callback. Another process may do any of these steps: the store
-// is the queue, the clock and the truth.
+// The service validates a POST (key, channel, body) and stores a conversation, its
+// message, a run and the run's first event in one transaction. It returns 202 only
+// after the commit.
+//
+// A process in which [Service.Work] is active claims the run under a lease and calls
+// the Runner. While the Runner works, the process renews the lease and stores the
+// emitted events. It ends the run with exactly one terminal transition, which also
+// creates the pending callback. Any process can perform any of these steps. The store
+// is the queue, the clock and the source of truth.
 //
 //	POST ─► queued ─► running ─► completed | failed | cancelled | timed_out
 //	                                 │
 //	            GET …/status ◄───────┼───► callback (once)
 //	                                 └───► event stream (resumable)
 //
-// # What is yours and what is ours
+// # Responsibilities
 //
-// The host owns assistants, users, sessions, routes and logging. The library
-// owns API keys, channel settings, task definitions, triggers, runs, events and
-// callback deliveries; each is administered by a method of Service. A channel
-// is off until [Service.SetChannel] turns it on.
+// The host owns assistants, users, sessions, routes and logging. The library owns API
+// keys, channel settings, task definitions, triggers, runs, events and callback
+// deliveries. You administer each of them with methods of Service. A channel is
+// disabled until [Service.SetChannel] enables it.
 package webtrigger
 
 import (
@@ -57,23 +59,24 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/stream"
 )
 
-// Runner executes an assistant over one task. It is the host's agent, or the
-// one of package llm.
+// Runner executes an assistant for one run. It is the host's agent or the agent of
+// package llm. It must be safe for concurrent use.
 type Runner interface {
-	// Run works until the task is done and returns its result; a non-nil error
-	// fails the run and its text becomes the run's error_message.
+	// Run executes the task and returns its result. A non-nil error fails the run,
+	// and the error text becomes the run's error_message. A panic fails only this
+	// run.
 	//
-	// ctx ends when the run is to stop: [context.Cause] is ErrCancelled,
-	// ErrDeadline, ErrShutdown or ErrLeaseLost. That cause then decides the run's
-	// outcome, whatever Run returns; a Run that has not returned
-	// [Options.CancelGrace] later is abandoned.
+	// ctx ends when the run must stop. [context.Cause] is then ErrCancelled,
+	// ErrDeadline, ErrShutdown or ErrLeaseLost. That cause decides the outcome of the
+	// run, regardless of what Run returns. Run must return within
+	// [Options.CancelGrace]; otherwise the service abandons it.
 	//
-	// Runs of different tasks are called concurrently. A panic fails the run and
-	// nothing else. emit may be called from several goroutines until Run returns.
+	// The service calls Run concurrently for different runs. Run may call emit from
+	// several goroutines until it returns.
 	Run(ctx context.Context, task *Task, emit Emit) (*Result, error)
 }
 
-// RunnerFunc is a function that is a Runner.
+// RunnerFunc adapts a function to the [Runner] interface.
 type RunnerFunc func(ctx context.Context, task *Task, emit Emit) (*Result, error)
 
 // Run calls f.
@@ -81,181 +84,195 @@ func (f RunnerFunc) Run(ctx context.Context, task *Task, emit Emit) (*Result, er
 	return f(ctx, task, emit)
 }
 
-// Task is what a Runner works on. It is the Runner's own copy.
+// Task is the input of a Runner. It is the Runner's own copy.
 type Task struct {
 	Run        Run
-	Input      RunInput        // what the caller sent
-	Prompt     string          // the message and, where there is context, its lines: what the assistant sees
-	Definition *TaskDefinition // the task definition as it was at accept; nil: none
+	Input      RunInput        // the caller's input
+	Prompt     string          // what the assistant sees: the message, followed by the lines of the context if there is one
+	Definition *TaskDefinition // the task definition as of the trigger; nil if the trigger named none
 }
 
-// Emit records one event of the run. The payload is anything that marshals to a
-// JSON object; text that is not valid Unicode is made so. The event is stored
-// soon after, in order and always before the run ends; readers see it then.
-// message_delta events that follow one another may become one, with their texts
-// put together (see [Options.DeltaInterval]), unless their payloads hold more
-// than a text.
+// Emit records one event of the run. The payload must marshal to a JSON object.
+// Invalid UTF-8 and NUL in its texts are sanitized.
 //
-// It returns an error, and records nothing, when the type is one that only the
-// library writes or is unknown, when the payload is not an object or larger
-// than [MaxEventPayloadBytes], and when the run's context has ended. It blocks while
-// too many events wait to be stored.
+// The service stores events in order, shortly after the call and always before the
+// run ends. Readers see an event once it is stored. Consecutive message_delta events
+// may be merged into one event with the concatenated text (see
+// [Options.DeltaInterval]). Payloads with fields other than text are not merged.
+//
+// Emit blocks while too many events wait to be stored. It returns an error and
+// records nothing in these cases:
+//
+//   - The type is unknown, or only the library may write it.
+//   - The payload is not an object or is larger than [MaxEventPayloadBytes].
+//   - The run's context has ended.
+//
+// It is safe for concurrent use until Run returns.
 type Emit func(typ EventType, payload any) error
 
-// Result is what a Runner made.
+// Result is the result that a Runner returns.
 type Result struct {
-	Text     string       // at most MaxResultBytes bytes, else the run fails; where the task asks for JSON, the JSON text
-	Usage    *Usage       // nil: not reported
-	Messages []NewMessage // the transcript between the prompt and Text, stored on the conversation
+	Text     string       // Maximum: MaxResultBytes bytes; a longer text fails the run. If the task requires JSON, Text is the JSON text.
+	Usage    *Usage       // token usage; nil if not reported
+	Messages []NewMessage // the transcript between the prompt and Text, stored in the conversation
 }
 
-// MaxResultBytes bounds a run's result, in bytes of UTF-8.
+// MaxResultBytes is the maximum size of a run's result, in bytes of UTF-8.
 const MaxResultBytes = 1 << 20
 
-// Clock is the time of a store that has no clock of its own. Stores on a
-// database server use the server's.
+// Clock provides the time for a store that has no clock of its own. Stores on a
+// database server use the clock of that server.
 type Clock interface {
 	Now() time.Time
 }
 
-// Options is everything about a Service that has a safe default. The zero value
-// is ready for production, except that BaseURL should be set wherever the
-// service is reached through a proxy.
+// Options configures a Service. Every field has a safe default, and the zero value is
+// ready for production. If the service is behind a proxy, you should set BaseURL.
 type Options struct {
-	// BaseURL is the public URL on which the URLs of responses and callbacks are
-	// built. It may have a path. If empty, they are built on the scheme, Host and
-	// path of each trigger request; forwarding headers are not trusted.
-	// [Service.Trigger] requires it, or APIBase and SessionBase.
+	// BaseURL is the public base of the URLs in responses and callbacks. It may have
+	// a path. If empty, the URLs use the scheme, Host and path of each trigger
+	// request; forwarding headers are not trusted. [Service.Trigger] requires
+	// BaseURL, or APIBase and SessionBase.
 	BaseURL string
 
-	// APIBase is the public URL in front of /assistants/… and /web-triggers/…, for
-	// hosts that mount the Bearer API at another path than /api/v1. If empty, it is
+	// APIBase is the public URL in front of /assistants/… and /web-triggers/…. Set it
+	// if you mount the Bearer API at a path other than /api/v1. If empty, it is
 	// BaseURL followed by /api/v1.
 	APIBase string
 
-	// SessionBase is the public URL in front of /conversations/…, for hosts that
-	// mount the event stream apart. If empty, it is BaseURL.
+	// SessionBase is the public URL in front of /conversations/…. Set it if you mount
+	// the event stream at another base. If empty, it is BaseURL.
 	SessionBase string
 
 	// Logger receives operational log records. If nil, they are discarded.
 	Logger *slog.Logger
 
-	// MaxBodyBytes bounds a request body. 0: 1 MiB.
+	// MaxBodyBytes is the maximum size of a request body, in bytes. If zero, it is 1
+	// MiB. It must not be negative.
 	MaxBodyBytes int64
 
-	// Limits bounds what callers may ask of the trigger endpoint. Zero: nothing.
+	// Limits sets rate and queue limits for the trigger endpoint. If zero, there are
+	// no limits.
 	Limits Limits
 
-	// AcceptedWhileProcessing makes the status endpoint answer 202 with Location, instead of
-	// 200, until the run has ended, for clients that poll by that themselves: Azure
-	// Logic Apps, Power Automate. These answers have no ETag.
+	// AcceptedWhileProcessing makes the status endpoint return 202 with Location,
+	// instead of 200, until the run has ended. It is for clients that poll on their
+	// own, such as Azure Logic Apps and Power Automate. These responses have no ETag.
 	AcceptedWhileProcessing bool
 
-	// Workers is the maximum number of runs that Work executes at a time. If zero,
-	// it is 16.
+	// Workers is the maximum number of runs that Work executes at a time. If zero, it
+	// is 16. It must not be negative.
 	Workers int
 
-	// NoWorkers lets Work execute no runs: it only sweeps and sends callbacks.
-	// Workers is then ignored, and the Runner may be nil.
+	// NoWorkers makes Work execute no runs. Work then only sweeps, purges and sends
+	// callbacks. Workers is ignored, and the Runner may be nil.
 	NoWorkers bool
 
-	// Lease is how long a run stays with a worker that has stopped sending
-	// heartbeats. 0: 30 s; at least 1 s. It is renewed every third of it, and at
-	// least every 2 s.
+	// Lease is how long a run stays leased after the last heartbeat of its worker. If
+	// zero, it is 30 s. Minimum: 1 s. A worker renews the lease after a third of this
+	// time, and at least every 2 s.
 	Lease time.Duration
 
-	// RunTimeout bounds one attempt of a run. 0: 15 min.
+	// RunTimeout is the maximum duration of one attempt of a run. A run that exceeds
+	// it ends as timed_out. If zero, it is 15 min. It must not be negative.
 	RunTimeout time.Duration
 
-	// MaxQueueTime ends a run that has waited so long in the queue. 0: never.
+	// MaxQueueTime is the maximum time that a run may stay queued. A run that exceeds
+	// it ends as timed_out. If zero, there is no limit. It must not be negative.
 	MaxQueueTime time.Duration
 
-	// MaxAttempts is how often a run is begun when its workers vanish. 0: 1, an
-	// agent's side effects are not repeated unless the host says so.
+	// MaxAttempts is the maximum number of attempts of a run whose workers fail. If
+	// zero, it is 1: an agent's side effects are not repeated unless the host opts
+	// in. It must not be negative.
 	MaxAttempts int
 
-	// CancelGrace is how long a Runner may take to return after its context has
-	// ended. 0: 5 s.
+	// CancelGrace is how long a Runner may take to return after its context ends. A
+	// Runner that takes longer is abandoned. If zero, it is 5 s. It must not be
+	// negative.
 	CancelGrace time.Duration
 
-	// DrainTimeout is how long Work lets running runs go on after its context
-	// has ended. 0: 20 s. Negative: not at all.
+	// DrainTimeout is how long Work lets running runs continue after its context
+	// ends. If zero, it is 20 s. If negative, Work interrupts them immediately.
 	DrainTimeout time.Duration
 
-	// Retention says how long what has ended is kept. Zero: forever.
+	// Retention sets how long ended runs are kept. If zero, they are kept forever.
 	Retention Retention
 
-	// CompileSchema compiles the output_schema of a task definition into a check
-	// of results. nil: definitions with a schema are refused. Package llm has
-	// one (llm.CompileSchema).
+	// CompileSchema compiles the output_schema of a task definition into a function
+	// that checks results. Package llm provides an implementation
+	// (llm.CompileSchema). If nil, task definitions with a schema are rejected.
 	CompileSchema func(schema json.RawMessage) (check func(result json.RawMessage) error, err error)
 
 	// DeltaInterval is how long the text of message_delta events may wait to be
-	// put together with what follows it, into one event. The first piece after a
-	// pause does not wait. 0: 50 ms. Negative: each piece is an event of its own.
+	// merged with the text that follows, into one event. The first text after a pause
+	// does not wait. If zero, it is 50 ms. If negative, events are not merged.
 	DeltaInterval time.Duration
 
-	// Callback says how callbacks are sent.
+	// Callback configures how callbacks are sent.
 	Callback CallbackOptions
 
-	// Streams bounds what event streams take.
+	// Streams limits the resources of event streams.
 	Streams StreamOptions
 
-	// Hooks are called as the service works, for tracing and metrics.
+	// Hooks are functions that the service calls for tracing and metrics.
 	Hooks Hooks
 }
 
-// CallbackOptions says where callbacks may go besides the public internet and
-// how they are sent. There is no switch that turns the guard off.
+// CallbackOptions configures how callbacks are sent, and which addresses they may
+// reach besides the public internet. You cannot turn off the egress guard.
 type CallbackOptions struct {
-	// Allow lists address ranges that may be reached besides the public
-	// internet, for receivers on a private network. With any, single-label,
-	// .internal, .local and .localhost names may be used too.
+	// Allow lists address ranges that callbacks may reach besides the public
+	// internet, for receivers on a private network. If it has an entry, single-label,
+	// .internal, .local and .localhost host names are allowed too.
 	Allow []netip.Prefix
 
-	// RootCAs verifies receivers' certificates. nil: the system's roots.
+	// RootCAs verifies the certificates of receivers. If nil, the roots of the system
+	// are used.
 	RootCAs *x509.CertPool
 
-	// Resolver looks receivers' names up. nil: Go's own resolver.
+	// Resolver resolves the host names of receivers. If nil, the default resolver of
+	// Go is used.
 	Resolver *net.Resolver
 
-	// Workers is how many callbacks are under way at a time. 0: 32.
+	// Workers is the maximum number of callbacks that this process sends at a time.
+	// If zero, it is 32. It must not be negative.
 	Workers int
 
-	// PerHost is how many of them go to one host (host:port) at a time, so that a
-	// slow receiver holds up no other. 0: 8, or all of Workers if these are fewer.
+	// PerHost is the maximum number of callbacks to one host (host:port) at a time,
+	// so that a slow receiver does not delay others. If zero, it is 8, or Workers if
+	// that is lower. It must not be negative.
 	PerHost int
 
 	// Secrets sign the callbacks of assistants that have no secrets of their own
-	// ([Service.SetSigningSecrets]): one, or two while receivers change over.
-	// Empty: these callbacks are not signed.
+	// ([Service.SetSigningSecrets]). Set one secret, or two while receivers change to
+	// a new one. If empty, these callbacks are not signed.
 	Secrets []SigningSecret
 
-	// Retry sends a callback that failed again. nil: every callback is sent once,
-	// whatever becomes of it. See [RetryPolicy].
+	// Retry configures retries of failed callbacks; see [RetryPolicy]. If nil, each
+	// callback is sent once, regardless of its outcome.
 	Retry *RetryPolicy
 }
 
 const (
 	minLease         = time.Second
-	pollInterval     = 2 * time.Second // the net under every wake-up
+	pollInterval     = 2 * time.Second // finds work whose wake-up was lost
 	statementTimeout = 10 * time.Second
 )
 
-// Service is the Web Trigger channel: a portable type over a [Store]. Its
+// Service serves the Web Trigger channel over a [Store]. Create it with [New]. Its
 // methods are safe for concurrent use.
 type Service struct {
 	store     Store
 	runner    Runner
 	opts      Options
 	log       *slog.Logger
-	id        string // names this process to the store
+	id        string // identifies this process in the store
 	guard     *egress.Guard
 	connect   connector
 	worker    worker
 	rate      *ratelimit.Buckets
 	creations *inflight.Calls
-	owed      chan struct{} // the dispatcher should look
+	owed      chan struct{} // signals the dispatcher that a delivery is pending
 	streams   *stream.Hub
 	watcher   watcher
 	keyUses   keyUses
@@ -265,8 +282,10 @@ type Service struct {
 	mountWarning sync.Once
 }
 
-// New returns a Service over store that executes runs with runner. The options
-// may be nil and are copied. It starts nothing: see [Service.Work].
+// New returns a Service that stores its data in store and executes runs with runner.
+// It copies opts; if opts is nil, the defaults apply. It returns an error if store is
+// nil, if an option is invalid, or if runner is nil and [Options.NoWorkers] is not
+// set. New starts no goroutine; see [Service.Work].
 func New(store Store, runner Runner, opts *Options) (*Service, error) {
 	if isNil(store) {
 		return nil, errors.New("webtrigger: store must not be nil")
@@ -301,7 +320,7 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 	return s, nil
 }
 
-// isNil also finds the nil pointer or function inside an interface.
+// isNil also reports a nil pointer, function or map inside an interface.
 func isNil(v any) bool {
 	switch of := reflect.ValueOf(v); of.Kind() {
 	case reflect.Invalid:
@@ -312,7 +331,7 @@ func isNil(v any) bool {
 	return false
 }
 
-// complete checks o and puts the defaults where it is zero.
+// complete checks o and sets the defaults of zero fields.
 func (o *Options) complete(runner Runner) error {
 	if err := o.completeBases(); err != nil {
 		return err
@@ -403,5 +422,5 @@ func (o *CallbackOptions) complete() error {
 	return nil
 }
 
-// Ping reports whether the store answers.
+// Ping returns nil if the store responds.
 func (s *Service) Ping(ctx context.Context) error { return s.store.Ping(ctx) }
