@@ -400,7 +400,7 @@ func (o *Options) complete(runner Runner) error {
 
 func (o *CallbackOptions) complete() error {
 	if o.Workers < 0 || o.PerHost < 0 {
-		return errors.New("Workers and PerHost must not be negative")
+		return errors.New("PerHost and Workers must not be negative")
 	}
 	if o.Workers == 0 {
 		o.Workers = 32

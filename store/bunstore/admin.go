@@ -248,7 +248,7 @@ func (s *Store) CreateTaskDefinition(ctx context.Context, task webtrigger.TaskDe
 	return created, err
 }
 
-// Task implements [webtrigger.TaskDefinitionStore].
+// TaskDefinition implements [webtrigger.TaskDefinitionStore].
 func (s *Store) TaskDefinition(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
@@ -263,7 +263,7 @@ func (q session) task(ctx context.Context, taskID int64) (webtrigger.TaskDefinit
 	return scanTask(q.row(ctx, `SELECT `+taskColumns+` FROM {task_definitions} WHERE id = $1`, taskID))
 }
 
-// Tasks implements [webtrigger.TaskDefinitionStore].
+// TaskDefinitions implements [webtrigger.TaskDefinitionStore].
 func (s *Store) TaskDefinitions(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {

@@ -18,7 +18,7 @@ func (s *Store) reading(ctx context.Context) (context.Context, context.CancelFun
 	return ctx, cancel, nil
 }
 
-// Run implements [webtrigger.RunStore].
+// RunByID implements [webtrigger.RunStore].
 func (s *Store) RunByID(ctx context.Context, runID int64) (webtrigger.Run, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {

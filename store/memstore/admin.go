@@ -230,7 +230,7 @@ func (s *Store) CreateTaskDefinition(ctx context.Context, definition webtrigger.
 	return cloneTask(t.TaskDefinition), nil
 }
 
-// Task implements [webtrigger.TaskDefinitionStore].
+// TaskDefinition implements [webtrigger.TaskDefinitionStore].
 func (s *Store) TaskDefinition(ctx context.Context, taskID int64) (webtrigger.TaskDefinition, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.TaskDefinition{}, err
@@ -243,7 +243,7 @@ func (s *Store) TaskDefinition(ctx context.Context, taskID int64) (webtrigger.Ta
 	return cloneTask(t.TaskDefinition), nil
 }
 
-// Tasks implements [webtrigger.TaskDefinitionStore].
+// TaskDefinitions implements [webtrigger.TaskDefinitionStore].
 func (s *Store) TaskDefinitions(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ func (r *run) say(now time.Time, messages ...webtrigger.NewMessage) {
 	}
 }
 
-// Run implements [webtrigger.RunStore].
+// RunByID implements [webtrigger.RunStore].
 func (s *Store) RunByID(ctx context.Context, runID int64) (webtrigger.Run, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.Run{}, err
