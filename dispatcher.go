@@ -99,7 +99,7 @@ func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
 		if claim.Limit == 0 {
 			return sent
 		}
-		// A call that is cut short may have leased what nobody then sends.
+		// An interrupted call may lease deliveries that no process then sends.
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
 		owed, err := d.s.store.LeaseDeliveries(call, claim)
 		cancel()

@@ -19,10 +19,10 @@ import (
 //	GET  …/web-triggers/{trigger_id}/events
 //	POST …/web-triggers/{trigger_id}/cancel
 //
-// It reads the end of the path itself, so that it works under any router, below
-// any prefix and behind [http.StripPrefix]. What is wrong with a request is
-// judged in one order: 404 for the route, 405, 401, 403, 415, 413, the
-// idempotent replay, 429 for the rate, 400, 422, and 429 for a full queue.
+// It reads the end of the path itself. It therefore works with any router, below any
+// prefix and behind [http.StripPrefix]. It checks a request in this order: 404 for
+// the route, 405, 401, 403, 415, 413, the idempotent replay, 429 for the rate, 400,
+// 422, and 429 for a full queue.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	wire.SetRequestID(w, r)
 	route, serve, id := s.route(r.URL.Path)
@@ -169,15 +169,18 @@ func keyFault(token string) string {
 	return "it cannot be read."
 }
 
-// Authorizer is the host's word on whether the request's session may do
-// something: the same function serves the event stream and the admin handler.
-// It answers nil, or [ErrUnauthenticated] when nobody is signed in (shown as
-// 401), or any other error (shown as the 404 of an absent thing). It writes
-// nothing to the client. During a long stream it is asked again; there an error
-// that wraps [ErrUnavailable] says that it cannot tell now, and the stream waits.
+// Authorizer reports whether the session of a request may perform an action. The
+// event stream and the admin handler use the same function. It returns nil to allow
+// access, [ErrUnauthenticated] if the request has no signed-in user (the client gets
+// a 401), or any other error to deny access (the client gets the 404 of a resource
+// that does not exist). It must not write to the client.
+//
+// While an event stream is open, the service calls the Authorizer again. There, an
+// error that wraps [ErrUnavailable] means that it cannot answer now, and the stream
+// waits. It must be safe for concurrent use.
 type Authorizer func(r *http.Request, access Access) error
 
-// Access is what an Authorizer judges.
+// Access describes the access that an Authorizer allows or denies.
 type Access struct {
 	Action Action
 
@@ -190,7 +193,7 @@ type Access struct {
 	ConversationID int64
 }
 
-// Action is what a request wants to do.
+// Action is the action that a request performs.
 type Action string
 
 // The actions that an Authorizer is asked about. ActionReadEvents is the event
@@ -243,7 +246,7 @@ func storedBases(text string) bases {
 	return bases{text + apiPath, text}
 }
 
-// StatusURL returns the URL at which the trigger of this run is polled.
+// StatusURL returns the URL that returns the status of the run's trigger.
 func (r *Run) StatusURL() string {
 	return storedBases(r.BaseURL).api + "/web-triggers/" + strconv.FormatInt(r.ConversationID, 10) + "/status"
 }

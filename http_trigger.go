@@ -29,10 +29,10 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 	return s.receive(w, r, caller{channel: grant.Channel, keyID: grant.Key.ID, keyName: grant.Key.Name})
 }
 
-// ServeTrigger answers r as the trigger endpoint does, for a caller that the
-// host has authenticated itself: the same body, rules and answers, without an
-// API key. It looks neither at the path nor at the method. The run has no key,
-// and an Idempotency-Key counts for the assistant as always.
+// ServeTrigger responds to r as the trigger endpoint does, for a caller that the host
+// has authenticated. Body, rules and responses are the same, without an API key. It
+// ignores the path and the method. The run has no API key. An Idempotency-Key applies
+// to the assistant, as with an API key.
 func (s *Service) ServeTrigger(w http.ResponseWriter, r *http.Request, assistantID string) {
 	wire.SetRequestID(w, r)
 	w, r, done := s.opts.Hooks.request(w, r, routeTrigger)

@@ -8,15 +8,18 @@ import (
 	"time"
 )
 
-// Work executes queued runs with the Runner, up to [Options.Workers] at a time,
-// sweeps runs whose workers vanished and sends owed callbacks, until ctx ends.
-// It then drains: it takes nothing more, lets running runs go on for
-// [Options.DrainTimeout], interrupts the rest (failed, or requeued when
-// MaxAttempts is above 1), sends what callbacks these owe, and returns nil. A
-// main waits for it after its HTTP server has shut down.
+// Work executes queued runs with the Runner, up to [Options.Workers] at a time, until
+// ctx ends. It also sweeps runs with expired leases, purges expired data and sends
+// pending callbacks.
 //
-// Any number of processes may work on one store. Within a Service, a second
-// Work at the same time returns ErrConflict.
+// When ctx ends, Work drains: it claims no more runs, lets running runs continue for
+// [Options.DrainTimeout] and then interrupts the rest. An interrupted run fails, or
+// is requeued if MaxAttempts is above 1. Work then sends pending callbacks and
+// returns nil. A main function should wait for Work after its HTTP server has shut
+// down.
+//
+// Any number of processes may call Work on one store. Within a Service, a second
+// concurrent call returns ErrConflict.
 func (s *Service) Work(ctx context.Context) error {
 	if !s.worker.open() {
 		return fmt.Errorf("work: already running for this service: %w", ErrConflict)
@@ -42,20 +45,21 @@ func (s *Service) Work(ctx context.Context) error {
 	return nil
 }
 
-// Wake tells the workers of this process that runs may be waiting. It is needed
-// only after a trigger that was joined to a transaction of the host, on a store
-// that cannot tell when it commits.
+// Wake signals the workers of this process that runs may be queued. Call it only
+// after [Service.TriggerVia] in a transaction of the host, if the store does not
+// detect the commit itself.
 func (s *Service) Wake() { s.hint(Hint{Queued: true}) }
 
-// Execute takes one queued run and executes it before it returns: the step that
-// Work is a loop around, for a host that drives runs from its own job engine.
-// It returns nil when the run has ended, or was given back to the queue;
-// ErrNotFound; or ErrConflict when another worker has the run. When ctx ends
-// the run is interrupted as at the end of a drain. A Runner that has not returned
-// [Options.CancelGrace] after its context ended is abandoned, as by Work.
+// Execute claims one queued run and executes it before it returns. It is for a host
+// that executes runs from its own job engine instead of Work. It returns nil if the
+// run has ended or was requeued, ErrNotFound if the run does not exist, and
+// ErrConflict if another worker has claimed the run. If ctx ends, the run is
+// interrupted as at the end of a drain. A Runner that does not return within
+// [Options.CancelGrace] is abandoned.
 //
-// Execute does not use slots. Run Work with [Options.NoWorkers] beside it: it sweeps
-// runs, sends callbacks, and makes cancellations take effect immediately.
+// Execute does not use slots. You should run Work with [Options.NoWorkers] at the
+// same time: it sweeps runs, sends callbacks, and makes cancellations take effect
+// immediately.
 func (s *Service) Execute(ctx context.Context, runID int64) error {
 	if s.runner == nil {
 		return errors.New("webtrigger: Execute needs a runner")
@@ -154,7 +158,7 @@ func (s *Service) drain() {
 	<-s.worker.drained() // bounded by CancelGrace and the lease
 }
 
-// hint wakes whoever may have something to do.
+// hint wakes the loops that the hint concerns.
 func (s *Service) hint(h Hint) {
 	anything := h.isZero()
 	if h.Queued || anything {

@@ -19,7 +19,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// ConsoleOptions is everything about a Console that has a safe default.
+// ConsoleOptions configures a Console. Every field has a safe default.
 type ConsoleOptions struct {
 	Options // of the JSON API
 
@@ -32,8 +32,8 @@ type ConsoleOptions struct {
 	SignOut string
 }
 
-// Console is the web console for operators: pages and, at api/, the JSON API that
-// they work on. All links are relative, so that it can stand at any path that
+// Console is the web console for operators. It serves pages and, at api/, the JSON
+// API that they use. All links are relative, so you can mount it at any path that
 // ends in a slash, behind [http.StripPrefix].
 type Console struct {
 	api    *Handler
@@ -43,8 +43,8 @@ type Console struct {
 	mux    *http.ServeMux
 }
 
-// NewConsole returns the console of svc. The authorizer is asked for every page
-// as well as for every call of the API. The options may be nil and are copied.
+// NewConsole returns the console of svc. It calls authorize for every page and every
+// API call. It copies opts; if opts is nil, the defaults apply.
 func NewConsole(svc *webtrigger.Service, authorize webtrigger.Authorizer, opts *ConsoleOptions) (*Console, error) {
 	var o ConsoleOptions
 	if opts != nil {

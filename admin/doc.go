@@ -1,22 +1,24 @@
-// Package admin is how operators look after the Web Trigger channel over HTTP:
-// a JSON API over the Go calls of [webtrigger.Service], for the host to mount
-// behind its own session:
+// Package admin provides the HTTP API and the web console with which operators manage
+// the Web Trigger channel. The API is a JSON API over the methods of
+// [webtrigger.Service]. The host mounts it behind its own session:
 //
 //	api, err := admin.New(svc, authorize, nil)
 //	mux.Handle("/admin/api/", http.StripPrefix("/admin/api", api))
 //
-// [NewConsole] makes the web console: pages over this API, which it serves at
-// api/ below them. A page asks the authorizer as the calls do that fill it.
+// [NewConsole] returns the web console. Its pages use the same API, which the console
+// serves at api/ below its own path. A page requires the same authorization as the
+// calls that it makes.
 //
 //	console, err := admin.NewConsole(svc, authorize, &admin.ConsoleOptions{SignIn: "/login"})
 //	mux.Handle("/admin/", http.StripPrefix("/admin", console))
 //
-// # Who may do what
+// # Authorization
 //
-// The [webtrigger.Authorizer] is the host's, and it is asked for every request
-// before anything is read from its body. What it refuses looks absent, byte for
-// byte. A call that names a key, a task, a run or a delivery is looked up first,
-// so that the authorizer learns whose it is.
+// The host provides the [webtrigger.Authorizer]. The handler calls it for every
+// request before it reads the body. A denied request gets the same 404, byte for
+// byte, as a resource that does not exist. If a call names a key, a task, a run or a
+// delivery, the handler reads that resource first, so that the Authorizer receives
+// its assistant.
 //
 //	call                                          action              about
 //	GET  /assistants                              assistants.read     all
@@ -36,14 +38,14 @@
 //	GET  /runs/{id}/deliveries                    deliveries.read     the run's conversation
 //	POST /deliveries/{id}/redeliver               deliveries.write    the run's conversation
 //
-// A rotation takes {"grace_period": seconds}, an integer up to a year: so long the
-// old key goes on, unless it ends sooner by itself. The answer is that of a creation
-// with the old key, and its end, as replaced.
+// A rotation accepts {"grace_period": seconds}, an integer of at most one year. The
+// old key stays valid for that time, but not beyond its own expiry. The response is
+// that of a creation, with the old key and its expiry as replaced.
 //
-// # What is judged in which order
+// # Checks and responses
 //
-// 404 for the path, 405 with Allow, 403 for a write from another origin, the
-// authorizer (401 or 404), 415, 413, 400, 422. Errors are application/problem+json.
-// Lists are {"items": [...], "next": cursor or null}, newest first unless they
-// say otherwise; cursors are opaque.
+// The handler checks a request in this order: 404 for the path, 405 with Allow, 403
+// for a write from another origin, the Authorizer (401 or 404), 415, 413, 400, 422.
+// Errors are application/problem+json. Lists are {"items": [...], "next": cursor or
+// null}, newest first unless stated otherwise. Cursors are opaque.
 package admin

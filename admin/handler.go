@@ -14,7 +14,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// Options is everything about a Handler that has a safe default.
+// Options configures a Handler. Every field has a safe default.
 type Options struct {
 	// Assistants lists the host's assistants, for GET /assistants; ctx is the
 	// request's. nil: the assistants that have channel settings or keys.
@@ -28,13 +28,13 @@ type Options struct {
 	MaxBodyBytes int64
 }
 
-// Assistant is one of the host's assistants, as lists show it.
+// Assistant is one of the host's assistants, in the form that lists show.
 type Assistant struct {
 	ID   string
 	Name string // "" is null
 }
 
-// Tool is something that an assistant may call.
+// Tool is a tool that an assistant may call.
 type Tool struct {
 	Name        string
 	Description string // "" is null
@@ -44,8 +44,8 @@ type Tool struct {
 // held until its run ends, and a test callback, which has a bound of its own.
 const callTimeout = 10 * time.Second
 
-// Handler is the JSON API. It reads paths relative to where it is mounted, so
-// that it stands behind [http.StripPrefix] or at a root of its own.
+// Handler serves the JSON API. It reads paths relative to its mount point, so you can
+// mount it at the root or behind [http.StripPrefix].
 type Handler struct {
 	svc         *webtrigger.Service
 	authorize   webtrigger.Authorizer
@@ -55,8 +55,9 @@ type Handler struct {
 	mux         *http.ServeMux
 }
 
-// New returns the API over svc. The authorizer is asked for every request; there
-// is no way to do without one. The options may be nil and are copied.
+// New returns the JSON API of svc. It calls authorize for every request and returns
+// an error if svc or authorize is nil. It copies opts; if opts is nil, the defaults
+// apply.
 func New(svc *webtrigger.Service, authorize webtrigger.Authorizer, opts *Options) (*Handler, error) {
 	if svc == nil || authorize == nil {
 		return nil, errors.New("admin: service and authorizer must not be nil")

@@ -1,22 +1,22 @@
-// Package bunstore is a [webtrigger.Store] on Postgres or SQLite through
-// [bun.DB]. Any number of processes may share one Postgres; an SQLite file
-// belongs to one process.
+// Package bunstore provides a [webtrigger.Store] on Postgres or SQLite through
+// [bun.DB]. Any number of processes may share one Postgres database. Only one process
+// may use an SQLite file.
 //
 //	db := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn))), pgdialect.New())
 //	store, err := bunstore.New(db, nil)
 //	err = store.Migrate(ctx)
 //	svc, err := webtrigger.New(store, runner, nil)
 //
-// # How it works
+// # Implementation
 //
-// The transitions of a run are written once, in Go, one run at a time: see tx.
-// SQLite uses nothing else. Postgres has the frequent ones (accept, claim,
-// append, finish) besides as one statement each that does a whole batch, see the
-// files pg_*.go. Calls that arrive together share a commit, see batcher.
+// The transitions of a run are written once, in Go, for one run at a time; see tx.
+// SQLite uses only these. For the frequent transitions (trigger creation, claim,
+// append, finish), Postgres also has one statement each that processes a whole batch;
+// see the files pg_*.go. Concurrent calls share a commit; see batcher.
 //
-// A run has a row in runs, written at its creation, and one in ends, written when
-// it ends. In between it has one in queue, the only one that changes. What follows
-// from these rows is derived when it is read: see life.
+// A run has a row in runs from its creation, and a row in ends from its end. Until it
+// ends, it also has a row in queue, the only one that changes. The status of a run is
+// derived from these rows when it is read; see life.
 package bunstore
 
 import (
@@ -38,52 +38,54 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/internal/watch"
 )
 
-// DefaultTablePrefix begins the name of every table, unless the host chooses
-// another one.
+// DefaultTablePrefix is the default of [Options.TablePrefix].
 const DefaultTablePrefix = "webtrigger_"
 
-// Options is what a Store lets its host choose. The zero value is good for a
-// Postgres that is reached directly or through a session pooler, and for SQLite.
+// Options configures a Store. The zero value is suitable for SQLite, and for a
+// Postgres server that is reached directly or through a session pooler.
 type Options struct {
-	// Schema is the Postgres schema of the tables, which Migrate creates if need
-	// be. "": what the connection's search_path says. SQLite has none.
+	// Schema is the Postgres schema of the tables. Migrate creates it if it does not
+	// exist. If empty, the search_path of the connection applies. SQLite has no
+	// schemas.
 	Schema string
 
-	// TablePrefix begins the name of every table, index and notification channel:
-	// at most 30 of a-z, 0-9 and _, not beginning with a digit. "":
-	// DefaultTablePrefix.
+	// TablePrefix starts the name of every table, index and notification channel. It
+	// has at most 30 characters of a-z, 0-9 and _ and must not start with a digit. If
+	// empty, it is DefaultTablePrefix.
 	TablePrefix string
 
-	// NoNotify turns LISTEN/NOTIFY off, on Postgres: processes then learn of each
-	// other's work by their polls only, within 2 seconds. Needed behind PgBouncer
-	// in transaction mode, which loses LISTEN.
+	// NoNotify disables LISTEN/NOTIFY on Postgres. Processes then detect each other's
+	// changes only by polling, within 2 s. You must set it behind PgBouncer in
+	// transaction mode, which drops LISTEN.
 	NoNotify bool
 
-	// NoPreparedStatements sends every statement as text. Needed behind PgBouncer
-	// in transaction mode before 1.21; costs about a quarter of the throughput.
+	// NoPreparedStatements sends every statement as text. You must set it behind
+	// PgBouncer in transaction mode before 1.21. It costs about a quarter of the
+	// throughput.
 	NoPreparedStatements bool
 
-	// MaxBatch is how many calls that come together may share one statement and
-	// one commit. 0: 512. 1: each has its own, which costs three quarters of the
-	// throughput on Postgres.
+	// MaxBatch is the maximum number of concurrent calls that share one statement and
+	// one commit. If zero, it is 512. If 1, each call has its own, which costs three
+	// quarters of the throughput on Postgres.
 	MaxBatch int
 
-	// Listen receives notifications for a host on another driver than pgdriver. It
-	// listens to the channel until ctx ends, calls listening when it has begun to, and
-	// notify with each payload. It returns when the connection is lost, and is then
-	// called again. The store checks by notifications to itself whether they arrive.
-	// Package pgxlisten, a module of its own, has a listener for pgx. nil: pgdriver's
-	// Listener where the driver is pgdriver, otherwise none, which is logged.
+	// Listen receives notifications for a host with a driver other than pgdriver. It
+	// must listen on the channel until ctx ends, call listening when it has started,
+	// and call notify with each payload. It must return when the connection is lost;
+	// the store then calls it again. The store sends notifications to itself to check
+	// that they arrive. Package pgxlisten, a separate module, provides a listener for
+	// pgx. If nil, pgdriver's Listener is used with pgdriver. With another driver
+	// there is no listener, and the store logs this.
 	Listen func(ctx context.Context, channel string, listening func(), notify func(payload string)) error
 
-	// Enqueue hands queued runs to another engine, such as River, inside the
-	// transaction that queues them; an error fails that transaction. Such runs are
-	// never claimed natively: the engine calls [webtrigger.Service.Execute]. Only
-	// on Postgres. nil: runs wait in the native queue.
+	// Enqueue passes queued runs to another engine, such as River, inside the
+	// transaction that queues them. An error fails that transaction. Workers never
+	// claim such runs: the engine must call [webtrigger.Service.Execute]. It is
+	// supported only on Postgres. If nil, runs are queued in the store.
 	Enqueue func(ctx context.Context, tx bun.Tx, runs []RunRef) error
 
-	// Clock is the time that leases, expiry and every stamp go by on SQLite. nil:
-	// the wall clock. Postgres uses its own clock always.
+	// Clock provides the time for leases, expiries and timestamps on SQLite. If nil,
+	// it is the wall clock. Postgres always uses its own clock.
 	Clock webtrigger.Clock
 
 	// Logger receives records about lost connections, failed notifications and
@@ -91,20 +93,20 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// RunRef names a queued run to another engine.
+// RunRef identifies a queued run for another engine.
 type RunRef struct {
 	RunID       int64
 	RunKey      string
 	AssistantID string
 }
 
-// Store is the store. Its methods are safe for concurrent use. It runs
-// goroutines only while calls are under way.
+// Store is a [webtrigger.Store] on a [bun.DB]. Its methods are safe for concurrent
+// use. It runs goroutines only while calls are in progress.
 type Store struct {
 	db       *bun.DB
 	opts     Options
 	postgres bool
-	process  string // tells this process's notifications from others'
+	process  string // distinguishes this process's notifications from those of others
 	clock    func() time.Time
 	timeout  time.Duration // see statementTimeout
 	log      *slog.Logger
