@@ -37,7 +37,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// The patterns of the paths, as [Hooks.Request] names them.
+// Actions that an Authorizer receives. The event stream uses ActionReadEvents. The
+// admin handler uses all of them.
 const (
 	routeTrigger       = "/api/v1/assistants/{assistant_id}/web-trigger"
 	routeStatus        = "/api/v1/web-triggers/{trigger_id}/status"
@@ -184,12 +185,13 @@ type Authorizer func(r *http.Request, access Access) error
 type Access struct {
 	Action Action
 
-	// AssistantID is whose data it is about. Empty: all assistants, for a list
-	// that names none, or a thing that does not exist: refusing those to
-	// everyone but administrators gives nothing away.
+	// AssistantID is the assistant whose data the request accesses. It is empty for a
+	// list over all assistants and for a resource that does not exist. You may deny
+	// those to everyone except administrators.
 	AssistantID string
 
-	// ConversationID is set where one conversation is concerned, else 0.
+	// ConversationID is the conversation that the request accesses. If zero, it does
+	// not access a single conversation.
 	ConversationID int64
 }
 

@@ -23,12 +23,12 @@ import (
 type ConsoleOptions struct {
 	Options // of the JSON API
 
-	// SignIn is where a browser without a session is sent, for example "/login".
-	// "": it gets a page that says so, with status 401.
+	// SignIn is the URL to which a browser without a session is redirected, for
+	// example "/login". If empty, the browser gets a page with status 401.
 	SignIn string
 
-	// SignOut is where the button "Sign out" posts to, on the same origin. "": no
-	// button.
+	// SignOut is the URL to which the button "Sign out" posts, on the same origin. If
+	// empty, there is no button.
 	SignOut string
 }
 

@@ -16,15 +16,18 @@ import (
 
 // Options configures a Handler. Every field has a safe default.
 type Options struct {
-	// Assistants lists the host's assistants, for GET /assistants; ctx is the
-	// request's. nil: the assistants that have channel settings or keys.
+	// Assistants lists the host's assistants, for GET /assistants. ctx is the context
+	// of the request. If nil, the list contains the assistants that have channel
+	// settings, signing secrets or API keys.
 	Assistants func(ctx context.Context) ([]Assistant, error)
 
-	// Tools lists what a task definition may allow, for GET /tools. nil: none.
+	// Tools lists the tools that a task definition may allow, for GET /tools. If nil,
+	// there are none.
 	Tools func(ctx context.Context) ([]Tool, error)
 
-	// MaxBodyBytes bounds a request body, other than that of a test trigger,
-	// which is bounded as triggers are. 0: 1 MiB.
+	// MaxBodyBytes is the maximum size of a request body, in bytes. Test triggers use
+	// [webtrigger.Options.MaxBodyBytes] instead. If zero, it is 1 MiB. It must not be
+	// negative.
 	MaxBodyBytes int64
 }
 
