@@ -37,8 +37,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Actions that an Authorizer receives. The event stream uses ActionReadEvents. The
-// admin handler uses all of them.
+// The patterns of the paths, as [Hooks.Request] reports them.
 const (
 	routeTrigger       = "/api/v1/assistants/{assistant_id}/web-trigger"
 	routeStatus        = "/api/v1/web-triggers/{trigger_id}/status"
@@ -198,8 +197,8 @@ type Access struct {
 // Action is the action that a request performs.
 type Action string
 
-// The actions that an Authorizer is asked about. ActionReadEvents is the event
-// stream's; the others are the admin handler's.
+// Actions that an Authorizer receives. The event stream uses ActionReadEvents. The
+// admin handler uses all of them.
 const (
 	ActionReadEvents           Action = "events.read"
 	ActionReadChannel          Action = "channel.read"
