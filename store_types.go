@@ -235,145 +235,148 @@ type RunInput struct {
 // wraps [errors.ErrUnsupported] and contains the name of the method. Embed it in a
 // store of your own: the store then still compiles after a minor version adds a
 // method to Store.
-type UnimplementedStore struct{}
+type UnimplementedStore struct{ unimplementedStore }
 
 var _ Store = UnimplementedStore{}
+
+// unimplementedStore has the methods, which godoc would list one by one.
+type unimplementedStore struct{}
 
 func unimplemented(method string) error {
 	return fmt.Errorf("webtrigger: store method %s: %w", method, errors.ErrUnsupported)
 }
 
-func (UnimplementedStore) Ping(context.Context) error { return unimplemented("Ping") }
-func (UnimplementedStore) Channel(context.Context, string) (Channel, error) {
+func (unimplementedStore) Ping(context.Context) error { return unimplemented("Ping") }
+func (unimplementedStore) Channel(context.Context, string) (Channel, error) {
 	return Channel{}, unimplemented("Channel")
 }
-func (UnimplementedStore) SetChannel(context.Context, Channel) error {
+func (unimplementedStore) SetChannel(context.Context, Channel) error {
 	return unimplemented("SetChannel")
 }
-func (UnimplementedStore) SigningSecrets(context.Context, string) ([]SigningSecret, error) {
+func (unimplementedStore) SigningSecrets(context.Context, string) ([]SigningSecret, error) {
 	return nil, unimplemented("SigningSecrets")
 }
-func (UnimplementedStore) SetSigningSecrets(context.Context, string, []SigningSecret) error {
+func (unimplementedStore) SetSigningSecrets(context.Context, string, []SigningSecret) error {
 	return unimplemented("SetSigningSecrets")
 }
-func (UnimplementedStore) Assistants(context.Context, string, int) ([]string, error) {
+func (unimplementedStore) Assistants(context.Context, string, int) ([]string, error) {
 	return nil, unimplemented("Assistants")
 }
-func (UnimplementedStore) CreateKey(context.Context, NewKey) (Key, error) {
+func (unimplementedStore) CreateKey(context.Context, NewKey) (Key, error) {
 	return Key{}, unimplemented("CreateKey")
 }
-func (UnimplementedStore) Key(context.Context, int64) (Key, error) {
+func (unimplementedStore) Key(context.Context, int64) (Key, error) {
 	return Key{}, unimplemented("Key")
 }
-func (UnimplementedStore) Keys(context.Context, string, Page) ([]Key, error) {
+func (unimplementedStore) Keys(context.Context, string, Page) ([]Key, error) {
 	return nil, unimplemented("Keys")
 }
-func (UnimplementedStore) RevokeKey(context.Context, int64) (Key, error) {
+func (unimplementedStore) RevokeKey(context.Context, int64) (Key, error) {
 	return Key{}, unimplemented("RevokeKey")
 }
-func (UnimplementedStore) ReplaceKey(context.Context, int64, NewKey, time.Duration) (Key, error) {
+func (unimplementedStore) ReplaceKey(context.Context, int64, NewKey, time.Duration) (Key, error) {
 	return Key{}, unimplemented("ReplaceKey")
 }
-func (UnimplementedStore) TouchKey(context.Context, int64, time.Duration) error {
+func (unimplementedStore) TouchKey(context.Context, int64, time.Duration) error {
 	return unimplemented("TouchKey")
 }
-func (UnimplementedStore) Authenticate(context.Context, KeyHash, int64) (Grant, error) {
+func (unimplementedStore) Authenticate(context.Context, KeyHash, int64) (Grant, error) {
 	return Grant{}, unimplemented("Authenticate")
 }
-func (UnimplementedStore) CreateTaskDefinition(context.Context, TaskDefinition) (TaskDefinition, error) {
+func (unimplementedStore) CreateTaskDefinition(context.Context, TaskDefinition) (TaskDefinition, error) {
 	return TaskDefinition{}, unimplemented("CreateTaskDefinition")
 }
-func (UnimplementedStore) TaskDefinition(context.Context, int64) (TaskDefinition, error) {
+func (unimplementedStore) TaskDefinition(context.Context, int64) (TaskDefinition, error) {
 	return TaskDefinition{}, unimplemented("TaskDefinition")
 }
-func (UnimplementedStore) TaskDefinitions(context.Context, string, Page) ([]TaskDefinition, error) {
+func (unimplementedStore) TaskDefinitions(context.Context, string, Page) ([]TaskDefinition, error) {
 	return nil, unimplemented("TaskDefinitions")
 }
-func (UnimplementedStore) UpdateTaskDefinition(context.Context, TaskDefinition) (TaskDefinition, error) {
+func (unimplementedStore) UpdateTaskDefinition(context.Context, TaskDefinition) (TaskDefinition, error) {
 	return TaskDefinition{}, unimplemented("UpdateTaskDefinition")
 }
-func (UnimplementedStore) DeleteTaskDefinition(context.Context, int64) error {
+func (unimplementedStore) DeleteTaskDefinition(context.Context, int64) error {
 	return unimplemented("DeleteTaskDefinition")
 }
-func (UnimplementedStore) CreateTrigger(context.Context, NewTrigger) (CreatedTrigger, error) {
+func (unimplementedStore) CreateTrigger(context.Context, NewTrigger) (CreatedTrigger, error) {
 	return CreatedTrigger{}, unimplemented("CreateTrigger")
 }
-func (UnimplementedStore) Replay(context.Context, string, Idempotency) (Run, error) {
+func (unimplementedStore) Replay(context.Context, string, Idempotency) (Run, error) {
 	return Run{}, unimplemented("Replay")
 }
-func (UnimplementedStore) RunByID(context.Context, int64) (Run, error) {
+func (unimplementedStore) RunByID(context.Context, int64) (Run, error) {
 	return Run{}, unimplemented("RunByID")
 }
-func (UnimplementedStore) RunByKey(context.Context, string) (Run, error) {
+func (unimplementedStore) RunByKey(context.Context, string) (Run, error) {
 	return Run{}, unimplemented("RunByKey")
 }
-func (UnimplementedStore) Runs(context.Context, RunQuery) ([]Run, error) {
+func (unimplementedStore) Runs(context.Context, RunQuery) ([]Run, error) {
 	return nil, unimplemented("Runs")
 }
-func (UnimplementedStore) RunInput(context.Context, int64) (RunInput, error) {
+func (unimplementedStore) RunInput(context.Context, int64) (RunInput, error) {
 	return RunInput{}, unimplemented("RunInput")
 }
-func (UnimplementedStore) Conversation(context.Context, int64) (Conversation, error) {
+func (unimplementedStore) Conversation(context.Context, int64) (Conversation, error) {
 	return Conversation{}, unimplemented("Conversation")
 }
-func (UnimplementedStore) Messages(context.Context, int64, int64, int) ([]Message, error) {
+func (unimplementedStore) Messages(context.Context, int64, int64, int) ([]Message, error) {
 	return nil, unimplemented("Messages")
 }
-func (UnimplementedStore) RequestStop(context.Context, int64, Stop, *Lease) (Run, error) {
+func (unimplementedStore) RequestStop(context.Context, int64, Stop, *Lease) (Run, error) {
 	return Run{}, unimplemented("RequestStop")
 }
-func (UnimplementedStore) ClaimRuns(context.Context, Claim) ([]ClaimedRun, error) {
+func (unimplementedStore) ClaimRuns(context.Context, Claim) ([]ClaimedRun, error) {
 	return nil, unimplemented("ClaimRuns")
 }
-func (UnimplementedStore) RenewLeases(context.Context, []Lease, time.Duration) ([]Renewal, error) {
+func (unimplementedStore) RenewLeases(context.Context, []Lease, time.Duration) ([]Renewal, error) {
 	return nil, unimplemented("RenewLeases")
 }
-func (UnimplementedStore) AppendEvents(context.Context, Lease, EventBatch) error {
+func (unimplementedStore) AppendEvents(context.Context, Lease, EventBatch) error {
 	return unimplemented("AppendEvents")
 }
-func (UnimplementedStore) FinishRun(context.Context, Lease, Finish) (Run, error) {
+func (unimplementedStore) FinishRun(context.Context, Lease, Finish) (Run, error) {
 	return Run{}, unimplemented("FinishRun")
 }
-func (UnimplementedStore) RequeueRun(context.Context, Lease, EventBatch) (Run, error) {
+func (unimplementedStore) RequeueRun(context.Context, Lease, EventBatch) (Run, error) {
 	return Run{}, unimplemented("RequeueRun")
 }
-func (UnimplementedStore) SweepRuns(context.Context, Sweep) ([]Run, error) {
+func (unimplementedStore) SweepRuns(context.Context, Sweep) ([]Run, error) {
 	return nil, unimplemented("SweepRuns")
 }
-func (UnimplementedStore) QueueState(context.Context) (QueueState, error) {
+func (unimplementedStore) QueueState(context.Context) (QueueState, error) {
 	return QueueState{}, unimplemented("QueueState")
 }
-func (UnimplementedStore) Events(context.Context, EventQuery) (EventPage, error) {
+func (unimplementedStore) Events(context.Context, EventQuery) (EventPage, error) {
 	return EventPage{}, unimplemented("Events")
 }
-func (UnimplementedStore) LastEventIDs(context.Context, []int64) (map[int64]int64, error) {
+func (unimplementedStore) LastEventIDs(context.Context, []int64) (map[int64]int64, error) {
 	return nil, unimplemented("LastEventIDs")
 }
-func (UnimplementedStore) Watch(context.Context, func(Hint)) error { return unimplemented("Watch") }
-func (UnimplementedStore) LeaseDeliveries(context.Context, DeliveryQuery) ([]LeasedDelivery, error) {
+func (unimplementedStore) Watch(context.Context, func(Hint)) error { return unimplemented("Watch") }
+func (unimplementedStore) LeaseDeliveries(context.Context, DeliveryQuery) ([]LeasedDelivery, error) {
 	return nil, unimplemented("LeaseDeliveries")
 }
-func (UnimplementedStore) ClaimDelivery(context.Context, DeliveryLease) error {
+func (unimplementedStore) ClaimDelivery(context.Context, DeliveryLease) error {
 	return unimplemented("ClaimDelivery")
 }
-func (UnimplementedStore) FinishDelivery(context.Context, DeliveryLease, DeliveryOutcome) error {
+func (unimplementedStore) FinishDelivery(context.Context, DeliveryLease, DeliveryOutcome) error {
 	return unimplemented("FinishDelivery")
 }
-func (UnimplementedStore) SweepDeliveries(context.Context, time.Duration, int) ([]Delivery, error) {
+func (unimplementedStore) SweepDeliveries(context.Context, time.Duration, int) ([]Delivery, error) {
 	return nil, unimplemented("SweepDeliveries")
 }
-func (UnimplementedStore) Delivery(context.Context, int64) (Delivery, error) {
+func (unimplementedStore) Delivery(context.Context, int64) (Delivery, error) {
 	return Delivery{}, unimplemented("Delivery")
 }
-func (UnimplementedStore) Deliveries(context.Context, int64) ([]Delivery, error) {
+func (unimplementedStore) Deliveries(context.Context, int64) ([]Delivery, error) {
 	return nil, unimplemented("Deliveries")
 }
-func (UnimplementedStore) Redeliver(context.Context, int64) (Delivery, error) {
+func (unimplementedStore) Redeliver(context.Context, int64) (Delivery, error) {
 	return Delivery{}, unimplemented("Redeliver")
 }
-func (UnimplementedStore) Purge(context.Context, Purge) (Purged, error) {
+func (unimplementedStore) Purge(context.Context, Purge) (Purged, error) {
 	return Purged{}, unimplemented("Purge")
 }
-func (UnimplementedStore) EraseTrigger(context.Context, int64) error {
+func (unimplementedStore) EraseTrigger(context.Context, int64) error {
 	return unimplemented("EraseTrigger")
 }

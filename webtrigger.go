@@ -6,9 +6,13 @@
 // events. A [Service] connects the two and serves HTTP:
 //
 //	svc, err := webtrigger.New(memstore.New(nil), runner, &webtrigger.Options{BaseURL: "https://app.example.com"})
-//	mux.Handle("/api/v1/assistants/{assistant_id}/web-trigger", svc) // Bearer API
-//	mux.Handle("/api/v1/web-triggers/", svc)
-//	mux.Handle("/conversations/{conversation_id}/agent-events", svc.EventsHandler(authorize)) // behind your session
+//	err = svc.Serve(ctx, &http.Server{Addr: ":8080", Handler: svc.Handler(authorize)})
+//
+// Hosts with a server of their own mount the parts: the Bearer API, the event stream
+// behind their session, and the workers.
+//
+//	mux.Handle("/api/v1/", svc)
+//	mux.Handle("/conversations/", svc.EventsHandler(authorize))
 //	err = svc.Work(ctx) // executes runs until ctx ends, then drains
 //
 // # The life of a trigger
