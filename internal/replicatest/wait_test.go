@@ -39,14 +39,14 @@ func (g *gate) run(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit
 // notification of its end: the poll that is the net under it sees nothing here.
 func TestWaitersAreWokenAcrossReplicas(t *testing.T) {
 	g := newGate() // not parallel: it counts goroutines
-	s := newSystem(t, g.run, webtrigger.Options{Workers: 1}, nil)
+	const n = 1000
+	s := newSystem(t, g.run, webtrigger.Options{Workers: 1, Streams: webtrigger.StreamOptions{PerKey: n}}, nil)
 	front, back := s.replicas[0], s.replicas[1]
 	front.store.blind = true
 	s.work(back)
 	run := back.trigger(t, "x")
 	<-g.started
 
-	const n = 1000
 	before := runtime.NumGoroutine()
 	var asked, answered sync.WaitGroup
 	late := make([]time.Duration, n)
