@@ -297,27 +297,6 @@ func TestCreateKey_expiryBeyondYear9999InUTC_isRejected(t *testing.T) {
 	require.Equal(t, []webtrigger.Fault{{Pointer: "/expires_at", Detail: "must lie before the year 10000 in UTC"}}, rejected.Faults)
 }
 
-func TestKeyUses_manyKeys_costNoMoreEach(t *testing.T) {
-	t.Parallel()
-	stampAll := func(keys int64) time.Duration { // the best of three
-		best := time.Hour
-		for range 3 {
-			var uses webtrigger.KeyUses
-			start, due := time.Now(), int64(0)
-			for id := range keys {
-				if uses.Due(id+1, start) {
-					due++
-				}
-			}
-			best = min(best, time.Since(start))
-			require.Equal(t, keys, due)
-		}
-		return best
-	}
-	few, many := stampAll(10_000), stampAll(80_000)
-	require.Less(t, many, 40*few, "8 times the keys must not take 64 times as long")
-}
-
 func TestKeyUses_time_stampsOncePerMinuteAndForgets(t *testing.T) {
 	t.Parallel()
 	var uses webtrigger.KeyUses
