@@ -18,6 +18,10 @@ const (
 	lastPause  = 10 * time.Second
 )
 
+// steadyAfter is how long a listener must last until its next loss is logged again.
+// Behind a pooler, one may receive a notification by chance.
+const steadyAfter = 5 * time.Second
+
 // hear receives other processes' notifications until ctx ends. It starts a lost
 // listener again; what was missed meanwhile may have been anything. It logs a loss
 // once, until notifications arrive again.
@@ -25,12 +29,14 @@ func (s *Store) hear(ctx context.Context, listen listenFunc) {
 	pause, lost := firstPause, false
 	for ctx.Err() == nil {
 		e := &ear{store: s, changed: make(chan struct{}, 1)}
+		began := time.Now()
 		err := e.listen(ctx, listen)
 		if ctx.Err() != nil {
 			return
 		}
 		if e.hasHeard() {
-			pause, lost = firstPause, false
+			pause = firstPause
+			lost = lost && time.Since(began) < steadyAfter
 		}
 		if !lost {
 			lost = true
