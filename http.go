@@ -343,8 +343,8 @@ func originOf(r *http.Request) (string, error) {
 func apiMount(r *http.Request) (string, bool) {
 	for _, path := range []string{requestPath(r), r.URL.Path} {
 		path = strings.TrimSuffix(path, "/")
-		if collection, _, leaf := splitRoute(path); collection == "assistants" && leaf == "web-trigger" {
-			return path[:strings.LastIndex(path, "assistants/")-1], true
+		if collection, id, leaf := splitRoute(path); collection == "assistants" && leaf == "web-trigger" {
+			return path[:max(len(path)-len("/assistants/"+id+"/web-trigger"), 0)], true
 		}
 	}
 	return "", false
@@ -352,7 +352,10 @@ func apiMount(r *http.Request) (string, bool) {
 
 // requestPath returns the escaped path of the request line; "" if there is none.
 func requestPath(r *http.Request) string {
-	target, err := url.ParseRequestURI(r.RequestURI)
+	if path, _, _ := strings.Cut(r.RequestURI, "?"); strings.HasPrefix(path, "/") {
+		return path
+	}
+	target, err := url.ParseRequestURI(r.RequestURI) // the absolute form of RFC 9112 §3.2.2
 	if err != nil {
 		return ""
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -358,4 +359,40 @@ func TestTrigger_resetRequests_leaveABoundedNumberOfCreations(t *testing.T) {
 		all.Wait()
 		require.Equal(t, http.StatusAccepted, waiting(b.ctx, b.svc, secrets[0], "POST", triggerPath, `{"message":"x"}`, "0").Code)
 	})
+}
+
+// The id of an assistant may look like a part of the path.
+func TestTrigger_assistantNamedLikeThePath_buildsURLsOnItsMount(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"/hooks/assistants/assistants/web-trigger":       "http://example.com/hooks/web-triggers/1/status",
+		"/assistants/my-assistants/web-trigger":          "http://example.com/web-triggers/1/status",
+		"/assistants/assistants/1/web-trigger":           "http://example.com/assistants/web-triggers/1/status",
+		"http://example.com/v2/assistants/1/web-trigger": "http://example.com/v2/web-triggers/1/status",
+	} {
+		svc, err := webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{NoWorkers: true})
+		require.NoError(t, err)
+		id := strings.Split(strings.TrimSuffix(path, "/web-trigger"), "/")
+		assistant := id[len(id)-1]
+		require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: assistant, Enabled: true}))
+		_, plaintext, err := svc.CreateKey(t.Context(), assistant, webtrigger.KeySpec{Name: "test"})
+		require.NoError(t, err)
+		for _, stripped := range []bool{false, true} {
+			r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(`{"message":"x"}`))
+			r.Header.Set("Authorization", "Bearer "+plaintext)
+			r.Header.Set("Content-Type", "application/json")
+			if stripped { // as http.StripPrefix with a slash at the end of its prefix leaves it
+				r.URL.Path = "assistants/" + assistant + "/web-trigger"
+			}
+			w := httptest.NewRecorder()
+			svc.ServeHTTP(w, r)
+			require.Equal(t, http.StatusAccepted, w.Code, w.Body)
+			if !stripped {
+				require.Equal(t, want, w.Header().Get("Location"))
+			}
+			r = r.Clone(t.Context())
+			r.RequestURI, r.Body = "", io.NopCloser(strings.NewReader(`{"message":"x"}`))
+			svc.ServeHTTP(httptest.NewRecorder(), r) // no request line: must not panic
+		}
+	}
 }
