@@ -349,7 +349,7 @@ func (a *advice) rejected(err error) {
 
 // checkDelta logs a message_delta from which readers can assemble no text.
 func (a *advice) checkDelta(e NewEvent) {
-	if e.Type != EventMessageDelta || isDelta(e) {
+	if e.Type != EventMessageDelta || isDelta(e) || bytes.Contains(e.Payload, deltaHead[1:]) {
 		return
 	}
 	var payload struct {

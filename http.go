@@ -370,8 +370,9 @@ func (s *Service) checkMount(r *http.Request, apiBase string) {
 	if !ok {
 		return
 	}
-	base, err := url.Parse(apiBase)
-	if err != nil || strings.HasSuffix(mount, base.Path) || strings.HasSuffix(base.Path, mount) {
+	_, base, _ := strings.Cut(apiBase, "://")
+	base = base[strings.IndexByte(base+"/", '/'):] // the path
+	if strings.HasSuffix(mount, base) || strings.HasSuffix(base, mount) {
 		return
 	}
 	s.mountWarning.Do(func() {

@@ -1,10 +1,12 @@
 package webtrigger_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -394,5 +396,32 @@ func TestTrigger_assistantNamedLikeThePath_buildsURLsOnItsMount(t *testing.T) {
 			r.RequestURI, r.Body = "", io.NopCloser(strings.NewReader(`{"message":"x"}`))
 			svc.ServeHTTP(httptest.NewRecorder(), r) // no request line: must not panic
 		}
+	}
+}
+
+func TestTrigger_mountThatURLsDoNotLeadTo_logsRemedyOnce(t *testing.T) {
+	t.Parallel()
+	for path, lines := range map[string]int{
+		"/api/v1/assistants/1/web-trigger":    0,
+		"/wt/api/v1/assistants/1/web-trigger": 0, // a proxy may remove the prefix
+		"/v1/assistants/1/web-trigger":        0, // or add one
+		"/hooks/v2/assistants/1/web-trigger":  1,
+	} {
+		var log bytes.Buffer
+		svc, err := webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{
+			NoWorkers: true, BaseURL: "https://app.example.com", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		require.NoError(t, err)
+		require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+		_, plaintext, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "test"})
+		require.NoError(t, err)
+		for range 2 {
+			r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(`{"message":"x"}`))
+			r.Header.Set("Authorization", "Bearer "+plaintext)
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			svc.ServeHTTP(w, r)
+			require.Equal(t, http.StatusAccepted, w.Code, w.Body)
+		}
+		require.Equal(t, lines, strings.Count(log.String(), "trigger URLs do not lead to the handler"), path)
 	}
 }
