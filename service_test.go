@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -484,4 +486,103 @@ func TestEventsHandler_timeoutHandler_logsTypeAndRemedy(t *testing.T) {
 	handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, run.EventsURL(), nil))
 	require.Equal(t, http.StatusInternalServerError, w.Code)
 	require.Contains(t, log.String(), "*http.timeoutWriter cannot flush: serve event streams outside of http.TimeoutHandler")
+}
+
+func TestServe_contextEnds_endsWaitsAndStreamsThenDrains(t *testing.T) {
+	t.Parallel()
+	started, finish := make(chan struct{}), make(chan struct{})
+	runner := func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
+		close(started)
+		<-finish
+		return &webtrigger.Result{Text: "done"}, nil
+	}
+	svc, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(runner), nil)
+	require.NoError(t, err)
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+	_, plaintext, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "test"})
+	require.NoError(t, err)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := free.Addr().String()
+	require.NoError(t, free.Close())
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	server := &http.Server{Addr: addr, Handler: svc.Handler(func(*http.Request, webtrigger.Access) error { return nil })}
+	go func() { served <- svc.Serve(ctx, server) }()
+
+	client := &http.Client{Transport: new(http.Transport)}
+	defer client.CloseIdleConnections()
+	request := func(method, path, prefer, body string) (*http.Response, error) {
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+addr+path, strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("Authorization", "Bearer "+plaintext)
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Prefer", prefer)
+		return client.Do(r)
+	}
+	var accepted *http.Response
+	require.Eventually(t, func() bool { // until the server listens
+		accepted, err = request(http.MethodPost, "/api/v1/assistants/1/web-trigger", "", `{"message":"x"}`)
+		return err == nil
+	}, time.Minute, 10*time.Millisecond)
+	require.NoError(t, accepted.Body.Close())
+	<-started
+	stream, err := request(http.MethodGet, "/conversations/1/agent-events", "", "")
+	require.NoError(t, err)
+	defer stream.Body.Close()
+	waited := make(chan int, 1)
+	go func() {
+		response, err := request(http.MethodGet, "/api/v1/web-triggers/1/status", "wait=60", "")
+		if err != nil {
+			waited <- 0
+			return
+		}
+		response.Body.Close()
+		waited <- response.StatusCode
+	}()
+	stop()
+	_, err = io.ReadAll(stream.Body) // the stream ends
+	require.NoError(t, err)
+	<-waited // and the wait, whether or not it had reached the server
+	select {
+	case err := <-served:
+		t.Fatalf("Serve must wait for the run to drain: %v", err)
+	default:
+	}
+	close(finish)
+	require.NoError(t, <-served)
+	run, err := svc.RunByID(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, webtrigger.RunCompleted, run.Status, "the drain must store the result")
+}
+
+func TestServe_addressInUse_returnsErrorAndExecutesNothing(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	svc, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(hang), nil)
+	require.NoError(t, err)
+	require.ErrorContains(t, svc.Serve(t.Context(), &http.Server{Addr: taken.Addr().String(), Handler: svc}), "address already in use")
+}
+
+func TestServe_secondWork_returnsConflict(t *testing.T) {
+	t.Parallel()
+	started := make(chan struct{})
+	runner := func(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+		close(started)
+		return hang(ctx, task, emit)
+	}
+	svc, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(runner), &webtrigger.Options{BaseURL: "https://app.example.com", DrainTimeout: -1})
+	require.NoError(t, err)
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+	_, err = svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "x"})
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	worked := make(chan error, 1)
+	go func() { worked <- svc.Work(ctx) }()
+	<-started
+	require.ErrorIs(t, svc.Serve(t.Context(), &http.Server{Addr: "127.0.0.1:0", Handler: svc}), webtrigger.ErrConflict)
+	stop()
+	require.NoError(t, <-worked)
 }
