@@ -547,7 +547,7 @@ func TestServe_contextEnds_endsWaitsAndStreamsThenDrains(t *testing.T) {
 	select {
 	case err := <-served:
 		t.Fatalf("Serve must wait for the run to drain: %v", err)
-	default:
+	case <-time.After(300 * time.Millisecond): // longer than the server takes to shut down
 	}
 	close(finish)
 	require.NoError(t, <-served)
