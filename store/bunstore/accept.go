@@ -56,11 +56,6 @@ func (s *Store) runAccepts(ctx context.Context, calls []*accepting) error {
 // acceptAlone stores one trigger in a transaction of its own.
 func (s *Store) acceptAlone(ctx context.Context, trigger webtrigger.NewTrigger) (accepted webtrigger.CreatedTrigger, _ error) {
 	err := s.write(ctx, "create trigger", func(t *tx) (err error) {
-		if waitsBounded(&trigger) {
-			if err := s.lockBounds(ctx, t.session, &trigger); err != nil {
-				return err
-			}
-		}
 		accepted, err = t.accept(trigger)
 		return err
 	})
@@ -201,7 +196,7 @@ func (h *hostStore) begin(ctx context.Context) *tx {
 		// does the next statement.
 		_, _, _ = connectionCheck(ctx, h.tx.Tx, true)
 	}
-	return &tx{session: h.store.within(h.tx.Tx), ctx: ctx, time: h.store.now()}
+	return &tx{session: h.store.within(h.tx.Tx), ctx: ctx, time: h.store.now(), host: true}
 }
 
 func (h *hostStore) Channel(ctx context.Context, assistantID string) (webtrigger.Channel, error) {

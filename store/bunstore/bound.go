@@ -28,10 +28,17 @@ func waitsBounded(trigger *webtrigger.NewTrigger) bool {
 	return trigger.MaxQueued > 0 && trigger.Claim == nil
 }
 
-// room refuses a run that would wait beyond its bound.
+// room refuses a run that would wait beyond its bound. Batches wait for the lock of
+// the bound: so it comes after all locks that a host's transaction may have, and a
+// host's transaction, which may last, does without it.
 func (t *tx) room(trigger *webtrigger.NewTrigger) error {
 	if !waitsBounded(trigger) {
 		return nil
+	}
+	if t.store.postgres && !t.host {
+		if err := t.store.lockBounds(t.ctx, t.session, trigger); err != nil {
+			return err
+		}
 	}
 	var waiting int
 	err := t.row(t.ctx, countBounded, trigger.AssistantID, trigger.MaxQueued).Scan(&waiting)

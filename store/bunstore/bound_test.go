@@ -2,6 +2,7 @@ package bunstore_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"testing"
@@ -78,6 +79,44 @@ func TestBoundInTheHostsTransaction(t *testing.T) {
 	require.NoError(t, host.Commit())
 	_, err = s.CreateTrigger(ctx, boundedTrigger("1", 2))
 	require.ErrorIs(t, err, webtrigger.ErrQueueFull)
+}
+
+// A trigger that waits for a host's transaction, by its key or its conversation, does
+// not have the lock of its bound meanwhile: others of its assistant are stored.
+func TestBound_triggerWaitsForHost_othersGoOn(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	run := storeTrigger(t, s)
+	waiting := map[string]func(trigger *webtrigger.NewTrigger){
+		"key":          func(trigger *webtrigger.NewTrigger) { trigger.Idempotency = keyed("k", 1).Idempotency },
+		"conversation": func(trigger *webtrigger.NewTrigger) { trigger.ConversationID = run.ConversationID },
+	}
+	for name, change := range waiting {
+		host, err := db.BeginTx(ctx, nil)
+		require.NoError(t, err)
+		inHost := newTrigger()
+		change(&inHost)
+		_, err = s.Tx(host).CreateTrigger(ctx, inHost)
+		require.NoError(t, err)
+		done := make(chan error, 1)
+		go func() {
+			trigger := boundedTrigger("1", 100)
+			change(&trigger)
+			accepted, err := s.CreateTrigger(ctx, trigger)
+			if err == nil && accepted.Replayed {
+				err = errors.New("replayed what was rolled back")
+			}
+			done <- err
+		}()
+		awaitBlocked(t, db, 1)
+		short, cancel := context.WithTimeout(ctx, 10*time.Second)
+		_, err = s.CreateTrigger(short, boundedTrigger("1", 100))
+		cancel()
+		require.NoError(t, host.Rollback())
+		require.NoError(t, err, name)
+		require.NoError(t, <-done, name)
+	}
 }
 
 // Runs that go to another engine wait in its queue, within the same bound, and a

@@ -11,11 +11,12 @@ import (
 
 // tx is one transaction and the transitions of runs in it, one run at a time: all
 // of them on SQLite, the rare ones and those in a host's transaction on Postgres.
-// It locks in the order idempotency key, conversation, queue row, delivery, each
-// kind by ascending id.
+// It locks in the order idempotency key, conversation, queue row, bound, delivery,
+// each kind by ascending id.
 type tx struct {
 	session
 	ctx    context.Context
+	host   bool            // the transaction is the host's
 	time   time.Time       // SQLite: of the whole transaction
 	hint   webtrigger.Hint // of what was done
 	queued []RunRef        // for Options.Enqueue
