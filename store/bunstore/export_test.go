@@ -56,7 +56,7 @@ var HotStatements = map[string]string{
 	"run":                  `SELECT ` + runColumns + ` FROM ` + fromRuns + ` WHERE r.id = $1;5`,
 	"tail":                 conversationEvents + `;5;0;100;1000000`,
 	"tail of a run":        runEvents + `;5;0;100;1000000;5;0`,
-	"replay":               `SELECT {hex body_hash}, run_id FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2;'1';'k'`,
+	"replay":               replayText + `;'1';'k';'2026-01-01'`,
 	"begin":                pgBeginText + `;'[{"ord":0,"id":1,"token":1}]'`,
 	"outcome":              pgFinishDeliveryText + `;'[{"ord":0,"id":1,"token":1,"state":"delivered"}]'`,
 	"due":                  pgLeaseText + `;1000000;16;4;'[]'`,

@@ -306,3 +306,39 @@ func TestCreateTrigger_keyInAHostsTransaction_othersGoOn(t *testing.T) {
 	require.True(t, a.accepted.Replayed)
 	require.Equal(t, first.Run.ID, a.accepted.Run.ID)
 }
+
+// A run that is erased while its request is repeated is not replayed, and the
+// repetition is stored as a run of its own.
+func TestCreateTrigger_erasedWhileReplayed_isStored(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	first, err := s.CreateTrigger(ctx, keyed("k", 1))
+	require.NoError(t, err)
+	repeated := keyed("k", 1)
+	repeated.ConversationID = storeTrigger(t, s).ConversationID // is stored alone
+	eraser, err := db.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	_, err = eraser.ExecContext(ctx, `LOCK TABLE webtrigger_runs`) // after the record is read, before the run is
+	require.NoError(t, err)
+	type answer struct {
+		accepted webtrigger.CreatedTrigger
+		err      error
+	}
+	again := make(chan answer, 1)
+	go func() {
+		accepted, err := s.CreateTrigger(ctx, repeated)
+		again <- answer{accepted, err}
+	}()
+	awaitBlocked(t, db, 1)
+	for _, text := range []string{`DELETE FROM webtrigger_idempotency_keys WHERE run_id = ?`,
+		`DELETE FROM webtrigger_queue WHERE run_id = ?`, `DELETE FROM webtrigger_runs WHERE id = ?`} {
+		_, err = eraser.ExecContext(ctx, text, first.Run.ID)
+		require.NoError(t, err)
+	}
+	require.NoError(t, eraser.Commit())
+	a := <-again
+	require.NoError(t, a.err)
+	require.False(t, a.accepted.Replayed)
+	require.NotEqual(t, first.Run.ID, a.accepted.Run.ID)
+}

@@ -25,12 +25,10 @@ func (s *Store) Replay(ctx context.Context, assistantID string, use webtrigger.I
 	return run, s.wrap("replay", err)
 }
 
-// replay returns the run of the live record.
+// replay returns the run of the live record, and ErrNotFound if there is none.
 func (t *tx) replay(assistantID string, use webtrigger.Idempotency, now time.Time) (webtrigger.Run, error) {
 	var hash string
-	var runID int64
-	err := t.row(t.ctx, `SELECT {hex body_hash}, run_id FROM {idempotency_keys}
-		WHERE assistant_id = $1 AND key = $2 AND expires_at > $3`, assistantID, use.Key, t.at(now)).Scan(&hash, &runID)
+	run, err := scanRun(t.row(t.ctx, replayText, assistantID, use.Key, t.at(now)), &hash)
 	switch {
 	case err == sql.ErrNoRows:
 		return webtrigger.Run{}, webtrigger.ErrNotFound
@@ -39,8 +37,12 @@ func (t *tx) replay(assistantID string, use webtrigger.Idempotency, now time.Tim
 	case hash != hex.EncodeToString(use.BodyHash[:]):
 		return webtrigger.Run{}, webtrigger.ErrIdempotencyKeyReused
 	}
-	return t.run(runID)
+	return run, nil
 }
+
+// replayText reads a live record and its run at one instant: an erasure deletes both.
+const replayText = `SELECT ` + runColumns + `, (SELECT {hex body_hash} FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2)
+	FROM ` + fromRuns + ` WHERE r.id = (SELECT run_id FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2 AND expires_at > $3)`
 
 // remember stores the record of a run, in the place of an expired one. It reports
 // whether there was no live one. The caller has locked the request.
@@ -53,7 +55,7 @@ func (t *tx) remember(assistantID string, use webtrigger.Idempotency, runID int6
 	return changed == 1, err
 }
 
-// lockRequest waits until nobody else stores a trigger with this idempotency key.
+// lockRequest waits until no other call stores a trigger with this idempotency key.
 // SQLite has one writer.
 func (t *tx) lockRequest(assistantID, key string) error {
 	if !t.store.postgres {
