@@ -23,7 +23,8 @@ func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtri
 	if query.RunID == 0 {
 		rows, err = s.rows(ctx, conversationEvents, query.ConversationID, query.AfterID, limit, bytes)
 	} else {
-		rows, err = s.rows(ctx, runEvents, query.ConversationID, query.AfterID, limit, bytes, query.RunID, query.AfterSequence)
+		after := min(query.AfterSequence, math.MaxInt64/2) // the statement adds to it
+		rows, err = s.rows(ctx, runEvents, query.ConversationID, query.AfterID, limit, bytes, query.RunID, after)
 	}
 	page := pageReader{query: query}
 	err = each(rows, err, page.read)

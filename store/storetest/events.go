@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -122,6 +123,7 @@ func eventRules() []rule {
 			run := b.accept()
 			for _, query := range []webtrigger.EventQuery{
 				{AfterID: absent}, {RunID: run.ID, AfterID: absent}, {RunID: run.ID, AfterSequence: absent},
+				{AfterID: math.MaxInt64}, {RunID: run.ID, AfterID: math.MaxInt64}, {RunID: run.ID, AfterSequence: math.MaxInt64},
 			} {
 				query.ConversationID = run.ConversationID
 				page := b.page(query)
