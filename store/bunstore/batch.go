@@ -39,6 +39,7 @@ type batcher[A, R any] struct {
 
 	mu    sync.Mutex
 	queue []*call[A, R]
+	alone int       // calls that are left to one
 	busy  int       // workers that are at work
 	last  time.Time // when the last batch was done
 }
@@ -54,7 +55,7 @@ type call[A, R any] struct {
 }
 
 const (
-	maxQueue  = 10_000  // calls that wait; more are refused
+	maxQueue  = 10_000  // calls that wait for a batch, or to be done alone; more are refused
 	maxBatch  = 512     // calls in a batch, unless the host says otherwise
 	maxWeight = 4 << 20 // bytes in a batch that has more than one call
 
@@ -197,9 +198,12 @@ func (b *batcher[A, R]) close(c *call[A, R], err error) {
 			return
 		}
 		c.err = errQueueFull()
+	case c.alone && !b.admitAlone():
+		c.err = errQueueFull()
 	case c.alone:
 		b.background.Go(func() {
 			defer close(c.done)
+			defer b.leaveAlone()
 			select {
 			case b.slots <- struct{}{}:
 				defer func() { <-b.slots }()
@@ -211,6 +215,23 @@ func (b *batcher[A, R]) close(c *call[A, R], err error) {
 		return
 	}
 	close(c.done)
+}
+
+// admitAlone reports whether one more call may wait to be done alone.
+func (b *batcher[A, R]) admitAlone() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.alone == maxQueue {
+		return false
+	}
+	b.alone++
+	return true
+}
+
+func (b *batcher[A, R]) leaveAlone() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.alone--
 }
 
 func (b *batcher[A, R]) done() {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
 )
 
 // refused is an error by which a database says that it has rolled back.
@@ -140,5 +142,43 @@ func TestBatches(t *testing.T) {
 		close(first)
 		wait.Wait()
 		require.Equal(t, [][]string{{"alone"}, {"a", "bad", "b"}, {"a"}, {"bad"}, {"b"}}, batches)
+	})
+}
+
+// Calls that are left to be done alone wait in a queue with a bound too, and make
+// room when they are done.
+func TestBatches_manyCallsAlone_moreAreRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		b := &batcher[int, int]{
+			background: new(sync.WaitGroup),
+			workers:    1,
+			slots:      make(chan struct{}, 1),
+			run: func(_ context.Context, calls []*call[int, int]) error {
+				for _, c := range calls {
+					c.alone = true
+				}
+				return nil
+			},
+			one: func(_ context.Context, arg int) (int, error) {
+				<-release
+				return arg, nil
+			},
+		}
+		var wait sync.WaitGroup
+		for range maxQueue {
+			wait.Go(func() {
+				_, err := b.do(t.Context(), 1)
+				require.NoError(t, err)
+			})
+		}
+		synctest.Wait()
+		_, err := b.do(t.Context(), 1)
+		require.ErrorIs(t, err, webtrigger.ErrUnavailable)
+		close(release)
+		wait.Wait()
+		_, err = b.do(t.Context(), 1)
+		require.NoError(t, err)
 	})
 }
