@@ -1,4 +1,4 @@
-// Package pgfaults holds the bun store to its rules about PostgreSQL servers that
+// Package pgfaults tests the rules of the bun store about PostgreSQL servers that
 // become read-only, sessions that end, and settings of roles and databases. Each
 // driver runs the same rules.
 package pgfaults
@@ -149,8 +149,8 @@ func (p *place) useAll(n int) {
 	require.NoError(p, errors.Join(errs...))
 }
 
-// A failover leads to a server that is read-only: nothing is stored and callers are
-// told to come back. When the server accepts writes again, so does the store.
+// A failover leads to a server that is read-only: nothing is stored and callers get
+// ErrUnavailable. When the server accepts writes again, so does the store.
 func readOnlyServer(t *testing.T, open Open, opts *bunstore.Options) {
 	p := newPlace(t, open, opts)
 	require.NoError(t, p.store.Migrate(t.Context()))
@@ -198,7 +198,7 @@ func readOnlyConnections(t *testing.T, open Open, opts *bunstore.Options) {
 	}
 }
 
-// Sessions that the server has ended are replaced, and nobody gets an error.
+// Sessions that the server has ended are replaced, and no call returns an error.
 func terminatedSessions(t *testing.T, open Open, opts *bunstore.Options) {
 	p := newPlace(t, open, opts)
 	require.NoError(t, p.store.Migrate(t.Context()))

@@ -46,7 +46,7 @@ type schemas struct {
 	empty string // the statements that empty a schema, whose name is %[1]s
 }
 
-// take returns an empty schema that nobody uses.
+// take returns an empty schema that no other test uses.
 func (s *schemas) take(t *testing.T) string {
 	t.Helper()
 	s.mu.Lock()

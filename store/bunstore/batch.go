@@ -22,7 +22,7 @@ type batcher[A, R any] struct {
 	run func(ctx context.Context, calls []*call[A, R]) error
 
 	// one does a call that run has left to be done alone: what may wait for a lock
-	// that somebody else has. It does so beside the batches, under the caller's own
+	// that another transaction has. It does so beside the batches, under the caller's own
 	// deadline, on one of the connections of slots.
 	one   func(ctx context.Context, arg A) (R, error)
 	slots chan struct{}
@@ -172,7 +172,7 @@ func (b *batcher[A, R]) next() []*call[A, R] {
 }
 
 // answer does a batch. One that was rolled back is done again call by call: a
-// bad one fails alone. After any other error nobody knows whether the batch was
+// bad one fails alone. After any other error it is unknown whether the batch was
 // committed, and it is not done again.
 func (b *batcher[A, R]) answer(calls []*call[A, R]) {
 	defer b.done()
@@ -240,8 +240,8 @@ func (b *batcher[A, R]) done() {
 	b.last = time.Now()
 }
 
-// attempt does calls under a deadline of their own: that one caller went away
-// ends nobody's statement.
+// attempt does calls under a deadline of their own: a caller that goes away
+// does not end the statement of the others.
 func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 	timeout := statementTimeout
 	if b.timeout != nil {

@@ -12,7 +12,7 @@ import (
 // the queue, where a partial index counts the queued ones. A run without a bound
 // costs that index nothing.
 //
-// Counting and storing are one step only if nobody else does the same between
+// Counting and storing are one step only if no other call does the same between
 // them. SQLite has one writer. On Postgres such accepts begin with an advisory lock
 // of their assistants, by ascending number, and count in a statement after it,
 // which sees what was committed under the lock before.

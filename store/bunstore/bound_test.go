@@ -61,8 +61,8 @@ func TestBoundAcrossReplicas(t *testing.T) {
 	}
 }
 
-// A transaction of the host keeps the bound against what it sees, and nobody waits
-// for its end.
+// A transaction of the host keeps the bound against what it sees, and no call
+// waits for its end.
 func TestBoundInTheHostsTransaction(t *testing.T) {
 	t.Parallel()
 	db := postgresDB(t, pgtest.Database(t))
@@ -182,7 +182,7 @@ func TestBoundedAcceptFails(t *testing.T) {
 	s.SetTimeout(time.Minute)
 	_, err = s.CreateTrigger(ctx, boundedTrigger("1", 100))
 	require.NoError(t, err)
-	eventually(t, func() bool { // the server may need a moment to see that nobody is there
+	eventually(t, func() bool { // the server may need a moment to see that the client is gone
 		var open int
 		require.NoError(t, other.QueryRowContext(ctx, `SELECT count(*) FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL`).Scan(&open))

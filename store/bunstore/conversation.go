@@ -21,7 +21,7 @@ func (t *tx) lockConversation(conversationID int64, how string) (assistantID str
 	if err != nil || !t.store.postgres {
 		return assistantID, false, err
 	}
-	// Whoever had the run locked before may have promoted the conversation.
+	// The transaction that had the run locked before may have promoted the conversation.
 	if err = ofRow(); err != sql.ErrNoRows {
 		return assistantID, true, err
 	}

@@ -81,8 +81,8 @@ func (s *Store) Redeliver(ctx context.Context, deliveryID int64) (d webtrigger.D
 	return d, err
 }
 
-// redeliver owes a run's callback once more: a retry that waits becomes it, else
-// it is a delivery of its own.
+// redeliver makes a run's callback pending once more. A retry that waits becomes due,
+// else the run gets a further delivery.
 func (t *tx) redeliver(deliveryID int64) (id int64, _ error) {
 	var runID int64
 	err := t.row(t.ctx, `SELECT run_id FROM {deliveries} WHERE id = $1`, deliveryID).Scan(&runID)
@@ -105,7 +105,7 @@ func (t *tx) redeliver(deliveryID int64) (id int64, _ error) {
 		WHERE run_id = $1 AND state IN ('pending', 'sending')`, runID).Scan(&id, &state, &retry, stamp{&leasedUntil})
 	switch {
 	case err == sql.ErrNoRows:
-		if id, err = t.owe(runID, 0, now, now); err == nil && id == 0 {
+		if id, err = t.addDelivery(runID, 0, now, now); err == nil && id == 0 {
 			err = webtrigger.ErrConflict // another call was faster
 		}
 		return id, err
@@ -119,9 +119,9 @@ func (t *tx) redeliver(deliveryID int64) (id int64, _ error) {
 	return id, err
 }
 
-// owe adds a pending delivery of a run's callback. If the run has none, or a
+// addDelivery adds a pending delivery of a run's callback. If the run has none, or a
 // delivery is open already, the id is 0.
-func (t *tx) owe(runID int64, retry int, now, due time.Time) (id int64, _ error) {
+func (t *tx) addDelivery(runID int64, retry int, now, due time.Time) (id int64, _ error) {
 	err := t.row(t.ctx, `INSERT INTO {deliveries} (run_id, host, state, retry, created_at, due_at)
 		SELECT id, callback_host, 'pending', $2, $3, $4 FROM {runs} WHERE id = $1 AND callback_url <> ''
 		ON CONFLICT DO NOTHING RETURNING id`, runID, retry, t.at(now), t.at(due)).Scan(&id)

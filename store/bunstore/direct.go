@@ -15,8 +15,8 @@ import (
 // interfaces, past those of database/sql, because of what comes of a connection
 // that is out of step. When pgdriver gives up waiting for the answer of a prepared
 // statement, by the context's deadline or its own ReadTimeout, it returns the
-// connection to the pool without a word; the answer arrives later, and whoever
-// uses the connection next reads it as their own. database/sql does not say which
+// connection to the pool without an error; the answer arrives later, and the next
+// user of the connection reads it as its own. database/sql does not say which
 // connection that was. So this takes one from the pool, and has the pool close it
 // after any error that is not the server's own.
 type direct struct{ lender *lender }

@@ -12,8 +12,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
-// A statement that runs into its deadline leaves an answer behind that nobody
-// waits for. Nobody must get it: not as the answer to another question.
+// A statement that runs into its deadline leaves an answer behind that no call
+// waits for. No other statement must read it as its answer.
 func TestLateAnswers(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Database(t)

@@ -46,8 +46,8 @@ func (s *Store) erase(ctx context.Context, conversationID int64, outlived func(r
 	return erased, err
 }
 
-// absent is the error of an erasure: for retention, a trigger that somebody else
-// has erased is none.
+// absent is the error of an erasure. For retention, a trigger that another call has
+// erased is not an error.
 func (s *Store) absent(outlived func(r endedRun) bool, err error) error {
 	if err == sql.ErrNoRows && outlived != nil {
 		return nil

@@ -47,8 +47,8 @@ func decided(err error) bool {
 	return false
 }
 
-// passing reports whether a failure may pass by itself. On Postgres that is told
-// by the class of the SQLSTATE (PostgreSQL, appendix A); an error without one
+// passing reports whether a failure may pass by itself. On Postgres it depends
+// on the class of the SQLSTATE (PostgreSQL, appendix A); an error without one
 // came from the connection.
 func passing(err error) bool {
 	state := sqlState(err)
@@ -77,7 +77,7 @@ func retryable(err error) bool {
 
 // again does what Postgres rolled back for another transaction's sake once more,
 // after a pause that grows: those who met must not meet again. It gives up when the
-// context ends, or where everybody is in everybody's way.
+// context ends, or after 20 attempts.
 func again(ctx context.Context, do func() error) error {
 	const attempts, longest = 20, 50 * time.Millisecond
 	pause := time.Millisecond

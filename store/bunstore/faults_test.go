@@ -108,7 +108,7 @@ func TestListenerComesBack(t *testing.T) {
 						return
 					}
 				}
-			case <-tick.C: // what is stored while nobody listens is not heard
+			case <-tick.C: // what is stored while no listener is connected is not received
 				stored[stopped(t, writer).ConversationID] = true
 			case <-limit:
 				t.Fatal("heard nothing")

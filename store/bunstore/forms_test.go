@@ -221,7 +221,7 @@ func heldRow(t *testing.T, db *bun.DB, text string) (release func()) {
 	return func() { require.NoError(t, tx.Rollback()) }
 }
 
-// Batches wait for nobody's lock: while somebody has one run locked, appends, ends,
+// Batches do not wait for locks: while a transaction has one run locked, appends, ends,
 // claims, renewals and sweeps of others go on. The locked run's own calls wait alone,
 // under their own deadlines.
 func TestBatches_lockedRow_othersGoOn(t *testing.T) {
@@ -253,7 +253,7 @@ func TestBatches_lockedRow_othersGoOn(t *testing.T) {
 	require.NoError(t, <-appended)
 }
 
-// A claim passes over the runs of a conversation that somebody has locked, and over
+// A claim passes over the runs of a conversation that a transaction has locked, and over
 // no others.
 func TestClaimRuns_lockedConversation_hidesItsOwnRuns(t *testing.T) {
 	t.Parallel()

@@ -50,8 +50,8 @@ func (s *Store) hear(ctx context.Context, listen listenFunc) {
 	}
 }
 
-// A listener proves that it hears by a ping to itself: when it begins, and whenever
-// it has heard nothing for a while. A connection that died without a notice, and a
+// A listener proves that it receives by a ping to itself: when it begins, and
+// whenever no notification has come for a while. A connection that died without a notice, and a
 // pooler that does not pass LISTEN on, do not answer. A ping is repeated: LISTEN may
 // reach the server after the first one.
 const (

@@ -31,7 +31,7 @@ func (s *Store) Rollback(ctx context.Context) error {
 	return s.migrating(ctx, func(m *migrator) error { return m.down() })
 }
 
-// migrating does something with the migrations while nobody else does.
+// migrating does something with the migrations while no other call does.
 func (s *Store) migrating(ctx context.Context, do func(m *migrator) error) error {
 	defer s.schema.forget()
 	list, err := s.migrations()
@@ -163,7 +163,7 @@ func (m *migrator) run(sc script, mark string) error {
 		return m.transact(append(sc.statements, mark))
 	}
 	if m.store.postgres {
-		// CREATE INDEX CONCURRENTLY waits for old transactions and blocks nobody meanwhile.
+		// CREATE INDEX CONCURRENTLY waits for old transactions and does not block others meanwhile.
 		if err := m.exec(`SET statement_timeout = 0; SET lock_timeout = 0`); err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // notifier sends one notification at a time, outside of the transactions that
-// it tells of: Postgres takes a lock for the whole server when one that notifies
+// it announces: Postgres takes a lock for the whole server when one that notifies
 // commits. What happens while one is sent goes into the next, and where much
 // happens there is one in a notifyPause.
 type notifier struct {

@@ -9,10 +9,10 @@ import (
 )
 
 // LeaseDeliveries implements [webtrigger.DeliveryStore].
-func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) (owed []webtrigger.LeasedDelivery, _ error) {
+func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) (leased []webtrigger.LeasedDelivery, _ error) {
 	if s.postgres {
-		if owed, err := s.pgLeaseDeliveries(ctx, claim); err != nil || len(owed) > 0 {
-			return owed, err
+		if leased, err := s.pgLeaseDeliveries(ctx, claim); err != nil || len(leased) > 0 {
+			return leased, err
 		}
 	}
 	err := s.write(ctx, "lease deliveries", func(t *tx) error {
@@ -29,10 +29,10 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 		if err != nil {
 			return err
 		}
-		owed, err = t.owed(due, now)
+		leased, err = t.leased(due, now)
 		return err
 	})
-	return owed, err
+	return leased, err
 }
 
 // due locks the deliveries that a claim may have, in their order. What another
@@ -135,8 +135,8 @@ func hostInput(claim webtrigger.DeliveryQuery) string {
 	return input
 }
 
-// owed reads leased deliveries with what it takes to make them.
-func (t *tx) owed(ids []int64, now time.Time) ([]webtrigger.LeasedDelivery, error) {
+// leased reads leased deliveries with what it takes to make them.
+func (t *tx) leased(ids []int64, now time.Time) ([]webtrigger.LeasedDelivery, error) {
 	rows, err := t.rows(t.ctx, `SELECT `+runColumns+`, d.token, ch.signing_secrets, `+deliveryColumns+`
 		FROM `+fromRuns+` JOIN {deliveries} d ON d.run_id = r.id LEFT JOIN {channels} ch ON ch.assistant_id = r.assistant_id
 		WHERE d.id {in ids}`, t.store.idList(ids))
@@ -149,11 +149,11 @@ func (t *tx) owed(ids []int64, now time.Time) ([]webtrigger.LeasedDelivery, erro
 		byID[d.ID] = o
 		return err
 	})
-	owed := make([]webtrigger.LeasedDelivery, 0, len(ids))
+	leased := make([]webtrigger.LeasedDelivery, 0, len(ids))
 	for _, id := range ids {
-		owed = append(owed, byID[id])
+		leased = append(leased, byID[id])
 	}
-	return owed, err
+	return leased, err
 }
 
 // ClaimDelivery implements [webtrigger.DeliveryStore].
@@ -225,7 +225,7 @@ func (s *Store) finishDeliveryAlone(ctx context.Context, d delivered) (none stru
 		}
 		d, err := t.delivery(t.ctx, lease.DeliveryID)
 		if err == nil {
-			_, err = t.owe(d.RunID, d.Retry+1, now, now.Add(end.RetryIn))
+			_, err = t.addDelivery(d.RunID, d.Retry+1, now, now.Add(end.RetryIn))
 		}
 		return err
 	})

@@ -29,7 +29,7 @@ import (
 // the rest from what it read under the lock.
 //
 // The statements change single conversations only, whose counters are in the queue,
-// and wait for no lock that somebody else has. A call that is missing in the answer
+// and do not wait for locks of other transactions. A call that is missing in the answer
 // is done alone, by tx.
 
 // pgHeld locks the single runs whose leases are held, and for which the condition

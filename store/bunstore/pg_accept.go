@@ -27,7 +27,8 @@ const (
 )
 
 // pgAcceptInput begins the statement. It tries the lock of each idempotency key: a
-// trigger whose key somebody else has locked is not free, and nobody waits for it.
+// trigger whose key another transaction has locked is not free, and the statement does
+// not wait for it.
 const pgAcceptInput = `
 	WITH input AS MATERIALIZED (
 		SELECT ord, run_key, assistant, key_id, subject, message, context, metadata, task, callback, host, trace, request_id,
@@ -111,7 +112,7 @@ type pgTriggers struct {
 }
 
 // pgAccept stores a batch of triggers, no two of which are of one request. Those
-// that join a conversation, and those whose idempotency key somebody else has
+// that join a conversation, and those whose idempotency key another transaction has
 // locked, are left to be stored alone. Those whose request was stored before get
 // the first answer.
 func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
@@ -168,7 +169,7 @@ func (s *Store) pgAcceptStatement(ctx context.Context, calls []*accepting) (stor
 	if err != nil {
 		return nil, err
 	}
-	// Nobody in another process can know of these conversations yet.
+	// Other processes cannot watch these conversations yet.
 	s.shareAs(hint, webtrigger.Hint{Queued: hint.Queued})
 	return stored, nil
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // pgAppendText appends the batches of events of single runs whose leases are held.
-// Those that somebody has locked and those whose lease is not held are missing in
+// Those that another transaction has locked and those whose lease is not held are missing in
 // the answer. A batch that is stored already is left out.
 var pgAppendText = `
 	WITH input AS MATERIALIZED (

@@ -6,12 +6,12 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// The statements that claim queued runs on Postgres. None waits for a row that
-// somebody has locked, but for the run that the caller has named.
+// The statements that claim queued runs on Postgres. They wait for a
+// locked row only if the caller has named the run.
 const (
 	// pgClaimText claims the oldest runs. A lane, which is a shared conversation with
 	// queued runs, is locked before it is counted toward the limit: a conversation
-	// that somebody has locked hides its own runs and no others.
+	// that another transaction has locked hides only its own runs.
 	pgClaimText = `
 	WITH single AS MATERIALIZED (
 		SELECT run_id FROM {queue} WHERE state = 'q' AND native AND NOT shared ORDER BY run_id LIMIT $1 FOR UPDATE SKIP LOCKED

@@ -7,7 +7,7 @@ import (
 )
 
 // pgFinishText ends the single runs whose leases are held and for which no stop is
-// recorded; the rest, and those that somebody has locked, are missing in the
+// recorded; the rest, and those that another transaction has locked, are missing in the
 // answer. The terminal event and the result are not among the entries: reads derive
 // them. The events of a batch that is stored already are left out.
 var pgFinishText = `
@@ -42,7 +42,7 @@ var pgFinishText = `
 		SELECT h.ord, h.now, h.started_at, h.attempts, r.* FROM held h
 		CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = h.run_id LIMIT 1) r
 	),
-	owed AS (
+	pending AS (
 		INSERT INTO {deliveries} (run_id, host, state, retry, created_at, due_at)
 		SELECT id, callback_host, 'pending', 0, now, now FROM r WHERE callback_url <> ''
 	)

@@ -35,7 +35,7 @@ var pgLeaseText = `
 
 // pgLeaseDeliveries is LeaseDeliveries in one statement. It may come back empty
 // although something is due, when others had all of it locked.
-func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) (owed []webtrigger.LeasedDelivery, _ error) {
+func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) (leased []webtrigger.LeasedDelivery, _ error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 	defer cancel()
 	err = again(ctx, func() error {
 		rows, err := s.rows(ctx, pgLeaseText, micros(claim.Lease), claim.Limit, claim.PerHost, hostInput(claim))
-		owed, err = collect(rows, err, func(row scanner) (o webtrigger.LeasedDelivery, err error) {
+		leased, err = collect(rows, err, func(row scanner) (o webtrigger.LeasedDelivery, err error) {
 			var d deliveryRow
 			var now time.Time
 			o.Run, err = scanRun(row, append([]any{&o.Lease.Token, secretList{&o.Secrets}, stamp{&now}}, d.dest()...)...)
@@ -52,11 +52,11 @@ func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 		})
 		return err
 	})
-	return owed, s.wrap("lease deliveries", err)
+	return leased, s.wrap("lease deliveries", err)
 }
 
 // pgBeginText claims deliveries for their POST; those whose lease is not held, and
-// those that somebody has locked, are missing in the answer.
+// those that another transaction has locked, are missing in the answer.
 const pgBeginText = `
 	WITH held AS MATERIALIZED (
 		SELECT i.ord, i.id, clock_timestamp() AS now
@@ -96,7 +96,7 @@ func (s *Store) pgBegin(ctx context.Context, calls []*beginning) error {
 }
 
 // pgFinishDeliveryText records outcomes and adds the retries. Those that a lease
-// does not allow, and those that somebody has locked, are missing in the answer.
+// does not allow, and those that another transaction has locked, are missing in the answer.
 const pgFinishDeliveryText = `
 	WITH held AS MATERIALIZED (
 		SELECT i.*, clock_timestamp() AS now

@@ -15,7 +15,7 @@ type pgLease struct {
 	Token int64 `json:"token"`
 }
 
-// pgRenewText renews leases that are held and whose rows nobody has locked. For
+// pgRenewText renews leases that are held and whose rows no other transaction has locked. For
 // leases that are held and locked it reports that they are not renewed; the rest
 // are missing in the answer.
 var pgRenewText = `
@@ -44,7 +44,7 @@ const (
 	renewPause = 5 * time.Millisecond
 )
 
-// pgRenew renews leases. It waits for nobody's lock. A lease whose row stays locked
+// pgRenew renews leases. It does not wait for locks. A lease whose row stays locked
 // is reported as held, which it is, and the next renewal tries again.
 func (s *Store) pgRenew(ctx context.Context, leases []webtrigger.Lease, d time.Duration) ([]webtrigger.Renewal, error) {
 	ctx, cancel, err := s.reading(ctx)

@@ -7,7 +7,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// The forms of a lock: wait for the row, or leave it out while somebody has it.
+// The forms of a lock: wait for the row, or leave it out while another transaction has it.
 const (
 	forUpdate  = ` {for update}`
 	skipLocked = ` {skip locked}`
@@ -40,7 +40,7 @@ func scanQueueRow(row scanner) (*queueRow, error) {
 	return &q, err
 }
 
-// stopOf is a recorded stop; NULL is none.
+// stopOf returns a recorded stop. NULL means that no stop is recorded.
 func stopOf(status, detail, failure sql.NullString) *webtrigger.Stop {
 	if !status.Valid {
 		return nil

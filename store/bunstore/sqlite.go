@@ -16,7 +16,7 @@ import (
 // borrows it for each transaction.
 type sqliteWriter struct {
 	db   *sql.DB
-	turn chan struct{} // holds one while nobody writes
+	turn chan struct{} // holds one while no transaction writes
 
 	// Guarded by the turn.
 	conn *sql.Conn
@@ -112,7 +112,7 @@ func (w *sqliteWriter) open(ctx context.Context) error {
 }
 
 // begin takes the file's write lock. The context ends the wait for it, but never
-// the statement, which waits for nobody: one that is cut short may have begun.
+// the statement, which does not wait: one that is cut short may have begun.
 func (w *sqliteWriter) begin(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -76,7 +76,7 @@ func (st *statement) prepare(ctx context.Context, db *sql.DB) (*sql.Stmt, error)
 	if err != nil {
 		return nil, err
 	}
-	if !st.prepared.CompareAndSwap(nil, prepared) { // somebody was faster
+	if !st.prepared.CompareAndSwap(nil, prepared) { // another call was faster
 		_ = prepared.Close()
 	}
 	return st.prepared.Load(), nil

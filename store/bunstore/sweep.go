@@ -12,7 +12,7 @@ import (
 )
 
 // SweepRuns implements [webtrigger.WorkStore]. Each run is swept in a transaction of
-// its own, so that a bad one does not hold up the others. Runs that somebody has
+// its own, so that a bad one does not delay the others. Runs that another transaction has
 // locked are left to the next sweep.
 func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) (swept []webtrigger.Run, _ error) {
 	if err := ended(ctx); err != nil {
@@ -87,7 +87,7 @@ func (s *Store) overdue(ctx context.Context, sweep webtrigger.Sweep) (found []ov
 	return found, err
 }
 
-// sweepOne ends or requeues a run, unless somebody has locked or changed it.
+// sweepOne ends or requeues a run, unless another transaction has locked or changed it.
 func (s *Store) sweepOne(ctx context.Context, sweep webtrigger.Sweep, o overdueRun) (swept *webtrigger.Run, _ error) {
 	err := s.write(ctx, "sweep run", func(t *tx) error {
 		swept = nil
@@ -169,8 +169,8 @@ func (s *Store) audit(ctx context.Context) error {
 }
 
 // restore makes a queue row of what a run's stored events tell. A run that may have
-// been claimed is held by nobody and its lease is over: one of a single conversation
-// always may, as no event of it is stored that says so.
+// been claimed gets an expired lease that no process has. One of a single
+// conversation always may have been: no event that would show it is stored.
 func (t *tx) restore(runID int64) error {
 	now, err := t.now()
 	if err != nil {

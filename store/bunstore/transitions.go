@@ -26,7 +26,7 @@ func (t *tx) take(q *queueRow, worker string, lease time.Duration, now time.Time
 	return err
 }
 
-// waits tells of a run that is queued.
+// waits announces a run that is queued.
 func (t *tx) waits(q *queueRow) error {
 	if q.native {
 		t.hint.Queued = true
@@ -89,7 +89,7 @@ func (t *tx) end(q *queueRow, outcome webtrigger.Outcome, messages []webtrigger.
 			return err
 		}
 	}
-	if _, err := t.owe(q.runID, 0, now, now); err != nil {
+	if _, err := t.addDelivery(q.runID, 0, now, now); err != nil {
 		return err
 	}
 	_, err = t.exec(t.ctx, `DELETE FROM {queue} WHERE run_id = $1`, q.runID)

@@ -96,7 +96,7 @@ func TestHostTransaction(t *testing.T) {
 			first, err := s.Tx(tx).CreateTrigger(ctx, taking)
 			require.NoError(t, err)
 			require.False(t, first.Replayed)
-			require.Nil(t, first.Lease, "nobody may run what is not committed")
+			require.Nil(t, first.Lease, "a run that is not committed must not be claimed")
 			run := first.Run
 			again, err := s.Tx(tx).CreateTrigger(ctx, keyed("k1", 1)) // the same transaction sees its own
 			require.NoError(t, err)
@@ -189,7 +189,7 @@ func TestHostIsBusy(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	file := memoryDir(t) + "/test.db"
-	db := sqliteOpen(t, file) // waits for nobody
+	db := sqliteOpen(t, file) // does not wait for locks
 	s := migrated(t, db, nil)
 	svc := service(t, s)
 	unlock := lockSQLite(t, sqliteOpen(t, file))

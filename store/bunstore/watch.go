@@ -31,7 +31,7 @@ func (s *Store) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
 	return nil
 }
 
-// share tells of a transition that has become visible: this process at once,
+// share announces a transition that has become visible: to this process at once, to
 // others by a notification.
 func (s *Store) share(h webtrigger.Hint) { s.shareAs(h, watch.WithoutEvents(h)) }
 
@@ -45,7 +45,7 @@ func (s *Store) shareAs(h, others webtrigger.Hint) {
 	}
 }
 
-// notifies reports whether other processes are told.
+// notifies reports whether other processes get notifications.
 func (s *Store) notifies() bool { return s.postgres && !s.opts.NoNotify }
 
 // channelName is the notification channel of these tables.

@@ -30,8 +30,8 @@ func (s *Store) Channel(ctx context.Context, assistantID string) (webtrigger.Cha
 	return s.channel(assistantID), nil
 }
 
-// channel returns the settings of an assistant, the zero ones when nobody has
-// set any.
+// channel returns the settings of an assistant, the zero ones if none are
+// set.
 func (s *Store) channel(assistantID string) webtrigger.Channel {
 	settings := s.channels[assistantID]
 	settings.AssistantID = assistantID

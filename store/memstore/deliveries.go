@@ -31,7 +31,7 @@ func (d *delivery) open() bool {
 }
 
 // openDelivery is the one delivery of the run that is open, or nil: only the last
-// can be, since each is owed when none is.
+// can be, since a delivery is added only if none is open.
 func (r *run) openDelivery() *delivery {
 	if n := len(r.deliveries); n > 0 && r.deliveries[n-1].open() {
 		return r.deliveries[n-1]
@@ -39,8 +39,8 @@ func (r *run) openDelivery() *delivery {
 	return nil
 }
 
-// owe adds a pending delivery of the run's callback.
-func (s *Store) owe(r *run, now, due time.Time, retry int) *delivery {
+// addDelivery adds a pending delivery of the run's callback.
+func (s *Store) addDelivery(r *run, now, due time.Time, retry int) *delivery {
 	d := &delivery{run: r, Delivery: webtrigger.Delivery{
 		ID:             s.deliveries.nextID(),
 		RunID:          r.ID,
@@ -92,13 +92,13 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 	}
 	defer s.unlock()
 	now := s.now()
-	var owed []webtrigger.LeasedDelivery
+	var leased []webtrigger.LeasedDelivery
 	for _, d := range s.outbox.pick(claim, now) {
 		s.lastToken++
 		d.token = s.lastToken
 		d.expires = now.Add(claim.Lease)
 		s.outbox.add(d, now)
-		owed = append(owed, webtrigger.LeasedDelivery{
+		leased = append(leased, webtrigger.LeasedDelivery{
 			Delivery: d.Delivery,
 			Run:      d.run.copy(),
 			Lease:    webtrigger.DeliveryLease{DeliveryID: d.ID, Token: d.token},
@@ -106,7 +106,7 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 			Secrets:  slices.Clone(s.secrets[d.AssistantID]),
 		})
 	}
-	return owed, nil
+	return leased, nil
 }
 
 // ClaimDelivery implements [webtrigger.DeliveryStore].
@@ -147,7 +147,7 @@ func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 	d.Response = end.Response
 	s.become(d, end.State, now)
 	if end.RetryIn > 0 && d.run.openDelivery() == nil {
-		s.owe(d.run, now, stored(now.Add(end.RetryIn)), d.Retry+1)
+		s.addDelivery(d.run, now, stored(now.Add(end.RetryIn)), d.Retry+1)
 	}
 	return nil
 }
@@ -214,7 +214,7 @@ func (s *Store) Redeliver(ctx context.Context, deliveryID int64) (webtrigger.Del
 	now := s.now()
 	open := d.run.openDelivery()
 	if open == nil {
-		return s.owe(d.run, now, now, 0).Delivery, nil
+		return s.addDelivery(d.run, now, now, 0).Delivery, nil
 	}
 	if open.Retry == 0 || open.State != webtrigger.DeliveryPending || open.held(open.token, now) {
 		return webtrigger.Delivery{}, webtrigger.ErrConflict

@@ -130,7 +130,7 @@ func (s *Store) lock(ctx context.Context) error {
 }
 
 // unlock ends a method: what it did becomes visible, and only then the watchers
-// are told of it.
+// get its hint.
 func (s *Store) unlock() {
 	h := s.hint
 	s.hint = webtrigger.Hint{}

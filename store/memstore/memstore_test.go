@@ -182,7 +182,7 @@ func TestDefaultClockIsTheBubbles(t *testing.T) {
 	})
 }
 
-// A watcher that is busy while much happens holds nobody up and is told that
+// A watcher that is busy while much happens delays no call and gets a hint that
 // anything may have happened; after Watch has returned it is told nothing.
 func TestSlowWatcher(t *testing.T) {
 	t.Parallel()

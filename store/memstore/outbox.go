@@ -13,7 +13,7 @@ import (
 // host, and aside those that are held or whose time has not come. So a backlog of
 // one host is never looked through for the deliveries of another.
 //
-// What is aside comes back when somebody asks and its time is over.
+// What is aside comes back when a call looks after its time is over.
 type outbox struct {
 	aside order[delivery]
 	hosts map[string]*line

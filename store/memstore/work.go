@@ -58,7 +58,7 @@ func (s *Store) leave(r *run) {
 
 // end is the terminal transition, of every run and whatever ends it: the outcome
 // or the recorded stop in its place, the result as a message, the last event,
-// the owed callback.
+// the pending callback.
 func (s *Store) end(r *run, outcome webtrigger.Outcome, now time.Time) {
 	outcome = outcome.Under(r.stop)
 	s.leave(r)
@@ -74,7 +74,7 @@ func (s *Store) end(r *run, outcome webtrigger.Outcome, now time.Time) {
 	}
 	s.log(r, now, outcome.Event())
 	if r.CallbackURL != "" {
-		s.owe(r, now, now, 0)
+		s.addDelivery(r, now, now, 0)
 	}
 }
 

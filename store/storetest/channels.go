@@ -2,12 +2,12 @@ package storetest
 
 import "github.com/webtrigger-go/webtrigger"
 
-// Channel settings: an assistant that nobody has set up is off; what was set is
+// Channel settings: an assistant without settings is off; what was set is
 // what is read. Assistants are listed by the bytes of their ids, each once, when
 // they have settings or keys.
 func channelRules() []rule {
 	return []rule{
-		{"settings that nobody has set are off under the id asked for", func(b *rig) {
+		{"settings that were never set are off under the id asked for", func(b *rig) {
 			settings, err := b.store.Channel(b.ctx, assistant)
 			b.NoError(err)
 			b.Equal(webtrigger.Channel{AssistantID: assistant}, settings)

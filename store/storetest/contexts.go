@@ -45,7 +45,7 @@ type stage struct {
 	stranded  webtrigger.ClaimedRun
 	completed webtrigger.Run
 
-	owed      webtrigger.Delivery // pending, nobody holds it
+	owed      webtrigger.Delivery // pending, not leased
 	leased    webtrigger.LeasedDelivery
 	sending   webtrigger.LeasedDelivery
 	delivered webtrigger.LeasedDelivery

@@ -7,11 +7,11 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Deliveries: an owed callback is prepared under a short lease, and ClaimDelivery
+// Deliveries: a pending callback is prepared under a short lease, and ClaimDelivery
 // is the one claim that lets it be sent. The table of moves is DeliveryStore's.
 func deliveryRules() []rule {
 	return []rule{
-		{"an owed delivery is leased with the ended run that it tells of", func(b *rig) {
+		{"a pending delivery is leased with its ended run", func(b *rig) {
 			task := b.task(assistant)
 			run := b.complete(owing, doing(&task))
 			owed := b.lease(long)
@@ -103,7 +103,7 @@ func deliveryRules() []rule {
 				b.Equal(webtrigger.DeliverySending, b.delivery(d).State)
 			}
 		}},
-		{"a delivery does not begin under a lease that has expired, though nobody else has it", func(b *rig) {
+		{"a delivery does not begin under a lease that has expired, even if no other process has leased it", func(b *rig) {
 			b.complete(owing)
 			owed := b.lease(brief)
 			b.outlast(brief)
@@ -159,7 +159,7 @@ func deliveryRules() []rule {
 			run.Callback = mirror(b.delivery(first))
 			b.Equal(run, owed.Run)
 		}},
-		{"a delivery that is pending or sending is not owed twice", func(b *rig) {
+		{"a delivery that is pending or sending is not added twice", func(b *rig) {
 			run := b.complete(owing)
 			first := b.deliveries(run.ID)[0]
 			refused := func(id int64) {
@@ -194,7 +194,7 @@ func deliveryRules() []rule {
 				b.Len(b.deliveries(run.ID), i+2)
 			}
 		}},
-		{"of simultaneous redeliveries one is owed", func(b *rig) {
+		{"of simultaneous redeliveries one is added", func(b *rig) {
 			run := b.complete(owing)
 			first := b.deliver()
 			errs := b.together(16, func(int) error {
@@ -227,7 +227,7 @@ func (b *rig) leased(limit int, d time.Duration) []webtrigger.LeasedDelivery {
 	return owed
 }
 
-// lease leases the oldest delivery that is owed.
+// lease leases the oldest pending delivery.
 func (b *rig) lease(d time.Duration) webtrigger.LeasedDelivery {
 	b.t.Helper()
 	owed := b.leased(1, d)
@@ -239,7 +239,7 @@ func delivered() webtrigger.DeliveryOutcome {
 	return webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered, HTTPStatus: 200}
 }
 
-// begin leases the oldest delivery that is owed and begins it.
+// begin leases the oldest pending delivery and claims it.
 func (b *rig) begin() webtrigger.LeasedDelivery {
 	b.t.Helper()
 	owed := b.lease(long)
@@ -247,7 +247,7 @@ func (b *rig) begin() webtrigger.LeasedDelivery {
 	return owed
 }
 
-// deliver brings the oldest delivery that is owed to its good end.
+// deliver delivers the oldest pending delivery.
 func (b *rig) deliver() webtrigger.LeasedDelivery {
 	b.t.Helper()
 	owed := b.begin()

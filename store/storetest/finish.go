@@ -9,7 +9,7 @@ import (
 
 // The terminal transition happens exactly once per run and is one: outcome, last
 // events, messages, the result's message, the terminal event, the completion
-// time and the owed callback.
+// time and the pending callback.
 func finishRules() []rule {
 	outcomes := []struct {
 		name    string
@@ -37,7 +37,7 @@ func finishRules() []rule {
 			want.Status, want.StatusDetail, want.ErrorMessage = x.outcome.Status, x.outcome.StatusDetail, x.outcome.ErrorMessage
 			want.Result, want.Usage, want.CompletedAt = x.outcome.Result, x.outcome.Usage, ended.CompletedAt
 			b.Equal(want, ended, "nothing else has changed")
-			b.owesOne(ended)
+			b.onePending(ended)
 			b.Equal(x.outcome.Status == webtrigger.RunCompleted, len(b.messages(ended.ConversationID)) == 2)
 		}})
 	}
@@ -82,13 +82,13 @@ func finishRules() []rule {
 			b.Equal(webtrigger.RoleAssistant, messages[1].Role)
 			b.Empty(messages[1].Content)
 		}},
-		rule{"a callback is owed with the end of a run that has a URL, and not before", func(b *rig) {
+		rule{"a callback is pending with the end of a run that has a URL, and not before", func(b *rig) {
 			run := b.start(owing)
 			b.append(run.Lease, steps(1, 1))
 			b.Empty(b.deliveries(run.Run.ID))
-			b.owesOne(b.finish(run.Lease, completed("Result")))
+			b.onePending(b.finish(run.Lease, completed("Result")))
 		}},
-		rule{"a run without a URL owes nothing", func(b *rig) {
+		rule{"a run without a URL has no callback", func(b *rig) {
 			b.Empty(b.deliveries(b.complete().ID))
 			b.Empty(b.leased(10, long))
 		}},
@@ -115,7 +115,7 @@ func finishRules() []rule {
 				b.Nil(errs[ended.Result[0]-'A'])
 				b.Equal([]string{"Message", ended.Result, ended.Result}, each(b.messages(ended.ConversationID), content))
 				b.holdsLog(ended)
-				b.owesOne(ended)
+				b.onePending(ended)
 			}
 		}},
 		rule{"finish and requeue at once: the run ends or waits, never both", func(b *rig) {
@@ -151,7 +151,7 @@ func finishRules() []rule {
 				b.Equal(runs[i].Run.ID, run.ID)
 				b.Len(b.events(run), 3+i%3)
 				b.ends(completed(runs[i].Run.Key), run)
-				b.owesOne(run)
+				b.onePending(run)
 			}
 		}},
 		rule{"the end of one run leaves the others of its conversation as they are", func(b *rig) {
@@ -179,8 +179,8 @@ func finishRules() []rule {
 	)
 }
 
-// owesOne holds an ended run to owe one callback that nobody has begun.
-func (b *rig) owesOne(run webtrigger.Run) {
+// onePending checks that an ended run has one pending callback.
+func (b *rig) onePending(run webtrigger.Run) {
 	b.t.Helper()
 	deliveries := b.deliveries(run.ID)
 	b.Len(deliveries, 1)

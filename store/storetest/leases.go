@@ -44,7 +44,7 @@ func leaseRules() []rule {
 			b.outlast(fair)
 			b.Equal([]bool{false}, each(renew(b, long, run.Lease), held))
 		}},
-		{"a lease that has expired is not held though nobody swept, and stays lost", func(b *rig) {
+		{"a lease that has expired is not held even before a sweep, and stays lost", func(b *rig) {
 			run := b.strand()
 			b.Equal([]bool{false}, each(renew(b, long, run.Lease), held))
 			b.leaseLost(b.store.AppendEvents(b.ctx, run.Lease, steps(1, 1)))

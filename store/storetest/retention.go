@@ -118,7 +118,7 @@ func retentionRules() []rule {
 			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
 			b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(webtrigger.Retention{Completed: 1, Failed: 1}))
 		}},
-		{"a trigger stays while its callback is owed or under way", func(b *rig) {
+		{"a trigger stays while its callback is pending or under way", func(b *rig) {
 			run := b.complete(owing)
 			b.outlast(time.Millisecond)
 			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
@@ -168,7 +168,7 @@ func retentionRules() []rule {
 			}
 			b.Equal(n, triggers)
 		}},
-		{"a trigger is erased at once, with what it owes", func(b *rig) {
+		{"a trigger is erased at once, with its pending callback", func(b *rig) {
 			_, hash := b.key(assistant)
 			run := b.complete(owing, keyed("key", 1, long))
 			sending := b.begin()

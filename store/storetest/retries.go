@@ -6,7 +6,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Retries: a failed delivery may owe another one in the same transition, which
+// Retries: a failed delivery may add another one in the same transition, which
 // is not handed out before its time. A run has one open delivery at most.
 func retryRules() []rule {
 	busy := webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 503, FailureClass: "status", Error: "busy"}
@@ -16,7 +16,7 @@ func retryRules() []rule {
 		return o
 	}
 	return []rule{
-		{"a failure that is to be retried owes a delivery like it, due later", func(b *rig) {
+		{"a failure that must be retried adds a delivery like it, due later", func(b *rig) {
 			run := b.complete(at("receiver.example:443"))
 			owed := b.begin()
 			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, retried(busy, time.Hour)))
@@ -40,7 +40,7 @@ func retryRules() []rule {
 			b.Equal(1, all[1].Retry)
 			b.Equal(webtrigger.DeliveryPending, all[1].State)
 		}},
-		{"an outcome that is refused owes no retry", func(b *rig) {
+		{"a rejected outcome adds no retry", func(b *rig) {
 			run := b.complete(owing)
 			owed := b.begin()
 			wrong := owed.Lease
@@ -50,7 +50,7 @@ func retryRules() []rule {
 			b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, retried(busy, time.Hour)))
 			b.Len(b.deliveries(run.ID), 1)
 		}},
-		{"of simultaneous outcomes one owes a retry", func(b *rig) {
+		{"of simultaneous outcomes one adds a retry", func(b *rig) {
 			for range 10 {
 				run := b.complete(owing)
 				owed := b.begin()
@@ -89,7 +89,7 @@ func retryRules() []rule {
 			}
 			b.Equal([]int{0, 1, 2, 3, 4}, each(b.deliveries(run.ID), func(d webtrigger.Delivery) int { return d.Retry }))
 		}},
-		{"a late failure owes a retry, unless another delivery is open", func(b *rig) {
+		{"a late failure adds a retry, unless another delivery is open", func(b *rig) {
 			alone := b.complete(owing)
 			owed := b.begin()
 			b.loseTrack()
@@ -119,7 +119,7 @@ func retryRules() []rule {
 			b.Equal([]webtrigger.Delivery{b.delivery(first), again}, b.deliveries(run.ID))
 			b.Equal(again, b.lease(long).Delivery)
 		}},
-		{"a retry that is held or under way is not owed twice", func(b *rig) {
+		{"a retry that is leased or under way is not added twice", func(b *rig) {
 			run := b.complete(owing)
 			b.NoError(b.store.FinishDelivery(b.ctx, b.begin().Lease, retried(busy, time.Microsecond)))
 			var owed []webtrigger.LeasedDelivery

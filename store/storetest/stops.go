@@ -3,7 +3,7 @@ package storetest
 import "github.com/webtrigger-go/webtrigger"
 
 // Stops: a queued run ends at once; for a running one the first stop is recorded
-// and decides its outcome from then on, whoever ends it. An ended run stays as it
+// and decides its outcome from then on, whichever call ends it. An ended run stays as it
 // is.
 func stopRules() []rule {
 	reason := webtrigger.CancelStop("no longer needed")
@@ -19,7 +19,7 @@ func stopRules() []rule {
 			b.ends(under(reason), ended)
 			b.Zero(ended.Attempts)
 			b.True(ended.StartedAt.IsZero())
-			b.owesOne(ended)
+			b.onePending(ended)
 			b.Empty(b.claim(10))
 		}},
 		{"a cancel without a reason says so", func(b *rig) {
@@ -77,7 +77,7 @@ func stopRules() []rule {
 				ended := b.finish(run.Lease, outcome)
 				b.ends(outcome.Under(&reason), ended)
 				b.Len(b.messages(ended.ConversationID), 1)
-				b.owesOne(ended)
+				b.onePending(ended)
 			}
 		}},
 		{"a stopped run keeps the events and messages of its worker, and no result message", func(b *rig) {
@@ -99,7 +99,7 @@ func stopRules() []rule {
 			b.Equal([]webtrigger.EventType{"run_queued", "run_started", "cancel_requested", "x_step", "run_cancelled"},
 				each(b.events(ended), kind))
 			b.Equal(1, ended.Attempts)
-			b.owesOne(ended)
+			b.onePending(ended)
 			b.Empty(b.claim(10))
 		}},
 		{"a sweep ends a stopped run by its stop, with attempts left", func(b *rig) {
@@ -110,7 +110,7 @@ func stopRules() []rule {
 				swept := b.sweep(webtrigger.Sweep{MaxAttempts: 5})
 				b.Len(swept, 1)
 				b.ends(under(stop), swept[0])
-				b.owesOne(swept[0])
+				b.onePending(swept[0])
 			}
 		}},
 		{"a run whose lease has expired can be stopped before it is swept", func(b *rig) {
@@ -206,7 +206,7 @@ func stopRules() []rule {
 				} else {
 					b.ends(completed("Result"), ended)
 				}
-				b.owesOne(ended)
+				b.onePending(ended)
 			}
 		}},
 	}

@@ -21,7 +21,7 @@ func sweepRules() []rule {
 			b.ends(webtrigger.HeartbeatTimeout(), swept)
 			b.Len(b.events(run), 3)
 			b.Equal(1, swept.Attempts)
-			b.owesOne(swept)
+			b.onePending(swept)
 			b.Empty(b.claim(10))
 		}},
 		{"a run that was swept is not swept again", func(b *rig) {
@@ -110,7 +110,7 @@ func sweepRules() []rule {
 			b.ends(webtrigger.QueueTimeout(), swept[0])
 			b.Len(b.events(run), 2)
 			b.Zero(swept[0].Attempts)
-			b.owesOne(swept[0])
+			b.onePending(swept[0])
 			b.Empty(b.claim(10))
 		}},
 		{"a run that waits is not timed out before its time", func(b *rig) {
@@ -208,7 +208,7 @@ func sweepRules() []rule {
 					b.NotEqual(webtrigger.RunTimedOut, ended.Status)
 				}
 				b.holdsLog(ended)
-				b.owesOne(ended)
+				b.onePending(ended)
 			}
 		}},
 	}

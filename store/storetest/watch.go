@@ -95,7 +95,7 @@ func watchRules() []rule {
 				}, e)
 			}
 		}},
-		{"an owed callback is heard of, however the run ended", func(b *rig) {
+		{"a pending callback gives a hint, however the run ended", func(b *rig) {
 			e := b.watch()
 			b.hears(func() match {
 				run := b.start(owing)

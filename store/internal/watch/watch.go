@@ -10,7 +10,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// maxHint is how many ids wait for a slow watcher before it is told that
+// maxHint is how many ids wait for a slow watcher before its hint says that
 // anything may have happened.
 const maxHint = 1024
 
@@ -89,8 +89,8 @@ func (hub *Hub) each(tell func(w *watcher)) {
 	}
 }
 
-// take empties what w has gathered. There is nothing when the last notify has
-// told it all already.
+// take empties what w has gathered. There is nothing if the last notify has
+// passed all of it on.
 func (hub *Hub) take(w *watcher) (h webtrigger.Hint, some bool) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
