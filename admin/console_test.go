@@ -249,6 +249,6 @@ func TestConsoleOverABrokenStore(t *testing.T) {
 	response, body := visit(h, "GET", console(h, "/admin/", nil)+"runs/1", "root")
 	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
 	require.Equal(t, "text/html; charset=utf-8", response.Header.Get("Content-Type"))
-	require.Contains(t, body, "cannot reach its data")
+	require.Contains(t, body, "temporarily unavailable")
 	require.NotContains(t, body, "10.0.0.7")
 }

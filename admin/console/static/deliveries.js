@@ -7,7 +7,7 @@ const pause = 2000;
 const open = new Set(["pending", "sending"]);
 let timer;
 
-// showDeliveries shows them, and looks again while one is under way.
+// showDeliveries shows them, and reloads them while one is pending or sending.
 export async function showDeliveries(run) {
   clearTimeout(timer);
   try {
@@ -15,7 +15,7 @@ export async function showDeliveries(run) {
     $("deliveries-card").hidden = false;
     $("deliveries").replaceChildren(items.length
       ? el("ol", { class: "deliveries" }, items.map((d, i) => delivery(d, i + 1, i === items.length - 1, run)))
-      : el("p", { class: "quiet" }, "The callback is owed once the run has ended."));
+      : el("p", { class: "quiet" }, "The callback is sent when the run ends."));
     if (items.some((d) => open.has(d.state))) timer = setTimeout(() => showDeliveries(run), pause);
   } catch (failure) {
     if (failure.status === 404) return; // deliveries may be another's to see
@@ -34,7 +34,7 @@ function delivery(d, n, last, run) {
       last && !open.has(d.state) && el("button", { class: "small", click: (e) => redeliver(d, run, e.target) }, "Redeliver")),
     el("p", {}, el("code", {}, d.url)),
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-    d.response && el("details", {}, el("summary", {}, "Answer of the receiver"), el("pre", { tabindex: "0" }, d.response)));
+    d.response && el("details", {}, el("summary", {}, "Receiver response"), el("pre", { tabindex: "0" }, d.response)));
 }
 
 async function redeliver(d, run, button) {
@@ -44,7 +44,7 @@ async function redeliver(d, run, button) {
   await busy(button, async () => {
     try {
       await call("POST", `deliveries/${d.id}/redeliver`);
-      notify("The callback is owed again.");
+      notify("Redelivery scheduled.");
     } catch (failure) {
       notify(failure);
     }

@@ -37,7 +37,7 @@ export function refused(form, failure) {
     const where = pointer.split("/").slice(2).join("/");
     if (!fault(form, name, where ? `${where}: ${detail}` : detail)) elsewhere.push(`${name} ${detail}`.trim());
   }
-  if (failure.errors?.length) notify(new Failure(failure.status, { detail: elsewhere.join("; ") || "Some fields need another look." }));
+  if (failure.errors?.length) notify(new Failure(failure.status, { detail: elsewhere.join("; ") || "Some fields are invalid." }));
   else notify(failure);
   form.querySelector("[aria-invalid]")?.focus();
 }

@@ -4,24 +4,24 @@ import { clear, fault, refused, utc } from "./form.js";
 import { Table, list } from "./table.js";
 
 const hour = 3600;
-const graces = [[24 * hour, "1 day"], [hour, "1 hour"], [7 * 24 * hour, "7 days"], [30 * 24 * hour, "30 days"], [0, "Not at all: it ends at once"]];
+const graces = [[24 * hour, "1 day"], [hour, "1 hour"], [7 * 24 * hour, "7 days"], [30 * 24 * hour, "30 days"], [0, "Expire immediately"]];
 
 function state(key) {
   if (key.revoked_at) return "revoked";
   return key.expires_at && new Date(key.expires_at) <= new Date() ? "expired" : "active";
 }
 
-// rotate makes a new key in the place of one, which goes on for a while.
+// rotate creates a new key that replaces another one. The old key stays valid for a while.
 async function rotate(key, button) {
   const grace = await ask({
-    title: `Rotate ${key.name}?`, yes: "Rotate key", danger: false, choice: ["The old key goes on for", ...graces],
-    text: `A new key of this name is made and shown once. The one that begins with ${key.prefix} ends after the time you choose, or sooner if it expires sooner.`,
+    title: `Rotate ${key.name}?`, yes: "Rotate key", danger: false, choice: ["Keep the old key valid for", ...graces],
+    text: `A new key with this name is created and shown once. The key ${key.prefix}… expires after the time that you select, or earlier if it is set to expire earlier.`,
   });
   if (grace === null) return;
   await busy(button, async () => {
     try {
       const next = await call("POST", `keys/${key.id}/rotate`, { grace_period: Number(grace) });
-      show(next, `The key that begins with ${next.replaced.prefix} ends: `, when(next.replaced.expires_at), ".");
+      show(next, `The key ${next.replaced.prefix}… expires: `, when(next.replaced.expires_at), ".");
       notify(`${key.name} is rotated.`);
       await load();
     } catch (failure) {
@@ -33,7 +33,7 @@ async function rotate(key, button) {
 async function revoke(key, button) {
   const sure = await ask({
     title: `Revoke ${key.name}?`, yes: "Revoke key",
-    text: `Whoever uses the key that begins with ${key.prefix} is refused from the next request on. This cannot be undone.`,
+    text: `Requests with the key ${key.prefix}… will be rejected immediately. This cannot be undone.`,
   });
   if (sure === null) return;
   await busy(button, async () => {
@@ -62,7 +62,7 @@ const columns = [
   },
 ];
 const table = new Table("API keys", columns);
-const load = () => list(`assistants/${page.assistant}/keys`, table, () => empty("No key yet: nobody outside can trigger this assistant."));
+const load = () => list(`assistants/${page.assistant}/keys`, table, () => empty("No API keys yet. Create one to let a caller trigger this assistant."));
 
 // curl is a line that works when it is pasted into a POSIX shell.
 function curl(secret) {
@@ -70,7 +70,7 @@ function curl(secret) {
     + `-d '{"message": "What can you do?"}' '${page.triggerUrl}'`;
 }
 
-// show shows a key, this once, and says what it has to do with others.
+// show shows a new key, which cannot be shown again, and the expiry of the key that it replaces.
 function show(key, ...more) {
   $("secret").replaceChildren(copyable(key.key, "the API key"));
   $("curl").replaceChildren(copyable(curl(key.key), "the curl line"));

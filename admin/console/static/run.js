@@ -10,21 +10,21 @@ import { Timeline } from "./timeline.js";
 const feed = new Feed($("feed"));
 const timeline = new Timeline($("timeline"));
 const fixed = [...$("facts").children]; // what the server has written
-let run; // as last told
-let asked = 0; // how often the run was asked for
-let told = 0; // which of those answers is shown
+let run; // the latest response
+let asked = 0; // number of requests for the run
+let shown = 0; // number of the request whose response is shown
 let stale = false; // the last load failed
 
 // What the assistant has said so far, while the run goes on.
 const draft = { text: "", element: el("p", { class: "text draft" }), frame: undefined };
 
-// answer shows the run that a request is answered with, unless a later request
-// has been answered already: what that one says is newer.
+// answer shows the run in the response of a request, unless the response of a later
+// request is shown already.
 async function answer(request) {
   const turn = ++asked;
   const next = await request;
-  if (turn < told) return;
-  told = turn;
+  if (turn < shown) return;
+  shown = turn;
   run = next;
   show();
 }
@@ -56,7 +56,7 @@ const ended = () => run && !["queued", "running"].includes(run.status);
 
 function result() {
   if (run.status === "queued") return empty("The run waits for a free worker.");
-  if (run.status === "running") return draft.text ? draft.element : empty("The assistant is at work.");
+  if (run.status === "running") return draft.text ? draft.element : empty("The run is in progress.");
   if (run.result === null) {
     return el("div", { class: `notice ${run.status === "cancelled" ? "plain" : "bad"}` },
       el("p", {}, run.error_message ?? (run.status === "cancelled" ? "The run was cancelled." : "There is no result.")));
@@ -85,8 +85,8 @@ function say(event) {
 }
 
 const states = {
-  live: ["Live", "on"], lost: ["Connection lost. Trying again …", "off"], ended: ["Complete", ""],
-  "signed-out": ["You are signed out.", "off"], absent: ["The events are not to be seen.", "off"],
+  live: ["Live", "on"], lost: ["Connection lost. Retrying…", "off"], ended: ["Complete", ""],
+  "signed-out": ["You are signed out.", "off"], absent: ["You do not have access to these events.", "off"],
 };
 
 follow(page.run, {
@@ -94,7 +94,7 @@ follow(page.run, {
     feed.add(event);
     timeline.add(event);
     say(event);
-    // The run itself knows more than the event does, such as its result.
+    // The run has more fields than the event, such as its result.
     if (event.event_type.startsWith("run_") && run && !ended() && event.event_type !== "run_queued") load();
   },
   gap: (from, to) => feed.gap(from, to),
@@ -103,13 +103,13 @@ follow(page.run, {
     $("live").textContent = text;
     $("live").className = `live ${tone}`;
     if (state === "live" && stale || state === "ended" && !ended()) load();
-    if (state === "signed-out") notify(new Failure(401)); // which leads to where one signs in
+    if (state === "signed-out") notify(new Failure(401)); // which links to the sign-in page
   },
 });
 
 $("cancel").addEventListener("click", async (event) => {
   const reason = await ask({ title: "Cancel this run?", yes: "Cancel run", field: "Reason (optional)",
-    text: "The assistant is told to stop. What it has done until then stays done." });
+    text: "The assistant is asked to stop. Work that is already done is not undone." });
   if (reason === null) return;
   busy(event.target, async () => {
     try {

@@ -10,9 +10,9 @@ const here = new URLSearchParams(location.search);
 const names = ["status", "assistant_id", "key_id", "from", "to"];
 const filter = Object.fromEntries(names.map((name) => [name, here.get(name) ?? ""]));
 
-function took(run) {
+function elapsed(run) {
   if (!run.started_at) return "";
-  return run.completed_at ? duration(new Date(run.completed_at) - new Date(run.started_at)) : el("span", { class: "quiet" }, "under way");
+  return run.completed_at ? duration(new Date(run.completed_at) - new Date(run.started_at)) : el("span", { class: "quiet" }, "In progress");
 }
 
 const table = new Table("Runs", [
@@ -21,12 +21,12 @@ const table = new Table("Runs", [
   { label: "Assistant", cell: (r) => el("a", { href: url(`assistants/${r.assistant_id}`) }, r.assistant_id) },
   { label: "API key", cell: (r) => r.key_id ? String(r.key_id) : el("span", { class: "quiet" }, "none") },
   { label: "Created", cell: (r) => when(r.created_at) },
-  { label: "Took", cell: took },
+  { label: "Duration", cell: elapsed },
 ]);
 
 function none() {
-  return names.some((name) => filter[name]) ? empty("No run passes this filter.")
-    : empty("No run yet. ", page.assistant ? el("a", { href: url(`assistants/${page.assistant}/test`) }, "Send a test trigger") : "Send a trigger, or a test trigger from an assistant's page.");
+  return names.some((name) => filter[name]) ? empty("No runs match this filter.")
+    : empty("No runs yet. ", page.assistant ? el("a", { href: url(`assistants/${page.assistant}/test`) }, "Send a test trigger") : "Send a trigger, or a test trigger from an assistant's page.");
 }
 
 // look shows the list as it is now, and again while it is the newest page.
@@ -40,7 +40,7 @@ async function look() {
     $("live").textContent = live ? "Live" : "";
   } catch (failure) {
     $("live").className = "live off";
-    $("live").textContent = failure.lost ? "Connection lost. Trying again …" : "";
+    $("live").textContent = failure.lost ? "Connection lost. Retrying…" : "";
     if (!failure.lost) return;
   }
   if (live && !document.hidden) timer = setTimeout(look, pause);

@@ -25,7 +25,7 @@ export function switches(settings, about = "") {
     return el("label", { class: "switch" }, box, el("span", {}, label, hint && el("small", {}, hint)));
   };
   return {
-    enabled: one("enabled", "Accepts triggers", !about && "Off refuses new triggers. What was accepted goes on."),
-    callbacks: one("allow_callback_urls", "Allows callback URLs", !about && "Decided when a trigger is accepted. Off takes no owed callback back."),
+    enabled: one("enabled", "Accepts triggers", !about && "When off, new triggers are rejected. Existing runs continue."),
+    callbacks: one("allow_callback_urls", "Allows callback URLs", !about && "Checked when a trigger is created. Turning this off does not cancel pending callbacks."),
   };
 }

@@ -50,7 +50,7 @@ export async function list(path, table, none, filter = {}, again = () => list(pa
   try {
     const page = await get(`${path}${query({ ...filter, cursor })}`);
     if (page.items.length === 0) {
-      place.replaceChildren(cursor ? empty("Nothing comes after this.") : none());
+      place.replaceChildren(cursor ? empty("No more results.") : none());
     } else {
       table.show(page.items);
       if (place.firstElementChild !== table.element) place.replaceChildren(table.element);

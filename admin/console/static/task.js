@@ -33,7 +33,7 @@ function tools(offered, allowed) {
 }
 
 async function load() {
-  $("loading").replaceChildren(el("p", { class: "loading" }, "Loading the task …"));
+  $("loading").replaceChildren(el("p", { class: "loading" }, "Loading task…"));
   try {
     const [{ items }, task] = await Promise.all([get("tools"), page.task ? get(`tasks/${page.task}`) : null]);
     tools(items, task?.allowed_tools ?? []);

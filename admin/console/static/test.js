@@ -56,7 +56,7 @@ const callback = $("callback");
 callback.addEventListener("submit", (event) => {
   event.preventDefault();
   clear(callback);
-  $("outcome").replaceChildren(el("p", { class: "loading" }, "Sending …"));
+  $("outcome").replaceChildren(el("p", { class: "loading" }, "Sending…"));
   busy(event.submitter, async () => {
     try {
       const d = await call("POST", `assistants/${page.assistant}/test-callback`, { callback_url: callback.elements.callback_url.value });

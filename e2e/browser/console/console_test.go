@@ -60,7 +60,7 @@ func (v *visitor) enableChannel() {
 // createKey returns the curl line that the page shows.
 func (v *visitor) createKey() string {
 	v.open(assistant + "/keys")
-	v.shows("#list", "No key yet")
+	v.shows("#list", "No API keys yet")
 	v.click("#create button")
 	v.shows("#create .fault", "A key needs a name")
 	v.fill("#create input[name=name]", "CI "+evil)
@@ -104,7 +104,7 @@ func (v *visitor) send(line, message string) (run accepted) {
 func (v *visitor) watch(line string) {
 	t := v.t
 	v.open("/admin/runs?assistant_id=e2e")
-	v.shows("#list", "No run passes this filter")
+	v.shows("#list", "No runs match this filter")
 	v.until("window.same = true")
 	var first accepted
 	require.NoError(t, json.Unmarshal([]byte(shell(t, line)), &first))
@@ -159,7 +159,7 @@ func (v *visitor) rotateKey(line string) string {
 	v.fill("#dialog-select", "3600")
 	v.confirm()
 	v.shows("#notices", "is rotated")
-	v.shows("#replaced", "ends: ")
+	v.shows("#replaced", "expires: ")
 	secret, next := v.text("#secret code"), v.text("#curl code")
 	require.Regexp(v.t, "^[0-9a-f]{64}$", secret)
 	require.NotContains(v.t, line, secret)

@@ -184,7 +184,7 @@ func TestSessionEnds(t *testing.T) {
 	v.click("#create button")
 	signInAgain(`#notices a[href="/login"]`)
 	v.open(assistant + "/keys")
-	v.shows("#list", "No key yet")
+	v.shows("#list", "No API keys yet")
 }
 
 // A page whose data cannot be loaded says what is wrong, and goes on when that is
