@@ -5,9 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -302,4 +308,67 @@ func TestRequestIDFromGo(t *testing.T) {
 		require.Equal(t, kept, run.RequestID)
 		require.Equal(t, kept, b.run(run.ID).RequestID)
 	}
+}
+
+// logMessages returns the log messages in the code of the service, as "level: message".
+func logMessages(t *testing.T) (messages []string) {
+	t.Helper()
+	levels := map[string]string{"Info": "info", "Warn": "warn", "Error": "error"}
+	for _, directory := range []string{".", "internal/stream"} {
+		files, err := filepath.Glob(filepath.Join(directory, "*.go"))
+		require.NoError(t, err)
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+			require.NoError(t, err)
+			for node := range ast.Preorder(parsed) {
+				call, ok := node.(*ast.CallExpr)
+				if !ok {
+					continue
+				}
+				method, ok := call.Fun.(*ast.SelectorExpr)
+				if !ok {
+					continue
+				}
+				name, hasContext := strings.CutSuffix(method.Sel.Name, "Context")
+				level, ok := levels[name]
+				if !ok || len(call.Args) == 0 {
+					continue
+				}
+				message := call.Args[0]
+				if hasContext {
+					message = call.Args[1]
+				}
+				literal, ok := message.(*ast.BasicLit)
+				require.True(t, ok, "a log message must be a constant string: %s", file)
+				text, err := strconv.Unquote(literal.Value)
+				require.NoError(t, err)
+				messages = append(messages, level+": "+text)
+			}
+		}
+	}
+	slices.Sort(messages)
+	return slices.Compact(messages)
+}
+
+func TestLogMessages_table_listsAllOfTheCode(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/operations.md")
+	require.NoError(t, err)
+	var listed []string
+	for _, row := range regexp.MustCompile(`(?m)^\| (info|warn|error) \| (.*) \|$`).FindAllStringSubmatch(string(page), -1) {
+		list := regexp.MustCompile(`\. Once [^:]*: | \([^)]*\)`).ReplaceAllStringFunc(row[2], func(note string) string {
+			if strings.HasPrefix(note, ".") {
+				return ", "
+			}
+			return ""
+		})
+		for message := range strings.SplitSeq(list, ", ") {
+			listed = append(listed, row[1]+": "+message)
+		}
+	}
+	slices.Sort(listed)
+	require.Equal(t, logMessages(t), listed, "the table of docs/operations.md must list the log messages of the service")
 }
