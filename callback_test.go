@@ -189,7 +189,7 @@ func TestCallbackGuardStandsAtAcceptAndAtDelivery(t *testing.T) {
 	require.Zero(t, dialled.Load())
 }
 
-// beginStore answers ClaimDelivery as told.
+// beginStore returns the configured error of ClaimDelivery.
 type beginStore struct {
 	webtrigger.Store
 	before, after error
@@ -249,7 +249,7 @@ func TestCallbackOfARunThatEndsInTheDrainIsSent(t *testing.T) {
 
 // A test callback is what a run's callback is, over real TLS, except that no run
 // is behind it: neither the channel nor Work is needed, and nothing is stored.
-func TestATestCallbackIsAsRunsHaveThem(t *testing.T) {
+func TestTestCallback_sent_matchesRunCallbackFormat(t *testing.T) {
 	t.Parallel()
 	for _, own := range []bool{false, true} {
 		url, roots, got := receiver(t, http.StatusOK)
@@ -294,7 +294,7 @@ func TestATestCallbackIsAsRunsHaveThem(t *testing.T) {
 		require.Empty(t, runs)
 		stop := b.work()
 		stop()
-		require.Empty(t, got, "it is owed by nobody")
+		require.Empty(t, got, "a test callback must leave no pending delivery")
 	}
 }
 
@@ -335,8 +335,8 @@ func TestTestCallbackTellsWhatWentWrong(t *testing.T) {
 	require.Empty(t, got)
 }
 
-// Whoever gives up hears that nothing is known; an answer that came is told all
-// the same.
+// A caller whose context ends gets its error. A response that was received is
+// returned nevertheless.
 func TestTestCallbackOfACallerWhoLeaves(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, nil)

@@ -9,9 +9,8 @@ import (
 	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/egress"
-	"github.com/webtrigger-go/webtrigger/internal/hosthealth"
-
 	"github.com/webtrigger-go/webtrigger/internal/hook"
+	"github.com/webtrigger-go/webtrigger/internal/hosthealth"
 )
 
 // dispatcher sends pending callbacks with a limited number of senders, and a limited
@@ -40,11 +39,11 @@ func (d *dispatcher) run(ctx context.Context) {
 	defer poll.Stop()
 	defer d.under.Wait()
 	for {
-		d.sendOwed(ctx)
+		d.sendPending(ctx)
 		select {
 		case <-ctx.Done():
 			return
-		case <-d.s.owed:
+		case <-d.s.pending:
 			d.gather(ctx)
 		case <-poll.C:
 		}
@@ -65,7 +64,7 @@ func (d *dispatcher) gather(ctx context.Context) {
 	defer timer.Stop()
 	for d.crowded() {
 		select {
-		case <-d.s.owed:
+		case <-d.s.pending:
 		case <-timer.C:
 			return
 		case <-ctx.Done():
@@ -85,15 +84,15 @@ func (d *dispatcher) crowded() bool {
 func (d *dispatcher) flush() {
 	ctx, cancel := context.WithTimeout(context.Background(), callbackTimeout)
 	defer cancel()
-	for d.sendOwed(ctx) > 0 {
+	for d.sendPending(ctx) > 0 {
 		d.under.Wait()
 	}
 }
 
-// sendOwed leases deliveries while deliveries are pending and senders are idle. It
+// sendPending leases deliveries while deliveries are pending and senders are idle. It
 // sends them in the background and returns their number. A sender that becomes idle
 // signals the dispatcher.
-func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
+func (d *dispatcher) sendPending(ctx context.Context) (sent int) {
 	for ctx.Err() == nil {
 		claim := d.claim()
 		if claim.Limit == 0 {
@@ -101,7 +100,7 @@ func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
 		}
 		// An interrupted call may lease deliveries that no process then sends.
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
-		owed, err := d.s.store.LeaseDeliveries(call, claim)
+		leased, err := d.s.store.LeaseDeliveries(call, claim)
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
@@ -109,15 +108,15 @@ func (d *dispatcher) sendOwed(ctx context.Context) (sent int) {
 			}
 			return sent
 		}
-		for _, delivery := range owed {
+		for _, delivery := range leased {
 			if d.send(delivery) {
 				sent++
 			}
 		}
 		d.mu.Lock()
-		d.more = len(owed) == claim.Limit
+		d.more = len(leased) == claim.Limit
 		d.mu.Unlock()
-		if len(owed) < claim.Limit || d.crowded() {
+		if len(leased) < claim.Limit || d.crowded() {
 			return sent
 		}
 	}
@@ -155,7 +154,7 @@ func (d *dispatcher) send(delivery LeasedDelivery) bool {
 			delete(d.busy, host)
 		}
 		d.mu.Unlock()
-		signal(d.s.owed)
+		signal(d.s.pending)
 	})
 	return true
 }

@@ -53,7 +53,7 @@ func (g *gauge) count(url string) int {
 	return g.all[url]
 }
 
-// owe lets n runs end that owe a callback each, whether or not anybody works.
+// owe ends n runs with a pending callback each, without Work.
 func (b *bundle) owe(n int, url string) []webtrigger.Run {
 	b.t.Helper()
 	var runs []webtrigger.Run
@@ -67,7 +67,7 @@ func (b *bundle) owe(n int, url string) []webtrigger.Run {
 }
 
 // Three receivers swallow their callbacks for 10 seconds each and have hundreds
-// owed before anybody else. The others get theirs at once.
+// pending before all others. The others get theirs immediately.
 func TestSlowReceiversHoldUpNoOther(t *testing.T) {
 	opts := webtrigger.Options{Callback: webtrigger.CallbackOptions{Workers: 8, PerHost: 2}}
 	bubble(t, nil, opts, func(b *bundle) {
@@ -126,7 +126,7 @@ func TestSlowReceiversHoldUpNoOther(t *testing.T) {
 }
 
 // Even when slow receivers have all senders, the next one that is free goes to
-// whoever has none.
+// a host without one.
 func TestAFreeSenderGoesToTheHostWithTheFewest(t *testing.T) {
 	opts := webtrigger.Options{Callback: webtrigger.CallbackOptions{Workers: 4, PerHost: 4}}
 	bubble(t, nil, opts, func(b *bundle) {
@@ -163,7 +163,7 @@ func (l *leasing) LeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 	return l.Store.LeaseDeliveries(ctx, claim)
 }
 
-// While more is owed than there are senders, one lease is for several of them. One
+// While more callbacks are pending than there are senders, one lease is for several of them. One
 // that stays alone does not wait for the others.
 func TestSendersLeaseTogether(t *testing.T) {
 	opts := webtrigger.Options{Callback: webtrigger.CallbackOptions{Workers: 16, PerHost: 16}}
@@ -232,7 +232,7 @@ func TestRetriesOfADeadHostRest(t *testing.T) {
 		require.Less(b.t, tried, runs+40)
 		require.Greater(b.t, tried, runs+4, "some retries find out whether it is back")
 
-		// What rests is held by nobody: an operator's word moves it at once.
+		// A resting retry is not leased: a redelivery sends it immediately.
 		waiting, err := b.svc.Deliveries(b.ctx, runs)
 		require.NoError(b.t, err)
 		require.Equal(b.t, webtrigger.DeliveryPending, waiting[len(waiting)-1].State)
@@ -289,7 +289,7 @@ func TestOneRetryFindsOutWhetherAHostIsBack(t *testing.T) {
 	})
 }
 
-// What a process owed and had leased when it died is sent by another, once.
+// A pending callback that a process had leased when it died is sent by another, once.
 func TestOwedCallbacksSurviveTheirProcess(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
 		runs := b.owe(5, hook)
@@ -309,7 +309,7 @@ func TestOwedCallbacksSurviveTheirProcess(t *testing.T) {
 }
 
 // Work does not return before the callbacks under way have ended, sends those
-// that are owed by then, and waits for no retry.
+// that are pending by then, and does not wait for retries.
 func TestDrainSendsWhatIsOwed(t *testing.T) {
 	opts := retrying(time.Minute)
 	opts.Callback.Workers, opts.Callback.PerHost = 4, 1
@@ -337,7 +337,7 @@ func TestDrainSendsWhatIsOwed(t *testing.T) {
 }
 
 // slowLeases answers late, like a database whose commit takes its time. A caller
-// that does not wait hears nothing of what it has leased.
+// that does not wait does not get the deliveries that it has leased.
 type slowLeases struct{ webtrigger.Store }
 
 func (s slowLeases) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) ([]webtrigger.LeasedDelivery, error) {
@@ -362,7 +362,7 @@ func TestDrainSendsWhatIsBeingLeased(t *testing.T) {
 		stop := b.work()
 		time.Sleep(3 * time.Second) // the dispatcher waits
 		b.owe(1, hook)
-		synctest.Wait() // it asks for what is owed
+		synctest.Wait() // it leases pending deliveries
 		stop()
 		require.Equal(b.t, 1, g.count(hook))
 	})
@@ -460,7 +460,7 @@ func within(t *testing.T, pauses, gaps []time.Duration) {
 	}
 }
 
-// exhaust works until the run has no open delivery. In between nobody works, so
+// exhaust works until the run has no open delivery. In between Work does not run, so
 // that a day costs no more than a minute.
 func (b *bundle) exhaust(runID int64) {
 	b.t.Helper()

@@ -34,7 +34,7 @@ func emitting(t *testing.T, f func(emit webtrigger.Emit)) []webtrigger.Event {
 	return page.Events[:len(page.Events)-1]
 }
 
-func TestEmitRefuses(t *testing.T) {
+func TestEmit_invalidEvent_returnsError(t *testing.T) {
 	t.Parallel()
 	object := struct{}{}
 	tests := map[string]struct {

@@ -214,7 +214,7 @@ func TestCallbacksAreSigned(t *testing.T) {
 		service, assistant []webtrigger.SigningSecret
 		by                 []webtrigger.SigningSecret // in the order of the signatures
 	}{
-		"by nobody":                    {},
+		"by none":                      {},
 		"by the service":               {service: all[:1], by: all[:1]},
 		"by both of the service":       {service: all[:2], by: all[:2]},
 		"by the assistant":             {assistant: all[2:3], by: all[2:3]},

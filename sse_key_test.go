@@ -129,7 +129,7 @@ func (s *keyless) Authenticate(ctx context.Context, hash webtrigger.KeyHash, tri
 	return s.Store.Authenticate(ctx, hash, triggerID)
 }
 
-// visitor is somebody who may read streams until end is called.
+// visitor is a reader who may read streams until end is called.
 type visitor struct {
 	path    func(*feed, string) string
 	header  []string
@@ -241,8 +241,7 @@ func refuse(t *testing.T, s *site, v visitor, kind string, at time.Duration) {
 	require.Equal(t, v.refused, s.Open(v.path(f, ""), v.header...).Response.StatusCode)
 }
 
-// While nobody can tell whether a reader is still allowed, the stream stays and
-// shows nothing.
+// While the authorizer is unavailable, the stream stays open and sends no events.
 func TestStreamWaitsForTheAuthorizer(t *testing.T) {
 	t.Parallel()
 	for _, then := range []string{"allowed", "refused"} {

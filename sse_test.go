@@ -320,8 +320,8 @@ func TestStreamOverTheNetwork(t *testing.T) {
 	}
 }
 
-// A connection whose cursor lies before what was purged is told so, and how to
-// go on.
+// A connection whose cursor lies before what was purged gets a 410 with the id
+// after which it can resume.
 func TestStreamPurgedBeforeItBegins(t *testing.T) {
 	t.Parallel()
 	store := memstore.New(nil)

@@ -26,11 +26,11 @@ type watcher struct {
 	wake  func(Hint)
 
 	mu     sync.Mutex // guards what follows
-	users  int        // Work and the hub of streams
+	users  int        // Work, and the hub while it has streams or waits
 	kept   *time.Timer
-	closed bool               // no stream comes any more
-	notify func(stream.Hint)  // of the hub; nil: nobody streams
-	stop   context.CancelFunc // nil: the loop does not run
+	closed bool               // streams are closed for good
+	notify func(stream.Hint)  // of the hub; nil if it has no streams and no waits
+	stop   context.CancelFunc // nil if the loop does not run
 	done   chan struct{}      // closed when the loop has ended
 }
 
@@ -50,7 +50,7 @@ func (w *watcher) join() {
 	}
 }
 
-// leave is what Work does at its end. If nobody else needs the loop, it ends before
+// leave undoes join when Work ends. If the loop has no other user, it ends before
 // leave returns.
 func (w *watcher) leave() {
 	w.mu.Lock()
@@ -62,7 +62,8 @@ func (w *watcher) leave() {
 	}
 }
 
-// close says that no stream comes any more.
+// close ends the loop as soon as Work does not run. It is called when streams are
+// closed for good.
 func (w *watcher) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -70,7 +71,8 @@ func (w *watcher) close() {
 	w.end()
 }
 
-// end ends the loop if nobody needs it; mu is held. done is nil if the loop goes on.
+// end ends the loop if it has no user; mu is held. It returns the channel that is
+// closed when the loop has ended, or nil if the loop continues.
 func (w *watcher) end() (done <-chan struct{}) {
 	if w.users > 0 || w.stop == nil {
 		return nil
@@ -133,7 +135,7 @@ func (w *watcher) run(life context.Context, done chan<- struct{}) {
 	}
 }
 
-// pass passes a hint on.
+// pass passes a hint to the loops of Work and to the hub of streams.
 func (w *watcher) pass(h Hint) {
 	w.wake(h)
 	w.mu.Lock()
@@ -145,7 +147,7 @@ func (w *watcher) pass(h Hint) {
 	}
 }
 
-// streamSource is what streams read of a store.
+// streamSource is the store as [stream.Source].
 type streamSource struct {
 	store   Store
 	watcher *watcher

@@ -276,7 +276,7 @@ type Service struct {
 	worker    worker
 	rate      *ratelimit.Buckets
 	creations *inflight.Calls
-	owed      chan struct{} // signals the dispatcher that a delivery is pending
+	pending   chan struct{} // signals the dispatcher that a delivery is pending
 	streams   *stream.Hub
 	watcher   watcher
 	keyUses   keyUses
@@ -310,7 +310,7 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 	}
 	s := &Service{
 		store: store, runner: runner, opts: o, log: o.Logger, id: uuid.NewString(),
-		guard: guard, connect: guardedConnector{guard}, owed: make(chan struct{}, 1),
+		guard: guard, connect: guardedConnector{guard}, pending: make(chan struct{}, 1),
 		rate: ratelimit.New(o.Limits.TriggersPerKey, o.Limits.Window), creations: inflight.New(maxCreations),
 	}
 	s.advice.log = s.log

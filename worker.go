@@ -165,7 +165,7 @@ func (s *Service) hint(h Hint) {
 		s.worker.sawQueued()
 	}
 	if h.Pending || anything {
-		signal(s.owed)
+		signal(s.pending)
 	}
 	if anything || s.worker.has(h.Stopped) {
 		signal(s.worker.beat)
@@ -274,7 +274,7 @@ func (w *worker) open() bool {
 		return false
 	}
 	w.working, w.taking, w.interrupted = true, true, nil
-	w.hints++ // nobody has looked yet
+	w.hints++ // the queue has not been read yet
 	return true
 }
 

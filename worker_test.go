@@ -36,7 +36,7 @@ func bubbleOn(t *testing.T, wrap func(webtrigger.Store) webtrigger.Store, runner
 	})
 }
 
-func TestAcceptTakesTheRunWhenASlotIsFree(t *testing.T) {
+func TestTrigger_freeSlot_claimsRun(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{Workers: 1}, func(b *bundle) {
 		stop := b.work()
 		first, second := b.trigger("hang"), b.trigger("say two")
@@ -82,7 +82,7 @@ func TestAcceptDoesNotOvertakeTheQueue(t *testing.T) {
 	})
 }
 
-func TestNothingIsTakenWithoutWork(t *testing.T) {
+func TestTrigger_withoutWork_staysQueued(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
 		run := b.trigger("say hi")
 		time.Sleep(time.Hour)
@@ -172,7 +172,7 @@ func TestAWorkerThatCannotHeartbeatStopsItsRuns(t *testing.T) {
 	})
 }
 
-func TestAVanishedWorkersRunIsBegunAgain(t *testing.T) {
+func TestSweep_expiredLeaseWithAttemptsLeft_requeuesRun(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{MaxAttempts: 2, Lease: 3 * time.Second}, func(b *bundle) {
 		run := b.trigger("say hi")
 		_, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "gone", Lease: time.Second, Limit: 1})
@@ -215,7 +215,7 @@ func TestACancelAfterTheDeadlineChangesNothing(t *testing.T) {
 	})
 }
 
-func TestCancelEndsTheContextAndDecides(t *testing.T) {
+func TestCancelRun_running_endsContextAndDecidesOutcome(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
 		stop := b.work()
 		run := b.trigger("shrug")

@@ -92,7 +92,7 @@ func TestAuthorizerLearnsWhatEachCallIsAbout(t *testing.T) {
 			}
 			if c.elsewhere != "" {
 				require.Equal(t, http.StatusNotFound, h.do(c.elsewhere, c.body).Status)
-				require.Equal(t, []webtrigger.Access{{Action: c.want.Action}}, h.asked(), "a thing that is not there is nobody's")
+				require.Equal(t, []webtrigger.Access{{Action: c.want.Action}}, h.asked(), "a resource that does not exist has no assistant")
 			}
 		})
 	}

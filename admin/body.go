@@ -178,7 +178,7 @@ func (b *body) givenTime(key string) time.Time {
 }
 
 // parseTime reads a time strictly, with the T and the Z in either case (RFC 3339
-// §5.6). The zero time is none: here it means "never".
+// §5.6). The zero time is rejected, because it means "never" here.
 func parseTime(text string) (t time.Time, ok bool) {
 	err := t.UnmarshalText([]byte(strings.ToUpper(text)))
 	return t, err == nil && !t.IsZero()

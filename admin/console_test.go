@@ -28,7 +28,7 @@ func console(h *host, at string, opts *admin.ConsoleOptions) string {
 	return server.URL + at
 }
 
-// visit gets a URL as a user; "" is nobody.
+// visit gets a URL as a user; "" is not signed in.
 func visit(h *host, method, address, user string, headers ...string) (*http.Response, string) {
 	h.t.Helper()
 	r := newRequest(h.t, method, address, "")

@@ -10,7 +10,7 @@ import (
 )
 
 // A finder finds what a request is about, and whose it is; the action is left
-// open. Its error says why there is nothing, to whoever is signed in.
+// open. Its error is the response to a signed-in user.
 type finder[T any] func(r *http.Request) (T, webtrigger.Access, error)
 
 // guard asks the authorizer before it serves. Who is not signed in learns just

@@ -65,8 +65,8 @@ func TestNew(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestSecretIsToldOnce looks for a key wherever it could leak.
-func TestSecretIsToldOnce(t *testing.T) {
+// TestAdminKeys_create_returnsPlaintextOnce looks for a key wherever it could leak.
+func TestAdminKeys_create_returnsPlaintextOnce(t *testing.T) {
 	t.Parallel()
 	h := setup(t)
 	key := h.do("POST /assistants/1/keys", `{"name":"Zapier"}`).decode()
@@ -87,9 +87,9 @@ func TestSecretIsToldOnce(t *testing.T) {
 
 	require.Contains(t, h.log.String(), "key created")
 	hash := sha256.Sum256([]byte(secret))
-	for _, told := range []string{secret, secret[8:], hex.EncodeToString(hash[:])} {
-		require.NotContains(t, shown, told)
-		require.NotContains(t, h.log.String(), told)
+	for _, part := range []string{secret, secret[8:], hex.EncodeToString(hash[:])} {
+		require.NotContains(t, shown, part)
+		require.NotContains(t, h.log.String(), part)
 	}
 }
 
@@ -225,13 +225,13 @@ func TestTestCallbackArrives(t *testing.T) {
 	})
 	a := h.do("POST /assistants/1/test-callback", `{"callback_url":"`+receiver.URL+`/hook"}`)
 	require.Equal(t, http.StatusOK, a.Status, a.Body)
-	told := a.decode()
-	require.Equal(t, "delivered", told["state"])
-	require.Equal(t, json.Number("200"), told["http_status"])
-	require.Equal(t, "thanks", told["response"])
-	require.Equal(t, receiver.URL+"/hook", told["url"])
-	require.NotNil(t, told["latency_ms"])
-	require.NotNil(t, told["attempted_at"])
-	require.Nil(t, told["error"])
+	outcome := a.decode()
+	require.Equal(t, "delivered", outcome["state"])
+	require.Equal(t, json.Number("200"), outcome["http_status"])
+	require.Equal(t, "thanks", outcome["response"])
+	require.Equal(t, receiver.URL+"/hook", outcome["url"])
+	require.NotNil(t, outcome["latency_ms"])
+	require.NotNil(t, outcome["attempted_at"])
+	require.Nil(t, outcome["error"])
 	require.EqualValues(t, 1, got.Load())
 }

@@ -75,7 +75,7 @@ func (h *Handler) rotateKey(w http.ResponseWriter, r *http.Request, old webtrigg
 	if err != nil {
 		return err
 	}
-	// Whoever could not be told the secret would have lost it.
+	// An error here would lose the secret, which cannot be read again.
 	if ended, err := h.svc.Key(r.Context(), old.ID); err == nil {
 		old = ended
 	}

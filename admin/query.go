@@ -81,7 +81,7 @@ func (q *query) time(name string) time.Time {
 	if text == "" {
 		return time.Time{}
 	}
-	// The plus of an offset that nobody has encoded arrives as a space.
+	// The plus of an offset that is not percent-encoded arrives as a space.
 	t, ok := parseTime(strings.ReplaceAll(text, " ", "+"))
 	if !ok {
 		q.fail(name + " must be a time as in RFC 3339.")

@@ -77,7 +77,7 @@ func (h *Handler) writeRun(w http.ResponseWriter, r *http.Request, status int, r
 }
 
 // assistantAsked is the assistant to which a list is limited; without one the
-// list is about all of them. A malformed id names nobody, and is judged later.
+// list is about all of them. A malformed id names no assistant and is rejected later.
 func assistantAsked(r *http.Request) (*query, webtrigger.Access, error) {
 	q := readQuery(r)
 	if id := q.assistantID("assistant_id"); q.err == nil {

@@ -204,18 +204,18 @@ func (h *host) end(outcome webtrigger.Outcome) webtrigger.Run {
 	return run
 }
 
-// deliver makes the oldest owed delivery end; without an outcome it is left under
+// deliver ends the oldest pending delivery; without an outcome it is left under
 // way.
 func (h *host) deliver(outcome *webtrigger.DeliveryOutcome) {
 	h.t.Helper()
-	owed, err := h.store.LeaseDeliveries(h.ctx, webtrigger.DeliveryQuery{Lease: time.Hour, Limit: 1})
+	pending, err := h.store.LeaseDeliveries(h.ctx, webtrigger.DeliveryQuery{Lease: time.Hour, Limit: 1})
 	require.NoError(h.t, err)
-	require.Len(h.t, owed, 1)
+	require.Len(h.t, pending, 1)
 	if outcome == nil || outcome.State != webtrigger.DeliveryBlocked {
-		require.NoError(h.t, h.store.ClaimDelivery(h.ctx, owed[0].Lease))
+		require.NoError(h.t, h.store.ClaimDelivery(h.ctx, pending[0].Lease))
 	}
 	if outcome != nil {
-		require.NoError(h.t, h.store.FinishDelivery(h.ctx, owed[0].Lease, *outcome))
+		require.NoError(h.t, h.store.FinishDelivery(h.ctx, pending[0].Lease, *outcome))
 	}
 }
 
@@ -233,7 +233,7 @@ func compile(schema json.RawMessage) (func(json.RawMessage) error, error) {
 	return func(json.RawMessage) error { return nil }, nil
 }
 
-// noResolver knows no name, and asks nobody.
+// noResolver resolves no name and sends no query.
 func noResolver() *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, errors.New("no network")

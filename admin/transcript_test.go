@@ -102,8 +102,8 @@ func normal(body string) string {
 //	trigger ASSISTANT [CALLBACK_URL]  a run is queued
 //	take                              the oldest queued run starts
 //	complete TEXT, fail TEXT          the oldest queued run starts and ends
-//	delivered, failed, blocked        the oldest owed delivery ends so
-//	sending                           the oldest owed delivery is under way
+//	delivered, failed, blocked        the oldest pending delivery ends so
+//	sending                           the oldest pending delivery is sending
 //	wait DURATION                     time goes by
 func (h *host) Step(what string) {
 	h.t.Helper()

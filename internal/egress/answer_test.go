@@ -151,7 +151,7 @@ func TestSwitchingProtocolsIsAnAnswer(t *testing.T) {
 	got, err := r.post(t, t.Context(), "/", nil, "{}")
 	require.NoError(t, err)
 	require.Equal(t, 101, got.Status)
-	require.Less(t, time.Since(start), 10*time.Second, "nobody waits for the end of the other protocol")
+	require.Less(t, time.Since(start), 10*time.Second, "a lookup must not wait for the other protocol")
 	<-hung
 }
 

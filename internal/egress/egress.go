@@ -1,6 +1,6 @@
 // Package egress decides where a callback may go, and sends it there.
 //
-// A callback URL is written by whoever holds an API key, and the POST to it leaves from inside the operator's network:
+// A callback URL is chosen by the holder of an API key, and the POST to it leaves from inside the operator's network:
 // without a guard every trigger is a request forgery tool (SSRF, CWE-918). The guard has three gates, and a delivery
 // passes all of them:
 //

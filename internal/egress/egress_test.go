@@ -21,7 +21,7 @@ import (
 func TestMain(m *testing.M) {
 	// Package net reads resolv.conf on the first lookup and keeps a channel with it; that must not be in a synctest bubble.
 	warm := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		return nil, errors.New("nobody to ask")
+		return nil, errors.New("no name server")
 	}}
 	_, _ = warm.LookupNetIP(context.Background(), "ip", "warm.example.com.")
 	goleak.VerifyTestMain(m)

@@ -12,9 +12,9 @@ import (
 	"syscall"
 )
 
-// Refusal is the guard's word against a URL, a name or an address. It is final: the same input is refused again until
-// the policy or the DNS answer changes. Rule is a short stable word; Detail is a sentence that may be shown to whoever
-// sent the URL: it repeats no part of the URL and tells nothing that a lookup brought to light.
+// Refusal reports that the guard blocks a URL, a name or an address. It is final: the same input is blocked again until
+// the policy or the DNS answer changes. Rule is a short stable word. Detail is a sentence that may be shown to the
+// sender of the URL: it contains no part of the URL and no result of a lookup.
 type Refusal struct{ Rule, Detail string }
 
 // Error returns the detail and the rule.
@@ -86,7 +86,7 @@ func isTimeout(err error) bool {
 // exchangeClass sorts what can go wrong once the request is on its way.
 func exchangeClass(err error) string {
 	if op := (*net.OpError)(nil); errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
-		return ClassTLS // crypto/tls reports alerts so: with TLS 1.3 a refused client hears of it only here
+		return ClassTLS // crypto/tls reports alerts so: with TLS 1.3 a rejected client gets it only here
 	}
 	var (
 		record tls.RecordHeaderError

@@ -45,7 +45,7 @@ type lie struct {
 	late    time.Duration // before the answer
 	code    uint16        // of the response: 2 is a server failure, 3 no such name
 	another string        // the question that the answer repeats in place of the one asked
-	wrongID bool          // the answer to somebody else's question comes first, with bad news
+	wrongID bool          // the answer to another client's question comes first, with bad news
 }
 
 func newLiar(t testing.TB, say func(q question) lie) *liar {
@@ -355,7 +355,7 @@ func TestLyingNameServer(t *testing.T) {
 		"an answer to another question": {say: func(question) lie {
 			return lie{addrs: "127.0.0.1 ::1", another: "other.example.com."}
 		}, deliver: "-"},
-		"somebody else's answer comes first": {say: func(question) lie { return lie{addrs: public4, wrongID: true} },
+		"another client's answer comes first": {say: func(question) lie { return lie{addrs: public4, wrongID: true} },
 			deliver: "connect", dialled: "93.184.216.34:443"},
 		"silence": {say: func(question) lie { return lie{silent: true} }, deliver: "timeout"},
 	} {

@@ -169,7 +169,7 @@ type packetTrap struct {
 	mark chan struct{} // a marker came through
 }
 
-// marker is where the trap is told that a round is over: all packets before it have been read.
+// marker is the address whose packet ends a round of the trap: all packets before it have been read.
 var marker = netip.MustParseAddr("198.18.0.99")
 
 func openTrap(t *testing.T) *packetTrap {

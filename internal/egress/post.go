@@ -35,8 +35,8 @@ type Response struct {
 }
 
 // Post writes the one POST with body and reads the answer, whatever its status; a redirect is an answer. It may be called
-// once; the connection is closed when it returns. The request is never written a second time: there is nobody here who
-// would, no GetBody, and no Idempotency-Key to invite net/http.
+// once; the connection is closed when it returns. The request is never written a second time: it has no GetBody and
+// no Idempotency-Key, without which net/http does not resend it.
 //
 // Content-Type is application/json and User-Agent is webtrigger unless header says otherwise. Fields of header that frame
 // the message or concern the connection, Cookie and the idempotency keys are dropped. body is not copied and must not be

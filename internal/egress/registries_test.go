@@ -68,8 +68,8 @@ func edges(p netip.Prefix) []netip.Addr {
 	return slices.DeleteFunc([]netip.Addr{first.Prev(), first, last, last.Next()}, func(a netip.Addr) bool { return !a.IsValid() })
 }
 
-// TestEdgesOfTheRegistries holds the guard to the registries at every edge: an address is refused when any special block
-// has it, reachable or not (the exceptions are nobody's receivers), and IPv6 that nobody was given.
+// TestEdgesOfTheRegistries compares the guard with the registries at every edge: an address is blocked if it is in any special
+// block, reachable or not (the exceptions are not receivers), and so is unassigned IPv6.
 func TestEdgesOfTheRegistries(t *testing.T) {
 	t.Parallel()
 	special, allocated := registries(t)

@@ -77,7 +77,7 @@ func (g *Guard) lookup(ctx context.Context, name string) ([]netip.Addr, error) {
 			asked.Store(true)
 			conn, err := dial(ctx, network, address)
 			if err == nil {
-				// Package net leaves an abandoned question waiting for its own 5 seconds; nobody would read the answer.
+				// Package net leaves an abandoned question waiting for its own 5 seconds, and the answer would not be read.
 				context.AfterFunc(ctx, func() { conn.Close() })
 			}
 			return conn, err

@@ -12,7 +12,7 @@ import "net/netip"
 // check-tables compares it with what is published.
 
 // embedding6 are the blocks whose addresses carry an IPv4 address. IPv4-mapped addresses (::ffff:0:0/96, RFC 4291
-// §2.5.5.2) and ISATAP (any /64) are not prefixes that netip could match and are told apart in code.
+// §2.5.5.2) and ISATAP (any /64) are not prefixes that netip could match and are detected in code.
 var embedding6 = []netip.Prefix{
 	netip.MustParsePrefix("::/96"),           // IPv4-compatible, RFC 4291 §2.5.5.1
 	netip.MustParsePrefix("::ffff:0:0:0/96"), // SIIT, IPv4-translated, RFC 2765 §2.1
@@ -22,7 +22,7 @@ var embedding6 = []netip.Prefix{
 	netip.MustParsePrefix("2002::/16"),       // 6to4, RFC 3056
 }
 
-// metadataAddrs hand out credentials or configuration to whoever can reach them from inside a cloud.
+// metadataAddrs are services that return credentials or configuration to any client inside a cloud.
 var metadataAddrs = []netip.Addr{
 	netip.MustParseAddr("169.254.169.254"),   // AWS, Azure, Google Cloud, Oracle, DigitalOcean, OpenStack and more
 	netip.MustParseAddr("169.254.170.2"),     // AWS ECS task credentials
@@ -40,7 +40,7 @@ var metadataAddrs = []netip.Addr{
 	netip.MustParseAddr("fd00:a9fe:a9fe::1"), // Linode
 }
 
-// allocated6 are the blocks that IANA has given to a regional registry, out of 2000::/3; the rest of 2000::/3 is nobody's,
+// allocated6 are the blocks that IANA has given to a regional registry, out of 2000::/3; the rest of 2000::/3 is not assigned,
 // so an answer that points there is a mistake or a local route. Source: IANA "IPv6 Global Unicast Address Assignments",
 // https://www.iana.org/assignments/ipv6-unicast-address-assignments, as of 2025-10-10 (the last addition is 2410::/12, 2024).
 // 2001::/23 (IETF protocol assignments) and 2002::/16 (6to4) are in the registry, and refused all the same.

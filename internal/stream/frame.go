@@ -29,7 +29,7 @@ func (h *Hub) frame(e *Event) frame {
 	}
 	v := shape{e.Type, e.Sequence, e.ID, e.RunID, e.RunKey, e.ConversationID, e.Payload, wire.FormatTime(e.CreatedAt)}
 	data, err := wire.Marshal(v)
-	if err != nil { // the store broke its word; the reader's cursor must not hang on it
+	if err != nil { // the store returned invalid JSON; the reader's cursor must still advance
 		h.opts.Log.Error("event payload is not JSON", "run_id", e.RunID, "event_id", e.ID, "error", err)
 		v.Payload = nil
 		data, _ = wire.Marshal(v)
@@ -48,8 +48,8 @@ func (h *Hub) encode(events []Event) []frame {
 	return frames
 }
 
-// gapFrame tells a reader that events with ids from…to, some or all, have been
-// purged before it got them. It has no id: the reader's cursor stays where it is
+// gapFrame reports that events with ids from…to, some or all, were purged before
+// the reader got them. It has no id: the reader's cursor stays where it is
 // until an event moves it.
 func gapFrame(conversationID, from, to int64) []byte {
 	data, _ := wire.Marshal(struct {

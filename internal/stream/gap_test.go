@@ -13,7 +13,7 @@ import (
 
 // A reader that is slower than retention meets a gap frame once, then what still
 // stands, also where that lies inside the range.
-func TestStreamGapInItsMiddle(t *testing.T) {
+func TestStream_purgedWhileOpen_sendsGapFrame(t *testing.T) {
 	t.Parallel()
 	for _, of := range []string{"run", "conversation"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestStreamGapInItsMiddle(t *testing.T) {
 }
 
 // Events that still stand are shown, also where they lie inside the range that
-// the reader was told of.
+// of the gap frame.
 func TestStreamGapBetweenEventsThatStand(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestStreamGapBetweenEventsThatStand(t *testing.T) {
 		require.Equal(t, ssetest.IDs(5, 6), slow.Take(t, 2))
 		from, to := slow.Gap(t)
 		require.Equal(t, []int64{7, 21}, []int64{from, to})
-		require.Equal(t, []int64{8, 10, 12, 14, 16, 18, 20}, slow.Take(t, 7), "told once, not once a page")
+		require.Equal(t, []int64{8, 10, 12, 14, 16, 18, 20}, slow.Take(t, 7), "the gap must be reported once, not once per page")
 		kept.finish()
 		require.Equal(t, ssetest.IDs(22, 22), slow.Rest(t))
 	})
@@ -89,7 +89,7 @@ func TestTailMeetsAGap(t *testing.T) {
 			b.Beats(t, 1)
 		}
 		synctest.Wait()
-		f.append(10) // nobody hears of it before the next poll
+		f.append(10) // no hint: the next poll finds it
 		source.purge(f.run.id, 8)
 		for _, r := range []*ssetest.Reader{a, b} {
 			from, to := r.Gap(t)

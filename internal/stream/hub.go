@@ -215,7 +215,7 @@ func (h *Hub) hint(hint Hint) {
 	}
 	for events := range batches(hint.Events) {
 		if t := h.tails[events[0].ConversationID]; t != nil {
-			t.told(events)
+			t.appended(events)
 		}
 	}
 	for _, id := range hint.Conversations {

@@ -51,7 +51,7 @@ func TestTailsShareTheirMemory(t *testing.T) {
 				last := int64(3 + rounds*(1+i%3))
 				require.Equal(t, ssetest.IDs(last, last), readers[i].Rest(t))
 			}
-			require.Zero(t, s.hub.Memory(), "tails that nobody watches keep nothing")
+			require.Zero(t, s.hub.Memory(), "tails without subscribers must keep no frames")
 		})
 	}
 }
@@ -91,8 +91,8 @@ func TestTailsShareFairly(t *testing.T) {
 	})
 }
 
-// The process ends: readers who read get whole frames, and one who stalls holds
-// nobody up for longer than two seconds.
+// The process ends: readers who read get whole frames, and one that stalls delays
+// the shutdown by at most two seconds.
 func TestCloseDoesNotWaitForStalledReaders(t *testing.T) {
 	t.Parallel()
 	for _, http2 := range []bool{false, true} {
@@ -100,7 +100,7 @@ func TestCloseDoesNotWaitForStalledReaders(t *testing.T) {
 			s := newSite(t, siteConfig{http2: http2})
 			f := newFeed(t, s.source, 0)
 			f.appendPayload(40, `{"text":"`+strings.Repeat("x", 20_000)+`"}`)
-			_ = s.Open(f.path("")) // nobody reads it
+			_ = s.Open(f.path("")) // never read
 			synctest.Wait()
 			time.Sleep(time.Second)
 			start := time.Now()

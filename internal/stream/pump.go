@@ -13,19 +13,19 @@ import (
 
 const (
 	streamRetry     = 3 * time.Second  // what EventSource waits before it reconnects
-	streamHeartbeat = 10 * time.Second // promised: at least every 15 s
+	streamHeartbeat = 10 * time.Second // documented: at least every 15 s
 	streamPause     = time.Second      // before the store or the authorizer is tried again
 	streamHurry     = 2 * time.Second  // what a write under way gets when the process ends
 
 	// A stream asks whether it is still allowed at every heartbeat, and before it
-	// shows anything when the last word is as old as this. With a write that takes
-	// as long as it may, a refusal acts within 15 s.
+	// sends events if the last answer is as old as this. With a write that takes
+	// as long as it may, a denial takes effect within 15 s.
 	allowedFor = 15*time.Second - MaxWriteTimeout
 )
 
 // pump sends bursts and heartbeats to one reader until the stream ends, for
-// whatever reason. Each burst has its own write deadline, so that a reader who
-// stalls is cut off and http.Server.WriteTimeout cuts off nobody. It ends between
+// whatever reason. Each burst has its own write deadline, so that a reader that
+// stalls is disconnected and http.Server.WriteTimeout does not disconnect others. It ends between
 // two frames, unless it is a write that fails.
 type pump struct {
 	hub     *Hub
@@ -74,8 +74,8 @@ func (p *pump) run(next burst) {
 	}
 }
 
-// next asks the subscriber for what to send. A store that is away ends no
-// stream: the reader would only have to find another.
+// next asks the subscriber for what to send. An unavailable store does not end the
+// stream: the reader would only have to reconnect.
 func (p *pump) next() (burst, bool) {
 	for {
 		next, err := p.sub.next(p.ctx)
@@ -93,8 +93,8 @@ func (p *pump) next() (burst, bool) {
 	}
 }
 
-// permitted asks the authorizer again. While it cannot tell, the stream stays
-// and shows nothing.
+// permitted asks the authorizer again. While it is unavailable, the stream stays
+// open and sends no events.
 func (p *pump) permitted() bool {
 	for {
 		err := p.allowed()
@@ -108,7 +108,7 @@ func (p *pump) permitted() bool {
 	}
 }
 
-// away reports whether err is the store's absence, which will pass.
+// away reports whether err means that the store is unavailable for now.
 func (p *pump) away(err error) bool {
 	return p.hub.opts.Unavailable(err) || errors.Is(err, context.DeadlineExceeded)
 }

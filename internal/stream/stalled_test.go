@@ -79,8 +79,8 @@ func (c *gatedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// A thousand readers who never read cost little memory, hold up nobody, and are
-// gone by the write deadline once their socket buffers are full.
+// A thousand readers who never read cost little memory, do not delay others, and are
+// disconnected by the write deadline once their socket buffers are full.
 func TestAThousandReadersWhoNeverRead(t *testing.T) {
 	// Not parallel: it measures memory.
 	const perReader, deadline = 64 << 10, time.Second
@@ -128,7 +128,7 @@ func TestAThousandReadersWhoNeverRead(t *testing.T) {
 	with99, without99 := percentile(beside, 99), percentile(without, 99)
 	t.Logf("%d stalled readers cost %d KiB each and were gone %v after their time began; events reached healthy readers beside them in %v (p50) and %v (p99), without them in %v and %v: %.1f times the p99",
 		stalled, cost>>10, gone.Round(time.Millisecond), percentile(beside, 50), with99, percentile(without, 50), without99, float64(with99)/float64(without99))
-	require.Less(t, with99, 10*max(without99, 20*time.Millisecond), "nobody waits for those who do not read")
+	require.Less(t, with99, 10*max(without99, 20*time.Millisecond), "stalled readers must not delay others")
 }
 
 func memoryInUse() int64 {

@@ -15,7 +15,7 @@ import (
 )
 
 // A payload with line breaks stays one frame; an event without JSON is shown
-// with null, so that nobody hangs on it.
+// with null, so that no reader waits for it forever.
 func TestStreamFramesAnyPayload(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -174,7 +174,7 @@ func TestStreamCutsAStalledReader(t *testing.T) {
 			f.finish()
 			require.Equal(t, ssetest.IDs(1, 43), reading.Rest(t))
 			require.Zero(t, time.Since(start))
-			for s.hub.Tails() > 0 { // the handler has returned when nobody watches
+			for s.hub.Tails() > 0 { // the handler has returned when there is no tail
 				time.Sleep(time.Second)
 			}
 			require.InDelta(t, 10, time.Since(start).Seconds(), 1)

@@ -20,7 +20,7 @@ type subscriber struct {
 	query Query  // the cursors
 	pos   int64  // the last event dealt with, sent or not
 	page  view   // what is left of a page of its own; inside is false without one
-	told  int64  // the highest id of a purged event that it was told of
+	told  int64  // the highest id of a purged event that was reported to it
 	gap   []byte // the frame that comes before the rest of the page; nil: none
 }
 

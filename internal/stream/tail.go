@@ -26,11 +26,11 @@ import (
 //	    │               └ B is inside: it takes the frames after 5
 //	    └ A fell behind: it reads its own pages until it is inside
 //
-// A tail is what one process knows of the end of one log, while somebody
-// watches it: the frames of the last events, all of those with base < id ≤ head.
+// A tail is what one process knows of the end of one log, while it has
+// subscribers: the frames of the last events, all of those with base < id ≤ head.
 // A subscriber inside the window takes frames from it, one behind reads the
 // store by itself, in small pages. So a slow reader costs a few reads of its own
-// and holds nobody.
+// and delays no other.
 //
 // A window has a bound, and so have all windows together: where many
 // conversations move at once each keeps less, down to nothing, and more readers
@@ -61,8 +61,8 @@ import (
 // Watch and the poll are two goroutines per process, there while there is any
 // subscriber at all.
 //
-// Retention may purge events that somebody has not read. The page that should
-// have held them says so (Page.PurgedTo). A subscriber's first page then
+// Retention may purge events that a reader has not received. The page that should
+// have contained them reports it (Page.PurgedTo). A subscriber's first page then
 // makes the answer a 410; a later one a gap frame, behind which the stream goes
 // on. A tail whose own read says so keeps nothing of that page, so that its
 // subscribers, who are all behind then, meet the gap in reads of their own.
@@ -153,9 +153,9 @@ func (t *tail) hint() {
 	t.refresh()
 }
 
-// told takes in events that the store has just appended, or reads on where they do
-// not follow what has been read. Their run goes on: the log has not ended.
-func (t *tail) told(events []Event) {
+// appended takes in events that the store has just appended, or reads on where they
+// do not follow what has been read. Their run goes on: the log has not ended.
+func (t *tail) appended(events []Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	last := events[len(events)-1].ID

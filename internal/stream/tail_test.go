@@ -118,7 +118,7 @@ func TestTailTakesInWhatItIsTold(t *testing.T) {
 		behind := s.Open(f.path("?after_event_id=22"))
 		f.appendPayload(1, `{"x":"`+strings.Repeat("x", 60<<10)+`"}`) // behind takes its time with it
 		require.Equal(t, ssetest.IDs(23, 23), r.Take(t, 1))
-		source.onEvents = func(int) { // a read that found nothing, and now is told of something
+		source.onEvents = func(int) { // a read that found nothing, and then gets a hint
 			source.onEvents = nil
 			f.append(1)
 			<-time.After(time.Millisecond)
@@ -329,7 +329,7 @@ func TestTailSurvivesStoreErrors(t *testing.T) {
 
 // A subscriber who was left behind by the window reads on by itself, and sees
 // everything once.
-func TestTailLetsGoOfSlowSubscribers(t *testing.T) {
+func TestTail_slowSubscriber_readsOnItsOwn(t *testing.T) {
 	t.Parallel()
 	for name, window := range map[string][3]int{
 		"frames": {8, 1 << 20, 4}, "bytes": {512, 2000, 7}, "nothing fits": {512, 1, 3},
@@ -356,7 +356,7 @@ func TestTailLetsGoOfSlowSubscribers(t *testing.T) {
 
 // Subscribers arrive at random moments while events of two runs are appended,
 // with random cursors: each sees exactly its suffix of the first run.
-func TestTailHasNoHole(t *testing.T) {
+func TestTail_concurrentAppends_leavesNoGap(t *testing.T) {
 	t.Parallel()
 	const subscribers, events = 200, 1000
 	s := newSite(t, siteConfig{window: [3]int{64, 1 << 20, 50}})
@@ -418,7 +418,7 @@ func TestTailHasNoHole(t *testing.T) {
 	all.Wait()
 }
 
-// Nothing runs while nobody watches.
+// Without subscribers, no goroutine runs.
 func TestHubIsGoneAfterTheLastSubscriber(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

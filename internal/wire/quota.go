@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Quota is what a policy of limits allows and what is left of it, as the
-// RateLimit-Policy and RateLimit headers say it
+// Quota is what a policy of limits allows and what is left of it, in the form of
+// the RateLimit-Policy and RateLimit headers
 // (draft-ietf-httpapi-ratelimit-headers-10, §3 and §4).
 type Quota struct {
 	Policy    string        // its name, of letters only
@@ -16,7 +16,7 @@ type Quota struct {
 	Window    time.Duration // w: what Limit counts for, in whole seconds; 0: it does not count by time
 	Unit      string        // qu: what is counted; "": requests
 	Remaining int           // r: how much is left
-	Reset     time.Duration // t: until there is more; 0: not told
+	Reset     time.Duration // t: until there is more; 0: not sent
 }
 
 // Set puts the quota into the headers of an answer.
@@ -37,7 +37,7 @@ func (q *Quota) Set(h http.Header) {
 	h.Set("RateLimit", state.String())
 }
 
-// seconds is a time in whole seconds, rounded up: nobody comes back too early.
+// seconds is a time in whole seconds, rounded up, so that no client retries too early.
 func seconds(d time.Duration) string {
 	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
