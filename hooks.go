@@ -39,7 +39,8 @@ type Hooks struct {
 
 	// Ended is called for each run that this process has ended: its worker finished
 	// it, it was cancelled while queued, or a sweep ended it. It is called at most
-	// once for a run, by one process. It is not called if the process crashes in
+	// once for a run, by one process, except that simultaneous cancellations of a
+	// queued run may each report it. It is not called if the process crashes in
 	// between or does not get the result from the store.
 	Ended func(ctx context.Context, info EndedInfo)
 

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -371,4 +372,41 @@ func TestLogMessages_table_listsAllOfTheCode(t *testing.T) {
 	}
 	slices.Sort(listed)
 	require.Equal(t, logMessages(t), listed, "the table of docs/operations.md must list the log messages of the service")
+}
+
+// racingStore ends a run between the two statements of a cancellation.
+type racingStore struct {
+	webtrigger.Store
+	end func()
+}
+
+func (s *racingStore) RequestStop(ctx context.Context, runID int64, stop webtrigger.Stop, lease *webtrigger.Lease) (webtrigger.Run, error) {
+	if end := s.end; end != nil {
+		s.end = nil
+		end()
+	}
+	return s.Store.RequestStop(ctx, runID, stop, lease)
+}
+
+func TestHooks_runEndsDuringItsCancellation_endedIsCalledOnce(t *testing.T) {
+	t.Parallel()
+	for _, message := range []string{"say done", "fail no luck"} {
+		var ended atomic.Int64
+		store := &racingStore{Store: memstore.New(nil)}
+		b := setupOn(t, store, nil, &webtrigger.Options{
+			BaseURL: "https://app.example.com",
+			Hooks:   webtrigger.Hooks{Ended: func(context.Context, webtrigger.EndedInfo) { ended.Add(1) }},
+		})
+		run := b.trigger(message)
+		store.end = func() { require.NoError(t, b.svc.Execute(b.ctx, run.ID)) }
+		run, err := b.svc.CancelRun(b.ctx, run.ID, "")
+		require.NoError(t, err)
+		require.True(t, run.Status.Terminal())
+		require.EqualValues(t, 1, ended.Load())
+
+		run, err = b.svc.CancelRun(b.ctx, b.trigger(message).ID, "")
+		require.NoError(t, err)
+		require.Equal(t, webtrigger.RunCancelled, run.Status)
+		require.EqualValues(t, 2, ended.Load(), "a queued run")
+	}
 }

@@ -289,20 +289,19 @@ func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Ru
 	if err := f.err(); err != nil {
 		return Run{}, err
 	}
-	over := false // before this call
+	var before Run
 	if s.opts.Hooks.Ended != nil {
-		before, err := s.store.RunByID(ctx, runID)
-		if err != nil {
+		var err error
+		if before, err = s.store.RunByID(ctx, runID); err != nil {
 			return Run{}, fmt.Errorf("cancel run: %w", err)
 		}
-		over = before.Status.Terminal()
 	}
 	run, err := s.store.RequestStop(ctx, runID, CancelStop(reason), nil)
 	if err != nil {
 		return Run{}, fmt.Errorf("cancel run: %w", err)
 	}
-	if !over {
-		s.opts.Hooks.ended(ctx, run)
+	if before.Status == RunQueued && run.Status == RunCancelled && run.Attempts == before.Attempts {
+		s.opts.Hooks.ended(ctx, run) // otherwise its worker or a sweep has ended it
 	}
 	s.log.With(run.logFields()...).InfoContext(ctx, "run cancel requested", "assistant_id", run.AssistantID, "status", run.Status)
 	return run, nil
