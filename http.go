@@ -231,7 +231,8 @@ const apiPath = "/api/v1"
 type bases struct{ api, session string }
 
 // stored is the text that the store keeps as the base URL of a trigger: one URL
-// if the API is at its default place below the session base, else both.
+// if the API is at its default place below the session base, else both, separated
+// by a space. Neither contains a space.
 func (b bases) stored() string {
 	if b.api == b.session+apiPath {
 		return b.session
@@ -341,7 +342,7 @@ func originOf(r *http.Request) (string, error) {
 // apiMount returns the path in front of /assistants/… as the client sent it, which
 // http.StripPrefix and routers may have cut from the URL.
 func apiMount(r *http.Request) (string, bool) {
-	for _, path := range []string{requestPath(r), r.URL.Path} {
+	for _, path := range []string{requestPath(r), r.URL.EscapedPath()} {
 		path = strings.TrimSuffix(path, "/")
 		if collection, id, leaf := splitRoute(path); collection == "assistants" && leaf == "web-trigger" {
 			return path[:max(len(path)-len("/assistants/"+id+"/web-trigger"), 0)], true
@@ -352,10 +353,7 @@ func apiMount(r *http.Request) (string, bool) {
 
 // requestPath returns the escaped path of the request line; "" if there is none.
 func requestPath(r *http.Request) string {
-	if path, _, _ := strings.Cut(r.RequestURI, "?"); strings.HasPrefix(path, "/") {
-		return path
-	}
-	target, err := url.ParseRequestURI(r.RequestURI) // the absolute form of RFC 9112 §3.2.2
+	target, err := url.ParseRequestURI(r.RequestURI) // which may have the absolute form of RFC 9112 §3.2.2
 	if err != nil {
 		return ""
 	}

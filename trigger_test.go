@@ -399,6 +399,34 @@ func TestTrigger_assistantNamedLikeThePath_buildsURLsOnItsMount(t *testing.T) {
 	}
 }
 
+// HTTP/2 and a router that rewrites paths may leave a space in the path. The stored
+// form of the bases separates them by a space.
+func TestTrigger_spaceInTheMount_buildsEscapedURLs(t *testing.T) {
+	t.Parallel()
+	const rewritten = "/my hooks/assistants/1/web-trigger"
+	for name, requestLine := range map[string]string{"sent": rewritten, "rewritten": "/t/1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			svc, err := webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{NoWorkers: true})
+			require.NoError(t, err)
+			require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+			_, plaintext, err := svc.CreateKey(t.Context(), "1", webtrigger.KeySpec{Name: "test"})
+			require.NoError(t, err)
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"message":"x"}`))
+			r.Header.Set("Authorization", "Bearer "+plaintext)
+			r.Header.Set("Content-Type", "application/json")
+			r.RequestURI, r.URL.Path = requestLine, rewritten
+			w := httptest.NewRecorder()
+			svc.ServeHTTP(w, r)
+			require.Equal(t, http.StatusAccepted, w.Code, w.Body)
+			require.Equal(t, "http://example.com/my%20hooks/web-triggers/1/status", w.Header().Get("Location"))
+			run, err := svc.RunByID(t.Context(), 1)
+			require.NoError(t, err)
+			require.Equal(t, "http://example.com/conversations/1/agent-events?run_id=1", run.EventsURL())
+		})
+	}
+}
+
 func TestTrigger_mountThatURLsDoNotLeadTo_logsRemedyOnce(t *testing.T) {
 	t.Parallel()
 	for path, lines := range map[string]int{
