@@ -160,7 +160,7 @@ func TestConsoleHeaders(t *testing.T) {
 	response, body := visit(h, "POST", base+"runs", "root")
 	require.Equal(t, http.StatusMethodNotAllowed, response.StatusCode)
 	require.Equal(t, "GET, HEAD", response.Header.Get("Allow"))
-	require.Contains(t, body, "Pages can only be read")
+	require.Contains(t, body, "Pages are read-only")
 	response, _ = visit(h, "POST", base+"api/keys/2/revoke", "root", "Origin", "https://evil.example")
 	require.Equal(t, http.StatusForbidden, response.StatusCode)
 }
