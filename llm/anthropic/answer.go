@@ -196,8 +196,7 @@ func (a *answer) response() (*llm.Response, error) {
 	for _, b := range a.blocks {
 		if b.kind == "tool_use" {
 			name, arguments := a.set.Call(b.name, b.arguments())
-			b.call = llm.ToolCall{ID: a.FreshID(b.id), Name: name, Arguments: arguments}
-			calls = append(calls, b.call)
+			calls = append(calls, llm.ToolCall{ID: a.FreshID(callID(b.id)), Name: name, Arguments: arguments})
 		}
 	}
 	detail := a.Detail

@@ -245,3 +245,46 @@ func TestAnswerTooLarge(t *testing.T) {
 		})
 	}
 }
+
+// The caller may correct calls. Those that the model sees again must match their results.
+func TestNative_correctedCalls_matchTheirResults(t *testing.T) {
+	t.Parallel()
+	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
+		a.Start()
+		a.Thinking(0, "I should search.", "c2lnbmVk")
+		a.Tool(1, "toolu.a", "search")
+		a.Input(1, `{"q":"\ud800","q":1}`)
+		a.Tool(2, "toolu/a", "search")
+		a.Tool(3, strings.Repeat("x", 300), "clock")
+		a.End("tool_use", 1)
+	}), modeltest.AnthropicText("ok"), modeltest.AnthropicText("ok"))
+	req := modeltest.WithTools(modeltest.Hello())
+	got := v.Must(t, req)
+	require.Len(t, got.ToolCalls, 3)
+	ids := map[string]bool{}
+	for _, c := range got.ToolCalls {
+		require.Regexp(t, `^[a-zA-Z0-9_-]{1,256}$`, c.ID)
+		ids[c.ID] = true
+	}
+	require.Len(t, ids, 3, "ids must differ in the form that the API accepts, too")
+
+	corrected := []llm.ToolCall{{ID: "call_1", Name: "search", Arguments: json.RawMessage(`{}`)}, {ID: "call_2", Name: "clock", Arguments: json.RawMessage(`{"a":1}`)}}
+	for _, more := range []bool{false, true} { // calls than the model made
+		if more {
+			corrected = append(corrected, llm.ToolCall{ID: "call_3", Name: "clock"}, llm.ToolCall{ID: "call_4", Name: "clock"})
+		}
+		next := *req
+		next.Messages = append(next.Messages[:1:1], llm.Message{Role: webtrigger.RoleAssistant, ToolCalls: corrected, Native: got.Native})
+		want := []any{map[string]any{"type": "thinking", "thinking": "I should search.", "signature": "c2lnbmVk"}}
+		for _, c := range corrected {
+			next.Messages = append(next.Messages, llm.Message{Role: webtrigger.RoleTool, ToolCallID: c.ID, Content: "found"})
+			input := map[string]any{}
+			if len(c.Arguments) > 2 {
+				input["a"] = 1.0
+			}
+			want = append(want, map[string]any{"type": "tool_use", "id": c.ID, "name": c.Name, "input": input})
+		}
+		v.Must(t, &next)
+		require.Equal(t, want, v.Last()["messages"].([]any)[1].(map[string]any)["content"])
+	}
+}

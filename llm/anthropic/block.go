@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/webtrigger-go/webtrigger/internal/wire"
-	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendortool"
 )
@@ -18,7 +17,6 @@ type block struct {
 	pieces    strings.Builder // of a tool's input
 	id, name  string          // of a tool's use
 	given     string          // an input that came whole
-	call      llm.ToolCall    // of a tool's use, in terms of the original tool
 	raw       map[string]json.RawMessage
 }
 
@@ -64,8 +62,8 @@ func (b *block) content(set *vendortool.Set) (_ content, opaque bool) {
 	switch {
 	case b.kind == "text" && !blank(b.text.String()):
 		return content{"type": "text", "text": b.text.String()}, false
-	case b.kind == "tool_use":
-		return toolUse(b.call, set), false
+	case b.kind == "tool_use": // the message has the call itself
+		return content{"type": b.kind}, false
 	case b.kind == "thinking":
 		return content{"type": "thinking", "thinking": b.text.String(), "signature": b.signature.String()}, true
 	case b.kind == "redacted_thinking", b.kind == "server_tool_use", b.kind == "mcp_tool_use", strings.HasSuffix(b.kind, "_tool_result"):
@@ -104,6 +102,12 @@ func (a *answer) native() json.RawMessage {
 		return nil
 	}
 	return text
+}
+
+// isToolUse reports whether a block of readNative has the place of a call.
+func isToolUse(block content) bool {
+	kind, _ := block["type"].(json.RawMessage)
+	return string(kind) == `"tool_use"`
 }
 
 // readNative reads what native wrote. It is nil for another model's.

@@ -92,13 +92,24 @@ func result(m llm.Message) content {
 	return block
 }
 
-// assistant is the model's own turn, in its own form if there is one.
-func assistant(m llm.Message, set *vendortool.Set) []content {
-	if kept := readNative(m.Native); kept != nil {
-		return kept
+// assistant is the model's own turn, in its own form if there is one. The calls are
+// always those of the message: the caller may have corrected them, and its tool results
+// name their ids.
+func assistant(m llm.Message, set *vendortool.Set) (blocks []content) {
+	kept := readNative(m.Native)
+	if kept == nil {
+		kept = text(m.Content)
 	}
-	blocks := text(m.Content)
-	for _, c := range m.ToolCalls {
+	calls := m.ToolCalls
+	for _, block := range kept {
+		if !isToolUse(block) {
+			blocks = append(blocks, block)
+		} else if len(calls) > 0 {
+			blocks = append(blocks, toolUse(calls[0], set))
+			calls = calls[1:]
+		}
+	}
+	for _, c := range calls {
 		blocks = append(blocks, toolUse(c, set))
 	}
 	return blocks
