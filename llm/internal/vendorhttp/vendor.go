@@ -2,6 +2,7 @@ package vendorhttp
 
 import (
 	"errors"
+	"html"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -62,7 +63,10 @@ func redactor(c Config) func(string) string {
 		}
 	}
 	secrets = slices.DeleteFunc(secrets, func(s string) bool { return len(s) < 8 }) // replacing a shorter one would only garble the text
-	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })      // whole values before their parts
+	for _, s := range slices.Clone(secrets) {                                       // in the forms of a URL and of a page that repeats it
+		secrets = append(secrets, url.QueryEscape(s), url.PathEscape(s), html.EscapeString(s))
+	}
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) }) // whole values before their parts
 	var pairs []string
 	for _, s := range secrets {
 		pairs = append(pairs, s, "[API key]")

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"log"
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -299,6 +301,22 @@ func TestChecks(t *testing.T) {
 		require.Error(t, err, bad)
 		require.NotContains(t, err.Error(), "hunter2")
 	}
+}
+
+// A proxy may repeat the URL of a request, in which a secret of the query is escaped.
+func TestDetail_escapedSecret_isRedacted(t *testing.T) {
+	t.Parallel()
+	const secret = "a+b/c=d e&f0123"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "cannot POST "+r.URL.String()+" or "+url.PathEscape(secret)+" or "+html.EscapeString(secret), http.StatusNotFound)
+	}))
+	defer server.Close()
+	query := url.Values{"sig": {secret}}
+	acme := vendorhttp.NewVendor(vendorhttp.Config{Name: "acme", Query: query})
+	_, err := exchange(t.Context(), acme, server.Client(), server.URL+"/?"+query.Encode())
+	failure := new(llm.Error)
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, "cannot POST /?sig=[API key] or [API key] or [API key]", failure.Detail)
 }
 
 // Printing what an adapter holds prints no key.
