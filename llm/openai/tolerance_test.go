@@ -271,3 +271,18 @@ func TestForms_fieldRejected_isLeftOutFromThenOn(t *testing.T) {
 	v.Must(t, req)
 	require.NotContains(t, fmt.Sprint(v.Last()), "reasoning_content")
 }
+
+// LiteLLM writes a signature into the id of a call. The agent replaces an id that is so
+// long or that has a NUL.
+func TestToolCalls_idThatTheAgentReplaces_isReplacedBefore(t *testing.T) {
+	t.Parallel()
+	for name, id := range map[string]string{"long": "call_" + strings.Repeat("x", 300), "NUL": `call_\u0000`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := serve(t, nil, deltas("tool_calls", `{"tool_calls":[{"index":0,"id":"`+id+`","extra_content":{"google":{"thought_signature":"s"}},"function":{"name":"search","arguments":"{}"}}]}`))
+			got := v.Must(t, modeltest.WithTools(modeltest.Hello()))
+			require.Regexp(t, `^[A-Z0-9]{9}$`, got.ToolCalls[0].ID)
+			require.Contains(t, string(got.Native), got.ToolCalls[0].ID, "what is kept for the call must be found by its id")
+		})
+	}
+}

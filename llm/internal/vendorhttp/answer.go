@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
@@ -97,9 +98,17 @@ func (a *Answer) Count(input, output int64) {
 	a.usage.OutputTokens = max(a.usage.OutputTokens, output)
 }
 
-// FreshID returns the id, or another one if a server gave none or one twice. The
-// others have the form that the strictest server accepts: nine letters and digits.
+// maxID is the longest id, in bytes. The agent replaces a longer one, and then nothing
+// that is kept for a call is found by its id.
+const maxID = 256
+
+// FreshID returns the id, or another one if a server gave none, one twice, or one that
+// the agent would replace. The others have the form that the strictest server accepts:
+// nine letters and digits.
 func (a *Answer) FreshID(id string) string {
+	if len(id) > maxID || wire.ValidText(id) != id {
+		id = ""
+	}
 	for id == "" || a.taken[id] {
 		id = rand.Text()[:9]
 	}
