@@ -122,17 +122,10 @@ func (a *answer) addThoughts(d *delta) error {
 	content, reasoning := str(d.ReasoningContent), str(d.Reasoning)
 	a.thoughts.addText("reasoning_content", content)
 	a.thoughts.addText("reasoning", reasoning)
-	size := len(content) + len(reasoning)
-	for _, list := range [][]fragment{d.ReasoningDetails, d.ThinkingBlocks} {
-		for _, f := range list {
-			size += 64 + sizeOf(f)
-		}
-	}
-	if err := a.Grow(size); err != nil {
+	size := a.thoughts.addList("reasoning_details", d.ReasoningDetails) + a.thoughts.addList("thinking_blocks", d.ThinkingBlocks)
+	if err := a.Grow(len(content) + len(reasoning) + size); err != nil {
 		return err
 	}
-	a.thoughts.addList("reasoning_details", d.ReasoningDetails)
-	a.thoughts.addList("thinking_blocks", d.ThinkingBlocks)
 	if signed(d.ExtraContent) {
 		a.thoughts.signature = d.ExtraContent
 		return a.Grow(len(d.ExtraContent))

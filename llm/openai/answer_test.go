@@ -2,6 +2,8 @@ package openai_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -207,6 +209,10 @@ func TestAnswerTooLarge(t *testing.T) {
 				o.Delta(map[string]any{"tool_calls": calls}, nil)
 			}
 		},
+		"reasoning":            reasoning(6, func(int) map[string]any { return map[string]any{"index": 0, "text": big} }),
+		"entries of reasoning": reasoning(20_000, func(i int) map[string]any { return map[string]any{"index": i} }),
+		"names in reasoning":   reasoning(5000, func(i int) map[string]any { return map[string]any{"index": 0, fmt.Sprint(i, big[:1000]): 0} }),
+		"values in reasoning":  reasoning(5000, func(i int) map[string]any { return map[string]any{"index": 0, fmt.Sprint(i): big[:1000]} }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -215,5 +221,18 @@ func TestAnswerTooLarge(t *testing.T) {
 			require.EqualError(t, failure, "openai: the answer is too large")
 			require.False(t, failure.Retryable)
 		})
+	}
+}
+
+// reasoning sends n pieces of reasoning.
+func reasoning(n int, piece func(i int) map[string]any) func(o modeltest.OpenAI) {
+	return func(o modeltest.OpenAI) {
+		var pieces []any
+		for i := range n {
+			pieces = append(pieces, piece(i))
+		}
+		for batch := range slices.Chunk(pieces, 1000) {
+			o.Delta(map[string]any{"reasoning_details": batch}, nil)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package openai_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -270,6 +271,35 @@ func TestForms_fieldRejected_isLeftOutFromThenOn(t *testing.T) {
 		llm.Message{Role: webtrigger.RoleTool, ToolCallID: "a", Content: "found"})
 	v.Must(t, req)
 	require.NotContains(t, fmt.Sprint(v.Last()), "reasoning_content")
+}
+
+// A model that thinks for long sends its thoughts in very many pieces, each with the same
+// members around it.
+func TestNative_manyPieces_countAsTheirText(t *testing.T) {
+	t.Parallel()
+	const pieces = 20_000
+	list := strings.TrimSuffix(strings.Repeat(`{"type":"reasoning.text","index":0,"text":"Hm. ","format":"`+strings.Repeat("f", 200)+`"},`, pieces/40), ",")
+	thoughts := slices.Repeat([]string{`{"reasoning_details":[` + list + `]}`}, 40)
+	v := serve(t, nil, deltas("tool_calls", append(thoughts, `{"tool_calls":[{"index":0,"id":"a","function":{"name":"search","arguments":"{}"}}]}`)...))
+	got := v.Must(t, modeltest.WithTools(modeltest.Hello()))
+	require.Equal(t, pieces, strings.Count(string(got.Native), "Hm. "))
+	require.Less(t, len(got.Native), 5*pieces)
+}
+
+func TestNative_interleavedPieces_continueTheirEntries(t *testing.T) {
+	t.Parallel()
+	var thoughts []string
+	for round := range 2 {
+		for i := range 65 - round { // the first entry is too far back in the second round
+			thoughts = append(thoughts, fmt.Sprintf(`{"reasoning_details":[{"index":%d,"text":"t%d"}]}`, i+round, round))
+		}
+	}
+	thoughts = append(thoughts, `{"reasoning_details":[{"index":0,"text":"late"}]}`)
+	v := serve(t, nil, deltas("tool_calls", append(thoughts, `{"tool_calls":[{"index":0,"id":"a","function":{"name":"search","arguments":"{}"}}]}`)...))
+	got := string(v.Must(t, modeltest.WithTools(modeltest.Hello())).Native)
+	require.Equal(t, 64, strings.Count(got, "t0t1"))
+	require.Contains(t, got, `"text":"t0"`)
+	require.Contains(t, got, `"text":"late"`)
 }
 
 // LiteLLM writes a signature into the id of a call. The agent replaces an id that is so
