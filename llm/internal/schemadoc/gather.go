@@ -12,7 +12,7 @@ import (
 // for example. If a schema has definitions besides $defs, Gather moves these, too,
 // because validators read only one of the two.
 func Gather(root *Value) {
-	g := gatherer{root: root, moved: map[string]string{}}
+	g := gatherer{root: root, moved: map[string]string{}, numbers: map[string]int{}}
 	if both(root) {
 		g.hidden = root.Get("definitions")
 		i := slices.IndexFunc(root.Members, func(m Member) bool { return m.Name == "definitions" })
@@ -30,9 +30,16 @@ func both(s *Value) bool {
 	return defs != nil && defs.Kind == Object && definitions != nil && definitions.Kind == Object
 }
 
+// maxMoved is how much Gather moves, in bytes. Schemas within each other move once for
+// each, so without a limit a small document could fill the memory. A reference beyond it
+// stays as it is.
+const maxMoved = 2 << 20
+
 type gatherer struct {
 	root, hidden *Value
 	moved        map[string]string // names in $defs by pointer
+	numbers      map[string]int    // by name: how many schemas moved to it
+	size         int               // of what was moved, in bytes
 }
 
 // schema rewrites the references in s. It walks without Walk, because it adds to
@@ -61,7 +68,10 @@ func (g *gatherer) move(pointer string) (name string, ok bool) {
 		at = "/" + hiddenName + "/" + rest
 	}
 	target := g.root.At(at)
-	if target == nil || !isSchema(target) || isPlace(g.root, at) {
+	if target == nil || !isSchema(target) || isPlace(g.root, at) || g.size > maxMoved {
+		return "", false
+	}
+	if g.size += len(target.JSON()); g.size > maxMoved {
 		return "", false
 	}
 	defs := g.root.Get("$defs")
@@ -70,8 +80,8 @@ func (g *gatherer) move(pointer string) (name string, ok bool) {
 		g.root.Set("$defs", defs)
 	}
 	name = pointerUnescape.Replace(pointer[strings.LastIndexByte(pointer, '/')+1:])
-	for base, n := name, 2; defs.Get(name) != nil; n++ {
-		name = base + "_" + strconv.Itoa(n)
+	for base := name; defs.Get(name) != nil; name = base + "_" + strconv.Itoa(g.numbers[base]+1) {
+		g.numbers[base]++ // the next schema of this name begins behind it
 	}
 	g.moved[pointer] = name
 	copied := target.Clone()
@@ -82,13 +92,24 @@ func (g *gatherer) move(pointer string) (name string, ok bool) {
 
 // isPlace reports whether a pointer leads through keywords only that hold schemas.
 func isPlace(s *Value, pointer string) bool {
-	if pointer == "" {
-		return true
-	}
-	for _, sub := range Subschemas(s) {
-		if rest, ok := strings.CutPrefix(pointer, sub.Path); ok && (rest == "" || rest[0] == '/') && isPlace(sub.Schema, rest) {
-			return true
+	steps := strings.Split(pointer, "/")[1:]
+	for len(steps) > 0 {
+		keyword := pointerUnescape.Replace(steps[0])
+		held, form := s.Get(keyword), keywords[keyword]
+		byName := form == formSchemaMap || form == formDependencies
+		switch {
+		case held == nil || !byName && form != formSchema && form != formSchemas && form != formItems:
+			return false
+		case !byName && held.Kind != Array:
+			s, steps = held, steps[1:]
+			continue
+		case len(steps) == 1:
+			return false
+		}
+		s, steps = held.At("/"+steps[1]), steps[2:]
+		if s == nil || form == formDependencies && s.Kind == Array {
+			return false
 		}
 	}
-	return false
+	return true
 }

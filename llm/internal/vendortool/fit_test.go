@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
@@ -100,6 +101,7 @@ func TestFit_schemaThatDoesNotFit_isAdapted(t *testing.T) {
 		{"recursion through the top level", `{"type":"object","properties":{"left":{"$ref":"#"},"l":{"$ref":"#/anyOf/0"}},"anyOf":[{"required":["left"]},{"required":["l"]}]}`,
 			`{"type":"object","properties":{"left":{"$ref":"#/$defs/whole"},"l":{"$ref":"#/$defs/whole/anyOf/0"}},"$defs":{"whole":{"type":"object","properties":{"left":{"$ref":"#/$defs/whole"},"l":{"$ref":"#/$defs/whole/anyOf/0"}},"anyOf":[{"required":["left"]},{"required":["l"]}]}}}`,
 			"same", "*"},
+		{"recursion within the top level", `{"properties":{"a":{}},"allOf":[{"$ref":"#"}]}`, `{"type":"object","properties":{"a":{}}}`, "same", ""},
 		{"enum", `{"type":"object","properties":{"a":{}},"enum":[{"a":1}]}`, `{"type":"object","properties":{"a":{}}}`, `{"type":"object","properties":{"a":{}},"enum":[{"a":1}]}`, "*"},
 		{"property keys", `{"type":"object","properties":{"$top":{"type":"integer"},"top":{},"filter[id]":{"$ref":"#/properties/$top"}},"required":["$top"],"dependentRequired":{"$top":["filter[id]"]},"default":{"$top":1}}`,
 			`{"type":"object","properties":{"$top":{"type":"integer"},"top":{},"filter[id]":{"$ref":"#/properties/$top"}},"required":["$top"],"dependentRequired":{"$top":["filter[id]"]},"default":{"$top":1}}`,
@@ -138,6 +140,7 @@ func TestFit_toolThatCannotBeAdapted_isSkipped(t *testing.T) {
 		{"deep beyond reading", strings.Repeat(`{"properties":{"a":`, 9000) + `{}` + strings.Repeat(`}}`, 9000), "its schema"},
 		{"huge", `{"type":"object","description":"` + strings.Repeat("x", 600<<10) + `"}`, "KiB"},
 		{"exponential", exponential(30), "too many alternatives"},
+		{"long chain", chain(5000, `{"$ref":"#/$defs/d0"}`, `{}`), "too many alternatives"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -199,4 +202,52 @@ func TestFit_moreToolsThanAccepted_keepsTheFirst(t *testing.T) {
 		require.Equal(t, vendortool.Skipped{Name: "t129", Reason: "OpenAI accepts at most 128 tools"}, set.Skipped()[1])
 	}
 	require.Len(t, vendortool.Anthropic.Fit(specs).Tools(), 130)
+}
+
+// chain is a schema with a list of definitions, each of which is a reference to the
+// next one.
+func chain(n int, first, last string) string {
+	return strings.TrimSuffix(first, "}") + `,"$defs":{` + list(n, `"d%d":{"$ref":"#/$defs/d%d"}`) + fmt.Sprintf(`,"d%d":%s}}`, n, last)
+}
+
+// list is n entries, with their number and that of the next one in the format.
+func list(n int, format string) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf(format, i, i+1)
+	}
+	return strings.Join(all, ",")
+}
+
+// A schema of an MCP server must not stop a process or fill its memory. Without the
+// guards, each of these takes minutes or gigabytes.
+func TestFit_manyReferences_costLittle(t *testing.T) {
+	t.Parallel()
+	const n = 4000
+	const a = `{"type":"object","properties":{"a":{"$ref":"#/$defs/d0"}}}`
+	nested := strings.Repeat(`{"y":`, 90) + `{"enum":[` + list(40000, `%[1]d`) + `]}` + strings.Repeat(`}`, 90)
+	var pointers []string
+	for i := range 90 {
+		pointers = append(pointers, fmt.Sprintf(`"p%d":{"$ref":"#/x%s"}`, i, strings.Repeat("/y", i)))
+	}
+	for name, schema := range map[string]string{
+		"a chain":               chain(n, a, `{"type":"string"}`),
+		"a chain into a circle": chain(n, a, fmt.Sprintf(`{"$ref":"#/$defs/d%d"}`, n-1)),
+		"a circle":              chain(n, a, `{"$ref":"#/$defs/d0"}`),
+		"one target":            `{"type":"object","properties":{"z":{},` + list(n, `"p%[1]d":{"$ref":"#/properties/z"}`) + `}}`,
+		"one name":              `{"type":"object","properties":{` + list(n, `"p%[1]d":{"$ref":"#/x/%[1]d/a"}`) + `},"x":{` + list(n, `"%[1]d":{"a":{}}`) + `}}`,
+		"parts of each other":   `{"type":"object","properties":{` + strings.Join(pointers, ",") + `},"x":` + nested + `}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for vendor, rules := range vendors {
+				began := time.Now()
+				tools := rules.Fit([]llm.ToolSpec{spec("t", schema)}).Tools()
+				require.Less(t, time.Since(began), 20*time.Second)
+				require.Len(t, tools, 1)
+				require.NoError(t, accepts(vendor, tools))
+				require.Less(t, len(tools[0].Schema), 4<<20)
+			}
+		})
+	}
 }

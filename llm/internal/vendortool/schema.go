@@ -71,32 +71,29 @@ func deeper(v *schemadoc.Value, n int) bool {
 // dropDangling removes references that lead out of the schema, nowhere, or back to
 // themselves.
 func dropDangling(root *schemadoc.Value) {
-	refsOf := schemadoc.NewRefs(root)
-	follow := func(s *schemadoc.Value, keyword string) *schemadoc.Value {
-		ref := s.Get(keyword)
-		if ref == nil {
-			return nil
+	const underWay, done = 1, 2
+	refsOf, state := schemadoc.NewRefs(root), map[*schemadoc.Value]int{}
+	var follow func(s *schemadoc.Value)
+	follow = func(s *schemadoc.Value) {
+		if state[s] == done { // so that a chain of references costs its length, not the square
+			return
 		}
-		return refsOf.Resolve(s, ref.Text)
-	}
-	schemadoc.Walk(root, func(_ string, s *schemadoc.Value) {
+		state[s] = underWay
 		for _, keyword := range refs {
-			if s.Get(keyword) == nil {
+			ref := s.Get(keyword)
+			if ref == nil {
 				continue
 			}
-			target, seen := follow(s, keyword), map[*schemadoc.Value]bool{s: true}
-			if target == nil {
+			target := refsOf.Resolve(s, ref.Text)
+			if target == nil || state[target] == underWay {
 				s.Delete(keyword)
+				continue
 			}
-			for ; target != nil; target = follow(target, "$ref") {
-				if seen[target] {
-					s.Delete(keyword)
-					break
-				}
-				seen[target] = true
-			}
+			follow(target)
 		}
-	})
+		state[s] = done
+	}
+	schemadoc.Walk(root, func(_ string, s *schemadoc.Value) { follow(s) })
 }
 
 // openEnds are the keywords where vendors expect true or false.
