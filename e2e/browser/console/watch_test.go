@@ -97,6 +97,48 @@ func TestWatchPage_requeuedRun_showsTextOnce(t *testing.T) {
 	require.Equal(t, result, eval[string](v, text))
 }
 
+// Events are missing after a whole message. The page shows nothing of the message
+// whose beginning is missing, until that message is complete.
+func TestWatchPage_missingEvents_hideRestOfMessage(t *testing.T) {
+	t.Parallel()
+	complete := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.Handle("/watch/", http.FileServer(http.Dir("../../../examples/server")))
+	mux.Handle("/site.css", http.FileServer(http.Dir("../../../examples/server/pages")))
+	mux.HandleFunc("/admin/static/icon.svg", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("/conversations/1/agent-events", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Last-Event-ID") != "" || r.URL.Query().Has("after_event_id") { // the page has all events
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "retry: 10\n\n")
+		send := func(id int, kind, text string) {
+			fmt.Fprintf(w, "id: %d\ndata: {\"id\":%[1]d,\"sequence\":%[1]d,\"run_id\":7,\"event_type\":%q,\"payload\":{\"text\":%q}}\n\n", id, kind, text)
+			_ = http.NewResponseController(w).Flush()
+		}
+		send(1, "run_started", "")
+		send(2, "message_delta", "First")
+		send(3, "message_completed", "First")
+		send(5, "message_delta", "ond")
+		select {
+		case <-complete:
+			send(6, "message_completed", "Second")
+		case <-r.Context().Done():
+		}
+	})
+	site := httptest.NewServer(mux)
+	t.Cleanup(site.Close)
+	v := visit(t, site.URL)
+	v.open("/watch/?conversation=1")
+	v.shows("#events", "5 message_delta")
+	const text = `document.querySelector("#texts").textContent`
+	require.Equal(t, "Run 7: ", eval[string](v, text))
+	close(complete)
+	v.shows("#state", "All runs have ended.")
+	require.Equal(t, "Run 7: Second", eval[string](v, text))
+}
+
 // goesOn waits until the page shows more events than it does now.
 func (v *visitor) goesOn() {
 	v.t.Helper()

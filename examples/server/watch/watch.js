@@ -28,7 +28,7 @@ const messages = new Map(); // run id → the message that it streams
 function collect(event) {
   let message = messages.get(event.run_id);
   if (!message) messages.set(event.run_id, message = { line: line(event.run_id), sequence: 0, text: "" });
-  if (event.sequence !== message.sequence + 1) Object.assign(message, { text: "", missing: true });
+  if (event.sequence !== message.sequence + 1) Object.assign(message, { text: "", whole: false, missing: true });
   message.sequence = event.sequence;
   const text = event.payload.text ?? "";
   switch (event.event_type) {
