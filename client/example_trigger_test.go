@@ -101,7 +101,7 @@ func ExampleClient_Cancel() {
 	// Output: failed cancelled
 }
 
-// What is wrong with a request is told with its place.
+// An error names each fault of a request with its place in the body.
 func ExampleError() {
 	baseURL, key, stop := exampleService()
 	defer stop()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,60 +16,31 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/client"
+	"github.com/webtrigger-go/webtrigger/internal/memnet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// network is a network in memory with one server on it, so that both sides work
-// in a synctest bubble.
-type network struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-	wrap   func(net.Conn) (net.Conn, error) // the client's end; nil: as it is
-}
-
-func (n *network) Accept() (net.Conn, error) {
-	select {
-	case c := <-n.conns:
-		return c, nil
-	case <-n.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (n *network) Close() error   { n.once.Do(func() { close(n.closed) }); return nil }
-func (n *network) Addr() net.Addr { return &net.IPAddr{} }
-
-func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	near, far := net.Pipe()
-	select {
-	case n.conns <- far:
-	case <-n.closed:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if n.wrap != nil {
-		return n.wrap(near)
-	}
-	return near, nil
-}
-
-// serve starts a server in memory and returns a client of it.
+// serve starts a server on a network in memory and returns a client of it. wrap
+// replaces the client's end of each connection. If it is nil, the end stays as it is.
 func serve(t *testing.T, handler http.Handler, wrap func(net.Conn) (net.Conn, error), opts client.Options) *client.Client {
 	t.Helper()
-	n := &network{conns: make(chan net.Conn), closed: make(chan struct{}), wrap: wrap}
-	server := &http.Server{Handler: handler}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(n) }()
-	transport := &http.Transport{DialContext: n.dial, DisableKeepAlives: true}
-	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		_ = server.Close()
-		<-served
-	})
-	opts.HTTPClient = &http.Client{Transport: transport, Timeout: 20 * time.Second} // streams and Wait outlive it
+	network := memnet.New()
+	caller, stop := network.Serve(handler)
+	t.Cleanup(stop)
+	transport := caller.Transport.(*http.Transport)
+	transport.DisableKeepAlives = true
+	if wrap != nil {
+		transport.DialContext = func(ctx context.Context, kind, address string) (net.Conn, error) {
+			conn, err := network.Dial(ctx, kind, address)
+			if err != nil {
+				return nil, err
+			}
+			return wrap(conn)
+		}
+	}
+	caller.Timeout = 20 * time.Second // streams and Wait outlive it
+	opts.HTTPClient = caller
 	c, err := client.New("http://app.example.com/base/", "secret", &opts)
 	require.NoError(t, err)
 	return c

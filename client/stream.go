@@ -60,7 +60,7 @@ type stream struct {
 	cursor    int64           // the id of the last event yielded
 	whole     bool            // no event was skipped: a new run begins with sequence 1
 	sequences map[int64]int64 // of the last event of each run that has not ended
-	told      int64           // the highest id in a gap that was yielded
+	reported  int64           // the highest id in a gap that was yielded
 	skipped   int64           // the cursor at which a connection had a gap, plus 1; 0: none
 
 	retry    time.Duration
@@ -174,11 +174,11 @@ func (a alive) Read(p []byte) (int, error) {
 
 // leap yields the gap in front of the oldest stored event, and resumes after it.
 func (s *stream) leap(to int64) error {
-	gap := &GapError{FromID: max(s.cursor, s.told) + 1, ToID: to}
+	gap := &GapError{FromID: max(s.cursor, s.reported) + 1, ToID: to}
 	s.cursor, s.failures = to, 0
 	s.lose()
-	if to > s.told {
-		s.told = to
+	if to > s.reported {
+		s.reported = to
 		if !s.yield(Event{}, gap) {
 			return errStop
 		}
@@ -225,10 +225,10 @@ func (s *stream) gap(data []byte) error {
 		return &again{err: fmt.Errorf("malformed gap frame: %w", err)}
 	}
 	s.lose()
-	if gap.ToID <= s.told {
+	if gap.ToID <= s.reported {
 		return nil
 	}
-	s.told = gap.ToID
+	s.reported = gap.ToID
 	if !s.yield(Event{}, gap) {
 		return errStop
 	}
@@ -274,7 +274,7 @@ func (s *stream) follow(e *Event) error {
 			return errStop
 		}
 	}
-	if e.Terminal() || e.ID <= s.told { // inside a gap, later events may be missing too
+	if e.Terminal() || e.ID <= s.reported { // inside a gap, later events may be missing too
 		delete(s.sequences, e.RunID)
 	} else {
 		s.sequences[e.RunID] = e.Sequence

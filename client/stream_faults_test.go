@@ -137,7 +137,7 @@ func TestStreamProtocol(t *testing.T) {
 		{"silence", []answer{{body: step(1), hang: time.Hour}, stream(end(2)).at("1"), over.at("2")}, "1 2", 46 * time.Second, 48 * time.Second},
 		{"a gap", []answer{stream(step(1), "event: gap\ndata: {\"from_id\":2,\"to_id\":5}\n\n", step(3), step(6)), stream(end(7)).at("6"), over.at("7")}, "1 [2-5] 3 6 7", 0, 3 * time.Second},
 		{"a gap at connect", []answer{problem(410, `{"code":"events_purged","purged_to":5}`), stream(end(6)).at("5"), over.at("6")}, "[1-5] 6", 0, 0},
-		{"a gap told twice", []answer{stream("event: gap\ndata: {\"from_id\":1,\"to_id\":5}\n\n", step(2)),
+		{"a gap reported twice", []answer{stream("event: gap\ndata: {\"from_id\":1,\"to_id\":5}\n\n", step(2)),
 			problem(410, `{"code":"events_purged","purged_to":5}`).at("2"), stream(end(6)).at("5"), over.at("6")}, "[1-5] 2 6", 0, 3 * time.Second},
 		{"two gaps", []answer{problem(410, `{"purged_to":5}`), problem(410, `{"purged_to":7}`).at("5"), stream(end(8)).at("7"), over.at("8")}, "[1-5] [6-7] 8", 0, 0},
 		{"a proxy", []answer{{status: 502, header: http.Header{"Content-Type": {"text/html"}}, body: "<html>"}, stream(end(1)), over.at("1")}, "1", 1500 * time.Millisecond, 3 * time.Second},

@@ -87,7 +87,7 @@ func TestVerify(t *testing.T) {
 		"no headers":                 {nil, body, client.ErrSignature},
 		"time with a plus":           {headers(id, "+"+now, sign(t, secret, id, "+"+now, body)), body, client.ErrSignature},
 		"time with a zero in front":  {headers(id, "0"+now, sign(t, secret, id, "0"+now, body)), body, client.ErrSignature},
-		"time that is no number":     {headers(id, "now", sign(t, secret, id, "now", body)), body, client.ErrSignature},
+		"time that is not a number":  {headers(id, "now", sign(t, secret, id, "now", body)), body, client.ErrSignature},
 		"time beyond 64 bits":        {headers(id, now+now, sign(t, secret, id, now+now, body)), body, client.ErrSignature},
 		"the last time of 64 bits":   {headers(id, "9223372036854775807", sign(t, secret, id, "9223372036854775807", body)), body, client.ErrStale},
 		"the first time of 64 bits":  {headers(id, "-9223372036854775808", sign(t, secret, id, "-9223372036854775808", body)), body, client.ErrStale},
