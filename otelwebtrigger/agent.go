@@ -15,14 +15,16 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
-// Model says what model an agent asks, in the words of the conventions.
+// Model names the model that an agent calls, in the terms of the semantic
+// conventions. An empty field is not recorded.
 type Model struct {
-	Provider string // gen_ai.provider.name, such as "openai" or "anthropic"; "": not told
-	Name     string // gen_ai.request.model; "": not told
+	Provider string // gen_ai.provider.name, such as "openai" or "anthropic"
+	Name     string // gen_ai.request.model
 }
 
-// Agent returns hooks for llm.AgentOptions. They make spans and metrics of model
-// calls and tool calls; what a model's client and a tool do is below these spans.
+// Agent returns hooks for llm.AgentOptions. They create spans and metrics of
+// model calls and tool calls. Spans of a model's client or of a tool are children of
+// these spans.
 func (t *Telemetry) Agent(model Model) llm.Hooks {
 	a := &agent{t: t, chat: "chat", model: []attribute.KeyValue{semconv.GenAIOperationNameChat}}
 	if model.Provider != "" {
@@ -41,7 +43,7 @@ type agent struct {
 	model []attribute.KeyValue // of every model call
 }
 
-// called makes the span of a model call.
+// called creates the span of a model call.
 func (a *agent) called(ctx context.Context, info llm.ModelInfo) (context.Context, func(llm.ModelOutcome)) {
 	req := info.Request
 	began := time.Now()
@@ -81,8 +83,8 @@ func (a *agent) consumed(ctx context.Context, usage webtrigger.Usage, how []attr
 	a.t.made.tokens.Record(ctx, usage.OutputTokens, metric.WithAttributes(how...), metric.WithAttributes(semconv.GenAITokenTypeOutput))
 }
 
-// executed makes the span of a tool call. The name of a tool that there is not is
-// the model's word and stays out.
+// executed creates the span of a tool call. The model may make up the name of a
+// tool. Such a name is not recorded.
 func (a *agent) executed(ctx context.Context, info llm.ToolInfo) (context.Context, func(llm.ToolOutcome)) {
 	call, offered := info.Call, info.Offered
 	name := "execute_tool"
@@ -110,7 +112,8 @@ func (a *agent) executed(ctx context.Context, info llm.ToolInfo) (context.Contex
 	}
 }
 
-// errorType is the error.type of a failed call: few words, none of the error's own.
+// errorType returns the error.type of a failed call. It contains no part of the
+// error's text.
 func errorType(ctx context.Context, err error) attribute.KeyValue {
 	word := errorOther
 	var refused *llm.Error

@@ -20,11 +20,11 @@ const (
 	callbackStateKey = attribute.Key("webtrigger.callback.state")
 )
 
-// errorOther is the error.type of what has no better word.
+// errorOther is the error.type of an error that has no other value.
 const errorOther = "_OTHER"
 
-// identity is what names a run: ids only. The assistant's is the host's own word
-// for an agent.
+// identity returns the attributes that identify a run. They are ids only. The
+// assistant's id is the host's own name of an agent.
 func identity(run webtrigger.Run) []attribute.KeyValue {
 	return []attribute.KeyValue{
 		semconv.GenAIAgentID(run.AssistantID),

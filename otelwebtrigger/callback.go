@@ -15,9 +15,10 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// callback makes the span of one attempt to deliver, below what accepted the run.
-// It is the parent that the receiver is told. Of the URL, only host and port are
-// said: path and query hold the secrets of many receivers.
+// callback creates the span of one attempt to send a delivery, as a child of the span
+// that triggered the run. The POST carries the traceparent of this span. Of the URL,
+// only host and port are recorded: path and query contain the secrets of many
+// receivers.
 func (t *Telemetry) callback(ctx context.Context, info webtrigger.CallbackInfo) (context.Context, func(webtrigger.DeliveryOutcome)) {
 	delivery, run := info.Delivery, info.Run
 	attributes := append(identity(run), semconv.HTTPRequestMethodPost, deliveryIDKey.Int64(delivery.ID))
@@ -43,11 +44,11 @@ func (t *Telemetry) callback(ctx context.Context, info webtrigger.CallbackInfo) 
 	}
 }
 
-// deliveryOutcome is how an attempt went.
+// deliveryOutcome returns the attributes of an attempt's outcome.
 func deliveryOutcome(o webtrigger.DeliveryOutcome) []attribute.KeyValue {
 	state := string(o.State)
 	if state == "" {
-		state = "unclaimed" // another process may have it, or the store was away
+		state = "unclaimed" // another process may have claimed it, or the store was unavailable
 	}
 	how := []attribute.KeyValue{callbackStateKey.String(state)}
 	if o.HTTPStatus != 0 {

@@ -69,7 +69,7 @@ func TestCallbacks(t *testing.T) {
 	<-refused
 }
 
-// closedPort is a port on which nobody listens.
+// closedPort returns a port on which no process listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,7 +80,7 @@ func closedPort(t *testing.T) string {
 	return port
 }
 
-// A retry is told from a first attempt, and a host from its port.
+// The span of a retry has its number, and host and port are separate attributes.
 func TestCallbackOfARetry(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)

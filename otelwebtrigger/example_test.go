@@ -17,8 +17,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// A host with an agent, and what one run leaves behind. In production the
-// exporters are those of OTLP or Prometheus; this one keeps the spans in memory.
+// A host with an agent, and the spans of one run. Production uses exporters of OTLP
+// or Prometheus. This exporter keeps the spans in memory.
 func Example() {
 	spans := tracetest.NewInMemoryExporter()
 	tracing := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))

@@ -6,8 +6,8 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// The bounds of histograms, in seconds or tokens: those of the conventions, and
-// for the rest what its values may be.
+// The bounds of histograms, in seconds or tokens. They are those of the conventions.
+// Where there is no convention, they cover the possible values.
 var (
 	httpSeconds  = []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 30, 60}
 	waitSeconds  = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600}
@@ -16,7 +16,7 @@ var (
 	tokens       = []float64{1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864}
 )
 
-// instruments are the metrics that are recorded as things happen.
+// instruments are the metrics that the hooks record.
 type instruments struct {
 	requests  metric.Float64Histogram
 	accepted  metric.Int64Counter

@@ -17,12 +17,12 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// request makes the span of a request, and its metric. Below a span of this
-// process, such as that of a middleware of the host, the request is told by that
-// one: ours is INTERNAL then, and nothing is counted twice.
+// request creates the span of a request, and records its metric. If the request
+// already has a span of this process, such as that of a middleware of the host, the
+// kind of the new span is INTERNAL, and the metric is not recorded again.
 //
-// Path, query and headers are the caller's words and stay out: a caller who does
-// it wrong puts a key there.
+// Path, query and headers are not recorded, because a caller may put a key there by
+// mistake.
 func (t *Telemetry) request(ctx context.Context, info webtrigger.RequestInfo) (context.Context, func(webtrigger.RequestOutcome)) {
 	r, route, kind := info.Request, info.Route, trace.SpanKindServer
 	local := trace.SpanContextFromContext(ctx)
@@ -58,8 +58,8 @@ func (t *Telemetry) request(ctx context.Context, info webtrigger.RequestInfo) (c
 	}
 }
 
-// methodOf is the method of a request as an attribute, and as the beginning of a
-// span's name. One that is not known is the caller's word.
+// methodOf returns the method of a request as an attribute, and as the beginning of
+// a span's name. An unknown method is not recorded.
 func methodOf(r *http.Request) (attribute.KeyValue, string) {
 	known := []string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
 	if !slices.Contains(known, r.Method) {

@@ -16,7 +16,7 @@ import (
 
 const outside = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-// away is a store that does not answer.
+// away is a store that is unavailable.
 type away struct{ webtrigger.Store }
 
 func (away) Authenticate(context.Context, webtrigger.KeyHash, int64) (webtrigger.Grant, error) {
@@ -47,7 +47,7 @@ func TestRequests(t *testing.T) {
 	} {
 		p.spans.Reset()
 		before := requests(t, p)
-		require.Equal(t, c.status, ask(t, c.svc, nobody, c.method, "http://app.example.com"+c.path, "", c.header...).Code, c.path)
+		require.Equal(t, c.status, ask(t, c.svc, unknownKey, c.method, "http://app.example.com"+c.path, "", c.header...).Code, c.path)
 		span := p.span(t, c.name)
 		require.Equal(t, trace.SpanKindServer, span.SpanKind)
 		want := map[string]any{"http.request.method": c.saidMethod, "url.scheme": "http", "http.response.status_code": int64(c.status)}
@@ -72,8 +72,8 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// nobody is a key that is nobody's.
-const nobody = "abababababababababababababababababababababababababababababababab"
+// unknownKey is a key that no assistant has.
+const unknownKey = "abababababababababababababababababababababababababababababababab"
 
 func requests(t *testing.T, p *process) (n float64) {
 	for _, point := range p.metrics(t)["http.server.request.duration"] {
@@ -82,7 +82,8 @@ func requests(t *testing.T, p *process) (n float64) {
 	return n
 }
 
-// Below a middleware of the host the request is INTERNAL and counted by it alone.
+// Under a span of the host's middleware, the request's span is INTERNAL. Only the
+// middleware counts the request.
 func TestRequestBelowAMiddleware(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
@@ -92,14 +93,14 @@ func TestRequestBelowAMiddleware(t *testing.T) {
 		defer span.End()
 		svc.ServeHTTP(w, r.WithContext(ctx))
 	})
-	require.Equal(t, 404, ask(t, host, nobody, "GET", "http://app.example.com/nowhere", "", "traceparent", outside).Code)
+	require.Equal(t, 404, ask(t, host, unknownKey, "GET", "http://app.example.com/nowhere", "", "traceparent", outside).Code)
 	middleware, inner := p.span(t, "middleware"), p.span(t, "GET")
 	require.Equal(t, middleware.SpanContext.SpanID(), inner.Parent.SpanID())
 	require.Equal(t, trace.SpanKindInternal, inner.SpanKind)
 	require.Zero(t, requests(t, p))
 }
 
-// A trigger from Go goes on below the host's span, and one that nobody traces has
+// A trigger from Go continues the trace of the host's span. Without a span it starts
 // a trace of its own.
 func TestTriggerFromGo(t *testing.T) {
 	t.Parallel()
@@ -124,7 +125,7 @@ func TestTriggerFromGo(t *testing.T) {
 	require.False(t, p.span(t, "invoke_agent").Parent.IsValid())
 }
 
-// What the caller does not sample is not sampled anywhere.
+// If the caller does not sample a trace, no process samples it.
 func TestUnsampled(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
@@ -146,7 +147,7 @@ func TestUnsampled(t *testing.T) {
 	require.Len(t, p.metrics(t)["webtrigger.run.duration"], 1, "metrics do not depend on that")
 }
 
-// A stream is a request until it ends, and a gauge tells how many are open.
+// The span of a stream ends with the stream, and a gauge counts the open streams.
 func TestStreams(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)

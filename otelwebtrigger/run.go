@@ -14,8 +14,9 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// run makes the span of one attempt, below what accepted the run, and before the
-// first attempt that of the time in the queue, which is the store's clock's.
+// run creates the span of one attempt, as a child of the span that triggered the run.
+// Before the first attempt it also creates the span of the time in the queue, which
+// is measured by the store's clock.
 func (t *Telemetry) run(ctx context.Context, info webtrigger.RunInfo) (context.Context, func(webtrigger.RunOutcome)) {
 	run := info.Run
 	ctx = continued(ctx, run.TraceParent)
@@ -43,8 +44,8 @@ func (t *Telemetry) run(ctx context.Context, info webtrigger.RunInfo) (context.C
 	}
 }
 
-// outcomeOf is the state in which an attempt leaves its run, and an error.type
-// where that is an error.
+// outcomeOf returns the status in which an attempt leaves its run, and an error.type
+// if that is an error.
 func outcomeOf(run webtrigger.Run) []attribute.KeyValue {
 	how := []attribute.KeyValue{runStatusKey.String(string(run.Status))}
 	switch {
@@ -53,13 +54,13 @@ func outcomeOf(run webtrigger.Run) []attribute.KeyValue {
 	case run.Status == webtrigger.RunFailed && run.StatusDetail == "":
 		how = append(how, semconv.ErrorTypeKey.String(errorOther))
 	case run.Status == webtrigger.RunFailed, run.Status == webtrigger.RunTimedOut:
-		// These details are the library's own words.
+		// These details are texts of the library.
 		how = append(how, semconv.ErrorTypeKey.String(run.StatusDetail))
 	}
 	return how
 }
 
-// ended counts a run that is over. Its callback, if it owes one, is still to come.
+// ended counts a run that has ended. Its callback may still be pending.
 func (t *Telemetry) ended(ctx context.Context, info webtrigger.EndedInfo) {
 	t.made.ended.Add(ctx, 1, metric.WithAttributes(outcomeOf(info.Run)...))
 }

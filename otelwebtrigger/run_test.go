@@ -30,7 +30,7 @@ func obedient(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*w
 	return &webtrigger.Result{Text: "done", Usage: &webtrigger.Usage{InputTokens: 7, OutputTokens: 3}}, nil
 }
 
-// Every way in which an attempt ends has its words.
+// Each end of an attempt has its status and error.type.
 func TestRunOutcomes(t *testing.T) {
 	t.Parallel()
 	for prompt, c := range map[string]struct {
@@ -96,8 +96,8 @@ func TestRunOutcomes(t *testing.T) {
 	}
 }
 
-// A run that is given back at a shutdown has not ended. Its next attempt is a span
-// of its own.
+// A run that is requeued at a shutdown has not ended. Its next attempt has a span of
+// its own.
 func TestRunGivenBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -128,8 +128,7 @@ func (forgetful) RenewLeases(context.Context, []webtrigger.Lease, time.Duration)
 	return nil, webtrigger.ErrUnavailable
 }
 
-// A run whose lease was lost is left to the process that sweeps it: that one
-// counts its end.
+// If a lease is lost, the process that sweeps the run counts its end.
 func TestRunLost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -183,7 +182,7 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-// silent is a store that does not tell its queue.
+// silent is a store whose QueueState waits until its context ends.
 type silent struct{ webtrigger.Store }
 
 func (silent) QueueState(ctx context.Context) (webtrigger.QueueState, error) {
@@ -191,8 +190,8 @@ func (silent) QueueState(ctx context.Context) (webtrigger.QueueState, error) {
 	return webtrigger.QueueState{}, ctx.Err()
 }
 
-// A store that is away costs the gauges of the queue, a few seconds, and nothing
-// else.
+// If the store is unavailable, a collection takes a few seconds more and lacks the
+// gauges of the queue. All other metrics are there.
 func TestQueueThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

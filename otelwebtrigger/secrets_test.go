@@ -20,10 +20,10 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// marker stands in everything that somebody has said.
+// marker is in every text of callers, models, tools and receivers.
 const marker = "MARKER-7f3a"
 
-// chatty is a model that puts the marker wherever a model can.
+// chatty is a model that puts the marker into every text that a model controls.
 type chatty struct{}
 
 func (chatty) Generate(_ context.Context, req *llm.Request, stream func(llm.Chunk) error) (*llm.Response, error) {
@@ -47,7 +47,7 @@ func (chatty) Generate(_ context.Context, req *llm.Request, stream func(llm.Chun
 	return &llm.Response{Text: marker, Finish: llm.FinishStop, Detail: marker}, nil
 }
 
-// What callers, models, tools and receivers say is in no span and in no metric.
+// No text of callers, models, tools and receivers is in a span or a metric.
 func TestNothingSaidIsTold(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)

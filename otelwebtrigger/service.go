@@ -9,9 +9,9 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Service returns hooks for webtrigger.Options. They make spans of requests,
-// waiting, runs and callbacks, and metrics of these, of streams and of abandoned
-// Runners.
+// Service returns hooks for webtrigger.Options. They create spans of
+// requests, the time in the queue, runs and callbacks. They record metrics of these,
+// of streams and of abandoned Runners.
 func (t *Telemetry) Service() webtrigger.Hooks {
 	return webtrigger.Hooks{
 		Request:     t.request,

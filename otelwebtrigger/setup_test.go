@@ -22,7 +22,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/otelwebtrigger"
 )
 
-// process is one process with providers of its own, as far as telemetry goes.
+// process has providers of its own, as a process of a host has.
 type process struct {
 	*otelwebtrigger.Telemetry
 	tracing *sdktrace.TracerProvider
@@ -41,8 +41,8 @@ func newProcess(t *testing.T) *process {
 	return p
 }
 
-// service is a Service of this process with the channel of assistant "1" open.
-// What the options have no word for is as tests need it.
+// service returns a Service of this process with the channel of assistant "1"
+// enabled. Options that are not set get the defaults of these tests.
 func (p *process) service(t *testing.T, store webtrigger.Store, runner webtrigger.Runner, opts webtrigger.Options) *webtrigger.Service {
 	t.Helper()
 	opts.Hooks = p.Service()
@@ -55,7 +55,7 @@ func (p *process) service(t *testing.T, store webtrigger.Store, runner webtrigge
 	return svc
 }
 
-// work lets a service work; stop returns when it has ended.
+// work runs Service.Work. stop ends it and waits for it.
 func work(t *testing.T, svc *webtrigger.Service) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -89,7 +89,7 @@ func (p *process) span(t *testing.T, name string) tracetest.SpanStub {
 	return found
 }
 
-// said is the attributes of a span.
+// said returns the attributes of a span.
 func said(s tracetest.SpanStub) map[string]any { return asMap(attribute.NewSet(s.Attributes...)) }
 
 func asMap(set attribute.Set) map[string]any {
@@ -107,7 +107,7 @@ type point struct {
 	sum        float64 // of a histogram
 }
 
-// metrics collects what there is to say, by name.
+// metrics collects the metrics, by name.
 func (p *process) metrics(t *testing.T) map[string][]point {
 	t.Helper()
 	var data metricdata.ResourceMetrics
@@ -151,7 +151,7 @@ func points(t *testing.T, data metricdata.Aggregation) (list []point) {
 	return list
 }
 
-// receiver takes callbacks: each with its headers goes to got.
+// receiver receives callbacks and sends their headers to got.
 func receiver(t *testing.T, status int) (url string, opts webtrigger.CallbackOptions, got <-chan http.Header) {
 	t.Helper()
 	headers := make(chan http.Header, 8)
@@ -167,7 +167,7 @@ func receiver(t *testing.T, status int) (url string, opts webtrigger.CallbackOpt
 	return server.URL, webtrigger.CallbackOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots}, headers
 }
 
-// ask sends a request with a key to a service and returns the answer's status.
+// ask sends a request with a key to a service and returns the response.
 func ask(t *testing.T, svc http.Handler, secret, method, target, body string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := newRequest(t, method, target, body)

@@ -8,7 +8,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// traceParent is the W3C traceparent of the span of ctx, "" for none.
+// traceParent returns the W3C traceparent of the span of ctx, or "".
 func traceParent(ctx context.Context) string {
 	span := trace.SpanContextFromContext(ctx)
 	if !span.IsValid() {
@@ -17,8 +17,8 @@ func traceParent(ctx context.Context) string {
 	return fmt.Sprintf("00-%s-%s-%s", span.TraceID(), span.SpanID(), span.TraceFlags()&trace.FlagsSampled)
 }
 
-// continued is ctx below the span of a traceparent. It has no tracestate: the
-// service keeps the traceparent alone.
+// continued returns a context in which a span is a child of a traceparent. There is
+// no tracestate, because the service stores only the traceparent.
 func continued(ctx context.Context, traceparent string) context.Context {
 	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": traceparent})
 }

@@ -33,8 +33,8 @@ func newRequest(t *testing.T, method, target, body string) *http.Request {
 	return r
 }
 
-// One trace goes from the caller over another process, which executes, to the
-// receiver of the callback.
+// One trace leads from the caller over another process, which executes the run, to
+// the receiver of the callback.
 func TestOneTreeFromCallerToCallback(t *testing.T) {
 	t.Parallel()
 	caller, front, back := newProcess(t), newProcess(t), newProcess(t)
@@ -70,7 +70,7 @@ func TestOneTreeFromCallerToCallback(t *testing.T) {
 	outer.End()
 
 	stop := work(t, svcBack)
-	told := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier(<-got)))
+	received := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier(<-got)))
 	callback := back.span(t, "POST")
 	stop()
 
@@ -97,8 +97,8 @@ func TestOneTreeFromCallerToCallback(t *testing.T) {
 	below(lookup, run.SpanContext)
 	below(back.span(t, "inside the tool"), lookup.SpanContext)
 	below(callback, request.SpanContext)
-	require.Equal(t, callback.SpanContext.TraceID(), told.TraceID())
-	require.Equal(t, callback.SpanContext.SpanID(), told.SpanID(), "the receiver goes on below the callback")
+	require.Equal(t, callback.SpanContext.TraceID(), received.TraceID())
+	require.Equal(t, callback.SpanContext.SpanID(), received.SpanID(), "the receiver must get the span of the callback")
 	require.Len(t, front.spans.GetSpans(), 1)
 	require.Len(t, back.spans.GetSpans(), 7)
 	require.False(t, queued.EndTime.After(run.StartTime), "it waited before it ran")
