@@ -26,11 +26,11 @@ func status(_ context.Context, o order) (string, error) {
 }
 
 func cancel(ctx context.Context, o order) (map[string]any, error) {
-	call, _ := llm.CallFrom(ctx) // whose run this is, and an id that is the call's for good
+	call, _ := llm.CallFrom(ctx) // the run of the call, and an id that stays the same in every attempt
 	return map[string]any{"cancelled": o.ID, "receipt": call.ID, "for": call.Task.Run.AssistantID}, nil
 }
 
-// newAssistant is all there is to it.
+// newAssistant returns an agent with two tools.
 func newAssistant(model llm.LLM) (webtrigger.Runner, error) {
 	one, err := llm.NewTool("order_status", "Tells where an order is.", status)
 	if err != nil {

@@ -1,6 +1,6 @@
 // Mcp is a host whose assistant uses the tools of an MCP server. It starts the
-// server beside it (./notes), lets one run use its tools, and prints what came
-// of it. The model is the scripted one, so that it needs no network.
+// server beside it (./notes), lets one run use its tools, and prints the
+// outcome. The model is the scripted one, so that it needs no network.
 //
 //	go run ./examples/mcp
 //	go run ./examples/mcp -server 'npx -y some-mcp-server' -message '/tool its_tool {"an": "argument"}'
@@ -25,7 +25,7 @@ import (
 
 func main() {
 	server := flag.String("server", "go run ./examples/mcp/notes", "the `command` that starts an MCP server")
-	message := flag.String("message", "/tool notes_add {\"text\": \"water the plants\"}\n/tool notes_list", "what the run is triggered with")
+	message := flag.String("message", "/tool notes_add {\"text\": \"water the plants\"}\n/tool notes_list", "the `message` of the run")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -42,7 +42,7 @@ func run(ctx context.Context, out io.Writer, server []string, message string) er
 	defer notes.Close()
 	agent, err := llm.NewAgent(scripted.New(), &llm.AgentOptions{
 		Tools: notes.Tools(),
-		// An assistant may use what is listed for it, whoever offers the tool.
+		// An assistant may use only listed tools, also those of a server.
 		AllowTools: func(context.Context, string) ([]string, error) { return []string{"notes_add", "notes_list"}, nil },
 	})
 	if err != nil {

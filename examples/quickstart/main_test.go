@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The program listens when it prints its line, and ends in good order at SIGTERM.
+// The program listens when it prints its line, and drains at SIGTERM.
 func TestQuickstart_sigterm_ends(t *testing.T) {
 	t.Parallel()
 	free, err := net.Listen("tcp", "127.0.0.1:0")

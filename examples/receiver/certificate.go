@@ -32,7 +32,7 @@ func loadOrMake(certFile, keyFile, caFile string) (tls.Certificate, error) {
 }
 
 // makeCertificate makes a certificate for localhost and 127.0.0.1 that is signed
-// by an authority whose key nobody keeps.
+// by an authority whose key is discarded.
 func makeCertificate() (leaf tls.Certificate, caPEM []byte, err error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -24,12 +24,12 @@ import (
 // engine is Web Trigger with River in the place of its own queue.
 //
 //	POST ─► one transaction: conversation, message, run, event, River job ─► 202
-//	River ─► runWorker ─► Service.Execute: claim, Runner, result and owed callback
-//	Service.Work ─► sweeps what lost its worker, sends callbacks, passes on cancellations
+//	River ─► runWorker ─► Service.Execute: claim, Runner, result and pending callback
+//	Service.Work ─► sweeps runs with expired leases, sends callbacks, forwards cancellations
 //
-// River decides when and where a run is tried; what becomes of it is decided by
-// Web Trigger's own lease. A job that River hands out twice executes one run, and
-// a run that is queued again (MaxAttempts) gets a job of its own.
+// River decides when and where a run is attempted. Web Trigger's own lease decides its
+// outcome. If River starts a job twice, it executes one run. A run that is requeued
+// (MaxAttempts) gets a job of its own.
 type engine struct {
 	svc    *webtrigger.Service
 	store  *bunstore.Store
@@ -46,15 +46,15 @@ type runJob struct {
 // Kind implements [river.JobArgs].
 func (runJob) Kind() string { return "webtrigger_run" }
 
-// runTimeout bounds a run. River's own timeout must be longer, or it would end
-// runs as if the process were shutting down; and it must be there, because River
-// hands out again what a dead process had only when its timeout has passed.
+// runTimeout bounds a run. River's own timeout must be longer: otherwise it ends runs
+// as a shutdown does. It must be set, because River starts the jobs of a dead process
+// again only after this timeout.
 const (
 	runTimeout = 15 * time.Minute
 	jobTimeout = runTimeout + time.Minute
 )
 
-// open migrates both and returns them wired together. Nothing works before work.
+// open migrates the tables of both and connects them. It starts no run before work.
 func open(ctx context.Context, dsn string, runner webtrigger.Runner, opts *webtrigger.Options) (_ *engine, err error) {
 	e := &engine{}
 	sqlDB, err := sql.Open("pgx", dsn)
@@ -108,8 +108,8 @@ func open(ctx context.Context, dsn string, runner webtrigger.Runner, opts *webtr
 	return e, err
 }
 
-// enqueue inserts a job for each run in the transaction that queues them: they
-// are there together, or neither is.
+// enqueue inserts a job for each run in the transaction that queues them, so that
+// both are stored or neither is.
 func (e *engine) enqueue(ctx context.Context, tx bun.Tx, runs []bunstore.RunRef) error {
 	jobs := make([]river.InsertManyParams, len(runs))
 	for i, run := range runs {
@@ -119,8 +119,8 @@ func (e *engine) enqueue(ctx context.Context, tx bun.Tx, runs []bunstore.RunRef)
 	return err
 }
 
-// work executes runs until ctx ends, then lets those that have begun come to
-// their end within the drain time.
+// work executes runs until ctx ends. Then it lets running runs finish within the
+// drain time.
 func (e *engine) work(ctx context.Context) error {
 	if err := e.river.Start(context.WithoutCancel(ctx)); err != nil {
 		return err
@@ -135,11 +135,11 @@ func (e *engine) work(ctx context.Context) error {
 		worked <- err
 	}
 	err := e.stopRiver()
-	stop() // heartbeats and cancellations have gone on until here
+	stop() // until here, heartbeats and cancellations continue
 	return errors.Join(err, <-worked)
 }
 
-// drainTime is how long runs may go on after the word to stop.
+// drainTime is how long runs may continue after work must stop.
 const drainTime = 20 * time.Second
 
 func (e *engine) stopRiver() error {
@@ -153,7 +153,7 @@ func (e *engine) stopRiver() error {
 	return e.river.StopAndCancel(hard) // the runs end as interrupted by shutdown
 }
 
-// close frees the connections. Nothing may be at work any more.
+// close closes the connections. work must have returned.
 func (e *engine) close() {
 	if e.store != nil {
 		_ = e.store.Close()
@@ -164,20 +164,18 @@ func (e *engine) close() {
 	_ = e.db.Close()
 }
 
-// runWorker is what River calls with a job.
+// runWorker executes the jobs of River.
 type runWorker struct {
 	river.WorkerDefaults[runJob]
 	svc *webtrigger.Service
 }
 
-// conflictPause is how long a job waits whose run another worker has: River gave
-// out the job again while the first one was still at it, or the run was locked
-// for a moment.
+// conflictPause is how long a job waits if another worker has its run: River started
+// the job again while the first attempt still ran, or the run was locked.
 const conflictPause = 5 * time.Second
 
-// Work implements [river.Worker]. Whatever became of the run, the job is done: a
-// run that failed is not the job's failure. What River tries again is a database
-// that did not answer.
+// Work implements [river.Worker]. The job succeeds with any outcome of the run, also
+// with a failed one. River retries it only if the database was unavailable.
 func (w *runWorker) Work(ctx context.Context, job *river.Job[runJob]) error {
 	err := w.svc.Execute(ctx, job.Args.RunID)
 	switch {

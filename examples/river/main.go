@@ -4,7 +4,7 @@
 //	go run ./examples/river -db 'postgres://localhost/app?sslmode=disable'
 //
 // The database gets the tables of both. Any number of these processes may share
-// it. How the two fit together stands in engine.go.
+// it. engine.go describes how the two work together.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// shout stands where your assistant is: a prompt in, a result out.
+// shout stands for your assistant: a prompt in, a result out.
 func shout(_ context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
 	return &webtrigger.Result{Text: strings.ToUpper(task.Prompt)}, nil
 }

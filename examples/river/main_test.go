@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { pgtest.StopShared(); os.Exit(code) }))
 }
 
-// patience is far more than anything here takes.
+// patience is how long a test waits for what takes milliseconds.
 const patience = 60 * time.Second
 
 // runner counts how often each run was executed, by its prompt. A run whose
@@ -61,7 +61,7 @@ func setUp(t *testing.T) (*engine, *runner) {
 	return e, r
 }
 
-// start lets the engine work until the test is over.
+// start lets the engine work until the test ends.
 func start(t *testing.T, e *engine) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -90,7 +90,7 @@ func await(t *testing.T, e *engine, runID int64) (run webtrigger.Run) {
 	return run
 }
 
-// count is the number of rows of a table, with a condition or none.
+// count returns the number of rows of a table that match a condition, or all.
 func count(t *testing.T, e *engine, from string) (n int) {
 	t.Helper()
 	require.NoError(t, e.db.QueryRow(`SELECT count(*) FROM `+from).Scan(&n))

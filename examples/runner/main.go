@@ -1,7 +1,7 @@
 // Runner is a host with an assistant of its own: it brings a webtrigger.Runner and
-// nothing of package llm. The assistant counts words. It shows what a Runner owes:
-// it emits what it does, streams its text, obeys its context, keeps to the task
-// definition's output type, and reports what it used.
+// nothing of package llm. The assistant counts words. It shows the duties of
+// a Runner: it emits its steps, streams its text, obeys its context, returns the output
+// type of the task definition, and reports its usage.
 //
 //	go run ./examples/runner
 package main
@@ -21,7 +21,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// counter is the assistant. The pause stands where a model would think.
+// counter is the assistant. The pause stands for the time of a model.
 type counter struct{ pause time.Duration }
 
 // Run counts the words of the prompt.
@@ -31,7 +31,7 @@ func (c counter) Run(ctx context.Context, task *webtrigger.Task, emit webtrigger
 	if len(words) > 10_000 {
 		return result, errors.New("the text is too long for me") // the run fails, with this as its error_message
 	}
-	if err := emit("x_counting", map[string]int{"words": len(words)}); err != nil { // a type of our own
+	if err := emit("x_counting", map[string]int{"words": len(words)}); err != nil { // a type of this Runner
 		return result, err
 	}
 	select {
@@ -42,7 +42,7 @@ func (c counter) Run(ctx context.Context, task *webtrigger.Task, emit webtrigger
 
 	if task.Definition != nil && task.Definition.OutputType == webtrigger.OutputJSON {
 		raw, err := json.Marshal(map[string]int{"words": len(words)})
-		result.Text = string(raw) // the service holds it to the definition's schema, where it has one
+		result.Text = string(raw) // the service validates it against the schema of the definition
 		return result, err
 	}
 	pieces := []string{"There ", "are ", fmt.Sprintf("%d words.", len(words))}

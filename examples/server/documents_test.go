@@ -89,7 +89,7 @@ func TestEveryBlockIsExecuted(t *testing.T) {
 			require.Contains(t, string(test), "func "+by.test+"(t *testing.T")
 			require.Contains(t, string(test), page)
 		}
-		require.Equal(t, want, counted, "the blocks of %s, and those that a test is known to execute", page)
+		require.Equal(t, want, counted, "the blocks of %s, and those that a test executes", page)
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		rest := codeBlock.ReplaceAllStringFunc(string(text), func(block string) string {

@@ -33,7 +33,7 @@ func main() {
 		return
 	}
 	if err != nil {
-		os.Exit(2) // the flag package has said why
+		os.Exit(2) // parseFlags has printed the reason
 	}
 	if err := run(cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "server:", err)
@@ -95,9 +95,9 @@ func newService(store webtrigger.Store, cfg *config, model llm.LLM, tools *toolb
 	return svc, agent, err
 }
 
-// serve serves until a signal has come, then drains: HTTP first, so that nothing
-// is accepted that nobody here would execute, then the runs. A second signal
-// stops at once.
+// serve serves until a signal arrives. Then it shuts down HTTP first, so that it
+// stores no trigger while its workers drain. Then it drains the runs. A second signal
+// ends the process at once.
 func serve(signalled context.Context, stop func(), svc *webtrigger.Service, listener net.Listener, handler http.Handler, cfg *config, log *slog.Logger) error {
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,

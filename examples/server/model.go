@@ -9,14 +9,14 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm/scripted"
 )
 
-// chosenModel is the model that answers, and what to call it at the start.
+// chosenModel is the model and the name that the server prints at its start.
 type chosenModel struct {
 	llm.LLM
 	name string
 }
 
-// chooseModel takes the model of the first vendor whose key is in the
-// environment, and the scripted one where there is none.
+// chooseModel returns the model of the first vendor whose key is in the environment.
+// Without a key, it is the scripted model.
 func chooseModel(getenv func(string) string, log *slog.Logger) (*chosenModel, error) {
 	retry := &llm.RetryOptions{Logger: log}
 	if key := getenv("OPENAI_API_KEY"); key != "" {

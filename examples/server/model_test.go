@@ -53,7 +53,7 @@ func TestRealModels(t *testing.T) {
 			require.Contains(t, s.Stdout.String(), c.announced)
 			require.NotContains(t, s.Stdout.String(), vendorKey)
 
-			run := s.say("/say this is no command to a real model")
+			run := s.say("/say this is not a command for a real model")
 			require.Equal(t, "It is 42.", s.ended(run)["result"])
 			streamed := ""
 			for _, e := range s.events(run) {

@@ -14,7 +14,7 @@ import (
 )
 
 // testRecipes runs every program of docs/recipes.md against a server, in the
-// language that its block says; a block of text is none. A program that is missing is
+// language of its block. A block of text is not a program. A program that is missing is
 // skipped, unless WEBTRIGGER_TEST_ALL is set.
 func testRecipes(t *testing.T, s *server) {
 	page, err := os.ReadFile("../../docs/recipes.md")

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What holds for a server without flags.
+// The rules for a server without flags.
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	s := startWith(t, nil)
@@ -202,7 +202,7 @@ func TestEnds(t *testing.T) {
 			require.Equal(t, map[string]any{"status": tt.state, "status_detail": tt.detail, "error_message": tt.text}, last.Payload)
 		})
 	}
-	t.Run("afterwards", func(t *testing.T) { // a panic took nothing else down
+	t.Run("afterwards", func(t *testing.T) { // a panic must not affect other requests
 		s.ended(s.say("/say still here"))
 	})
 }
@@ -321,7 +321,7 @@ func TestSecondSignalStopsAtOnce(t *testing.T) {
 	require.False(t, s.Cmd.ProcessState.Success())
 }
 
-// A key that is none is refused, and not repeated where logs go.
+// A malformed key ends the start. It is not in the error.
 func TestBadKeys(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{"-key", "-key2"} {
@@ -347,7 +347,7 @@ func TestBadFlags(t *testing.T) {
 		name  string
 		flags []string
 		want  string
-		never string // what is not repeated
+		never string // must not be in the output
 	}{
 		{"no database", []string{"-db", "mysql://u:hush@127.0.0.1/x"}, "-db: must be memory, sqlite:FILE or postgres://", "hush"},
 		{"no SQLite file", []string{"-db", "sqlite:"}, "-db: must be memory", ""},
@@ -362,8 +362,8 @@ func TestBadFlags(t *testing.T) {
 		{"duration", []string{"-lease", "soon"}, "-lease", ""},
 		{"unknown", []string{"-colour", "red"}, "-colour", ""},
 		{"instructions", []string{"-instructions", "@absent.txt"}, "-instructions: open absent.txt", ""},
-		{"no MCP server", []string{"-mcp", "notes="}, "-mcp: a URL or a command is needed", ""},
-		{"MCP URL", []string{"-mcp", "https://u:hush@127.0.0.1:x/"}, "-mcp: the URL cannot be read", "hush"},
+		{"no MCP server", []string{"-mcp", "notes="}, "-mcp: must be a URL or a command", ""},
+		{"MCP URL", []string{"-mcp", "https://u:hush@127.0.0.1:x/"}, "-mcp: URL is malformed", "hush"},
 		{"argument", []string{"start"}, `unexpected argument "start"`, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -434,7 +434,7 @@ func TestCallbackToAPrivateAddressIsRefused(t *testing.T) {
 	require.Zero(t, r.connections.Load())
 }
 
-// A receiver whose certificate no known authority has signed hears nothing.
+// A receiver whose certificate no known authority has signed gets no request.
 func TestCallbackVerifiesTheCertificate(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)

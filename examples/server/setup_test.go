@@ -25,8 +25,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/servertest"
 )
 
-// asServer has this test program be the server: it is in here, built like the
-// test itself, and need not be linked again.
+// asServer makes this test program the server. The program contains the server, so
+// no other program must be linked.
 const asServer = "WEBTRIGGER_TEST_AS_SERVER"
 
 func TestMain(m *testing.M) {
@@ -69,7 +69,7 @@ type server struct {
 	client             *http.Client
 }
 
-// secrets are what may stand in no log.
+// secrets must not be in a log.
 type secrets struct {
 	mu  sync.Mutex
 	all []string
@@ -95,14 +95,14 @@ func start(t *testing.T, flags ...string) *server {
 }
 
 // startWith starts a server with additions to the environment and reads what it
-// prints. It is killed at the end of the test, and its log must then hold no secret
-// and no data race.
+// prints. It is killed at the end of the test. Its log must then have no secret and no
+// data race.
 func startWith(t *testing.T, env []string, flags ...string) *server {
 	t.Helper()
 	return startIn(t, "", env, flags...)
 }
 
-// startIn is startWith in a directory. "": one of its own.
+// startIn is startWith in a directory. If dir is "", the server has its own.
 func startIn(t *testing.T, dir string, env []string, flags ...string) *server {
 	t.Helper()
 	s := &server{t: t, hush: new(secrets), client: &http.Client{
@@ -126,14 +126,14 @@ func startIn(t *testing.T, dir string, env []string, flags ...string) *server {
 	return s
 }
 
-// in is the server with failures that are another test's.
+// in returns the server for a subtest, which its failures then end.
 func (s *server) in(t *testing.T) *server {
 	other := *s
 	other.t = t
 	return &other
 }
 
-// response is an answer, read whole.
+// response is a response with its whole body.
 type response struct {
 	Status int
 	Header http.Header
@@ -157,7 +157,7 @@ func header(name, value string) func(*http.Request) {
 }
 
 // open sends a request, whose target is a path or a URL. The caller closes the
-// answer's body.
+// body of the response.
 func (s *server) open(method, target, body string, edits ...func(*http.Request)) *http.Response {
 	s.t.Helper()
 	if strings.HasPrefix(target, "/") {
@@ -279,12 +279,12 @@ func readEvents(t *testing.T, body io.Reader) (events []event) {
 			events = append(events, e)
 		}
 	}
-	require.NoError(t, lines.Err(), "the server ends the stream, not a fault")
+	require.NoError(t, lines.Err(), "the server must end the stream without an error")
 	return events
 }
 
-// events reads a run's stream to its end and checks what holds for all: no hole,
-// and one terminal event, the last.
+// events reads a run's stream to its end. The stream must have no gap and one terminal
+// event, its last.
 func (s *server) events(a accepted) []event {
 	s.t.Helper()
 	resp := s.open(http.MethodGet, a.EventsURL, "", s.basic)
@@ -301,7 +301,7 @@ func (s *server) events(a accepted) []event {
 		require.Equal(s.t, a.TriggerID, e.ConversationID)
 		if slices.Contains([]string{"run_completed", "run_failed", "run_cancelled", "run_timed_out"}, e.Type) {
 			terminal++
-			require.Equal(s.t, len(events)-1, i, "nothing follows the terminal event")
+			require.Equal(s.t, len(events)-1, i, "no event may follow the terminal event")
 		}
 	}
 	require.Equal(s.t, 1, terminal)

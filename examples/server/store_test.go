@@ -113,7 +113,7 @@ func TestPostgresThatIsNotThere(t *testing.T) {
 	require.NotContains(t, stderr.String()+stdout.String(), "hush")
 }
 
-// A key that the store knows as revoked is not announced as if it worked.
+// If the store has a key as revoked, the server does not print it.
 func TestRevokedKeyIsRefusedAtStart(t *testing.T) {
 	t.Parallel()
 	flags := []string{"-db", "sqlite:" + filepath.Join(t.TempDir(), "webtrigger.db"), "-key", strings.Repeat("ab", 32)}
@@ -159,5 +159,5 @@ func stop(t *testing.T, s *server) {
 	require.Zero(t, s.Cmd.ProcessState.ExitCode(), s.Stderr.String())
 }
 
-// withPassword puts one into a DSN. The test server asks nobody for it.
+// withPassword adds a password to a DSN. The test server does not check it.
 func withPassword(dsn string) string { return strings.Replace(dsn, "postgres@", "postgres:hush@", 1) }

@@ -16,24 +16,24 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm/mcptools"
 )
 
-// mcpServer is what a flag -mcp says: where a server of tools is.
+// mcpServer is the value of a flag -mcp.
 type mcpServer struct {
-	name   string // "": none; else the prefix of its tools
-	target string // for people; a URL's password and query are not in it
+	name   string // the prefix of its tools; "": none
+	target string // for people, without the password and the query of a URL
 	dialer mcptools.Dialer
 }
 
 var mcpName = regexp.MustCompile(`^([A-Za-z0-9-]{1,20})=(.*)$`)
 
-// parseMCP reads a value of the flag -mcp: [NAME=]URL or [NAME=]COMMAND ARG... It
-// repeats none of it in an error.
+// parseMCP reads a value of the flag -mcp: [NAME=]URL or [NAME=]COMMAND ARG... No error
+// contains a part of it.
 func parseMCP(value string) (one mcpServer, err error) {
 	if found := mcpName.FindStringSubmatch(value); found != nil {
 		one.name, value = found[1], found[2]
 	}
 	words := strings.Fields(value)
 	if len(words) == 0 {
-		return one, errors.New("-mcp: a URL or a command is needed")
+		return one, errors.New("-mcp: must be a URL or a command")
 	}
 	if !strings.HasPrefix(words[0], "http://") && !strings.HasPrefix(words[0], "https://") {
 		one.target = words[0] // arguments may be secrets
@@ -42,7 +42,7 @@ func parseMCP(value string) (one mcpServer, err error) {
 	}
 	u, err := url.Parse(words[0])
 	if err != nil || len(words) > 1 {
-		return one, errors.New("-mcp: the URL cannot be read")
+		return one, errors.New("-mcp: URL is malformed")
 	}
 	one.dialer = &mcptools.HTTP{URL: words[0]}
 	one.target = u.Scheme + "://" + u.Host + u.Path
@@ -78,11 +78,11 @@ func openTools(ctx context.Context, cfg *config, log *slog.Logger) (*toolbox, er
 
 func (b *toolbox) close() {
 	for _, server := range b.servers {
-		_ = server.Close() // whose process may have ended before
+		_ = server.Close() // an error only reports that its process has ended before
 	}
 }
 
-// completeAgent reads the flags that make the assistants what they are.
+// completeAgent reads the flags that configure the assistants.
 func (cfg *config) completeAgent(instructions string, servers []string) (err error) {
 	if cfg.instructions, err = readInstructions(instructions); err != nil {
 		return err
@@ -97,8 +97,7 @@ func (cfg *config) completeAgent(instructions string, servers []string) (err err
 	return nil
 }
 
-// readInstructions reads the flag -instructions: a text, or the name of a file
-// behind an @.
+// readInstructions reads the flag -instructions: a text, or @ and the name of a file.
 func readInstructions(value string) (string, error) {
 	file, ok := strings.CutPrefix(value, "@")
 	if !ok {
@@ -111,7 +110,7 @@ func readInstructions(value string) (string, error) {
 	return string(text), nil
 }
 
-// agentOptions is how the assistants of this server are made.
+// agentOptions returns the options of the agent, which all assistants share.
 func (cfg *config) agentOptions(box *toolbox, log *slog.Logger) *llm.AgentOptions {
 	return &llm.AgentOptions{
 		Tools: box.tools, Logger: log,

@@ -16,9 +16,9 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/logtest"
 )
 
-// walk executes the lines of a document as somebody does who pastes them one after
-// the other: the servers that they start, and the requests to these. Each server
-// gets a free port in the place of the documented one.
+// walk executes the lines of a document one after the other, as a reader who pastes
+// them does: it starts their servers and sends their requests. Each server gets a free
+// port instead of the documented one.
 type walk struct {
 	t         *testing.T
 	dir       string
@@ -52,7 +52,7 @@ func (w *walk) do(line string) (said string) {
 	case strings.HasPrefix(line, "curl "):
 		return w.shell(w.translated(line))
 	default:
-		require.Fail(w.t, "nobody knows how to execute this", line)
+		require.Fail(w.t, "walk cannot execute this line", line)
 	}
 	return ""
 }

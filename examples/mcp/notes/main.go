@@ -23,7 +23,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// notes are what the tools are about.
+// notes is the store of the tools.
 type notes struct {
 	mu   sync.Mutex
 	list []string
