@@ -20,7 +20,7 @@ func Example() {
 	}
 }
 
-// TestMount is what the example shows, run.
+// TestMount runs the example.
 func TestMount(t *testing.T) { mountTest(t) }
 
 func mountTest(t *testing.T) {
@@ -62,14 +62,14 @@ func mountTest(t *testing.T) {
 	require.Equal(t, []string{"run_queued", "run_started", "x_thinking", "run_completed"}, types)
 }
 
-// A script tells the Runner what to do in each run. Wait returns the ended run.
+// A script has the steps of each run. Wait returns the ended run.
 func ExampleScript() {
 	_ = func(t *testing.T) { // in your code: func TestFailure(t *testing.T)
 		failureTest(t)
 	}
 }
 
-// TestFailure is what the example of Script shows, run.
+// TestFailure runs the example of Script.
 func TestFailure(t *testing.T) { failureTest(t) }
 
 func failureTest(t *testing.T) {

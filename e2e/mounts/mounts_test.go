@@ -149,7 +149,7 @@ func newHost(t *testing.T, r router, p place) *host {
 	return h
 }
 
-// receive records where a callback says that the events are.
+// receive records the events_url of a callback.
 func (h *host) receive(_ http.ResponseWriter, r *http.Request) {
 	var body struct {
 		EventsURL string `json:"events_url"`
@@ -204,7 +204,7 @@ func (h *host) read(response map[string]any) {
 	require.NotZero(h.t, urls)
 }
 
-// lead requires that a URL answers with what it promises.
+// lead requires that the response of a URL has the type that the URL stands for.
 func (h *host) lead(target string) {
 	header, _ := h.request(http.MethodGet, target, "")
 	if strings.Contains(target, "run_id=") && header.Get("Content-Type") != "" {

@@ -21,8 +21,8 @@ const (
 // nested are the modules that hosts install beside the root.
 var nested = []string{"llm/mcptools", "otelwebtrigger", "store/bunstore/pgxlisten"}
 
-// A consumer is a host module: what it gets, and the body of a program's imports
-// and main function.
+// A consumer is a host: the module that it gets, and the imports and the main function
+// of its program.
 type consumer struct{ name, get, imports, main string }
 
 var consumers = []consumer{

@@ -205,7 +205,7 @@ func TestConnect_unreachable_returnsError(t *testing.T) {
 		{"no such file", &mcptools.Command{Path: filepath.Join(t.TempDir(), "absent")}, nil, "no such file"},
 		{"ends at once", &mcptools.Command{Path: binary, Args: []string{"-test.run=^$"}}, nil, ""},
 		{"says nothing", &mcptools.Command{Path: binary, Args: []string{"serve-nothing"}}, nil, "deadline exceeded"},
-		{"nobody listens", &mcptools.HTTP{URL: "http://127.0.0.1:1/mcp"}, nil, "refused"},
+		{"closed port", &mcptools.HTTP{URL: "http://127.0.0.1:1/mcp"}, nil, "refused"},
 		{"no URL", &mcptools.HTTP{URL: "http://user:secret\n@x"}, nil, "malformed"},
 		{"relative URL", &mcptools.HTTP{URL: "/mcp"}, nil, "must be absolute"},
 		{"other scheme", &mcptools.HTTP{URL: "file:///mcp"}, nil, "must be absolute"},
@@ -239,12 +239,12 @@ func TestCall_cancelled_returnsSoon(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			release := make(chan struct{})
 			server := sdk.NewServer(&sdk.Implementation{Name: "test", Version: "1"}, nil)
-			told := false
+			notified := false
 			server.AddTool(&sdk.Tool{Name: "wait", InputSchema: json.RawMessage(`{"type":"object"}`)},
 				func(ctx context.Context, _ *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 					if obeys {
 						<-ctx.Done()
-						told = true
+						notified = true
 						return nil, ctx.Err()
 					}
 					<-release
@@ -261,7 +261,7 @@ func TestCall_cancelled_returnsSoon(t *testing.T) {
 			require.ErrorIs(t, err, webtrigger.ErrCancelled)
 			require.LessOrEqual(t, time.Since(began), time.Hour+100*time.Millisecond)
 			synctest.Wait()
-			require.Equal(t, obeys, told, "the server must be notified")
+			require.Equal(t, obeys, notified, "the server must be notified")
 			close(release)
 			require.NoError(t, connected.Close())
 		})

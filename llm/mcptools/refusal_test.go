@@ -100,7 +100,7 @@ func TestHTTP_lostSession_decidesByStatusAndText(t *testing.T) {
 	}{
 		{"404", 404, "", true, true, ""},
 		{"404 with a page", 404, "<html>not found</html>", true, true, ""},
-		{"404 with an error of nobody", 404, `{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}`, true, true, ""},
+		{"404 with an error without an id", 404, `{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}`, true, true, ""},
 		{"404 with an error of another id", 404, `{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"Session not found"}}`, true, true, ""},
 		{"404 with the id of the call", 404, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32001,"message":"Session not found"}}`, true, true, ""},
 		{"404 of an unknown method", 404, `{"jsonrpc":"2.0","id":ID,"error":{"code":-32601,"message":"unknown method"}}`, false, false, "unknown method"},
