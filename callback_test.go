@@ -30,7 +30,6 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/client"
 	"github.com/webtrigger-go/webtrigger/internal/egress"
-	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
 // received is one callback as it came over the wire.
@@ -187,50 +186,6 @@ func TestCallbackGuardStandsAtAcceptAndAtDelivery(t *testing.T) {
 	require.True(t, d.AttemptedAt.IsZero(), "it was never claimed")
 	require.NotContains(t, d.Error, "secret")
 	require.Zero(t, dialled.Load())
-}
-
-// beginStore returns the configured error of ClaimDelivery.
-type beginStore struct {
-	webtrigger.Store
-	before, after error
-}
-
-func (s beginStore) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
-	if s.before != nil {
-		return s.before
-	}
-	return errors.Join(s.Store.ClaimDelivery(ctx, lease), s.after)
-}
-
-func TestCallbackIsNotSentUnlessItsClaimIsKnownToBeStored(t *testing.T) {
-	t.Parallel()
-	tests := map[string]struct {
-		before, after error
-		state         webtrigger.DeliveryState
-	}{
-		"the lease is lost":           {webtrigger.ErrLeaseLost, nil, webtrigger.DeliveryPending},
-		"the store is away":           {webtrigger.ErrUnavailable, nil, webtrigger.DeliveryPending},
-		"the commit's answer is lost": {nil, webtrigger.ErrUnavailable, webtrigger.DeliveryUnknown},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				b := setupOn(t, beginStore{memstore.New(nil), test.before, test.after}, nil, nil)
-				var posts atomic.Int32
-				b.svc.StubCallbacks(func() error { return nil }, func([]byte) (int, error) { posts.Add(1); return 200, nil })
-				stop := b.work()
-				run := b.triggerWithCallback("say x", "https://203.0.114.1/")
-				time.Sleep(2 * time.Minute)
-				stop()
-				require.Zero(t, posts.Load())
-				all, err := b.svc.Deliveries(b.ctx, run.ID)
-				require.NoError(t, err)
-				require.Len(t, all, 1)
-				require.Equal(t, test.state, all[0].State)
-			})
-		})
-	}
 }
 
 func TestCallbackOfARunThatEndsInTheDrainIsSent(t *testing.T) {

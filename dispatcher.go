@@ -3,12 +3,10 @@ package webtrigger
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"maps"
 	"sync"
 	"time"
 
-	"github.com/webtrigger-go/webtrigger/internal/egress"
 	"github.com/webtrigger-go/webtrigger/internal/hook"
 	"github.com/webtrigger-go/webtrigger/internal/hosthealth"
 )
@@ -20,6 +18,7 @@ type dispatcher struct {
 	s       *Service
 	under   sync.WaitGroup
 	circuit hosthealth.Circuit
+	writes  deliveryWrites
 
 	mu   sync.Mutex
 	more bool           // the last lease filled all idle senders
@@ -80,12 +79,17 @@ func (d *dispatcher) crowded() bool {
 }
 
 // flush sends the callbacks that are pending now, such as those of runs that ended
-// while Work drained. It starts no delivery after callbackTimeout.
+// while Work drained. After callbackTimeout it starts no delivery and repeats no write.
 func (d *dispatcher) flush() {
 	ctx, cancel := context.WithTimeout(context.Background(), callbackTimeout)
 	defer cancel()
-	for d.sendPending(ctx) > 0 {
-		d.under.Wait()
+	for {
+		for d.sendPending(ctx) > 0 {
+			d.under.Wait()
+		}
+		if !d.writes.finish(ctx) {
+			return
+		}
 	}
 }
 
@@ -129,7 +133,7 @@ func (d *dispatcher) claim() DeliveryQuery {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return DeliveryQuery{
-		Lease: deliveryLease, Limit: d.idle, PerHost: d.s.opts.Callback.PerHost, Busy: maps.Clone(d.busy), Resting: resting,
+		Token: NewToken(), Lease: deliveryLease, Limit: d.idle, PerHost: d.s.opts.Callback.PerHost, Busy: maps.Clone(d.busy), Resting: resting,
 	}
 }
 
@@ -146,7 +150,7 @@ func (d *dispatcher) send(delivery LeasedDelivery) bool {
 	d.busy[host]++
 	d.mu.Unlock()
 	d.under.Go(func() {
-		sign := d.s.deliver(delivery)
+		sign := d.deliver(delivery)
 		d.circuit.Report(host, sign, retry, time.Now())
 		d.mu.Lock()
 		d.idle++
@@ -161,39 +165,36 @@ func (d *dispatcher) send(delivery LeasedDelivery) bool {
 
 // deliver sends one delivery under its lease and returns what its outcome shows about
 // the host.
-func (s *Service) deliver(d LeasedDelivery) hosthealth.Sign {
-	leased := time.Now()
-	ctx, ended := hook.Begin(context.Background(), s.opts.Hooks.Callback, CallbackInfo{Delivery: d.Delivery, Run: d.Run})
+func (d *dispatcher) deliver(l LeasedDelivery) hosthealth.Sign {
+	s, leased := d.s, time.Now()
+	log := s.log.With(l.Run.logFields()...).With("delivery_id", l.Delivery.ID, "retry", l.Delivery.Retry)
+	ctx, ended := hook.Begin(context.Background(), s.opts.Hooks.Callback, CallbackInfo{Delivery: l.Delivery, Run: l.Run})
 	var outcome DeliveryOutcome
 	defer func() { ended(outcome) }()
-	body, err := callbackBody(&d.Run)
+	body, err := callbackBody(&l.Run)
 	if err != nil {
 		outcome = DeliveryOutcome{State: DeliveryFailed, FailureClass: FailureInternal, Error: err.Error()}
-		s.recordDelivery(d, outcome)
+		d.record(log, l.Lease, outcome)
 		return hosthealth.Silent
 	}
 	a := s.attempt(ctx, parcel{
-		url: d.Delivery.URL, runKey: d.Run.Key, secrets: d.Secrets, body: body,
-		traceParent: s.opts.Hooks.traceParent(ctx, d.Run.TraceParent),
-	}, func(ctx context.Context) error { return s.store.ClaimDelivery(ctx, d.Lease) })
+		url: l.Delivery.URL, runKey: l.Run.Key, secrets: l.Secrets, body: body,
+		traceParent: s.opts.Hooks.traceParent(ctx, l.Run.TraceParent),
+	}, func(ctx context.Context) error { return s.claimDelivery(ctx, l.Lease) })
 	if a.unclaimed != nil {
-		// Whether the claim was stored is not known: another lease is the only way
-		// on for a delivery that is still pending.
-		s.deliveryLog(d).Warn("callback claim failed", "error", a.unclaimed, "effect", "the callback is not sent under this lease")
+		log.Warn("callback claim failed", "error", a.unclaimed, "effect", "the callback is not sent under this lease")
+		if errors.Is(a.unclaimed, errClaimUnknown) {
+			d.returnDelivery(log, l.Lease)
+		}
 		return hosthealth.Silent
 	}
 	outcome = a.outcome
-	return s.conclude(d, outcome, a.response, leased)
-}
-
-// conclude records an outcome and, if the policy requires one, its retry.
-func (s *Service) conclude(d LeasedDelivery, o DeliveryOutcome, response *egress.Response, leased time.Time) hosthealth.Sign {
-	if policy := s.opts.Callback.Retry; policy != nil && o.State == DeliveryFailed {
-		age := d.LeasedAt.Sub(d.Run.CompletedAt) + time.Since(leased)
-		o.RetryIn = policy.retryIn(d.Delivery.Retry, age, &o, response)
+	if policy := s.opts.Callback.Retry; policy != nil && outcome.State == DeliveryFailed {
+		age := l.LeasedAt.Sub(l.Run.CompletedAt) + time.Since(leased)
+		outcome.RetryIn = policy.retryIn(l.Delivery.Retry, age, &outcome, a.response)
 	}
-	s.recordDelivery(d, o)
-	return signOf(&o)
+	d.record(log, l.Lease, outcome)
+	return signOf(&outcome)
 }
 
 // signOf returns what an outcome shows about the host.
@@ -205,35 +206,4 @@ func signOf(o *DeliveryOutcome) hosthealth.Sign {
 		return hosthealth.Silent
 	}
 	return hosthealth.Dead
-}
-
-// recordDelivery stores an outcome and retries while the store is unavailable. A
-// delivery without an outcome is marked unknown after one minute.
-func (s *Service) recordDelivery(d LeasedDelivery, o DeliveryOutcome) {
-	log := s.deliveryLog(d).With("state", o.State, "http_status", o.HTTPStatus, "latency", o.Latency)
-	if o.State == DeliveryDelivered {
-		log.Info("callback delivered")
-	} else {
-		log.Warn("callback not delivered", "error_class", o.FailureClass, "reason", o.Error, "retry_in", o.RetryIn)
-	}
-	const tries = 10
-	pause := 50 * time.Millisecond
-	for try := 1; ; try++ {
-		ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
-		err := s.store.FinishDelivery(ctx, d.Lease, o)
-		cancel()
-		if err == nil {
-			return
-		}
-		if errors.Is(err, ErrLeaseLost) || try == tries {
-			log.Error("callback outcome not recorded", "error", err)
-			return
-		}
-		time.Sleep(pause)
-		pause = min(2*pause, time.Second)
-	}
-}
-
-func (s *Service) deliveryLog(d LeasedDelivery) *slog.Logger {
-	return s.log.With(d.Run.logFields()...).With("delivery_id", d.Delivery.ID, "retry", d.Delivery.Retry)
 }

@@ -293,7 +293,7 @@ func TestOneRetryFindsOutWhetherAHostIsBack(t *testing.T) {
 func TestOwedCallbacksSurviveTheirProcess(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
 		runs := b.owe(5, hook)
-		_, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Lease: 15 * time.Second, Limit: 3})
+		_, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: 15 * time.Second, Limit: 3})
 		require.NoError(b.t, err)
 		got := b.answering(func(string, int) (*egress.Response, error) { return status(200), nil })
 		stop := b.work()

@@ -69,8 +69,9 @@ type RequeueReason string
 
 // Reasons for a requeue.
 const (
-	RequeueHeartbeat RequeueReason = "heartbeat timeout"
-	RequeueShutdown  RequeueReason = "shutdown"
+	RequeueHeartbeat      RequeueReason = "heartbeat timeout"
+	RequeueShutdown       RequeueReason = "shutdown"
+	RequeueUnacknowledged RequeueReason = "unacknowledged" // the process did not learn that it had claimed the run
 )
 
 // QueuedEvent returns the first event of every run.

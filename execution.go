@@ -8,25 +8,26 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/hook"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// execution is one attempt of a run under way in this process.
+// execution is one attempt of a run that this process executes.
 //
-// Its context ends with the cause that decides the outcome; its lease is lost
-// when lost is closed, and then it writes nothing more.
+// Its context ends with the cause that decides the outcome. Its writes continue after
+// that, until the last one is stored, the lease is lost, or they are postponed.
 type execution struct {
-	s     *Service
-	task  *Task // the Runner's own
-	def   *TaskDefinition
-	lease Lease
-	slot  bool // it holds a slot of Work
-	log   *slog.Logger
-	out   *emitter
+	s         *Service
+	processID string // under which the run is claimed
+	task      *Task  // the Runner's own
+	def       *TaskDefinition
+	lease     Lease
+	slot      bool // it holds a slot of Work
+	ending    bool // its last write is in progress; guarded by process.mu
+	log       *slog.Logger
+	out       *emitter
 
 	run   Run              // as it was last known
 	ended func(RunOutcome) // [Hooks.Run]
@@ -35,14 +36,17 @@ type execution struct {
 	cancel context.CancelFunc
 	end    context.CancelCauseFunc
 
-	expiry *time.Timer // runs lose when the lease was not renewed in time
-	lost   chan struct{}
-	lose   func()
+	done chan struct{} // closed when execute returns
+
+	writes     context.Context // of the calls of the store; ends by ErrLeaseLost or errPostponed
+	stopWrites context.CancelCauseFunc
+	unstored   EventBatch // the batch whose append was postponed
+	unstorable bool       // the store does not accept a batch
 }
 
-func (s *Service) newExecution(claimed ClaimedRun, claimedAt time.Time) *execution {
+func (s *Service) newExecution(claimed ClaimedRun, processID string, claimedAt time.Time) *execution {
 	x := &execution{
-		s: s, lease: claimed.Lease, lost: make(chan struct{}),
+		s: s, lease: claimed.Lease, processID: processID, done: make(chan struct{}),
 		run: claimed.Run,
 		log: s.log.With(claimed.Run.logFields()...),
 		task: &Task{
@@ -59,20 +63,15 @@ func (s *Service) newExecution(claimed ClaimedRun, claimedAt time.Time) *executi
 	base, x.ended = hook.Begin(context.Background(), s.opts.Hooks.Run, RunInfo{Run: claimed.Run})
 	base, x.end = context.WithCancelCause(base)
 	x.ctx, x.cancel = context.WithDeadlineCause(base, claimedAt.Add(s.opts.RunTimeout), ErrDeadline)
-	x.lose = sync.OnceFunc(func() {
-		close(x.lost)
-		x.end(ErrLeaseLost)
-	})
-	// The lease is counted from before it was asked for: the store's own count
-	// starts later.
-	x.expiry = time.AfterFunc(s.opts.Lease-time.Since(claimedAt), x.lose)
+	x.writes, x.stopWrites = context.WithCancelCause(context.Background())
 	x.out = newEmitter(x.ctx, s.opts.DeltaInterval, x.append)
 	return x
 }
 
-// execute runs the Runner and stores how it ended. It returns when the run is
-// no longer this process's; an abandoned Runner may still be going.
+// execute runs the Runner and stores how it ended. It returns when the claim has ended,
+// is lost, or is left to the heartbeats. An abandoned Runner may still work then.
 func (x *execution) execute() {
+	defer close(x.done)
 	x.log.Info("run started", "assistant_id", x.task.Run.AssistantID, "attempt", x.task.Run.Attempts)
 	returned := make(chan answer, 1)
 	go x.call(returned)
@@ -82,18 +81,26 @@ func (x *execution) execute() {
 	batch := x.out.close()
 
 	switch {
+	case x.isLost():
+	case x.unstorable:
+		x.finish(notStored())
 	case cause == nil:
-		x.finish(x.outcome(a), batch, transcript(a.result))
+		x.finish(Finish{Outcome: x.outcome(a), Events: batch, Messages: transcript(a.result)})
+	case errors.Is(cause, ErrLeaseLost): // the lease is over, and perhaps nobody has swept the run
+		x.requeue(Requeue{Reason: RequeueHeartbeat, Events: batch})
 	case errors.Is(cause, ErrShutdown) && x.s.opts.MaxAttempts > 1:
-		x.requeue(batch)
-	case errors.Is(cause, ErrLeaseLost):
-		x.log.Warn("lease lost", "effect", "this process writes nothing more about the run")
+		x.requeue(Requeue{Reason: RequeueShutdown, Events: batch})
 	default:
-		x.finish(interrupted(cause, a.result), batch, transcript(a.result))
+		x.finish(Finish{Outcome: interrupted(cause, a.result), Events: batch, Messages: transcript(a.result)})
 	}
-	x.expiry.Stop()
+	if x.isLost() {
+		x.log.Warn("lease lost", "effect", "this process writes nothing more about the run")
+	}
 	x.ended(RunOutcome{Run: x.run})
-	x.s.worker.remove(x)
+	x.s.process.remove(x)
+	if x.slot {
+		x.s.worker.vacate()
+	}
 	if abandoned {
 		_, returnedAfterAll := hook.Begin(context.WithoutCancel(x.ctx), x.s.opts.Hooks.Abandoned, AbandonedInfo{Run: x.run})
 		x.log.Error("runner abandoned", "cause", cause, "effect", "its slot stays occupied until it returns")
@@ -265,126 +272,4 @@ func transcript(result *Result) []NewMessage {
 		messages[i] = NewMessage{Role: m.Role, Content: wire.ValidText(m.Content)}
 	}
 	return messages
-}
-
-func (x *execution) finish(o Outcome, batch EventBatch, messages []NewMessage) {
-	x.persist("finish run", func(ctx context.Context) error {
-		run, err := x.s.store.FinishRun(ctx, x.lease, Finish{Outcome: o, Events: batch, Messages: messages})
-		if err == nil {
-			x.log.Info("run ended", "status", run.Status, "status_detail", run.StatusDetail)
-			x.run = run
-			x.s.opts.Hooks.ended(x.ctx, run)
-		}
-		return err
-	})
-}
-
-func (x *execution) requeue(batch EventBatch) {
-	x.persist("requeue run", func(ctx context.Context) error {
-		run, err := x.s.store.RequeueRun(ctx, x.lease, batch)
-		if err == nil {
-			x.log.Info("run requeued", "status", run.Status)
-			x.run = run
-			x.s.opts.Hooks.ended(x.ctx, run) // a recorded stop has ended it
-		}
-		return err
-	})
-}
-
-func (x *execution) append(batch EventBatch) error {
-	return x.persist("append events", func(ctx context.Context) error {
-		return x.s.store.AppendEvents(ctx, x.lease, batch)
-	})
-}
-
-// persist repeats a write of this execution until it is stored or the lease is
-// lost. Every such write may be repeated: a batch has its number, and an end is
-// an end once. An error that is not the store's absence gets a few tries; what
-// cannot be stored then is left to the sweep.
-func (x *execution) persist(what string, write func(context.Context) error) error {
-	const tries = 5
-	pause := 20 * time.Millisecond
-	for try := 1; ; try++ {
-		ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
-		err := write(ctx)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		away := errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
-		if errors.Is(err, ErrLeaseLost) || (!away && try == tries) {
-			x.log.Warn("run write failed", "operation", what, "error", err)
-			x.lose()
-			return err
-		}
-		x.log.Warn("run write failed", "operation", what, "retry_in", pause, "error", err)
-		select {
-		case <-x.lost:
-			return ErrLeaseLost
-		case <-time.After(pause):
-			pause = min(2*pause, time.Second)
-		}
-	}
-}
-
-// keepAlive registers an execution for heartbeats. One goroutine per process
-// renews the leases of all its executions with one call; it lives as long as
-// there is any.
-func (s *Service) keepAlive(x *execution) {
-	if s.worker.add(x) {
-		go s.heartbeats()
-	}
-}
-
-func (s *Service) heartbeats() {
-	tick := time.NewTicker(min(s.opts.Lease/3, pollInterval))
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-s.worker.beat:
-		}
-		under := s.worker.snapshot()
-		if under == nil {
-			return
-		}
-		s.renew(under)
-	}
-}
-
-// renew renews the leases of the executions. What it cannot renew loses its
-// lease when the time is over that was granted last.
-func (s *Service) renew(executions []*execution) {
-	leases := make([]Lease, len(executions))
-	for i, x := range executions {
-		leases[i] = x.lease
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), min(s.opts.Lease/3, statementTimeout))
-	defer cancel()
-	sent := time.Now() // the store's count starts later, so ours ends earlier
-	renewals, err := s.store.RenewLeases(ctx, leases, s.opts.Lease)
-	if err != nil {
-		s.log.Warn("lease renewal failed", "error", err, "runs", len(leases))
-		return
-	}
-	for i, x := range executions {
-		switch r := renewals[i]; {
-		case !r.Renewed:
-			x.lose()
-		case x.expiry.Stop():
-			x.expiry.Reset(s.opts.Lease - time.Since(sent))
-			x.obey(r.Stop)
-		}
-	}
-}
-
-// obey ends the execution's context when a stop is recorded for its run.
-func (x *execution) obey(stop *Stop) {
-	switch {
-	case stop == nil:
-	case stop.Status == RunCancelled:
-		x.end(ErrCancelled)
-	default:
-		x.end(ErrDeadline)
-	}
 }

@@ -176,7 +176,9 @@ func TestEndedTellsOfRunsThatNoWorkerEnded(t *testing.T) {
 		b.trigger("say y")
 		time.Sleep(2 * time.Minute) // of the bubble
 		require.Equal(t, []string{"ended 1 cancelled in <nil>"}, d.read())
-		_, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "w", Lease: time.Second, Limit: 1})
+		_, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{
+			ProcessID: deadProcess(t, b.store, time.Second, 1), Token: webtrigger.NewToken(), Limit: 1,
+		})
 		require.NoError(t, err)
 		stop := b.work()
 		time.Sleep(time.Minute)
@@ -270,7 +272,9 @@ func TestLogNamesTheRequestOnEveryReplica(t *testing.T) {
 		post("zap/1", `{"message":"say x","callback_url":"https://93.184.215.14/hook"}`)
 		post("zap/2", `{"message":"panic !"}`)
 		post("zap/3", `{"message":"say never"}`)
-		_, err = store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "lost", Lease: time.Second, Limit: 1, RunID: 3})
+		_, err = store.ClaimRuns(t.Context(), webtrigger.Claim{
+			ProcessID: deadProcess(t, store, time.Second, 1), Token: webtrigger.NewToken(), Limit: 1, RunID: 3,
+		})
 		require.NoError(t, err)
 
 		var log bytes.Buffer

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -82,6 +83,14 @@ func (b *bundle) events(run webtrigger.Run) []string {
 		types[i] = string(e.Type)
 	}
 	return types
+}
+
+// deadProcess registers a process that never renews its lease, and returns its id.
+func deadProcess(t *testing.T, store webtrigger.ProcessStore, lease time.Duration, maxAttempts int) (id string) {
+	t.Helper()
+	id = uuid.NewString()
+	require.NoError(t, store.RegisterProcess(t.Context(), webtrigger.Process{ID: id, Lease: lease, MaxAttempts: maxAttempts}))
+	return id
 }
 
 // work runs Work until the returned function is called, which waits for its end.

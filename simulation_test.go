@@ -554,11 +554,19 @@ func (p *process) ClaimRuns(ctx context.Context, c webtrigger.Claim) ([]webtrigg
 	return call(ctx, p, func() ([]webtrigger.ClaimedRun, error) { return p.Store.ClaimRuns(ctx, c) })
 }
 
-func (p *process) RenewLeases(ctx context.Context, l []webtrigger.Lease, d time.Duration) ([]webtrigger.Renewal, error) {
+func (p *process) RegisterProcess(ctx context.Context, as webtrigger.Process) error {
+	return attempt(ctx, p, func() error { return p.Store.RegisterProcess(ctx, as) })
+}
+
+func (p *process) RenewProcess(ctx context.Context, as webtrigger.Process) (webtrigger.Renewed, error) {
 	if p.w.fault(10) {
-		return nil, errLost
+		return webtrigger.Renewed{}, errLost
 	}
-	return call(ctx, p, func() ([]webtrigger.Renewal, error) { return p.Store.RenewLeases(ctx, l, d) })
+	return call(ctx, p, func() (webtrigger.Renewed, error) { return p.Store.RenewProcess(ctx, as) })
+}
+
+func (p *process) RemoveProcess(ctx context.Context, id string) error {
+	return attempt(ctx, p, func() error { return p.Store.RemoveProcess(ctx, id) })
 }
 
 func (p *process) AppendEvents(ctx context.Context, l webtrigger.Lease, b webtrigger.EventBatch) error {
@@ -569,8 +577,8 @@ func (p *process) FinishRun(ctx context.Context, l webtrigger.Lease, f webtrigge
 	return call(ctx, p, func() (webtrigger.Run, error) { return p.Store.FinishRun(ctx, l, f) })
 }
 
-func (p *process) RequeueRun(ctx context.Context, l webtrigger.Lease, b webtrigger.EventBatch) (webtrigger.Run, error) {
-	return call(ctx, p, func() (webtrigger.Run, error) { return p.Store.RequeueRun(ctx, l, b) })
+func (p *process) RequeueRun(ctx context.Context, l webtrigger.Lease, r webtrigger.Requeue) (webtrigger.Run, error) {
+	return call(ctx, p, func() (webtrigger.Run, error) { return p.Store.RequeueRun(ctx, l, r) })
 }
 
 func (p *process) SweepRuns(ctx context.Context, s webtrigger.Sweep) ([]webtrigger.Run, error) {
@@ -605,6 +613,10 @@ func (p *process) LeaseDeliveries(ctx context.Context, c webtrigger.DeliveryQuer
 
 func (p *process) ClaimDelivery(ctx context.Context, l webtrigger.DeliveryLease) error {
 	return attempt(ctx, p, func() error { return p.Store.ClaimDelivery(ctx, l) })
+}
+
+func (p *process) ReturnDelivery(ctx context.Context, l webtrigger.DeliveryLease) error {
+	return attempt(ctx, p, func() error { return p.Store.ReturnDelivery(ctx, l) })
 }
 
 func (p *process) FinishDelivery(ctx context.Context, l webtrigger.DeliveryLease, o webtrigger.DeliveryOutcome) error {

@@ -406,7 +406,7 @@ func newFeed(t *testing.T, store webtrigger.Store, conversationID int64) *feed {
 	accepted, err := store.CreateTrigger(t.Context(), webtrigger.NewTrigger{
 		RunKey: uuid.NewString(), AssistantID: "1", ConversationID: conversationID,
 		Input: webtrigger.RunInput{Message: "go"}, BaseURL: "https://app.example.com",
-		Claim: &webtrigger.Claimant{Worker: "test", Lease: 24 * time.Hour},
+		Claim: &webtrigger.Claimant{ProcessID: deadProcess(t, store, 24*time.Hour, 1), Token: webtrigger.NewToken()},
 	})
 	require.NoError(t, err)
 	require.NotNil(t, accepted.Lease)

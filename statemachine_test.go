@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -35,7 +36,8 @@ func drawn(t *testing.T) []string {
 // handClock is a clock that the test moves.
 type handClock struct{ now time.Time }
 
-func (c *handClock) Now() time.Time { return c.now }
+func (c *handClock) Now() time.Time         { return c.now }
+func (c *handClock) Elapsed() time.Duration { return c.now.Sub(time.Unix(0, 0)) }
 
 // modelRun is what the model knows of a run.
 type modelRun struct {
@@ -45,10 +47,18 @@ type modelRun struct {
 	queued   time.Time
 	stopped  webtrigger.RunStatus // recorded, "" for none
 	lease    webtrigger.Lease
-	expires  time.Time
+	process  *modelProcess
+	finished bool // ended by FinishRun under the lease
 	attempts int
 	events   int
 	batch    int64
+}
+
+// modelProcess is what the model knows of a process that claims runs.
+type modelProcess struct {
+	webtrigger.Process
+	expires time.Time
+	lost    bool
 }
 
 // machine is the service over memstore and a model of its runs, side by side.
@@ -57,6 +67,8 @@ type machine struct {
 	b        *bundle
 	clock    *handClock
 	runs     []*modelRun
+	started  time.Time
+	workers  []*modelProcess // the last one claims
 	attempts int             // MaxAttempts
 	edges    map[string]bool // transitions of the store's runs
 }
@@ -64,6 +76,7 @@ type machine struct {
 const (
 	modelLease = 10 * time.Second
 	modelQueue = 8500 * time.Millisecond
+	sweeper    = "sweeper" // a process that never expires
 )
 
 // Runs make the transitions of the diagram in docs/state-machine.md, all of them and
@@ -73,7 +86,9 @@ func TestStateMachine(t *testing.T) {
 	edges := make(map[string]bool)
 	walk := func(rt *rapid.T) {
 		clock := &handClock{now: time.Date(2026, 4, 15, 10, 1, 23, 0, time.UTC)}
-		m := &machine{t: rt, clock: clock, attempts: rapid.IntRange(1, 2).Draw(rt, "attempts"), edges: edges, b: setupOn(t, memstore.New(&memstore.Options{Clock: clock}), nil, nil)}
+		m := &machine{t: rt, clock: clock, attempts: rapid.IntRange(1, 2).Draw(rt, "attempts"), edges: edges, started: clock.now, b: setupOn(t, memstore.New(&memstore.Options{Clock: clock}), nil, nil)}
+		require.NoError(rt, m.b.store.RegisterProcess(m.b.ctx, webtrigger.Process{ID: sweeper, Lease: 1e6 * time.Hour, MaxAttempts: 1}))
+		m.register()
 		rt.Repeat(map[string]func(*rapid.T){
 			"":        m.compare,
 			"trigger": m.trigger,
@@ -104,9 +119,17 @@ func (m *machine) pick(rt *rapid.T) *modelRun {
 	return m.runs[rapid.IntRange(0, len(m.runs)-1).Draw(rt, "run")]
 }
 
-func (m *machine) held(r *modelRun) bool {
-	return r.status == webtrigger.RunRunning && m.clock.now.Before(r.expires)
+// register adds a process that claims from now on.
+func (m *machine) register() {
+	p := webtrigger.Process{ID: uuid.NewString(), Lease: modelLease, MaxAttempts: m.attempts}
+	require.NoError(m.t, m.b.store.RegisterProcess(m.b.ctx, p))
+	m.workers = append(m.workers, &modelProcess{Process: p, expires: m.clock.now.Add(modelLease)})
 }
+
+func (m *machine) worker() *modelProcess { return m.workers[len(m.workers)-1] }
+
+// held reports whether the claim of a run has not ended. Its process may have expired.
+func (m *machine) held(r *modelRun) bool { return r.status == webtrigger.RunRunning }
 
 func (m *machine) end(r *modelRun, status webtrigger.RunStatus) {
 	if r.stopped != "" {
@@ -123,7 +146,12 @@ func (m *machine) trigger(*rapid.T) {
 
 func (m *machine) claim(rt *rapid.T) {
 	limit := rapid.IntRange(1, 3).Draw(rt, "limit")
-	claimed, err := m.b.store.ClaimRuns(m.b.ctx, webtrigger.Claim{Worker: "w", Lease: modelLease, Limit: limit})
+	claimed, err := m.b.store.ClaimRuns(m.b.ctx, webtrigger.Claim{ProcessID: m.worker().ID, Token: webtrigger.NewToken(), Limit: limit})
+	if m.worker().lost {
+		require.ErrorIs(rt, err, webtrigger.ErrLeaseLost)
+		m.register()
+		return
+	}
 	require.NoError(rt, err)
 	var want []int64
 	for _, r := range m.runs {
@@ -131,7 +159,7 @@ func (m *machine) claim(rt *rapid.T) {
 			want = append(want, r.id)
 			c := claimed[len(want)-1]
 			require.NotEqual(rt, r.lease.Token, c.Lease.Token, "a token is never used again")
-			r.status, r.lease, r.expires, r.batch = webtrigger.RunRunning, c.Lease, m.clock.now.Add(modelLease), 0
+			r.status, r.lease, r.process, r.batch = webtrigger.RunRunning, c.Lease, m.worker(), 0
 			r.attempts++
 			r.events++
 		}
@@ -143,14 +171,25 @@ func (m *machine) claim(rt *rapid.T) {
 }
 
 func (m *machine) renew(rt *rapid.T) {
-	r := m.pick(rt)
-	renewals, err := m.b.store.RenewLeases(m.b.ctx, []webtrigger.Lease{{RunID: r.id, Token: r.lease.Token}}, modelLease)
+	p := m.worker()
+	renewed, err := m.b.store.RenewProcess(m.b.ctx, p.Process)
 	require.NoError(rt, err)
-	require.Equal(rt, m.held(r), renewals[0].Renewed)
-	if renewals[0].Renewed {
-		require.Equal(rt, r.stopped != "", renewals[0].Stop != nil)
-		r.expires = m.clock.now.Add(modelLease)
+	require.Equal(rt, !p.lost, renewed.Registered)
+	if p.lost {
+		m.register()
+		return
 	}
+	p.expires = m.clock.now.Add(modelLease)
+	claims := renewed.Claims
+	for _, r := range m.runs {
+		if m.held(r) && r.process == p {
+			require.NotEmpty(rt, claims)
+			require.Equal(rt, r.lease, claims[0].Lease)
+			require.Equal(rt, r.stopped != "", claims[0].Stop != nil)
+			claims = claims[1:]
+		}
+	}
+	require.Empty(rt, claims)
 }
 
 func (m *machine) append(rt *rapid.T) {
@@ -177,17 +216,22 @@ func (m *machine) finish(rt *rapid.T) {
 	status := rapid.SampledFrom([]webtrigger.RunStatus{webtrigger.RunCompleted, webtrigger.RunFailed}).Draw(rt, "status")
 	_, err := m.b.store.FinishRun(m.b.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token},
 		webtrigger.Finish{Outcome: webtrigger.Outcome{Status: status, ErrorMessage: "why"}})
+	if r.finished {
+		require.NoError(rt, err, "the same end again")
+		return
+	}
 	if !m.held(r) {
 		require.ErrorIs(rt, err, webtrigger.ErrLeaseLost)
 		return
 	}
 	require.NoError(rt, err)
+	r.finished = true
 	m.end(r, status)
 }
 
 func (m *machine) requeue(rt *rapid.T) {
 	r := m.pick(rt)
-	_, err := m.b.store.RequeueRun(m.b.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token}, webtrigger.EventBatch{})
+	_, err := m.b.store.RequeueRun(m.b.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token}, webtrigger.Requeue{Reason: webtrigger.RequeueShutdown})
 	switch {
 	case !m.held(r):
 		require.ErrorIs(rt, err, webtrigger.ErrLeaseLost)
@@ -219,12 +263,15 @@ func (m *machine) cancel(rt *rapid.T) {
 }
 
 func (m *machine) sweep(rt *rapid.T) {
-	swept, err := m.b.store.SweepRuns(m.b.ctx, webtrigger.Sweep{MaxAttempts: m.attempts, MaxQueueTime: modelQueue, Limit: 100})
+	swept, err := m.b.store.SweepRuns(m.b.ctx, webtrigger.Sweep{ProcessID: sweeper, MaxQueueTime: modelQueue, Limit: 100})
 	require.NoError(rt, err)
+	for _, p := range m.workers {
+		p.lost = p.lost || !m.clock.now.Before(p.expires) && m.clock.now.Sub(m.started) >= modelLease
+	}
 	n := 0
 	for _, r := range m.runs {
 		late := r.status == webtrigger.RunQueued && m.clock.now.Sub(r.queued) > modelQueue
-		if !late && (r.status != webtrigger.RunRunning || m.held(r)) {
+		if !late && (!m.held(r) || !r.process.lost) {
 			continue
 		}
 		n++

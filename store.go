@@ -57,6 +57,7 @@ type Store interface {
 	TaskDefinitionStore
 	TriggerStore
 	RunStore
+	ProcessStore
 	WorkStore
 	EventStore
 	DeliveryStore
@@ -226,24 +227,53 @@ type RunStore interface {
 	RequestStop(ctx context.Context, runID int64, stop Stop, lease *Lease) (Run, error)
 }
 
-// WorkStore is the queue. Runs are claimed under a lease that heartbeats renew.
-// Exactly one of FinishRun, RequeueRun and SweepRuns ends the lease.
+// ProcessStore stores the worker processes. A process registers before it claims runs
+// and renews its row while it lives. All its claims live as long as the row.
 //
-// A lease is valid under three conditions: the run is running, the token is that of
-// the last claim, and the lease's duration has not passed on the store's clock since
-// the claim or the last renewal. Otherwise the lease is lost, whether or not the run
-// was swept. A write under a lost lease is fenced: it returns ErrLeaseLost and stores
-// nothing.
+// A process is in contact since the registration, or since the last renewal that
+// found the row expired. A sweep by another process may mark an expired process as
+// lost if the sweeping process is unexpired and has been in contact for at least one
+// lease of the expired one. So a pause of the whole store, in which all rows expire,
+// marks no process as lost.
+//
+// These times count on the store's clock. A store of one process counts them in
+// monotonic time, so that a step of the wall clock neither ends nor extends a lease.
+type ProcessStore interface {
+	// RegisterProcess stores a process with p.Lease from now. If the process is
+	// registered already, also as lost, RegisterProcess changes nothing and returns
+	// no error.
+	RegisterProcess(ctx context.Context, p Process) error
+
+	// RenewProcess extends the process to p.Lease from now, stores its lease and
+	// limit, and returns its claims. If the process has no row or is lost, it stores
+	// nothing, and Renewed.Registered is false. It must not wait for a lock of a run.
+	RenewProcess(ctx context.Context, p Process) (Renewed, error)
+
+	// RemoveProcess removes a process, lost or not. If the process has claims, it
+	// returns ErrConflict. A process that is not registered is not an error.
+	RemoveProcess(ctx context.Context, processID string) error
+}
+
+// WorkStore is the queue. A registered process claims runs, each under a new token.
+// Exactly one of FinishRun, RequeueRun and SweepRuns ends the claim.
+//
+// A lease is held while the run is running and its token is that of the last claim,
+// even if the process has expired: only a transition of the run ends it. A write under
+// a lease that is not held is fenced: it returns ErrLeaseLost and stores nothing.
+//
+// # Unknown outcomes
+//
+// After an error that is not in the method's contract, a write may have been stored or
+// may be stored later. Each write may be repeated, and the repetition settles the
+// outcome: it is a write under the same row's lock. A read settles nothing.
 type WorkStore interface {
 	// ClaimRuns claims up to claim.Limit queued runs, oldest first. A requeued run
 	// keeps its place by id. Each run must go to exactly one caller. A claim makes
-	// the run running, counts an attempt, sets its start time, creates a new token
-	// and stores StartedEvent. If claim.RunID is set, only that run may be claimed.
+	// the run running, counts an attempt, sets its start time, stores its token and
+	// StartedEvent. The first run gets claim.Token, each following one the next
+	// number. If claim.RunID is set, only that run may be claimed. ClaimRuns returns
+	// ErrLeaseLost if the process is not registered or is lost.
 	ClaimRuns(ctx context.Context, claim Claim) ([]ClaimedRun, error)
-
-	// RenewLeases extends every valid lease to d from now. It returns one Renewal per
-	// lease, in the order of leases, with the recorded stop.
-	RenewLeases(ctx context.Context, leases []Lease, d time.Duration) ([]Renewal, error)
 
 	// AppendEvents appends a batch to the run's conversation, in order. Sequences
 	// continue the run's last one in steps of 1. Ids rise within the conversation and
@@ -261,22 +291,32 @@ type WorkStore interface {
 	// run's last event, and the completion time. If the run has a callback URL, it
 	// also creates a pending delivery. The result of a completed run is also stored
 	// as an assistant message, after the given ones.
+	//
+	// If the run has ended under the same lease, FinishRun stores nothing and returns
+	// the run as it ended.
 	FinishRun(ctx context.Context, lease Lease, end Finish) (Run, error)
 
 	// RequeueRun puts a run back in the queue and does not count its attempt. It
-	// stores the trailing events and RequeuedEvent(RequeueShutdown). If a stop is
-	// recorded, the run ends by that stop instead: the attempt counts, and there is
-	// no RequeuedEvent.
-	RequeueRun(ctx context.Context, lease Lease, batch EventBatch) (Run, error)
+	// stores requeue.Events and RequeuedEvent(requeue.Reason). If a stop is recorded,
+	// the run ends by that stop instead: the attempt counts, and there is no
+	// RequeuedEvent. After an unknown outcome, ErrLeaseLost means that the requeue
+	// was stored or that another transition has ended the claim.
+	RequeueRun(ctx context.Context, lease Lease, requeue Requeue) (Run, error)
 
-	// SweepRuns ends or requeues up to sweep.Limit runs, oldest expiry first, and
-	// returns the runs that it changed:
+	// SweepRuns marks expired processes as lost (see ProcessStore). Then it ends or
+	// requeues up to sweep.Limit runs, each in a transition of its own, and returns
+	// the runs that it changed:
 	//
-	//   - A run with an expired lease ends by its recorded stop, if there is one.
-	//     Otherwise it is requeued with RequeuedEvent(RequeueHeartbeat) while
-	//     attempts remain, and then ends with HeartbeatTimeout.
+	//   - A claim of a lost process, oldest expiry first: the run ends by its recorded
+	//     stop, if there is one. Otherwise it is requeued with
+	//     RequeuedEvent(RequeueHeartbeat) while attempts remain (Process.MaxAttempts of
+	//     the lost process), and then ends with HeartbeatTimeout.
 	//   - A run that has been queued for longer than sweep.MaxQueueTime since it was
-	//     last queued ends with QueueTimeout.
+	//     last queued ends with QueueTimeout, if the sweeping process is registered and
+	//     has not expired.
+	//
+	// A run that cannot be changed does not keep the sweep from the others. If some
+	// runs failed, SweepRuns returns the changed runs together with an error.
 	//
 	// If sweep.Audit is set, SweepRuns also looks for unfinished runs that the
 	// regular search cannot find.
@@ -322,8 +362,8 @@ type EventStore interface {
 // Every transition to a state other than pending and sending must also store the
 // outcome on the run, unless the run mirrors a delivery with a higher id.
 type DeliveryStore interface {
-	// LeaseDeliveries leases up to claim.Limit deliveries, each under a new token for
-	// claim.Lease. Only pending deliveries without a valid lease whose DueAt has
+	// LeaseDeliveries leases up to claim.Limit deliveries for claim.Lease. The first
+	// gets claim.Token, each following one the next number. Only pending deliveries without a valid lease whose DueAt has
 	// passed are leased.
 	//
 	// A host gets at most claim.PerHost deliveries, including those in claim.Busy.
@@ -337,9 +377,18 @@ type DeliveryStore interface {
 
 	// ClaimDelivery moves a pending delivery to sending and records the time of its
 	// attempt. It returns ErrLeaseLost unless lease is the delivery's latest lease
-	// and has not expired. After any other error the outcome of the claim is unknown,
-	// and the caller must not send.
+	// and has not expired. A repeated call with the same lease returns nil while the
+	// delivery is sending and its attempt is younger than 10 s. After any other
+	// error the outcome of the claim is unknown, and the caller must not send before
+	// a repeated call has returned nil.
 	ClaimDelivery(ctx context.Context, lease DeliveryLease) error
+
+	// ReturnDelivery puts a delivery that was not sent back to pending, as if it had
+	// never been leased. A claim under the same lease that is still under way can
+	// then not be stored. ReturnDelivery returns ErrLeaseLost if lease is not the
+	// delivery's latest lease or an outcome is recorded, and ErrConflict if another
+	// delivery of the run is open.
+	ReturnDelivery(ctx context.Context, lease DeliveryLease) error
 
 	// FinishDelivery records the outcome of a delivery. From sending or unknown, the
 	// outcome is delivered or failed. From pending, before the claim, it is failed or

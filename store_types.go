@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
@@ -58,10 +59,10 @@ type Idempotency struct {
 	TTL      time.Duration // lifetime of the record from its creation
 }
 
-// Claimant is the worker that claims a run, and the duration of its lease.
+// Claimant is the registered process that claims a run at its creation.
 type Claimant struct {
-	Worker string
-	Lease  time.Duration
+	ProcessID string
+	Token     int64 // token of the claim; see NewToken
 }
 
 // CreatedTrigger is a stored trigger.
@@ -71,19 +72,43 @@ type CreatedTrigger struct {
 	Replayed bool   // the trigger already existed; Run is its current state
 }
 
+// Process is a worker process as the store knows it.
+type Process struct {
+	ID          string        // a new UUID for each registration
+	Lease       time.Duration // how long its claims last after a renewal
+	MaxAttempts int           // number of attempts after which a sweep ends its runs; minimum: 1
+}
+
+// Renewed is the result of RenewProcess.
+type Renewed struct {
+	Registered bool        // false if the process has no row or is lost; nothing was renewed
+	Claims     []HeldClaim // all claims of the process, by ascending run id
+}
+
+// HeldClaim is one claim of a process.
+type HeldClaim struct {
+	Lease Lease
+	Stop  *Stop // the recorded stop of the run; nil if there is none
+}
+
 // Lease identifies the ownership of a run by one attempt. Token is the fencing token.
-// Every claim of the run gets a new, higher token.
+// It differs for every claim of the run and does not rise.
 type Lease struct {
 	RunID int64
 	Token int64
 }
 
+// NewToken returns a random number from 1 to 2^62 for the token of a claim. Random
+// tokens differ even if an asynchronous failover of the database lost a claim. There
+// is room for the numbers that follow it.
+func NewToken() int64 { return 1 + rand.Int64N(1<<62) }
+
 // Claim selects the queued runs that ClaimRuns claims.
 type Claim struct {
-	Worker string        // the worker that claims; a store may show it to operators
-	Lease  time.Duration // duration of the lease without renewal
-	Limit  int
-	RunID  int64 // 0 for any queued run of the library's own queue
+	ProcessID string // the registered process that claims
+	Token     int64  // token of the first run; see NewToken
+	Limit     int
+	RunID     int64 // 0 for any queued run of the library's own queue
 }
 
 // ClaimedRun is a run that the caller has claimed.
@@ -91,12 +116,6 @@ type ClaimedRun struct {
 	Run   Run
 	Input RunInput
 	Lease Lease
-}
-
-// Renewal is the result of RenewLeases for one lease.
-type Renewal struct {
-	Renewed bool  // false if the lease is lost
-	Stop    *Stop // the recorded stop of the run; nil if there is none
 }
 
 // EventBatch is a list of events that are stored together, at most once.
@@ -112,9 +131,15 @@ type Finish struct {
 	Messages []NewMessage // the transcript, without the result
 }
 
+// Requeue is why a process returns a run to the queue.
+type Requeue struct {
+	Reason RequeueReason // RequeueShutdown or RequeueUnacknowledged
+	Events EventBatch    // emitted events that are not known to be stored
+}
+
 // Sweep configures one call of SweepRuns.
 type Sweep struct {
-	MaxAttempts  int           // maximum number of attempts of a run; minimum: 1
+	ProcessID    string        // the registered process that sweeps
 	MaxQueueTime time.Duration // 0 for no limit
 	Limit        int           // maximum number of runs to change
 	Audit        bool          // also search for runs that the regular search cannot find
@@ -189,6 +214,7 @@ func (h Hint) isZero() bool {
 
 // DeliveryQuery selects the pending deliveries that LeaseDeliveries leases.
 type DeliveryQuery struct {
+	Token   int64         // token of the first delivery; see NewToken
 	Lease   time.Duration // duration of the lease
 	Limit   int
 	PerHost int            // maximum number per host, including those in Busy; 0 for no limit
@@ -325,11 +351,17 @@ func (unimplementedStore) Messages(context.Context, int64, int64, int) ([]Messag
 func (unimplementedStore) RequestStop(context.Context, int64, Stop, *Lease) (Run, error) {
 	return Run{}, unimplemented("RequestStop")
 }
+func (unimplementedStore) RegisterProcess(context.Context, Process) error {
+	return unimplemented("RegisterProcess")
+}
+func (unimplementedStore) RenewProcess(context.Context, Process) (Renewed, error) {
+	return Renewed{}, unimplemented("RenewProcess")
+}
+func (unimplementedStore) RemoveProcess(context.Context, string) error {
+	return unimplemented("RemoveProcess")
+}
 func (unimplementedStore) ClaimRuns(context.Context, Claim) ([]ClaimedRun, error) {
 	return nil, unimplemented("ClaimRuns")
-}
-func (unimplementedStore) RenewLeases(context.Context, []Lease, time.Duration) ([]Renewal, error) {
-	return nil, unimplemented("RenewLeases")
 }
 func (unimplementedStore) AppendEvents(context.Context, Lease, EventBatch) error {
 	return unimplemented("AppendEvents")
@@ -337,7 +369,7 @@ func (unimplementedStore) AppendEvents(context.Context, Lease, EventBatch) error
 func (unimplementedStore) FinishRun(context.Context, Lease, Finish) (Run, error) {
 	return Run{}, unimplemented("FinishRun")
 }
-func (unimplementedStore) RequeueRun(context.Context, Lease, EventBatch) (Run, error) {
+func (unimplementedStore) RequeueRun(context.Context, Lease, Requeue) (Run, error) {
 	return Run{}, unimplemented("RequeueRun")
 }
 func (unimplementedStore) SweepRuns(context.Context, Sweep) ([]Run, error) {
@@ -358,6 +390,9 @@ func (unimplementedStore) LeaseDeliveries(context.Context, DeliveryQuery) ([]Lea
 }
 func (unimplementedStore) ClaimDelivery(context.Context, DeliveryLease) error {
 	return unimplemented("ClaimDelivery")
+}
+func (unimplementedStore) ReturnDelivery(context.Context, DeliveryLease) error {
+	return unimplemented("ReturnDelivery")
 }
 func (unimplementedStore) FinishDelivery(context.Context, DeliveryLease, DeliveryOutcome) error {
 	return unimplemented("FinishDelivery")

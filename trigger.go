@@ -178,18 +178,26 @@ func newRunKey() string { return uuid.Must(uuid.NewV7()).String() }
 // in the same transaction and starts it.
 func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, error) {
 	// Once begun, the write is not given up with its caller: a client that hangs
-	// up must not leave a taken run without a worker.
+	// up must not leave a claimed run without a worker.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
 	defer cancel()
 
-	reserved := s.worker.reserveIdle()
-	if reserved {
-		t.Claim = &Claimant{Worker: s.id, Lease: s.opts.Lease}
+	var call *claimCall
+	if s.worker.reserveIdle() {
+		if call = s.process.begin(1); call == nil {
+			s.giveBackSlot()
+		}
+	}
+	if call != nil {
+		t.Claim = &Claimant{ProcessID: call.processID, Token: call.token}
 	}
 	claimedAt := time.Now()
 	accepted, err := s.store.CreateTrigger(ctx, t)
+	if call != nil {
+		defer s.process.end(call, err)
+	}
 	if err != nil {
-		if reserved {
+		if call != nil {
 			s.giveBackSlot()
 		}
 		return CreatedTrigger{}, fmt.Errorf("create trigger: %w", err)
@@ -199,8 +207,8 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, err
 	}
 	switch {
 	case accepted.Lease != nil:
-		s.start(ClaimedRun{Run: accepted.Run, Input: t.Input, Lease: *accepted.Lease}, claimedAt)
-	case reserved:
+		s.start(call, ClaimedRun{Run: accepted.Run, Input: t.Input, Lease: *accepted.Lease}, claimedAt)
+	case call != nil:
 		s.giveBackSlot()
 	}
 	return accepted, nil

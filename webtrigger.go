@@ -55,8 +55,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/webtrigger-go/webtrigger/internal/egress"
 	"github.com/webtrigger-go/webtrigger/internal/inflight"
 	"github.com/webtrigger-go/webtrigger/internal/ratelimit"
@@ -126,6 +124,10 @@ const MaxResultBytes = 1 << 20
 
 // Clock provides the time for a store that has no clock of its own. Stores on a
 // database server use the clock of that server.
+//
+// Leases count in monotonic time: the store measures it with package time. If the
+// Clock has a method Elapsed() time.Duration, the store uses that instead: the time
+// since any fixed instant, unaffected by steps of the wall clock.
 type Clock interface {
 	Now() time.Time
 }
@@ -270,10 +272,10 @@ type Service struct {
 	runner    Runner
 	opts      Options
 	log       *slog.Logger
-	id        string // identifies this process in the store
 	guard     *egress.Guard
 	connect   connector
 	worker    worker
+	process   process
 	rate      *ratelimit.Buckets
 	creations *inflight.Calls
 	pending   chan struct{} // signals the dispatcher that a delivery is pending
@@ -309,12 +311,13 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 		return nil, fmt.Errorf("webtrigger: options: Callback: %w", err)
 	}
 	s := &Service{
-		store: store, runner: runner, opts: o, log: o.Logger, id: uuid.NewString(),
+		store: store, runner: runner, opts: o, log: o.Logger,
 		guard: guard, connect: guardedConnector{guard}, pending: make(chan struct{}, 1),
 		rate: ratelimit.New(o.Limits.TriggersPerKey, o.Limits.Window), creations: inflight.New(maxCreations),
 	}
 	s.advice.log = s.log
 	s.worker.init(o.Workers)
+	s.process.init(s)
 	s.watcher = watcher{store: store, log: s.log, wake: s.hint}
 	s.streams = stream.New(streamSource{store, &s.watcher}, stream.Options{
 		Log: s.log, MemoryBytes: o.Streams.MemoryBytes, PerKey: o.Streams.PerKey, MaxWaits: maxWaits, WriteTimeout: o.Streams.WriteTimeout,

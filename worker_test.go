@@ -126,56 +126,12 @@ func TestHeartbeatsKeepALongRunAlive(t *testing.T) {
 	})
 }
 
-// deafStore loses heartbeats while deaf is set.
-type deafStore struct {
-	webtrigger.Store
-	deaf *atomic.Bool
-}
-
-func (s deafStore) RenewLeases(ctx context.Context, l []webtrigger.Lease, d time.Duration) ([]webtrigger.Renewal, error) {
-	if s.deaf.Load() {
-		return nil, webtrigger.ErrUnavailable
-	}
-	return s.Store.RenewLeases(ctx, l, d)
-}
-
-func TestAWorkerThatCannotHeartbeatStopsItsRuns(t *testing.T) {
-	var deaf atomic.Bool
-	var cause atomic.Value
-	runner := func(ctx context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
-		<-ctx.Done()
-		cause.Store(context.Cause(ctx))
-		if err := emit("x_zombie", struct{}{}); err == nil {
-			return nil, errors.New("a zombie wrote")
-		}
-		return &webtrigger.Result{Text: "too late"}, nil
-	}
-	wrap := func(s webtrigger.Store) webtrigger.Store { return deafStore{s, &deaf} }
-	bubbleOn(t, wrap, runner, webtrigger.Options{Lease: 3 * time.Second}, func(b *bundle) {
-		stop := b.work()
-		began := time.Now()
-		deaf.Store(true)
-		run := b.trigger("work")
-		time.Sleep(3*time.Second - time.Since(began)) // a lease
-		synctest.Wait()
-		require.Equal(t, webtrigger.ErrLeaseLost, cause.Load(), "it stops before the store gives the run away")
-		for !b.run(run.ID).Status.Terminal() {
-			time.Sleep(10 * time.Millisecond)
-		}
-		require.LessOrEqual(t, time.Since(began), 4500*time.Millisecond, "swept within 1.5 leases")
-		swept := b.run(run.ID)
-		require.Equal(t, webtrigger.RunTimedOut, swept.Status)
-		require.Equal(t, "heartbeat timeout", swept.StatusDetail)
-		require.Equal(t, webtrigger.HeartbeatTimeout().ErrorMessage, swept.ErrorMessage)
-		require.Equal(t, []string{"run_queued", "run_started", "run_timed_out"}, b.events(run))
-		stop()
-	})
-}
-
 func TestSweep_expiredLeaseWithAttemptsLeft_requeuesRun(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{MaxAttempts: 2, Lease: 3 * time.Second}, func(b *bundle) {
 		run := b.trigger("say hi")
-		_, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "gone", Lease: time.Second, Limit: 1})
+		_, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{
+			ProcessID: deadProcess(t, b.store, time.Second, 2), Token: webtrigger.NewToken(), Limit: 1,
+		})
 		require.NoError(t, err)
 		stop := b.work()
 		time.Sleep(5 * time.Second)

@@ -190,7 +190,9 @@ func (h *host) trigger(assistantID string, req webtrigger.TriggerRequest) webtri
 // take makes the oldest queued run running.
 func (h *host) take() webtrigger.ClaimedRun {
 	h.t.Helper()
-	claimed, err := h.store.ClaimRuns(h.ctx, webtrigger.Claim{Worker: "test", Lease: time.Hour, Limit: 1})
+	worker := webtrigger.Process{ID: "test", Lease: time.Hour, MaxAttempts: 1}
+	require.NoError(h.t, h.store.RegisterProcess(h.ctx, worker))
+	claimed, err := h.store.ClaimRuns(h.ctx, webtrigger.Claim{ProcessID: worker.ID, Token: webtrigger.NewToken(), Limit: 1})
 	require.NoError(h.t, err)
 	require.Len(h.t, claimed, 1)
 	return claimed[0]
@@ -208,7 +210,7 @@ func (h *host) end(outcome webtrigger.Outcome) webtrigger.Run {
 // way.
 func (h *host) deliver(outcome *webtrigger.DeliveryOutcome) {
 	h.t.Helper()
-	pending, err := h.store.LeaseDeliveries(h.ctx, webtrigger.DeliveryQuery{Lease: time.Hour, Limit: 1})
+	pending, err := h.store.LeaseDeliveries(h.ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: time.Hour, Limit: 1})
 	require.NoError(h.t, err)
 	require.Len(h.t, pending, 1)
 	if outcome == nil || outcome.State != webtrigger.DeliveryBlocked {

@@ -57,10 +57,12 @@ type feed struct {
 // newFeed starts a run, in a new conversation for 0. It has two events then.
 func newFeed(t *testing.T, store webtrigger.Store, conversationID int64) *feed {
 	t.Helper()
+	worker := webtrigger.Process{ID: "test", Lease: 24 * time.Hour, MaxAttempts: 1}
+	require.NoError(t, store.RegisterProcess(t.Context(), worker))
 	accepted, err := store.CreateTrigger(t.Context(), webtrigger.NewTrigger{
 		RunKey: uuid.NewString(), AssistantID: "1", ConversationID: conversationID,
 		Input: webtrigger.RunInput{Message: "go"}, BaseURL: "https://app.example.com",
-		Claim: &webtrigger.Claimant{Worker: "test", Lease: 24 * time.Hour},
+		Claim: &webtrigger.Claimant{ProcessID: worker.ID, Token: webtrigger.NewToken()},
 	})
 	require.NoError(t, err)
 	return &feed{store: store, run: accepted.Run, lease: *accepted.Lease}

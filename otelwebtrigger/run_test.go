@@ -3,6 +3,7 @@ package otelwebtrigger_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,11 +122,17 @@ func TestRunGivenBack(t *testing.T) {
 	})
 }
 
-// forgetful is a store on which no lease is renewed.
-type forgetful struct{ webtrigger.Store }
+// deaf is a store that does not renew a process while it is set.
+type deaf struct {
+	webtrigger.Store
+	set atomic.Bool
+}
 
-func (forgetful) RenewLeases(context.Context, []webtrigger.Lease, time.Duration) ([]webtrigger.Renewal, error) {
-	return nil, webtrigger.ErrUnavailable
+func (d *deaf) RenewProcess(ctx context.Context, p webtrigger.Process) (webtrigger.Renewed, error) {
+	if d.set.Load() {
+		return webtrigger.Renewed{}, webtrigger.ErrUnavailable
+	}
+	return d.Store.RenewProcess(ctx, p)
 }
 
 // If a lease is lost, the process that sweeps the run counts its end.
@@ -133,14 +140,19 @@ func TestRunLost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		stalled, other := newProcess(t), newProcess(t)
-		store := memstore.New(nil)
-		svc := stalled.service(t, forgetful{store}, webtrigger.RunnerFunc(obedient), webtrigger.Options{Lease: 10 * time.Second})
-		sweeper := other.service(t, store, nil, webtrigger.Options{NoWorkers: true})
+		store := &deaf{Store: memstore.New(nil)}
+		svc := stalled.service(t, store, webtrigger.RunnerFunc(obedient), webtrigger.Options{Lease: 10 * time.Second})
+		sweeper := other.service(t, store.Store, nil, webtrigger.Options{NoWorkers: true})
 		run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "hang"})
 		require.NoError(t, err)
-		require.NoError(t, svc.Execute(t.Context(), run.ID))
+		executed := make(chan error, 1)
+		go func() { executed <- svc.Execute(t.Context(), run.ID) }()
+		synctest.Wait()
+		store.set.Store(true)
 		work(t, sweeper)
 		time.Sleep(time.Minute)
+		store.set.Store(false)
+		require.NoError(t, <-executed)
 		span := stalled.span(t, "invoke_agent")
 		require.Equal(t, "running", said(span)["webtrigger.run.status"])
 		require.Equal(t, "lease_lost", said(span)["error.type"])

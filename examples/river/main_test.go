@@ -118,7 +118,7 @@ func TestRiverExecutesEachRunOnce(t *testing.T) {
 	require.Len(t, prompts, runs)
 	assert.Equal(t, runs, count(t, e, `river_job WHERE state = 'available'`), "a job each, committed with its run")
 
-	native, err := e.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "native", Lease: time.Minute, Limit: runs})
+	native, err := e.store.ClaimRuns(t.Context(), webtrigger.Claim{ProcessID: otherProcess(t, e), Token: webtrigger.NewToken(), Limit: runs})
 	require.NoError(t, err)
 	assert.Empty(t, native, "what River has is not handed out natively")
 
@@ -208,6 +208,13 @@ func TestCancel(t *testing.T) {
 	assert.Equal(t, 1, r.times("wait"))
 }
 
+// otherProcess registers another process that may claim, and returns its id.
+func otherProcess(t *testing.T, e *engine) string {
+	p := webtrigger.Process{ID: "another", Lease: time.Minute, MaxAttempts: 1}
+	require.NoError(t, e.store.RegisterProcess(t.Context(), p))
+	return p.ID
+}
+
 func TestJobsOfRunsThatAreNotThere(t *testing.T) {
 	t.Parallel()
 	e, _ := setUp(t)
@@ -218,7 +225,7 @@ func TestJobsOfRunsThatAreNotThere(t *testing.T) {
 	assert.Greater(t, w.Timeout(job), runTimeout)
 
 	run := trigger(t, e, "held")
-	held, err := e.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "another", Lease: time.Minute, Limit: 1, RunID: run.ID})
+	held, err := e.store.ClaimRuns(t.Context(), webtrigger.Claim{ProcessID: otherProcess(t, e), Token: webtrigger.NewToken(), Limit: 1, RunID: run.ID})
 	require.NoError(t, err)
 	require.Len(t, held, 1)
 	var snoozed *river.JobSnoozeError

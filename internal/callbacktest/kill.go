@@ -213,6 +213,27 @@ func (m *mortal) alive() error {
 	return nil
 }
 
+func (m *mortal) RenewProcess(ctx context.Context, p webtrigger.Process) (webtrigger.Renewed, error) {
+	if err := m.alive(); err != nil {
+		return webtrigger.Renewed{}, err
+	}
+	return m.Store.RenewProcess(ctx, p)
+}
+
+func (m *mortal) RemoveProcess(ctx context.Context, id string) error {
+	if err := m.alive(); err != nil {
+		return err
+	}
+	return m.Store.RemoveProcess(ctx, id)
+}
+
+func (m *mortal) RequeueRun(ctx context.Context, lease webtrigger.Lease, requeue webtrigger.Requeue) (webtrigger.Run, error) {
+	if err := m.alive(); err != nil {
+		return webtrigger.Run{}, err
+	}
+	return m.Store.RequeueRun(ctx, lease, requeue)
+}
+
 func (m *mortal) FinishRun(ctx context.Context, lease webtrigger.Lease, finish webtrigger.Finish) (webtrigger.Run, error) {
 	if err := m.alive(); err != nil {
 		return webtrigger.Run{}, err
@@ -248,6 +269,13 @@ func (m *mortal) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 	return m.cut(afterClaim)
 }
 
+func (m *mortal) ReturnDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+	if err := m.alive(); err != nil {
+		return err
+	}
+	return m.Store.ReturnDelivery(ctx, lease)
+}
+
 func (m *mortal) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLease, o webtrigger.DeliveryOutcome) error {
 	if err := m.cut(beforeOutcome); err != nil {
 		return err
@@ -269,6 +297,16 @@ func (c *Time) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Now().Add(c.ahead)
+}
+
+// started is the instant from which Elapsed counts.
+var started = time.Now()
+
+// Elapsed is the time since started. Leases count in it.
+func (c *Time) Elapsed() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(started) + c.ahead
 }
 
 // Pass puts the clock forward.

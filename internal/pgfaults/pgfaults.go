@@ -155,11 +155,15 @@ func readOnlyServer(t *testing.T, open Open, opts *bunstore.Options) {
 	p := newPlace(t, open, opts)
 	require.NoError(t, p.store.Migrate(t.Context()))
 	require.NoError(t, p.trigger())
+	p.register("w")
 	p.alter(`SET default_transaction_read_only = on`)
 	p.terminate()
 	for range 10 {
 		require.ErrorIs(t, p.trigger(), webtrigger.ErrUnavailable)
-		_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 1})
+		_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{ProcessID: "w", Token: webtrigger.NewToken(), Limit: 1})
+		require.ErrorIs(t, err, webtrigger.ErrUnavailable)
+		require.ErrorIs(t, p.store.RegisterProcess(t.Context(), process("w2")), webtrigger.ErrUnavailable)
+		_, err = p.store.RenewProcess(t.Context(), process("w"))
 		require.ErrorIs(t, err, webtrigger.ErrUnavailable)
 	}
 	err := p.store.Ping(t.Context())
@@ -190,7 +194,8 @@ func readOnlyConnections(t *testing.T, open Open, opts *bunstore.Options) {
 		p.fill(8, `SET default_transaction_read_only = on`)
 		for range 20 {
 			require.NoError(t, p.trigger())
-			_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 1})
+			p.register("w")
+			_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{ProcessID: "w", Token: webtrigger.NewToken(), Limit: 1})
 			require.NoError(t, err)
 			require.NoError(t, p.store.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 		}
@@ -210,8 +215,14 @@ func terminatedSessions(t *testing.T, open Open, opts *bunstore.Options) {
 		p.terminate()
 		require.NoError(t, p.store.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
 		p.terminate()
-		_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 1})
+		p.register("w")
+		p.terminate()
+		_, err := p.store.ClaimRuns(t.Context(), webtrigger.Claim{ProcessID: "w", Token: webtrigger.NewToken(), Limit: 1})
 		require.NoError(t, err)
+		p.terminate()
+		renewed, err := p.store.RenewProcess(t.Context(), process("w"))
+		require.NoError(t, err)
+		require.True(t, renewed.Registered)
 		p.terminate()
 		require.NoError(t, p.store.Ping(t.Context()))
 		p.terminate()
@@ -232,6 +243,16 @@ func idleSessions(t *testing.T, open Open, opts *bunstore.Options) {
 		time.Sleep(300 * time.Millisecond)
 		require.NoError(t, p.trigger())
 	}
+}
+
+func process(id string) webtrigger.Process {
+	return webtrigger.Process{ID: id, Lease: time.Minute, MaxAttempts: 1}
+}
+
+// register registers a process, if it is not registered.
+func (p *place) register(id string) {
+	p.Helper()
+	require.NoError(p, p.store.RegisterProcess(p.Context(), process(id)))
 }
 
 // cycle does what requests and workers do, with values that settings could change.
@@ -264,7 +285,8 @@ func (p *place) cycle() {
 	require.NoError(p, err)
 	require.NoError(p, tx.Commit())
 
-	claims, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: nasty, Lease: time.Minute, Limit: 10})
+	p.register(nasty)
+	claims, err := s.ClaimRuns(ctx, webtrigger.Claim{ProcessID: nasty, Token: webtrigger.NewToken(), Limit: 10})
 	require.NoError(p, err)
 	require.Len(p, claims, 2)
 	for _, claim := range claims {
@@ -272,6 +294,11 @@ func (p *place) cycle() {
 		require.NoError(p, s.AppendEvents(ctx, claim.Lease, webtrigger.EventBatch{Number: 1,
 			Events: []webtrigger.NewEvent{{Type: "x_step", Payload: []byte(`{"n":"\\"}`)}}}))
 	}
+	renewed, err := s.RenewProcess(ctx, process(nasty))
+	require.NoError(p, err)
+	require.Len(p, renewed.Claims, 2)
+	require.Equal(p, claims[0].Lease, renewed.Claims[0].Lease)
+	require.ErrorIs(p, s.RemoveProcess(ctx, nasty), webtrigger.ErrConflict)
 	page, err := s.Events(ctx, webtrigger.EventQuery{ConversationID: accepted.Run.ConversationID, Limit: 10})
 	require.NoError(p, err)
 	require.Len(p, page.Events, 3)

@@ -49,7 +49,11 @@ func newTopic(r *rig) *topic {
 func (c *topic) begin() *run {
 	t := c.rig.t
 	t.Helper()
-	take := webtrigger.Claimant{Worker: "streamtest", Lease: 24 * time.Hour}
+	process := webtrigger.Process{ID: "streamtest", Lease: 24 * time.Hour, MaxAttempts: 1}
+	if err := c.store.RegisterProcess(t.Context(), process); err != nil {
+		t.Fatal(err)
+	}
+	take := webtrigger.Claimant{ProcessID: process.ID, Token: webtrigger.NewToken()}
 	accepted, err := c.store.CreateTrigger(t.Context(), webtrigger.NewTrigger{
 		RunKey: uuid.NewString(), AssistantID: "1", ConversationID: c.id,
 		Input: webtrigger.RunInput{Message: "go"}, BaseURL: "https://app.example.com", Claim: &take,
@@ -61,7 +65,7 @@ func (c *topic) begin() *run {
 	if accepted.Lease != nil {
 		return &run{Run: accepted.Run, lease: *accepted.Lease}
 	}
-	claimed, err := c.store.ClaimRuns(t.Context(), webtrigger.Claim{Worker: take.Worker, Lease: take.Lease, Limit: 1, RunID: accepted.Run.ID})
+	claimed, err := c.store.ClaimRuns(t.Context(), webtrigger.Claim{ProcessID: take.ProcessID, Token: take.Token, Limit: 1, RunID: accepted.Run.ID})
 	if err != nil || len(claimed) != 1 {
 		t.Fatalf("claim a run: %v, %v", claimed, err)
 	}

@@ -152,7 +152,10 @@ func (b *wireBundle) Step(step string) {
 	case "execute":
 		err = b.svc.Execute(b.ctx, id)
 	case "start": // takes the run for a worker that never does anything
-		_, err = b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 1, RunID: id})
+		worker := webtrigger.Process{ID: "w", Lease: time.Hour, MaxAttempts: 1}
+		if err = b.store.RegisterProcess(b.ctx, worker); err == nil {
+			_, err = b.store.ClaimRuns(b.ctx, webtrigger.Claim{ProcessID: worker.ID, Token: webtrigger.NewToken(), Limit: 1, RunID: id})
+		}
 	case "cancel":
 		_, err = b.svc.CancelRun(b.ctx, id, more)
 	case "channel":

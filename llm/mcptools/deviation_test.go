@@ -184,7 +184,6 @@ func TestCall_flood_returnsInBoundedMemory(t *testing.T) {
 			require.Equal(t, "echo {}", said)
 			runtime.ReadMemStats(&after)
 			require.Less(t, int64(after.HeapSys)-int64(before.HeapSys), int64(64<<20), kind)
-			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(128<<20), "%s: the SDK must not get these messages", kind)
 			require.NoError(t, server.Close())
 		}
 	}

@@ -10,8 +10,9 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// CreateTrigger implements [webtrigger.TriggerStore]. It declines to take where
-// [Options.Enqueue] hands runs to another engine.
+// CreateTrigger implements [webtrigger.TriggerStore]. It declines a claim if
+// [Options.Enqueue] hands runs to another engine, or if the process is not registered
+// or is lost.
 func (s *Store) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	if s.opts.Enqueue != nil {
 		trigger.Claim = nil
@@ -85,6 +86,13 @@ func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, e
 			return webtrigger.CreatedTrigger{}, err
 		}
 	}
+	if trigger.Claim != nil {
+		if may, err := t.mayClaim(trigger.Claim.ProcessID); err != nil {
+			return webtrigger.CreatedTrigger{}, err
+		} else if !may {
+			trigger.Claim = nil
+		}
+	}
 	if err := t.room(&trigger); err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
@@ -118,7 +126,7 @@ func (t *tx) nextRun() (id int64, now time.Time, err error) {
 // create stores the run and its row in the queue. In a shared conversation it also
 // stores the message and the first event.
 func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, now time.Time) (webtrigger.CreatedTrigger, error) {
-	q := &queueRow{runID: runID, conversationID: runID, native: t.store.opts.Enqueue == nil, token: firstToken(runID), waitsSince: now}
+	q := &queueRow{runID: runID, conversationID: runID, native: t.store.opts.Enqueue == nil, waitsSince: now}
 	message, event := int64(firstMessage), int64(1)
 	input := trigger.Input
 	if trigger.ConversationID != 0 {
@@ -150,7 +158,7 @@ func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, now time.Time) (
 		return webtrigger.CreatedTrigger{}, err
 	}
 	if trigger.Claim != nil {
-		err = t.take(q, trigger.Claim.Worker, trigger.Claim.Lease, now)
+		err = t.take(q, trigger.Claim.ProcessID, trigger.Claim.Token, now)
 	} else if q.native {
 		t.hint.Queued = true
 	} else {
@@ -159,16 +167,16 @@ func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, now time.Time) (
 	if err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
-	return acceptedNow(&trigger, runID, q.conversationID, now), t.insert(q, &trigger)
+	return acceptedNow(&trigger, runID, q.conversationID, q.running, now), t.insert(q, &trigger)
 }
 
 // insert stores a new run's row in the queue.
 func (t *tx) insert(q *queueRow, trigger *webtrigger.NewTrigger) error {
 	_, err := t.exec(t.ctx, `INSERT INTO {queue} (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since,
-			started_at, expires_at, attempts, state, native, bounded, shared, assistant_id, process_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12 THEN 'r' ELSE 'q' END, $13, $14, $15, $16, $17)`,
+			started_at, attempts, state, native, bounded, shared, assistant_id, process_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN 'r' ELSE 'q' END, $12, $13, $14, $15, $16)`,
 		q.runID, q.conversationID, trigger.KeyID, q.token, q.batch, q.sequence, q.started, t.at(q.waitsSince),
-		t.at(q.startedAt), t.at(q.expiresAt), q.attempts, q.running, q.native, trigger.MaxQueued > 0, q.shared,
+		t.at(q.startedAt), q.attempts, q.running, q.native, trigger.MaxQueued > 0, q.shared,
 		trigger.AssistantID, optionalText(q.process))
 	return err
 }

@@ -50,11 +50,12 @@ func (t *tx) room(trigger *webtrigger.NewTrigger) error {
 
 // pgAcceptBoundedText is pgAcceptText where runs may have to wait within bounds.
 // Those that find no place come back with the id 0. A copy of a request that is
-// stored takes none: it is missing in the answer, like all that are not stored.
+// stored takes none: it is missing in the answer, like all that are not stored. So is
+// a trigger whose process may not claim it: the lock of its bound is not held.
 const pgAcceptBoundedText = pgAcceptInput + `,
 	placed AS MATERIALIZED (
 		SELECT i.ord, i.assistant, i.bound, row_number() OVER (PARTITION BY i.assistant ORDER BY i.ord) AS place FROM input i
-		WHERE i.free AND i.bound IS NOT NULL AND NOT i.taken AND NOT EXISTS (SELECT 1 FROM {idempotency_keys} k
+		WHERE i.free AND i.bound IS NOT NULL AND NOT i.wanted AND NOT EXISTS (SELECT 1 FROM {idempotency_keys} k
 			WHERE k.assistant_id = i.assistant AND k.key = i.request AND k.expires_at > clock_timestamp())
 	),
 	waiting AS MATERIALIZED (
@@ -65,7 +66,7 @@ const pgAcceptBoundedText = pgAcceptInput + `,
 	within AS MATERIALIZED (
 		SELECT p.ord FROM placed p JOIN waiting w ON w.assistant = p.assistant WHERE w.queued + p.place <= p.bound
 	),` + pgAdmit + ` AND (bound IS NULL OR taken OR ord IN (SELECT ord FROM within))),` + pgRecord + pgAcceptStore + `
-	UNION ALL SELECT ord, 0, clock_timestamp() FROM placed WHERE ord NOT IN (SELECT ord FROM within)`
+	UNION ALL SELECT ord, 0, clock_timestamp(), false FROM placed WHERE ord NOT IN (SELECT ord FROM within)`
 
 // boundedTriggers are the triggers of a batch that would take a place.
 func boundedTriggers(calls []*accepting) (bounded []*webtrigger.NewTrigger) {

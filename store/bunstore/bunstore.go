@@ -108,7 +108,8 @@ type Store struct {
 	postgres bool
 	process  string // distinguishes this process's notifications from those of others
 	clock    func() time.Time
-	timeout  time.Duration // see statementTimeout
+	elapsed  func() time.Time // see leaseTime; SQLite only
+	timeout  time.Duration    // see statementTimeout
 	log      *slog.Logger
 
 	names      *strings.Replacer // of the tables, in SQL texts
@@ -119,6 +120,7 @@ type Store struct {
 	notifier notifier
 	writer   *sqliteWriter // nil on Postgres
 	lender   *lender       // nil on SQLite
+	beats    *lender       // of the connection of heartbeats; nil on SQLite
 	direct   *direct       // nil on SQLite, and without pgdriver
 	patrol   patrol
 	schema   schemaState
@@ -179,7 +181,8 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 	case dialect.PG:
 		s.postgres = true
 		s.notifier.store = s
-		s.lender = newLender(db)
+		s.lender, s.beats = newLender(db), newLender(db)
+		s.beats.kept = new(kept)
 		if s.usesPgdriver() {
 			s.direct = &direct{s.lender}
 		}
@@ -191,6 +194,7 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 			return nil, errors.New("bunstore: Options.Enqueue needs Postgres")
 		}
 		s.writer = newSQLiteWriter(db.DB)
+		s.elapsed = leaseClock(s.opts.Clock)
 	default:
 		return nil, fmt.Errorf("bunstore: dialect %s is neither Postgres nor SQLite", name)
 	}
@@ -209,8 +213,8 @@ func (s *Store) tablePrefix() string {
 }
 
 // Close waits for what is under way though its caller has gone, and then frees
-// what the store holds of the database: prepared statements, and SQLite's writing
-// connection. The database itself stays open, it is the host's. No method may be
+// what the store holds of the database: prepared statements, the connection of
+// heartbeats, and SQLite's writing connection. The database itself stays open, it is the host's. No method may be
 // under way or called afterwards.
 func (s *Store) Close() error {
 	s.background.Wait()
@@ -221,6 +225,9 @@ func (s *Store) Close() error {
 	})
 	if s.writer != nil {
 		errs = append(errs, s.writer.close())
+	}
+	if s.beats != nil {
+		errs = append(errs, s.beats.kept.close(s.db))
 	}
 	return errors.Join(errs...)
 }

@@ -29,22 +29,25 @@ func TestWrongClocks(t *testing.T) {
 			accepted, err := c.holder.CreateTrigger(ctx, newTrigger())
 			require.NoError(t, err)
 			require.WithinDuration(t, before, accepted.Run.CreatedAt, 10*time.Minute)
-			claim := webtrigger.Claim{Worker: "holder", Lease: time.Minute, Limit: 1, RunID: accepted.Run.ID}
+			holder, other := registered(t, c.holder, time.Minute), registered(t, c.other, time.Minute)
+			claim := webtrigger.Claim{ProcessID: holder.ID, Token: webtrigger.NewToken(), Limit: 1, RunID: accepted.Run.ID}
 			held, err := c.holder.ClaimRuns(ctx, claim)
 			require.NoError(t, err)
 			require.Len(t, held, 1)
 
+			claim.ProcessID = other.ID
 			stolen, err := c.other.ClaimRuns(ctx, claim)
 			require.NoError(t, err)
 			require.Empty(t, stolen)
-			swept, err := c.other.SweepRuns(ctx, webtrigger.Sweep{MaxAttempts: 1, MaxQueueTime: time.Minute, Limit: 10, Audit: true})
+			swept, err := c.other.SweepRuns(ctx, webtrigger.Sweep{ProcessID: other.ID, MaxQueueTime: time.Minute, Limit: 10, Audit: true})
 			require.NoError(t, err)
 			require.Empty(t, swept)
-			renewed, err := c.holder.RenewLeases(ctx, []webtrigger.Lease{held[0].Lease}, time.Millisecond)
+			holder.Lease = time.Millisecond
+			renewed, err := c.holder.RenewProcess(ctx, holder)
 			require.NoError(t, err)
-			require.True(t, renewed[0].Renewed)
+			require.Equal(t, []webtrigger.HeldClaim{{Lease: held[0].Lease}}, renewed.Claims)
 			require.Eventually(t, func() bool {
-				swept, err := c.other.SweepRuns(ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 10})
+				swept, err := c.other.SweepRuns(ctx, webtrigger.Sweep{ProcessID: other.ID, Limit: 10})
 				return err == nil && len(swept) == 1 && swept[0].ID == accepted.Run.ID
 			}, 10*time.Second, 10*time.Millisecond)
 			_, err = c.holder.FinishRun(ctx, held[0].Lease, webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted}})

@@ -33,10 +33,12 @@ func TestIndexes(t *testing.T) {
 		INSERT INTO webtrigger_events SELECT i, 1, i, 1, 'x_step', '{}', now() FROM generate_series(1, 110000) i;
 		INSERT INTO webtrigger_purge_marks SELECT i, 3, 3, true FROM generate_series(1, 50000) i;
 		INSERT INTO webtrigger_channels SELECT i::text, true, true FROM generate_series(1, 1000) i;
-		INSERT INTO webtrigger_queue (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since, expires_at,
+		INSERT INTO webtrigger_queue (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since, process_id,
 				attempts, state, native, bounded, shared, assistant_id)
-			SELECT i, i, 1, 1, 0, 1, 0, now(), now() + interval '1 hour', 0, CASE WHEN i % 10 = 0 THEN 'r' ELSE 'q' END, true, true, i % 20 = 1, (i % 50)::text
+			SELECT i, i, 1, 1, 0, 1, 0, now(), CASE WHEN i % 10 = 0 THEN (i % 1000)::text END, 0, CASE WHEN i % 10 = 0 THEN 'r' ELSE 'q' END, true, true, i % 20 = 1, (i % 50)::text
 			FROM generate_series(100001, 110000) i;
+		INSERT INTO webtrigger_processes (id, registered_at, expires_at, contact_since, lease, max_attempts)
+			SELECT i::text, now(), now(), now(), 1, 1 FROM generate_series(1, 1000) i;
 		INSERT INTO webtrigger_api_keys (assistant_id, name, prefix, hash, created_at)
 			SELECT (i % 50)::text, 'n', 'p', decode(lpad(to_hex(i), 64, '0'), 'hex'), now() FROM generate_series(1, 10000) i;
 		INSERT INTO webtrigger_deliveries (run_id, host, state, retry, created_at, due_at)

@@ -46,12 +46,12 @@ var HotStatements = map[string]string{
 	"accept":               pgAcceptText + `;` + hotAccept,
 	"accept with a key":    pgAcceptKeyedText + `;` + hotAccept,
 	"accept in bounds":     pgAcceptBoundedText + `;` + hotAccept,
-	"claim":                pgClaimText + `;16;1000000;'worker';'run_started';'{';'}'`,
-	"claim one run":        pgClaimOneText + `;100001;1000000;'worker'`,
+	"claim":                pgClaimText + `;16;1000000;'10';'run_started';'{';'}'`,
+	"claim one run":        pgClaimOneText + `;100001;1000000;'10'`,
 	"append":               pgAppendText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
 	"append to a lane":     pgAppendSharedText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
 	"finish":               pgFinishText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]';'[]'`,
-	"renew":                pgRenewText + `;'[{"ord":0,"run_id":1,"token":1}]';1000000`,
+	"renew":                pgRenewText + `;'10';1000000;1;NULL`,
 	"status":               pgGrantsText + `;'[{"ord":0,"hash":"00","id":5}]'`,
 	"run":                  `SELECT ` + runColumns + ` FROM ` + fromRuns + ` WHERE r.id = $1;5`,
 	"tail":                 conversationEvents + `;5;0;100;1000000`,
@@ -59,7 +59,7 @@ var HotStatements = map[string]string{
 	"replay":               replayText + `;'1';'k';'2026-01-01'`,
 	"begin":                pgBeginText + `;'[{"ord":0,"id":1,"token":1}]'`,
 	"outcome":              pgFinishDeliveryText + `;'[{"ord":0,"id":1,"token":1,"state":"delivered"}]'`,
-	"due":                  pgLeaseText + `;1000000;16;4;'[]'`,
+	"due":                  pgLeaseText + `;1000000;16;4;'[]';1`,
 	"last events":          lastEventsText + `;'{1,2,3}'`,
 	"messages":             messagesText + `;5;0;100`,
 	"list of an assistant": `SELECT ` + runColumns + ` FROM ` + fromRuns + ` WHERE r.assistant_id = $1 ORDER BY r.id DESC LIMIT $2;'1';50`,
@@ -79,8 +79,8 @@ func (s *Store) Explain(ctx context.Context, explain string, query webtrigger.Ru
 	return strings.Join(lines, "\n"), err
 }
 
-const hotAccept = `'[{"ord":0,"run_key":"f7d2c1a8-5f0e-4d3b-9a61-0c8e7b2d4f19","assistant":"7","request":"k","hash":"00","ttl":1,"bound":100}]';` +
-	`true;'https://app.example.com';'worker';1000000`
+const hotAccept = `'[{"ord":0,"run_key":"f7d2c1a8-5f0e-4d3b-9a61-0c8e7b2d4f19","assistant":"7","request":"k","hash":"00","ttl":1,"bound":100,"wanted":true,"token":5}]';` +
+	`true;'https://app.example.com';'10'`
 
 // AddMigrations adds migrations to those of this package.
 func (s *Store) AddMigrations(files fs.FS) { s.moreMigrations = append(s.moreMigrations, files) }

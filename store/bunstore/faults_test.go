@@ -166,7 +166,7 @@ func TestDeadlock(t *testing.T) {
 	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
 	s := migrated(t, db, nil)
 	trigger := newTrigger()
-	trigger.Claim = &webtrigger.Claimant{Worker: "w", Lease: 10 * time.Minute}
+	trigger.Claim = &webtrigger.Claimant{ProcessID: registered(t, s, 10*time.Minute).ID, Token: webtrigger.NewToken()}
 	accepted, err := s.CreateTrigger(ctx, trigger)
 	require.NoError(t, err)
 

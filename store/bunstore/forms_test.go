@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun"
 
@@ -25,10 +26,25 @@ func joined(t *testing.T, s webtrigger.Store, conversationID int64) webtrigger.R
 
 func claimed(t *testing.T, s webtrigger.Store, runID int64) webtrigger.ClaimedRun {
 	t.Helper()
-	runs, err := s.ClaimRuns(t.Context(), webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 1, RunID: runID})
-	require.NoError(t, err)
+	runs := claimedBy(t, s, registered(t, s, time.Hour), 1, runID)
 	require.Len(t, runs, 1)
 	return runs[0]
+}
+
+// claimedBy are runs that a process claims.
+func claimedBy(t *testing.T, s webtrigger.Store, p webtrigger.Process, limit int, runID int64) []webtrigger.ClaimedRun {
+	t.Helper()
+	runs, err := s.ClaimRuns(t.Context(), webtrigger.Claim{ProcessID: p.ID, Token: webtrigger.NewToken(), Limit: limit, RunID: runID})
+	require.NoError(t, err)
+	return runs
+}
+
+// registered is a new process.
+func registered(t *testing.T, s webtrigger.Store, lease time.Duration) webtrigger.Process {
+	t.Helper()
+	p := webtrigger.Process{ID: uuid.NewString(), Lease: lease, MaxAttempts: 1}
+	require.NoError(t, s.RegisterProcess(t.Context(), p))
+	return p
 }
 
 func stepped(t *testing.T, s webtrigger.Store, lease webtrigger.Lease, number int64) {
@@ -96,11 +112,11 @@ func TestPromote_anyState_readsTheSame(t *testing.T) {
 		"requeued": func(t *testing.T, s *bunstore.Store, run webtrigger.Run) {
 			lease := claimed(t, s, run.ID).Lease
 			stepped(t, s, lease, 1)
-			_, err := s.RequeueRun(t.Context(), lease, webtrigger.EventBatch{})
+			_, err := s.RequeueRun(t.Context(), lease, webtrigger.Requeue{Reason: webtrigger.RequeueShutdown})
 			require.NoError(t, err)
 		},
 		"running again": func(t *testing.T, s *bunstore.Store, run webtrigger.Run) {
-			_, err := s.RequeueRun(t.Context(), claimed(t, s, run.ID).Lease, webtrigger.EventBatch{})
+			_, err := s.RequeueRun(t.Context(), claimed(t, s, run.ID).Lease, webtrigger.Requeue{Reason: webtrigger.RequeueShutdown})
 			require.NoError(t, err)
 			stepped(t, s, claimed(t, s, run.ID).Lease, 1)
 		},
@@ -155,15 +171,16 @@ func TestPromote_running_leaseStaysHeld(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, open func() *bun.DB) {
 		s := migrated(t, open(), nil)
-		run := claimed(t, s, storeTrigger(t, s).ID)
+		p := registered(t, s, time.Hour)
+		run := claimedBy(t, s, p, 1, storeTrigger(t, s).ID)[0]
 		stepped(t, s, run.Lease, 1)
-		second := claimed(t, s, joined(t, s, run.Run.ConversationID).ID)
+		second := claimedBy(t, s, p, 1, joined(t, s, run.Run.ConversationID).ID)[0]
 		stepped(t, s, run.Lease, 1) // stored already
 		stepped(t, s, run.Lease, 2)
 		stepped(t, s, second.Lease, 1)
-		renewed, err := s.RenewLeases(t.Context(), []webtrigger.Lease{run.Lease, second.Lease}, time.Hour)
+		renewed, err := s.RenewProcess(t.Context(), p)
 		require.NoError(t, err)
-		require.Equal(t, []webtrigger.Renewal{{Renewed: true}, {Renewed: true}}, renewed)
+		require.Equal(t, []webtrigger.HeldClaim{{Lease: run.Lease}, {Lease: second.Lease}}, renewed.Claims)
 		finished(t, s, run.Lease)
 		finished(t, s, second.Lease)
 		page, err := s.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.Run.ConversationID, Limit: 100})
@@ -193,7 +210,7 @@ func TestSweepRuns_audit_restoresLostRows(t *testing.T) {
 		waiting, running := joined(t, s, first.ConversationID), claimed(t, s, joined(t, s, first.ConversationID).ID).Run
 		_, err := db.ExecContext(ctx, `DELETE FROM webtrigger_queue`)
 		require.NoError(t, err)
-		swept, err := s.SweepRuns(ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 10, Audit: true})
+		swept, err := s.SweepRuns(ctx, webtrigger.Sweep{Limit: 10, Audit: true})
 		require.NoError(t, err)
 		var ended []int64
 		for _, run := range swept {
@@ -228,7 +245,8 @@ func TestBatches_lockedRow_othersGoOn(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
 	s := migrated(t, db, nil)
-	locked, other := claimed(t, s, storeTrigger(t, s).ID), claimed(t, s, storeTrigger(t, s).ID)
+	p := registered(t, s, time.Hour)
+	locked, other := claimedBy(t, s, p, 1, storeTrigger(t, s).ID)[0], claimedBy(t, s, p, 1, storeTrigger(t, s).ID)[0]
 	release := heldRow(t, db, `SELECT 1 FROM webtrigger_queue ORDER BY run_id LIMIT 1 FOR UPDATE`)
 	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 	defer cancel()
@@ -239,16 +257,14 @@ func TestBatches_lockedRow_othersGoOn(t *testing.T) {
 	go func() { appended <- s.AppendEvents(ctx, locked.Lease, batch) }()
 	awaitBlocked(t, db, 1)
 	stepped(t, s, other.Lease, 1)
-	renewed, err := s.RenewLeases(ctx, []webtrigger.Lease{locked.Lease, other.Lease}, time.Hour)
+	renewed, err := s.RenewProcess(ctx, p)
 	require.NoError(t, err)
-	require.Equal(t, []webtrigger.Renewal{{Renewed: true}, {Renewed: true}}, renewed)
-	_, err = s.SweepRuns(ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 10})
+	require.Equal(t, []webtrigger.HeldClaim{{Lease: locked.Lease}, {Lease: other.Lease}}, renewed.Claims)
+	_, err = s.SweepRuns(ctx, webtrigger.Sweep{ProcessID: p.ID, Limit: 10, Audit: true})
 	require.NoError(t, err)
 	finished(t, s, other.Lease)
 	storeTrigger(t, s)
-	runs, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 10})
-	require.NoError(t, err)
-	require.Len(t, runs, 1)
+	require.Len(t, claimedBy(t, s, p, 10, 0), 1)
 	release()
 	require.NoError(t, <-appended)
 }
@@ -257,7 +273,7 @@ func TestBatches_lockedRow_othersGoOn(t *testing.T) {
 // no others.
 func TestClaimRuns_lockedConversation_hidesItsOwnRuns(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, pgtest.Database(t))
 	s := migrated(t, db, nil)
 	lanes := []webtrigger.Run{storeTrigger(t, s), storeTrigger(t, s)}
 	for _, run := range lanes {
@@ -267,14 +283,12 @@ func TestClaimRuns_lockedConversation_hidesItsOwnRuns(t *testing.T) {
 	joined(t, s, lanes[0].ConversationID)
 	free := []int64{joined(t, s, lanes[1].ConversationID).ID, storeTrigger(t, s).ID}
 	release := heldRow(t, db, `SELECT 1 FROM webtrigger_conversations ORDER BY id LIMIT 1 FOR UPDATE`)
-	runs, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 2})
-	require.NoError(t, err)
+	p := registered(t, s, time.Hour)
+	runs := claimedBy(t, s, p, 2, 0)
 	require.Len(t, runs, 2)
 	require.Equal(t, free, []int64{runs[0].Run.ID, runs[1].Run.ID})
 	release()
-	runs, err = s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 10})
-	require.NoError(t, err)
-	require.Len(t, runs, 2)
+	require.Len(t, claimedBy(t, s, p, 10, 0), 2)
 }
 
 // While a host's transaction has an idempotency key, other triggers are stored. One

@@ -21,7 +21,8 @@ import (
 //     has ended, or whose next answer may belong to another statement.
 //   - It repeats on another connection what was certainly not executed.
 type lender struct {
-	db *bun.DB
+	db   *bun.DB
+	kept *kept // keeps one connection between its uses; nil: all go back to the pool
 
 	// adjusted is set when a connection had settings that the store changed.
 	adjusted atomic.Bool
@@ -76,12 +77,12 @@ func (p *lender) lend(ctx context.Context, use func(l *lent) error) error {
 // once lends one connection. It reports whether the use left nothing, and whether
 // the connection was one that had been used before.
 func (p *lender) once(ctx context.Context, use func(l *lent) error) (again, used bool, err error) {
-	conn, err := p.db.Conn(ctx)
+	conn, err := p.kept.borrow(ctx, p.db)
 	if err != nil {
 		return notExecuted(err) || sessionEnded(err), false, refusedSettings(err)
 	}
-	defer conn.Close()
 	l := &lent{Conn: conn}
+	defer func() { p.kept.giveBack(l.Conn, p.db, l.broken) }()
 	if used, err = p.prepareConnection(ctx, l); err == nil {
 		if err = use(l); err != nil {
 			l.failed(err)

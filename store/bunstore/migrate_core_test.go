@@ -153,8 +153,7 @@ func continues(t *testing.T, s webtrigger.Store) {
 	require.Equal(t, fresh.Run.ID, fresh.Run.ConversationID)
 	state, err := s.QueueState(ctx)
 	require.NoError(t, err)
-	claimed, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: time.Hour, Limit: 100})
-	require.NoError(t, err)
+	claimed := claimedBy(t, s, registered(t, s, time.Hour), 100, 0)
 	require.Len(t, claimed, state.Queued)
 	for _, c := range claimed {
 		require.NoError(t, s.AppendEvents(ctx, c.Lease, webtrigger.EventBatch{Number: 1,

@@ -35,6 +35,7 @@ func TestMigrate_underLoadBehindLongReader_failsNoRequest(t *testing.T) {
 	_, err = reader.ExecContext(ctx, `SELECT count(*) FROM webtrigger_runs, webtrigger_queue`)
 	require.NoError(t, err)
 
+	p := registered(t, s, time.Minute)
 	loading, stop := context.WithCancel(ctx)
 	var load sync.WaitGroup
 	defer func() { stop(); load.Wait() }()
@@ -48,7 +49,7 @@ func TestMigrate_underLoadBehindLongReader_failsNoRequest(t *testing.T) {
 					t.Errorf("a trigger failed during the migration: %v", err)
 					return
 				}
-				if _, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 2}); err != nil {
+				if _, err := s.ClaimRuns(ctx, webtrigger.Claim{ProcessID: p.ID, Token: webtrigger.NewToken(), Limit: 2}); err != nil {
 					t.Errorf("a claim failed during the migration: %v", err)
 					return
 				}

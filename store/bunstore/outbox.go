@@ -3,6 +3,7 @@ package bunstore
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -24,10 +25,16 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 		if err != nil || len(due) == 0 {
 			return err
 		}
-		_, err = t.exec(t.ctx, `UPDATE {deliveries} SET token = CASE token WHEN 0 THEN id << 20 ELSE token END + 1, leased_until = $2
-			WHERE id {in ids}`, s.idList(due), t.at(now.Add(claim.Lease)))
+		until, err := t.leaseTime()
 		if err != nil {
 			return err
+		}
+		for place, id := range due {
+			_, err := t.exec(t.ctx, `UPDATE {deliveries} SET token = $2, leased_until = $3 WHERE id = $1`,
+				id, claim.Token+int64(place), t.at(until.Add(claim.Lease)))
+			if err != nil {
+				return err
+			}
 		}
 		leased, err = t.leased(due, now)
 		return err
@@ -39,8 +46,13 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 // process is about to lease is left out; where that leaves nothing, there may be
 // others still.
 func (t *tx) due(claim webtrigger.DeliveryQuery, now time.Time) ([]int64, error) {
+	args := []any{t.at(now), claim.Limit, claim.PerHost, hostInput(claim)}
+	if !t.store.postgres { // has one writer
+		rows, err := t.rows(t.ctx, dueTexts[false], append(args, t.at(t.store.leaseTime()))...)
+		return collect(rows, err, scanID)
+	}
 	for range 3 {
-		rows, err := t.rows(t.ctx, dueTexts[t.store.postgres], t.at(now), claim.Limit, claim.PerHost, hostInput(claim))
+		rows, err := t.rows(t.ctx, dueTexts[true], args...)
 		picked, err := collect(rows, err, scanID)
 		if err != nil || len(picked) == 0 {
 			return nil, err
@@ -73,7 +85,9 @@ func inOrderOf(order, ids []int64) (sorted []int64) {
 
 // dueTexts pick deliveries by turns between hosts: first the first of each host,
 // counted from what the caller has under way there. Arguments: the time, how
-// many, how many to a host (0: no bound), what is known of hosts.
+// many, how many to a host (0: no bound), what is known of hosts; on SQLite, the time
+// in which leases count. No lease lasts a day: one that seems to was stored by an
+// earlier process, by another wall clock.
 //
 // Postgres walks the index from host to host and looks at a few of each; SQLite,
 // which has no LATERAL, numbers all that is due.
@@ -101,7 +115,7 @@ var dueTexts = map[bool]string{
 			FROM {deliveries} d LEFT JOIN (
 				SELECT value ->> 'host' AS host, value ->> 'busy' AS busy, value ->> 'resting' AS resting FROM json_each($4)
 			) k ON k.host = d.host
-			WHERE d.state = 'pending' AND d.due_at <= $1 AND (d.leased_until IS NULL OR d.leased_until <= $1)
+			WHERE d.state = 'pending' AND d.due_at <= $1 AND (d.leased_until IS NULL OR d.leased_until NOT BETWEEN $5 + 1 AND $5 + 86400000000)
 				AND (d.retry = 0 OR NOT coalesce(k.resting, false))
 		) p
 		WHERE $3 = 0 OR p.place <= $3
@@ -169,12 +183,14 @@ func (s *Store) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLeas
 // beginAlone begins one delivery in a transaction of its own.
 func (s *Store) beginAlone(ctx context.Context, lease webtrigger.DeliveryLease) (none struct{}, _ error) {
 	return none, s.write(ctx, "begin delivery", func(t *tx) error {
-		now, err := t.lockDelivery(lease)
+		now, leased, err := t.lockDelivery(lease)
 		if err != nil {
 			return err
 		}
-		changed, err := t.exec(t.ctx, `UPDATE {deliveries} SET state = 'sending', attempted_at = $3
-			WHERE id = $1 AND token = $2 AND state = 'pending' AND leased_until > $3`, lease.DeliveryID, lease.Token, t.at(now))
+		changed, err := t.exec(t.ctx, `UPDATE {deliveries} SET state = 'sending', attempted_at = coalesce(attempted_at, $3),
+				leased_until = CASE WHEN state = 'pending' THEN CAST($5 AS {time}) ELSE leased_until END
+			WHERE id = $1 AND token = $2 AND state IN ('pending', 'sending') AND leased_until > $4`,
+			lease.DeliveryID, lease.Token, t.at(now), t.at(leased), t.at(leased.Add(claimRepeats)))
 		if err == nil && changed == 0 {
 			return webtrigger.ErrLeaseLost
 		}
@@ -182,16 +198,59 @@ func (s *Store) beginAlone(ctx context.Context, lease webtrigger.DeliveryLease) 
 	})
 }
 
-// lockDelivery locks a delivery and reads the time.
-func (t *tx) lockDelivery(lease webtrigger.DeliveryLease) (now time.Time, _ error) {
+// claimRepeats is how long a claim of a delivery may be repeated. The lease of a
+// delivery that is being sent lasts that long.
+const claimRepeats = 10 * time.Second
+
+// lockDelivery locks a delivery and reads the time, and that in which leases count.
+func (t *tx) lockDelivery(lease webtrigger.DeliveryLease) (now, leased time.Time, _ error) {
 	var id int64
 	err := t.row(t.ctx, `SELECT id FROM {deliveries} WHERE id = $1 AND token = $2 {for update}`, lease.DeliveryID, lease.Token).Scan(&id)
-	if err == sql.ErrNoRows {
-		return now, webtrigger.ErrLeaseLost
+	if err == sql.ErrNoRows || lease.Token == 0 {
+		return now, leased, webtrigger.ErrLeaseLost
 	} else if err != nil {
-		return now, err
+		return now, leased, err
 	}
-	return t.now()
+	if now, err = t.now(); err != nil || t.store.postgres {
+		return now, now, err
+	}
+	return now, t.store.leaseTime(), nil
+}
+
+// ReturnDelivery implements [webtrigger.DeliveryStore]. It waits for a claim that has
+// the row locked. A claim that comes later finds another token.
+func (s *Store) ReturnDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+	return s.write(ctx, "return delivery", func(t *tx) error {
+		if _, _, err := t.lockDelivery(lease); err != nil {
+			return err
+		}
+		var state webtrigger.DeliveryState
+		var runID int64
+		err := t.row(t.ctx, `SELECT state, run_id FROM {deliveries} WHERE id = $1 AND token = $2`, lease.DeliveryID, lease.Token).Scan(&state, &runID)
+		if err != nil {
+			return err
+		}
+		switch state {
+		case webtrigger.DeliveryPending, webtrigger.DeliverySending:
+		case webtrigger.DeliveryUnknown:
+			var open int
+			err := t.row(t.ctx, `SELECT count(*) FROM {deliveries} WHERE run_id = $1 AND state IN ('pending', 'sending')`, runID).Scan(&open)
+			if err != nil {
+				return err
+			} else if open > 0 {
+				return webtrigger.ErrConflict
+			}
+		default:
+			return webtrigger.ErrLeaseLost
+		}
+		_, err = t.exec(t.ctx, `UPDATE {deliveries} SET state = 'pending', token = 0, leased_until = NULL, attempted_at = NULL, unknown_at = NULL
+			WHERE id = $1`, lease.DeliveryID)
+		if uniqueViolation(err) { // another delivery of the run was opened meanwhile
+			return webtrigger.ErrConflict
+		}
+		t.hint.Pending = true
+		return err
+	})
 }
 
 // FinishDelivery implements [webtrigger.DeliveryStore].
@@ -208,15 +267,15 @@ func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 func (s *Store) finishDeliveryAlone(ctx context.Context, d delivered) (none struct{}, _ error) {
 	lease, end := d.lease, d.end
 	return none, s.write(ctx, "finish delivery", func(t *tx) error {
-		now, err := t.lockDelivery(lease)
+		now, leased, err := t.lockDelivery(lease)
 		if err != nil {
 			return err
 		}
 		changed, err := t.exec(t.ctx, `UPDATE {deliveries} SET state = $3, completed_at = $4, http_status = $5, latency_us = $6,
 				error_class = $7, error = $8, response = $9
-			WHERE id = $1 AND token = $2 AND (state IN ('sending', 'unknown') OR state = 'pending' AND leased_until > $4)`,
+			WHERE id = $1 AND token = $2 AND (state IN ('sending', 'unknown') OR state = 'pending' AND leased_until > $10)`,
 			lease.DeliveryID, lease.Token, string(end.State), t.at(now), end.HTTPStatus, micros(end.Latency),
-			end.FailureClass, end.Error, end.Response)
+			end.FailureClass, end.Error, end.Response, t.at(leased))
 		if err == nil && changed == 0 {
 			return webtrigger.ErrLeaseLost
 		}
@@ -239,8 +298,12 @@ func (s *Store) SweepDeliveries(ctx context.Context, after time.Duration, limit 
 		if err != nil {
 			return err
 		}
-		rows, err := t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE state = 'sending' AND attempted_at < $1
-			ORDER BY attempted_at, id LIMIT $2 {skip locked}`, t.at(now.Add(-after)), limit)
+		text, before := `SELECT id FROM {deliveries} WHERE state = 'sending' AND attempted_at < $1
+			ORDER BY attempted_at, id LIMIT $2 {skip locked}`, now.Add(-after)
+		if !s.postgres { // the lease of a delivery began with its attempt, and does not depend on the wall clock
+			text, before = strings.ReplaceAll(text, "attempted_at", "leased_until"), s.leaseTime().Add(claimRepeats-after)
+		}
+		rows, err := t.rows(t.ctx, text, t.at(before), limit)
 		late, err := collect(rows, err, scanID)
 		for _, id := range late {
 			if _, err := t.exec(t.ctx, `UPDATE {deliveries} SET state = 'unknown', unknown_at = $2 WHERE id = $1`, id, t.at(now)); err != nil {

@@ -40,11 +40,17 @@ func pgHeld(condition string) string {
 		SELECT i.*, q.conversation_id, q.batch AS stored, q.last_sequence, q.started_sequence, q.attempts, q.started_at,
 			clock_timestamp() AS now
 		FROM (SELECT * FROM input ORDER BY run_id) i CROSS JOIN LATERAL (
-			SELECT * FROM {queue} WHERE run_id = i.run_id AND token = i.token AND state::text = 'r' AND NOT shared
-				AND expires_at > clock_timestamp()` + condition + `
+			SELECT * FROM {queue} WHERE run_id = i.run_id AND token = i.token AND state::text = 'r' AND NOT shared` + condition + `
 			LIMIT 1 FOR UPDATE SKIP LOCKED
 		) q
 	)`
+}
+
+// pgLease is a lease in the input of a statement.
+type pgLease struct {
+	Ord   int   `json:"ord"`
+	RunID int64 `json:"run_id"`
+	Token int64 `json:"token"`
 }
 
 // entry is an event or a message in the input of a statement.

@@ -15,34 +15,40 @@ import (
 // ones, so that a trigger is a row of runs and one of the queue.
 //
 // The input names what all its triggers have in common once: $2 is whether the
-// native queue has the runs, $3 the base URL, $4 the worker and $5 its lease.
-// A trigger that differs has its own.
+// native queue has the runs, $3 the base URL, and $4 the claiming process. A trigger
+// that differs has its own.
 const (
-	pgAcceptText = pgAcceptInput + `,` + pgAdmit + `),
+	pgAcceptText = pgAcceptInput + `,` + pgAdmit + pgUnbounded + `),
 	fresh AS MATERIALIZED (SELECT * FROM admitted),` + pgAcceptStore
 
 	// pgAcceptKeyedText is pgAcceptText for triggers with idempotency keys. It stores
 	// those that make their record; the rest are missing in the answer.
-	pgAcceptKeyedText = pgAcceptInput + `,` + pgAdmit + `),` + pgRecord + pgAcceptStore
+	pgAcceptKeyedText = pgAcceptInput + `,` + pgAdmit + pgUnbounded + `),` + pgRecord + pgAcceptStore
 )
 
 // pgAcceptInput begins the statement. It tries the lock of each idempotency key: a
 // trigger whose key another transaction has locked is not free, and the statement does
-// not wait for it.
+// not wait for it. A trigger is taken if its process wants the run and may claim.
 const pgAcceptInput = `
 	WITH input AS MATERIALIZED (
 		SELECT ord, run_key, assistant, key_id, subject, message, context, metadata, task, callback, host, trace, request_id,
-			coalesce(base, $3) AS base, coalesce(taken, false) AS taken, coalesce(worker, $4) AS worker, coalesce(lease, $5::bigint) AS lease,
+			coalesce(base, $3) AS base, coalesce(wanted, false) AS wanted, coalesce(process, $4) AS process, token,
+			coalesce(wanted, false) AND (SELECT true FROM {processes} p WHERE p.id = coalesce(i.process, $4) AND p.lost_at IS NULL LIMIT 1)
+				IS TRUE AS taken,
 			request, hash, ttl, bound, request IS NULL OR pg_try_advisory_xact_lock(lock) AS free
 		FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
 			context text, metadata text, task text, callback text, host text, trace text, request_id text, base text,
-			taken boolean, worker text, lease bigint, request text, hash text, lock bigint, ttl bigint, bound bigint)
+			wanted boolean, process text, token bigint, request text, hash text, lock bigint, ttl bigint, bound bigint)
 	)`
 
 // pgAdmit gives the triggers that may be stored their ids. Conditions may follow.
 const pgAdmit = `
 	admitted AS MATERIALIZED (
 		SELECT i.*, nextval('{runs}_id_seq') AS run_id, clock_timestamp() AS now FROM input i WHERE free`
+
+// pgUnbounded leaves out a run that has a bound and must be queued, because its process
+// may not claim it: the lock of the bound is not held.
+const pgUnbounded = ` AND (bound IS NULL OR taken)`
 
 // pgRecord makes the records of idempotency keys, in one order for all.
 const pgRecord = `
@@ -69,13 +75,13 @@ const pgAcceptStore = `
 	),
 	queued AS (
 		INSERT INTO {queue} (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since,
-			started_at, expires_at, attempts, state, native, bounded, shared, assistant_id, process_id)
-		SELECT run_id, run_id, coalesce(key_id, 0), (run_id << 20) + taken::int, 0, 1 + taken::int, 2 * taken::int, now,
-			CASE WHEN taken THEN now END, CASE WHEN taken THEN now + lease * interval '1 microsecond' END, taken::int,
-			CASE WHEN taken THEN 'r' ELSE 'q' END, $2, bound IS NOT NULL, false, assistant, CASE WHEN taken THEN worker END
+			started_at, attempts, state, native, bounded, shared, assistant_id, process_id)
+		SELECT run_id, run_id, coalesce(key_id, 0), CASE WHEN taken THEN token ELSE 0 END, 0, 1 + taken::int, 2 * taken::int, now,
+			CASE WHEN taken THEN now END, taken::int,
+			CASE WHEN taken THEN 'r' ELSE 'q' END, $2, bound IS NOT NULL, false, assistant, CASE WHEN taken THEN process END
 		FROM fresh
 	)
-	SELECT ord, run_id, now FROM fresh`
+	SELECT ord, run_id, now, taken FROM fresh`
 
 // pgTrigger is a trigger in the input of pgAcceptText.
 type pgTrigger struct {
@@ -93,9 +99,9 @@ type pgTrigger struct {
 	Host      string  `json:"host,omitempty"`
 	Trace     string  `json:"trace,omitempty"`
 	RequestID string  `json:"request_id,omitempty"`
-	Taken     bool    `json:"taken,omitempty"`
-	Worker    *string `json:"worker,omitempty"`
-	Lease     *int64  `json:"lease,omitempty"`
+	Wanted    bool    `json:"wanted,omitempty"`
+	Process   *string `json:"process,omitempty"`
+	Token     int64   `json:"token,omitempty"`
 	Request   string  `json:"request,omitempty"`
 	Hash      string  `json:"hash,omitempty"`
 	Lock      int64   `json:"lock,omitempty"`
@@ -106,14 +112,13 @@ type pgTrigger struct {
 // pgTriggers is the input of pgAcceptText: the triggers, and what those have in
 // common that the first one has.
 type pgTriggers struct {
-	list, base, worker string
-	lease              int64
-	keyed              bool // some have idempotency keys
+	list, base, process string
+	keyed               bool // some have idempotency keys
 }
 
 // pgAccept stores a batch of triggers, no two of which are of one request. Those
-// that join a conversation, and those whose idempotency key another transaction has
-// locked, are left to be stored alone. Those whose request was stored before get
+// that join a conversation, those whose idempotency key another transaction has
+// locked, and those with a bound whose process may not claim are left to be stored alone. Those whose request was stored before get
 // the first answer.
 func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
 	together := make([]*accepting, 0, len(calls))
@@ -133,6 +138,10 @@ func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
 	}
 	for i, c := range together {
 		if stored[i] || c.err != nil {
+			continue
+		}
+		if c.arg.Idempotency == nil {
+			c.alone = true
 			continue
 		}
 		run, err := s.Replay(ctx, c.arg.AssistantID, *c.arg.Idempotency)
@@ -212,7 +221,7 @@ func (s *Store) pgTriggersOf(calls []*accepting) (input pgTriggers, err error) {
 		*p = pgTrigger{
 			Ord: i, RunKey: t.RunKey, Assistant: t.AssistantID, KeyID: t.KeyID, Subject: t.Input.Subject, Message: t.Input.Message,
 			Context: optional(t.Input.Context), Metadata: optional(t.Input.Metadata), Bound: t.MaxQueued,
-			Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent, RequestID: t.RequestID, Taken: t.Claim != nil,
+			Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent, RequestID: t.RequestID,
 		}
 		if p.Task, err = encodeTask(t.TaskDefinition); err != nil {
 			return input, err
@@ -223,15 +232,10 @@ func (s *Store) pgTriggersOf(calls []*accepting) (input pgTriggers, err error) {
 			p.Base = &t.BaseURL
 		}
 		if t.Claim != nil {
-			lease := micros(t.Claim.Lease)
-			if !taking {
-				taking, input.worker, input.lease = true, t.Claim.Worker, lease
-			}
-			if t.Claim.Worker != input.worker {
-				p.Worker = &t.Claim.Worker
-			}
-			if lease != input.lease {
-				p.Lease = &lease
+			if p.Wanted, p.Token = true, t.Claim.Token; !taking {
+				taking, input.process = true, t.Claim.ProcessID
+			} else if t.Claim.ProcessID != input.process {
+				p.Process = &t.Claim.ProcessID
 			}
 		}
 		if use := t.Idempotency; use != nil {
@@ -247,13 +251,14 @@ func (s *Store) pgTriggersOf(calls []*accepting) (input pgTriggers, err error) {
 // pgStore runs the statement and fills in the answers of what it has stored and of
 // what has no place.
 func (s *Store) pgStore(ctx context.Context, on session, text string, input pgTriggers, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
-	rows, err := on.rows(ctx, text, input.list, s.opts.Enqueue == nil, input.base, input.worker, input.lease)
+	rows, err := on.rows(ctx, text, input.list, s.opts.Enqueue == nil, input.base, input.process)
 	stored = make([]bool, len(calls))
 	err = each(rows, err, func(row scanner) error {
 		var ord int
 		var runID int64
 		var now time.Time
-		if err := row.Scan(&ord, &runID, stamp{&now}); err != nil {
+		var taken bool
+		if err := row.Scan(&ord, &runID, stamp{&now}, &taken); err != nil {
 			return err
 		}
 		if runID == 0 {
@@ -261,8 +266,8 @@ func (s *Store) pgStore(ctx context.Context, on session, text string, input pgTr
 			return nil
 		}
 		stored[ord] = true
-		calls[ord].result = acceptedNow(&calls[ord].arg, runID, runID, now)
-		if calls[ord].arg.Claim == nil {
+		calls[ord].result = acceptedNow(&calls[ord].arg, runID, runID, taken, now)
+		if !taken {
 			hint.Queued = s.opts.Enqueue == nil
 		}
 		hint.Conversations = append(hint.Conversations, runID)
@@ -272,15 +277,15 @@ func (s *Store) pgStore(ctx context.Context, on session, text string, input pgTr
 }
 
 // acceptedNow is the answer to a trigger that has just been stored.
-func acceptedNow(t *webtrigger.NewTrigger, runID, conversationID int64, now time.Time) webtrigger.CreatedTrigger {
+func acceptedNow(t *webtrigger.NewTrigger, runID, conversationID int64, claimed bool, now time.Time) webtrigger.CreatedTrigger {
 	accepted := webtrigger.CreatedTrigger{Run: webtrigger.Run{
 		ID: runID, Key: t.RunKey, ConversationID: conversationID, AssistantID: t.AssistantID, KeyID: t.KeyID,
 		Status: webtrigger.RunQueued, TaskDefinition: copyTask(t.TaskDefinition), BaseURL: t.BaseURL, CallbackURL: t.CallbackURL,
 		TraceParent: t.TraceParent, RequestID: t.RequestID, CreatedAt: now,
 	}}
-	if t.Claim != nil {
+	if claimed {
 		accepted.Run.Status, accepted.Run.Attempts, accepted.Run.StartedAt = webtrigger.RunRunning, 1, now
-		accepted.Lease = &webtrigger.Lease{RunID: runID, Token: firstToken(runID) + 1}
+		accepted.Lease = &webtrigger.Lease{RunID: runID, Token: t.Claim.Token}
 	}
 	return accepted
 }

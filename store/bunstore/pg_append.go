@@ -38,7 +38,7 @@ var pgAppendSharedText = `
 	held AS MATERIALIZED (
 		SELECT i.*, q.batch AS stored, q.last_sequence, clock_timestamp() AS now
 		FROM (SELECT * FROM input WHERE conversation_id IN (SELECT conversation_id FROM lane) ORDER BY run_id) i CROSS JOIN LATERAL (
-			SELECT * FROM {queue} WHERE run_id = i.run_id AND token = i.token AND state::text = 'r' AND expires_at > clock_timestamp()
+			SELECT * FROM {queue} WHERE run_id = i.run_id AND token = i.token AND state::text = 'r'
 			LIMIT 1 FOR UPDATE SKIP LOCKED
 		) q
 	),

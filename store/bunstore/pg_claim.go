@@ -9,22 +9,27 @@ import (
 // The statements that claim queued runs on Postgres. They wait for a
 // locked row only if the caller has named the run.
 const (
-	// pgClaimText claims the oldest runs. A lane, which is a shared conversation with
+	// pgClaimText claims the oldest runs. The first one gets the token $2, each
+	// following one the next number. A lane, which is a shared conversation with
 	// queued runs, is locked before it is counted toward the limit: a conversation
 	// that another transaction has locked hides only its own runs.
 	pgClaimText = `
-	WITH single AS MATERIALIZED (
-		SELECT run_id FROM {queue} WHERE state = 'q' AND native AND NOT shared ORDER BY run_id LIMIT $1 FOR UPDATE SKIP LOCKED
+	WITH ` + pgClaimant + `,
+	single AS MATERIALIZED (
+		SELECT run_id FROM {queue} WHERE state = 'q' AND native AND NOT shared AND EXISTS (SELECT FROM me)
+		ORDER BY run_id LIMIT $1 FOR UPDATE SKIP LOCKED
 	),
 	lane AS MATERIALIZED (
 		SELECT w.run_id FROM (
-			SELECT run_id, conversation_id FROM {queue} WHERE state = 'q' AND native AND shared ORDER BY run_id FOR UPDATE SKIP LOCKED
+			SELECT run_id, conversation_id FROM {queue} WHERE state = 'q' AND native AND shared AND EXISTS (SELECT FROM me)
+			ORDER BY run_id FOR UPDATE SKIP LOCKED
 		) w
 		CROSS JOIN LATERAL (SELECT FROM {conversations} WHERE id = w.conversation_id LIMIT 1 FOR UPDATE SKIP LOCKED) c
 		LIMIT $1
 	),
 	free AS MATERIALIZED (
-		SELECT run_id FROM (SELECT run_id FROM single UNION ALL SELECT run_id FROM lane) u ORDER BY run_id LIMIT $1
+		SELECT run_id, row_number() OVER (ORDER BY run_id) - 1 AS place
+		FROM (SELECT run_id FROM single UNION ALL SELECT run_id FROM lane) u ORDER BY run_id LIMIT $1
 	),` + pgClaimed + `,
 	entries AS (
 		SELECT conversation_id, row_number() OVER (PARTITION BY conversation_id ORDER BY run_id) AS place, run_id,
@@ -49,23 +54,34 @@ const (
 
 	// pgClaimOneText claims a run of a single conversation.
 	pgClaimOneText = `
-	WITH free AS MATERIALIZED (
-		SELECT run_id FROM {queue} WHERE run_id = $1 AND state::text = 'q' AND NOT shared LIMIT 1 FOR UPDATE
+	WITH ` + pgClaimant + `,
+	free AS MATERIALIZED (
+		SELECT run_id, 0 AS place FROM {queue}
+		WHERE run_id = $1 AND state::text = 'q' AND NOT shared AND EXISTS (SELECT FROM me) LIMIT 1 FOR UPDATE
 	),` + pgClaimed + pgClaimAnswer
+
+	// pgClaimant is the claiming process if it is registered and not lost. It is not
+	// locked: a claim that is committed after the process was marked as lost is one
+	// that the sweep finds.
+	pgClaimant = `
+	me AS MATERIALIZED (SELECT id FROM {processes} WHERE id = $3 AND lost_at IS NULL LIMIT 1)`
 
 	pgClaimed = `
 	q AS (
-		UPDATE {queue} q SET state = 'r', token = q.token + 1, process_id = $3, batch = 0, attempts = q.attempts + 1,
-			last_sequence = q.last_sequence + 1, started_sequence = q.last_sequence + 1, started_at = clock_timestamp(),
-			expires_at = clock_timestamp() + $2::bigint * interval '1 microsecond'
+		UPDATE {queue} q SET state = 'r', token = $2::bigint + free.place, process_id = $3, batch = 0, attempts = q.attempts + 1,
+			last_sequence = q.last_sequence + 1, started_sequence = q.last_sequence + 1, started_at = clock_timestamp()
 		FROM free WHERE q.run_id = ANY (ARRAY[free.run_id]) AND free.run_id + 0 = free.run_id
 		RETURNING q.run_id, q.conversation_id, q.shared, q.token, q.attempts, q.last_sequence, q.started_at
 	)`
 
+	// pgClaimAnswer has one row with the run id 0 if the process may not claim.
 	pgClaimAnswer = `
 	SELECT q.run_id, q.token, q.attempts, q.started_at, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.task, r.base_url,
 		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata
 	FROM q CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = q.run_id LIMIT 1) r
+	UNION ALL
+	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL
+	WHERE NOT EXISTS (SELECT FROM me)
 	ORDER BY 1`
 )
 
@@ -76,10 +92,10 @@ func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) ([]webtrigg
 		return nil, err
 	}
 	defer cancel()
-	text, args := pgClaimText, []any{int64(claim.Limit), micros(claim.Lease), claim.Worker,
+	text, args := pgClaimText, []any{int64(claim.Limit), claim.Token, claim.ProcessID,
 		string(webtrigger.EventRunStarted), s.started.before, s.started.after}
 	if claim.RunID != 0 {
-		text, args = pgClaimOneText, []any{claim.RunID, micros(claim.Lease), claim.Worker}
+		text, args = pgClaimOneText, []any{claim.RunID, claim.Token, claim.ProcessID}
 	}
 	var claimed []webtrigger.ClaimedRun
 	err = again(ctx, func() error {
@@ -87,7 +103,14 @@ func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) ([]webtrigg
 		rows, err := s.rows(ctx, text, args...)
 		return each(rows, err, func(row scanner) error {
 			claimed = append(claimed, webtrigger.ClaimedRun{})
-			return scanClaimed(row, &claimed[len(claimed)-1])
+			last := &claimed[len(claimed)-1]
+			if err := scanClaimed(row, last); err != nil {
+				return err
+			}
+			if last.Run.ID == 0 {
+				return webtrigger.ErrLeaseLost
+			}
+			return nil
 		})
 	})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 // pgLeaseText leases due deliveries and reads what it takes to make them, in
 // their order. What another process has locked is left out. Arguments: the lease
-// in microseconds, then those of dueTexts.
+// in microseconds, those of dueTexts from the second on, and the token of the first.
 var pgLeaseText = `
 	WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 	picked AS MATERIALIZED (
@@ -21,10 +21,13 @@ var pgLeaseText = `
 			AND (leased_until IS NULL OR leased_until <= (SELECT now FROM clock))
 		ORDER BY id FOR UPDATE SKIP LOCKED
 	),
+	placed AS MATERIALIZED (
+		SELECT picked.id, row_number() OVER (ORDER BY picked.turn) - 1 AS place FROM picked WHERE id IN (SELECT id FROM locked)
+	),
 	d AS (
-		UPDATE {deliveries} d SET token = CASE d.token WHEN 0 THEN d.id << 20 ELSE d.token END + 1,
+		UPDATE {deliveries} d SET token = $5::bigint + placed.place,
 			leased_until = (SELECT now FROM clock) + $1::bigint * interval '1 microsecond'
-		FROM locked WHERE d.id = ANY (ARRAY[locked.id]) AND locked.id + 0 = locked.id
+		FROM placed WHERE d.id = ANY (ARRAY[placed.id]) AND placed.id + 0 = placed.id
 		RETURNING d.*
 	)
 	SELECT ` + runColumns + `, d.token, ch.signing_secrets, (SELECT now FROM clock), ` + deliveryColumns + `
@@ -42,7 +45,7 @@ func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 	}
 	defer cancel()
 	err = again(ctx, func() error {
-		rows, err := s.rows(ctx, pgLeaseText, micros(claim.Lease), claim.Limit, claim.PerHost, hostInput(claim))
+		rows, err := s.rows(ctx, pgLeaseText, micros(claim.Lease), claim.Limit, claim.PerHost, hostInput(claim), claim.Token)
 		leased, err = collect(rows, err, func(row scanner) (o webtrigger.LeasedDelivery, err error) {
 			var d deliveryRow
 			var now time.Time
@@ -55,18 +58,20 @@ func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 	return leased, s.wrap("lease deliveries", err)
 }
 
-// pgBeginText claims deliveries for their POST; those whose lease is not held, and
+// pgBeginText claims deliveries for their POST, or repeats their claims; those whose lease is not held, and
 // those that another transaction has locked, are missing in the answer.
 const pgBeginText = `
 	WITH held AS MATERIALIZED (
 		SELECT i.ord, i.id, clock_timestamp() AS now
 		FROM (SELECT * FROM json_to_recordset($1::json) AS i(ord int, id bigint, token bigint) ORDER BY id) i
 		CROSS JOIN LATERAL (
-			SELECT FROM {deliveries} WHERE id = i.id AND token = i.token AND state = 'pending' AND leased_until > clock_timestamp()
+			SELECT FROM {deliveries} WHERE id = i.id AND token = i.token AND state IN ('pending', 'sending') AND leased_until > clock_timestamp()
 			LIMIT 1 FOR UPDATE SKIP LOCKED
 		) d
 	)
-	UPDATE {deliveries} d SET state = 'sending', attempted_at = held.now FROM held WHERE d.id = ANY (ARRAY[held.id]) AND held.id + 0 = held.id RETURNING held.ord`
+	UPDATE {deliveries} d SET state = 'sending', attempted_at = coalesce(d.attempted_at, held.now),
+		leased_until = CASE WHEN d.state = 'pending' THEN held.now + interval '10 s' ELSE d.leased_until END
+	FROM held WHERE d.id = ANY (ARRAY[held.id]) AND held.id + 0 = held.id RETURNING held.ord`
 
 // pgDelivery is a delivery in the input of a statement.
 type pgDelivery struct {

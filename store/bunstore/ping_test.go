@@ -40,8 +40,11 @@ func TestStore_tablesMissing_namesMigrate(t *testing.T) {
 			"CreateTrigger": func() error { _, err := s.CreateTrigger(ctx, newTrigger()); return err },
 			"Run":           func() error { _, err := s.RunByID(ctx, 1); return err },
 			"ClaimRuns": func() error {
-				_, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: time.Minute, Limit: 1})
+				_, err := s.ClaimRuns(ctx, webtrigger.Claim{ProcessID: "w", Token: 1, Limit: 1})
 				return err
+			},
+			"RegisterProcess": func() error {
+				return s.RegisterProcess(ctx, webtrigger.Process{ID: "w", Lease: time.Minute, MaxAttempts: 1})
 			},
 			"SetChannel": func() error { return s.SetChannel(ctx, webtrigger.Channel{AssistantID: "1"}) },
 			"Events": func() error {

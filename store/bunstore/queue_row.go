@@ -23,19 +23,19 @@ type queueRow struct {
 	sequence              int64 // of the run's last event
 	started               int64 // sequence of the last run_started; 0: none since the run was queued
 	waitsSince            time.Time
-	startedAt, expiresAt  time.Time
+	startedAt             time.Time
 	process               string // while running
 	stop                  *webtrigger.Stop
 }
 
 const queueColumns = `run_id, conversation_id, native, shared, state = 'r', token, batch, attempts, last_sequence, started_sequence,
-	waits_since, started_at, expires_at, coalesce(process_id, ''), stop_status, stop_detail, stop_error`
+	waits_since, started_at, coalesce(process_id, ''), stop_status, stop_detail, stop_error`
 
 func scanQueueRow(row scanner) (*queueRow, error) {
 	var q queueRow
 	var status, detail, failure sql.NullString
 	err := row.Scan(&q.runID, &q.conversationID, &q.native, &q.shared, &q.running, &q.token, &q.batch, &q.attempts, &q.sequence, &q.started,
-		stamp{&q.waitsSince}, stamp{&q.startedAt}, stamp{&q.expiresAt}, &q.process, &status, &detail, &failure)
+		stamp{&q.waitsSince}, stamp{&q.startedAt}, &q.process, &status, &detail, &failure)
 	q.stop = stopOf(status, detail, failure)
 	return &q, err
 }
@@ -83,15 +83,16 @@ func (t *tx) lockHeld(lease webtrigger.Lease) (*queueRow, time.Time, error) {
 		return nil, time.Time{}, err
 	}
 	now, err := t.now()
-	if err == nil && !q.held(lease, now) {
+	if err == nil && !q.held(lease) {
 		err = webtrigger.ErrLeaseLost
 	}
 	return q, now, err
 }
 
-// held reports whether a lease of the run is held.
-func (q *queueRow) held(lease webtrigger.Lease, now time.Time) bool {
-	return q.runID == lease.RunID && q.running && q.token == lease.Token && now.Before(q.expiresAt)
+// held reports whether a lease of the run is held. That the process has expired does
+// not matter.
+func (q *queueRow) held(lease webtrigger.Lease) bool {
+	return q.runID == lease.RunID && q.running && q.token == lease.Token
 }
 
 // save writes back what a transition changed of a locked row.
@@ -101,10 +102,10 @@ func (t *tx) save(q *queueRow) error {
 		status, detail, failure = string(q.stop.Status), q.stop.StatusDetail, q.stop.ErrorMessage
 	}
 	_, err := t.exec(t.ctx, `UPDATE {queue} SET state = CASE WHEN $2 THEN 'r' ELSE 'q' END, token = $3, batch = $4, attempts = $5,
-		last_sequence = $6, started_sequence = $7, waits_since = $8, started_at = $9, expires_at = $10, process_id = $11,
-		stop_status = $12, stop_detail = $13, stop_error = $14 WHERE run_id = $1`,
+		last_sequence = $6, started_sequence = $7, waits_since = $8, started_at = $9, process_id = $10,
+		stop_status = $11, stop_detail = $12, stop_error = $13 WHERE run_id = $1`,
 		q.runID, q.running, q.token, q.batch, q.attempts,
-		q.sequence, q.started, t.at(q.waitsSince), t.at(q.startedAt), t.at(q.expiresAt), optionalText(q.process),
+		q.sequence, q.started, t.at(q.waitsSince), t.at(q.startedAt), optionalText(q.process),
 		status, detail, failure)
 	return err
 }

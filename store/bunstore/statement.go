@@ -12,7 +12,7 @@ import (
 func tableNames(prefix string, postgres bool) *strings.Replacer {
 	var pairs []string
 	for _, table := range []string{
-		"channels", "api_keys", "task_definitions", "conversations", "runs", "queue",
+		"channels", "api_keys", "task_definitions", "conversations", "runs", "queue", "processes",
 		"ends", "purge_marks", "messages", "events", "deliveries", "idempotency_keys",
 	} {
 		pairs = append(pairs, "{"+table+"}", prefix+table)

@@ -4,91 +4,167 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// SweepRuns implements [webtrigger.WorkStore]. Each run is swept in a transaction of
-// its own, so that a bad one does not delay the others. Runs that another transaction has
-// locked are left to the next sweep.
+const (
+	sweepTimeout = 3 * time.Second  // of one run: a blocked run must not use up the time of the others
+	sweepSpare   = 1000             // runs that a sweep finds beyond its limit, since it may have to pass over some
+	sweepErrors  = 10               // runs in a row for which the store is unavailable, after which a sweep ends
+	keepLost     = 10 * time.Minute // how long a lost process without claims stays
+)
+
+// SweepRuns implements [webtrigger.WorkStore]. The mark of lost processes is committed
+// before their claims are read. Each run is swept in a transaction of its own. A run
+// that another transaction has locked is left to the next sweep.
 func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) (swept []webtrigger.Run, _ error) {
 	if err := ended(ctx); err != nil {
 		return nil, err
 	}
+	errs := []error{s.markLost(ctx, sweep.ProcessID)}
 	if sweep.Audit {
-		if err := s.audit(ctx); err != nil {
-			return nil, err
-		}
+		errs = append(errs, s.audit(ctx))
 	}
 	found, err := s.overdue(ctx, sweep)
-	if err != nil {
-		return nil, err
-	}
+	errs = append(errs, err)
+	unavailable := 0
 	for _, o := range found {
-		if len(swept) == sweep.Limit {
+		if len(swept) == sweep.Limit || ctx.Err() != nil || unavailable == sweepErrors {
 			break
 		}
-		run, err := s.sweepOne(ctx, sweep, o)
-		if errors.Is(err, webtrigger.ErrUnavailable) || ctx.Err() != nil {
-			return swept, err
-		} else if err != nil {
-			s.log.ErrorContext(ctx, "sweep of a run failed", "run_id", o.runID, "error", err)
+		run, err := s.sweepOne(ctx, o)
+		if unavailable++; !errors.Is(err, webtrigger.ErrUnavailable) {
+			unavailable = 0
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("run %d: %w", o.runID, err))
 		} else if run != nil {
 			swept = append(swept, *run)
 		}
 	}
-	return swept, nil
+	errs = append(errs, s.tidy(ctx))
+	return swept, errors.Join(errs...)
+}
+
+// markTexts mark the expired processes as lost that a process may sweep. The mark is
+// the fence: after it, no renewal of the process succeeds. Arguments: the sweeping
+// process; on SQLite, the time.
+//
+// A process cannot have more of its lease left than the lease. If it has, on SQLite, an
+// earlier process has stored it by another wall clock.
+var markTexts = map[bool]string{
+	true: `WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+		expired AS MATERIALIZED (
+			SELECT p.id FROM {processes} p, clock WHERE p.lost_at IS NULL AND p.expires_at <= now AND EXISTS (
+				SELECT FROM {processes} me WHERE me.id = $1 AND me.lost_at IS NULL AND me.expires_at > now
+					AND me.contact_since <= now - p.lease * interval '1 microsecond'
+			) ORDER BY p.expires_at LIMIT 100 FOR UPDATE OF p SKIP LOCKED
+		)
+		UPDATE {processes} SET lost_at = (SELECT now FROM clock) WHERE id = ANY (ARRAY(SELECT id FROM expired))`,
+
+	false: `UPDATE {processes} AS p SET lost_at = $2 WHERE lost_at IS NULL AND expires_at NOT BETWEEN $2 + 1 AND $2 + lease AND EXISTS (
+			SELECT 1 FROM {processes} me WHERE me.id = $1 AND me.lost_at IS NULL AND me.expires_at > $2 AND me.contact_since <= $2 - p.lease)`,
+}
+
+// markLost marks expired processes as lost.
+func (s *Store) markLost(ctx context.Context, processID string) error {
+	return s.write(ctx, "mark lost processes", func(t *tx) error {
+		args := []any{processID}
+		if !s.postgres {
+			args = append(args, t.at(s.leaseTime()))
+		}
+		_, err := t.exec(t.ctx, markTexts[s.postgres], args...)
+		return err
+	})
 }
 
 // overdueRun is a run that a sweep has found.
 type overdueRun struct {
-	runID   int64
-	running bool
-	token   int64     // of the claim
-	since   time.Time // when its lease ended, or since when it is queued
-	due     time.Time // when it was due to be swept
+	runID       int64
+	running     bool
+	token       int64     // of the claim
+	since       time.Time // when its process expired, or since when it is queued
+	maxAttempts int       // of its process
+	due         time.Time // when it was due to be swept
 }
 
-// overdue finds the runs to sweep, those first that were due first: more than the
-// limit, as others may have some of them. It locks none. It also deletes expired
-// idempotency records.
+const (
+	// lostClaimsText lists claims of lost processes, oldest expiry first.
+	lostClaimsText = `SELECT q.run_id, true, q.token, p.expires_at, p.max_attempts
+		FROM {processes} p JOIN {queue} q ON q.process_id = p.id AND q.state = 'r'
+		WHERE p.lost_at IS NOT NULL ORDER BY p.expires_at, q.run_id LIMIT $1`
+
+	// orphansText lists claims whose process is not registered.
+	orphansText = `SELECT run_id, true, token, coalesce(started_at, waits_since), 1 FROM {queue} q
+		WHERE state = 'r' AND NOT EXISTS (SELECT 1 FROM {processes} p WHERE p.id = q.process_id) ORDER BY run_id LIMIT $1`
+
+	lateText = `SELECT run_id, false, token, waits_since, 0 FROM {queue}
+		WHERE state = 'q' AND waits_since < $2 ORDER BY waits_since, run_id LIMIT $1`
+
+	unexpiredText = `SELECT count(*) FROM {processes} WHERE id = $1 AND lost_at IS NULL AND expires_at > $2`
+)
+
+// overdue finds the runs to sweep, without locks, those first that were due first: more
+// than the limit, as others may have some of them.
 func (s *Store) overdue(ctx context.Context, sweep webtrigger.Sweep) (found []overdueRun, _ error) {
-	limit := sweep.Limit + 100
 	err := s.write(ctx, "sweep runs", func(t *tx) error {
-		now, err := t.now()
-		if err != nil {
-			return err
-		}
-		if err := t.forgetExpired(100, now); err != nil {
-			return err
-		}
-		scan := func(wait time.Duration) func(row scanner) (overdueRun, error) {
-			return func(row scanner) (o overdueRun, _ error) {
-				err := row.Scan(&o.runID, &o.running, &o.token, stamp{&o.since})
+		found = nil
+		list := func(wait time.Duration, text string, args ...any) error {
+			rows, err := t.rows(t.ctx, text, append([]any{sweep.Limit + sweepSpare}, args...)...)
+			return each(rows, err, func(row scanner) error {
+				var o overdueRun
+				err := row.Scan(&o.runID, &o.running, &o.token, stamp{&o.since}, &o.maxAttempts)
 				o.due = o.since.Add(wait)
-				return o, err
+				found = append(found, o)
+				return err
+			})
+		}
+		if err := list(0, lostClaimsText); err != nil {
+			return err
+		}
+		if sweep.Audit {
+			if err := list(0, orphansText); err != nil {
+				return err
 			}
 		}
-		rows, err := t.rows(t.ctx, `SELECT run_id, true, token, expires_at FROM {queue}
-			WHERE state = 'r' AND expires_at <= $1 ORDER BY expires_at, run_id LIMIT $2`, t.at(now), limit)
-		if found, err = collect(rows, err, scan(0)); err != nil || sweep.MaxQueueTime == 0 {
-			return err
+		if sweep.MaxQueueTime > 0 {
+			if may, now, err := t.unexpired(sweep.ProcessID); err != nil {
+				return err
+			} else if may {
+				if err := list(sweep.MaxQueueTime, lateText, t.at(now.Add(-sweep.MaxQueueTime))); err != nil {
+					return err
+				}
+			}
 		}
-		rows, err = t.rows(t.ctx, `SELECT run_id, false, token, waits_since FROM {queue}
-			WHERE state = 'q' AND waits_since < $1 ORDER BY waits_since, run_id LIMIT $2`, t.at(now.Add(-sweep.MaxQueueTime)), limit)
-		late, err := collect(rows, err, scan(sweep.MaxQueueTime))
-		found = append(found, late...)
 		slices.SortStableFunc(found, func(a, b overdueRun) int { return a.due.Compare(b.due) })
-		return err
+		return nil
 	})
 	return found, err
 }
 
+// unexpired reports whether a process is registered and has not expired. It also
+// returns the time.
+func (t *tx) unexpired(processID string) (_ bool, now time.Time, _ error) {
+	leased, err := t.leaseTime()
+	if err != nil {
+		return false, now, err
+	}
+	var found int
+	if err := t.row(t.ctx, unexpiredText, processID, t.at(leased)).Scan(&found); err != nil {
+		return false, now, err
+	}
+	now, err = t.now()
+	return found > 0, now, err
+}
+
 // sweepOne ends or requeues a run, unless another transaction has locked or changed it.
-func (s *Store) sweepOne(ctx context.Context, sweep webtrigger.Sweep, o overdueRun) (swept *webtrigger.Run, _ error) {
+func (s *Store) sweepOne(ctx context.Context, o overdueRun) (swept *webtrigger.Run, _ error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
 	err := s.write(ctx, "sweep run", func(t *tx) error {
 		swept = nil
 		q, err := t.lock(o.runID, skipLocked)
@@ -108,11 +184,10 @@ func (s *Store) sweepOne(ctx context.Context, sweep webtrigger.Sweep, o overdueR
 			return nil
 		case !q.running:
 			err = t.end(q, webtrigger.QueueTimeout(), nil, now)
-		case now.Before(q.expiresAt): // renewed
-			return nil
-		case q.stop == nil && q.attempts < sweep.MaxAttempts:
+		case q.stop == nil && q.attempts < o.maxAttempts:
 			err = t.requeue(q, webtrigger.RequeueHeartbeat, true, now)
 		default:
+			q.token = 0 // the end is not that of the claim
 			err = t.end(q, webtrigger.HeartbeatTimeout(), nil, now)
 		}
 		if err != nil {
@@ -125,78 +200,25 @@ func (s *Store) sweepOne(ctx context.Context, sweep webtrigger.Sweep, o overdueR
 	return swept, err
 }
 
-// patrol is how far the audit has come. It looks at a stretch of run ids at a
-// time, so that its cost does not grow with the number of runs.
-type patrol struct {
-	mu   sync.Mutex
-	from int64 // the ids up to this one have been looked at
-}
-
-// stretch is how many run ids one audit looks at.
-const stretch = 50_000
-
-// audit gives unfinished runs that have no row in the queue one again: no sweep
-// would ever find them. This store loses none; a restored backup or a hand in the
-// database may.
-func (s *Store) audit(ctx context.Context) error {
-	s.patrol.mu.Lock()
-	defer s.patrol.mu.Unlock()
-	var newest sql.NullInt64
-	err := s.write(ctx, "audit runs", func(t *tx) error {
-		if err := t.row(t.ctx, `SELECT max(id) FROM {runs}`).Scan(&newest); err != nil {
-			return err
-		}
-		rows, err := t.rows(t.ctx, `SELECT r.id FROM {runs} r WHERE r.id > $1 AND r.id <= $2
-			AND NOT EXISTS (SELECT 1 FROM {ends} e WHERE e.run_id = r.id) AND NOT EXISTS (SELECT 1 FROM {queue} q WHERE q.run_id = r.id)`, s.patrol.from, s.patrol.from+stretch)
-		lost, err := collect(rows, err, func(row scanner) (id int64, _ error) { return id, row.Scan(&id) })
+// tidy deletes processes that have been lost for long and have no claims, and expired
+// idempotency records.
+func (s *Store) tidy(ctx context.Context) error {
+	return s.write(ctx, "delete expired rows", func(t *tx) error {
+		leased, err := t.leaseTime()
 		if err != nil {
 			return err
 		}
-		for _, runID := range lost {
-			if err := t.restore(runID); err != nil {
-				return err
-			}
+		_, err = t.exec(t.ctx, `WITH old AS MATERIALIZED (
+				SELECT id FROM {processes} p WHERE lost_at NOT BETWEEN $1 AND $2
+					AND NOT EXISTS (SELECT 1 FROM {queue} WHERE process_id = p.id AND state = 'r') LIMIT 100 {skip locked})
+			DELETE FROM {processes} WHERE id IN (SELECT id FROM old)`, t.at(leased.Add(-keepLost)), t.at(leased))
+		if err != nil {
+			return err
 		}
-		return nil
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		return t.forgetExpired(100, now)
 	})
-	if err != nil {
-		return err
-	}
-	if s.patrol.from += stretch; s.patrol.from >= newest.Int64 {
-		s.patrol.from = 0
-	}
-	return nil
-}
-
-// restore makes a queue row of what a run's stored events tell. A run that may have
-// been claimed gets an expired lease that no process has. One of a single
-// conversation always may have been: no event that would show it is stored.
-func (t *tx) restore(runID int64) error {
-	now, err := t.now()
-	if err != nil {
-		return err
-	}
-	restored, err := t.exec(t.ctx, `INSERT INTO {queue} (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since,
-			started_at, expires_at, attempts, state, native, bounded, shared, assistant_id)
-		SELECT r.id, r.conversation_id, r.key_id, r.id * 1048576 + e.started + CASE WHEN c.id IS NULL THEN 1 ELSE 0 END, 0,
-			CASE WHEN c.id IS NULL AND e.last < e.requeued + 1 THEN e.requeued + 1 ELSE e.last END, CASE WHEN c.id IS NULL THEN e.requeued + 1 ELSE 0 END, $3,
-			coalesce(e.at, CASE WHEN c.id IS NULL THEN CAST($3 AS {time}) END), CASE WHEN c.id IS NULL OR e.started > 0 THEN CAST($3 AS {time}) END,
-			e.started + CASE WHEN c.id IS NULL THEN 1 ELSE 0 END, CASE WHEN c.id IS NULL OR e.started > 0 THEN 'r' ELSE 'q' END,
-			$2, false, c.id IS NOT NULL, r.assistant_id
-		FROM {runs} r LEFT JOIN {conversations} c ON c.id = r.conversation_id, (
-			SELECT count(CASE WHEN type = $4 THEN 1 END) AS started, coalesce(max(sequence), 0) AS last,
-				coalesce(max(CASE WHEN type = $5 THEN sequence END), 1) AS requeued, max(CASE WHEN type = $4 THEN created_at END) AS at
-			FROM {events} WHERE conversation_id = (SELECT conversation_id FROM {runs} WHERE id = $1) AND run_id = $1) e
-		WHERE r.id = $1 AND NOT EXISTS (SELECT 1 FROM {ends} WHERE run_id = $1)
-		ON CONFLICT (run_id) DO NOTHING`,
-		runID, t.store.opts.Enqueue == nil, t.at(now), string(webtrigger.EventRunStarted), string(webtrigger.EventRunRequeued))
-	if err != nil || restored == 0 {
-		return err
-	}
-	t.store.log.WarnContext(t.ctx, "queue row missing for unfinished run", "run_id", runID)
-	q, err := t.lock(runID, forUpdate)
-	if err != nil || q.running {
-		return err
-	}
-	return t.waits(q)
 }

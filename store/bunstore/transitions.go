@@ -9,18 +9,12 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// firstToken is the fencing token of a run that was never taken. Each taking
-// counts it up: tokens rise within a run, and no two runs share one in a million
-// takings each.
-func firstToken(runID int64) int64 { return runID << 20 }
-
-// take gives a locked, queued run to a worker. The caller saves the row.
-func (t *tx) take(q *queueRow, worker string, lease time.Duration, now time.Time) error {
-	q.running, q.process = true, worker
-	q.token++
+// take gives a locked, queued run to a process. The caller saves the row.
+func (t *tx) take(q *queueRow, processID string, token int64, now time.Time) error {
+	q.running, q.process, q.token = true, processID, token
 	q.batch = 0
 	q.attempts++
-	q.startedAt, q.expiresAt = now, now.Add(lease)
+	q.startedAt = now
 	err := t.logDerived(q, now, webtrigger.StartedEvent(q.attempts))
 	q.started = q.sequence
 	return err
@@ -60,7 +54,8 @@ func (t *tx) requeue(q *queueRow, reason webtrigger.RequeueReason, counted bool,
 }
 
 // end is the terminal transition of a locked run: the outcome or the recorded stop
-// in its place, the messages, the terminal event, the pending callback.
+// in its place, the messages, the terminal event, the pending callback. The end keeps
+// the token of a claim that it ends, so that a repeated FinishRun finds it.
 func (t *tx) end(q *queueRow, outcome webtrigger.Outcome, messages []webtrigger.NewMessage, now time.Time) error {
 	outcome = outcome.Under(q.stop)
 	last, result, err := t.say(q, now, messages, outcome)
@@ -74,6 +69,9 @@ func (t *tx) end(q *queueRow, outcome webtrigger.Outcome, messages []webtrigger.
 	if outcome.Usage != nil {
 		used = sql.NullInt64{Int64: outcome.Usage.InputTokens, Valid: true}
 		produced = sql.NullInt64{Int64: outcome.Usage.OutputTokens, Valid: true}
+	}
+	if !q.running {
+		q.token = 0
 	}
 	text := sql.NullString{String: outcome.Result, Valid: result > 0}
 	_, err = t.exec(t.ctx, `INSERT INTO {ends} (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id,
@@ -126,7 +124,7 @@ func (t *tx) requestStop(runID int64, stop webtrigger.Stop, lease *webtrigger.Le
 	if err != nil {
 		return err
 	}
-	if lease != nil && !q.held(*lease, now) {
+	if lease != nil && !q.held(*lease) {
 		return webtrigger.ErrLeaseLost
 	}
 	if q.stop != nil {
@@ -146,19 +144,19 @@ func (t *tx) requestStop(runID int64, stop webtrigger.Stop, lease *webtrigger.Le
 }
 
 // RequeueRun implements [webtrigger.WorkStore].
-func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, batch webtrigger.EventBatch) (run webtrigger.Run, _ error) {
+func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, requeue webtrigger.Requeue) (run webtrigger.Run, _ error) {
 	err := s.write(ctx, "requeue run", func(t *tx) error {
 		q, now, err := t.lockHeld(lease)
 		if err != nil {
 			return err
 		}
-		if err := t.logBatch(q, now, batch); err != nil {
+		if err := t.logBatch(q, now, requeue.Events); err != nil {
 			return err
 		}
 		if q.stop != nil {
 			err = t.end(q, webtrigger.Outcome{}, nil, now)
 		} else {
-			err = t.requeue(q, webtrigger.RequeueShutdown, false, now)
+			err = t.requeue(q, requeue.Reason, false, now)
 		}
 		if err != nil {
 			return err
@@ -171,17 +169,22 @@ func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, batch we
 
 // claim takes waiting runs.
 func (t *tx) claim(claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
+	if may, err := t.mayClaim(claim.ProcessID); err != nil {
+		return nil, err
+	} else if !may {
+		return nil, webtrigger.ErrLeaseLost
+	}
 	waiting, err := t.waiting(claim)
 	if err != nil {
 		return nil, err
 	}
 	var claimed []webtrigger.ClaimedRun
-	for _, q := range waiting {
+	for i, q := range waiting {
 		now, err := t.now()
 		if err != nil {
 			return nil, err
 		}
-		if err := errors.Join(t.take(q, claim.Worker, claim.Lease, now), t.save(q)); err != nil {
+		if err := errors.Join(t.take(q, claim.ProcessID, claim.Token+int64(i), now), t.save(q)); err != nil {
 			return nil, err
 		}
 		taken := webtrigger.ClaimedRun{Lease: webtrigger.Lease{RunID: q.runID, Token: q.token}}
@@ -222,10 +225,13 @@ func (t *tx) append(lease webtrigger.Lease, batch webtrigger.EventBatch) error {
 	return t.save(q)
 }
 
-// finish ends a run by its worker's report.
+// finish ends a run by its worker's report. If the run has ended under the same
+// lease, it returns the run as it ended.
 func (t *tx) finish(lease webtrigger.Lease, end webtrigger.Finish) (webtrigger.Run, error) {
 	q, now, err := t.lockHeld(lease)
-	if err != nil {
+	if err == webtrigger.ErrLeaseLost {
+		return t.endedUnder(lease)
+	} else if err != nil {
 		return webtrigger.Run{}, err
 	}
 	if err := t.logBatch(q, now, end.Events); err != nil {
@@ -235,4 +241,16 @@ func (t *tx) finish(lease webtrigger.Lease, end webtrigger.Finish) (webtrigger.R
 		return webtrigger.Run{}, err
 	}
 	return t.run(q.runID)
+}
+
+// endedUnder reads a run that has ended under a lease.
+func (t *tx) endedUnder(lease webtrigger.Lease) (webtrigger.Run, error) {
+	var token int64
+	err := t.row(t.ctx, `SELECT token FROM {ends} WHERE run_id = $1`, lease.RunID).Scan(&token)
+	if err == sql.ErrNoRows || err == nil && (token == 0 || token != lease.Token) {
+		return webtrigger.Run{}, webtrigger.ErrLeaseLost
+	} else if err != nil {
+		return webtrigger.Run{}, err
+	}
+	return t.run(lease.RunID)
 }

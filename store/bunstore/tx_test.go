@@ -81,9 +81,7 @@ func TestHostTransaction(t *testing.T) {
 			require.ErrorIs(t, err, webtrigger.ErrNotFound)
 			_, err = s.Conversation(ctx, run.ConversationID)
 			require.ErrorIs(t, err, webtrigger.ErrNotFound)
-			claimed, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: 1e9, Limit: 10})
-			require.NoError(t, err)
-			require.Empty(t, claimed)
+			require.Empty(t, claimedBy(t, s, registered(t, s, time.Minute), 10, 0))
 		})
 
 		t.Run("a commit keeps both, queued and executable", func(t *testing.T) {
@@ -92,7 +90,7 @@ func TestHostTransaction(t *testing.T) {
 			_, err = tx.ExecContext(ctx, `INSERT INTO orders VALUES (1)`)
 			require.NoError(t, err)
 			taking := keyed("k1", 1) // the key was given back by the rollback
-			taking.Claim = &webtrigger.Claimant{Worker: "w", Lease: time.Minute}
+			taking.Claim = &webtrigger.Claimant{ProcessID: registered(t, s, time.Minute).ID, Token: 1}
 			first, err := s.Tx(tx).CreateTrigger(ctx, taking)
 			require.NoError(t, err)
 			require.False(t, first.Replayed)
@@ -239,9 +237,7 @@ func TestEnqueue(t *testing.T) {
 	var key, assistant string
 	require.NoError(t, db.QueryRowContext(ctx, `SELECT run_key, assistant FROM jobs WHERE run_id = ?`, run.ID).Scan(&key, &assistant))
 	require.Equal(t, []string{run.Key, "1"}, []string{key, assistant})
-	claimed, err := s.ClaimRuns(ctx, webtrigger.Claim{Worker: "w", Lease: 1e9, Limit: 10})
-	require.NoError(t, err)
-	require.Empty(t, claimed, "claimed natively")
+	require.Empty(t, claimedBy(t, s, registered(t, s, time.Minute), 10, 0), "claimed natively")
 	require.NoError(t, svc.Execute(ctx, run.ID))
 	run, err = s.RunByID(ctx, run.ID)
 	require.NoError(t, err)

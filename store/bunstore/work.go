@@ -2,7 +2,6 @@ package bunstore
 
 import (
 	"context"
-	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -13,31 +12,6 @@ func (s *Store) ClaimRuns(ctx context.Context, claim webtrigger.Claim) ([]webtri
 		return s.pgClaim(ctx, claim)
 	}
 	return s.claimAlone(ctx, claim)
-}
-
-// RenewLeases implements [webtrigger.WorkStore].
-func (s *Store) RenewLeases(ctx context.Context, leases []webtrigger.Lease, d time.Duration) ([]webtrigger.Renewal, error) {
-	if s.postgres {
-		return s.pgRenew(ctx, leases, d)
-	}
-	renewals := make([]webtrigger.Renewal, len(leases))
-	err := s.write(ctx, "renew leases", func(t *tx) error {
-		for i, lease := range leases {
-			q, now, err := t.lockHeld(lease)
-			if err == webtrigger.ErrLeaseLost {
-				continue
-			} else if err != nil {
-				return err
-			}
-			q.expiresAt = now.Add(d)
-			if err := t.save(q); err != nil {
-				return err
-			}
-			renewals[i] = webtrigger.Renewal{Renewed: true, Stop: q.stop}
-		}
-		return nil
-	})
-	return renewals, err
 }
 
 // appending is a batch of events to be appended.

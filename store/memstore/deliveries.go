@@ -11,9 +11,12 @@ import (
 // delivery is a delivery with what only the store knows of it.
 type delivery struct {
 	webtrigger.Delivery
-	run     *run
-	token   int64     // of the last lease
-	expires time.Time // pending: when the last lease ends; zero: never leased
+	run       *run
+	token     int64         // of the last lease; 0: none
+	due       time.Duration // when it is due
+	expires   time.Duration // pending: when the last lease ends; 0: never leased
+	attempted time.Duration // sending: when it was claimed
+	unknownAt time.Time     // unknown: since when
 
 	aside    bool // pending: it lies in outbox.aside
 	placedAt int  // its place in the outbox while pending, in Store.sending while sending
@@ -21,8 +24,8 @@ type delivery struct {
 
 // held reports whether token is the last lease of a delivery that is pending,
 // and has not expired.
-func (d *delivery) held(token int64, now time.Time) bool {
-	return d.State == webtrigger.DeliveryPending && d.token == token && now.Before(d.expires)
+func (d *delivery) held(token int64, now time.Duration) bool {
+	return d.State == webtrigger.DeliveryPending && d.token == token && now < d.expires
 }
 
 // open reports whether the delivery is yet to be sent or under way.
@@ -30,18 +33,19 @@ func (d *delivery) open() bool {
 	return d.State == webtrigger.DeliveryPending || d.State == webtrigger.DeliverySending
 }
 
-// openDelivery is the one delivery of the run that is open, or nil: only the last
-// can be, since a delivery is added only if none is open.
+// openDelivery is the one delivery of the run that is open, or nil.
 func (r *run) openDelivery() *delivery {
-	if n := len(r.deliveries); n > 0 && r.deliveries[n-1].open() {
-		return r.deliveries[n-1]
+	for _, d := range slices.Backward(r.deliveries) {
+		if d.open() {
+			return d
+		}
 	}
 	return nil
 }
 
-// addDelivery adds a pending delivery of the run's callback.
-func (s *Store) addDelivery(r *run, now, due time.Time, retry int) *delivery {
-	d := &delivery{run: r, Delivery: webtrigger.Delivery{
+// addDelivery adds a pending delivery of the run's callback that is due after a time.
+func (s *Store) addDelivery(r *run, now time.Time, after time.Duration, retry int) *delivery {
+	d := &delivery{run: r, due: s.elapsed + after, Delivery: webtrigger.Delivery{
 		ID:             s.deliveries.nextID(),
 		RunID:          r.ID,
 		RunKey:         r.Key,
@@ -52,20 +56,19 @@ func (s *Store) addDelivery(r *run, now, due time.Time, retry int) *delivery {
 		State:          webtrigger.DeliveryPending,
 		Retry:          retry,
 		CreatedAt:      now,
-		DueAt:          due,
+		DueAt:          stored(now.Add(after)),
 	}}
 	s.deliveries = append(s.deliveries, d)
 	r.deliveries = append(r.deliveries, d)
-	s.outbox.add(d, now)
-	if !now.Before(due) {
+	s.outbox.add(d, s.elapsed)
+	if after <= 0 {
 		s.hint.Pending = true
 	}
 	return d
 }
 
-// become moves a delivery to another state, and mirrors it on the run where it is
-// an outcome.
-func (s *Store) become(d *delivery, state webtrigger.DeliveryState, now time.Time) {
+// become moves a delivery to another state.
+func (s *Store) become(d *delivery, state webtrigger.DeliveryState) {
 	switch d.State {
 	case webtrigger.DeliveryPending:
 		s.outbox.remove(d)
@@ -73,16 +76,30 @@ func (s *Store) become(d *delivery, state webtrigger.DeliveryState, now time.Tim
 		s.sending.remove(d)
 	}
 	d.State = state
-	if state == webtrigger.DeliverySending {
-		d.AttemptedAt = now
+	switch state {
+	case webtrigger.DeliveryPending:
+		s.outbox.add(d, s.elapsed)
+	case webtrigger.DeliverySending:
 		s.sending.add(d)
-		return
 	}
-	if d.ID >= d.run.Callback.DeliveryID {
-		d.run.Callback = webtrigger.CallbackOutcome{
-			DeliveryID: d.ID, State: state, HTTPStatus: d.HTTPStatus, FailureClass: d.FailureClass, At: now,
+	d.run.Callback = d.run.callback()
+}
+
+// callback is the outcome of the run's last delivery that has one.
+func (r *run) callback() webtrigger.CallbackOutcome {
+	for _, d := range slices.Backward(r.deliveries) {
+		if d.open() {
+			continue
+		}
+		at := d.CompletedAt
+		if d.State == webtrigger.DeliveryUnknown {
+			at = d.unknownAt
+		}
+		return webtrigger.CallbackOutcome{
+			DeliveryID: d.ID, State: d.State, HTTPStatus: d.HTTPStatus, FailureClass: d.FailureClass, At: at,
 		}
 	}
+	return webtrigger.CallbackOutcome{}
 }
 
 // LeaseDeliveries implements [webtrigger.DeliveryStore].
@@ -93,11 +110,10 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 	defer s.unlock()
 	now := s.now()
 	var leased []webtrigger.LeasedDelivery
-	for _, d := range s.outbox.pick(claim, now) {
-		s.lastToken++
-		d.token = s.lastToken
-		d.expires = now.Add(claim.Lease)
-		s.outbox.add(d, now)
+	for i, d := range s.outbox.pick(claim, s.elapsed) {
+		d.token = claim.Token + int64(i)
+		d.expires = s.elapsed + claim.Lease
+		s.outbox.add(d, s.elapsed)
 		leased = append(leased, webtrigger.LeasedDelivery{
 			Delivery: d.Delivery,
 			Run:      d.run.copy(),
@@ -109,18 +125,46 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 	return leased, nil
 }
 
+// claimRepeats is how long a claim of a delivery may be repeated.
+const claimRepeats = 10 * time.Second
+
 // ClaimDelivery implements [webtrigger.DeliveryStore].
 func (s *Store) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
 	if err := s.lock(ctx); err != nil {
 		return err
 	}
 	defer s.unlock()
-	now := s.now()
+	now := s.elapsed
 	d := s.deliveries.get(lease.DeliveryID)
-	if d == nil || !d.held(lease.Token, now) {
+	switch {
+	case d == nil || d.token != lease.Token:
+		return webtrigger.ErrLeaseLost
+	case d.State == webtrigger.DeliverySending && now-d.attempted < claimRepeats:
+		return nil
+	case !d.held(lease.Token, now):
 		return webtrigger.ErrLeaseLost
 	}
-	s.become(d, webtrigger.DeliverySending, now)
+	d.AttemptedAt, d.attempted = s.now(), now
+	s.become(d, webtrigger.DeliverySending)
+	return nil
+}
+
+// ReturnDelivery implements [webtrigger.DeliveryStore].
+func (s *Store) ReturnDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	d := s.deliveries.get(lease.DeliveryID)
+	if d == nil || d.token == 0 || d.token != lease.Token || !d.open() && d.State != webtrigger.DeliveryUnknown {
+		return webtrigger.ErrLeaseLost
+	}
+	if open := d.run.openDelivery(); open != nil && open != d {
+		return webtrigger.ErrConflict
+	}
+	d.token, d.expires, d.AttemptedAt, d.unknownAt = 0, 0, time.Time{}, time.Time{}
+	s.become(d, webtrigger.DeliveryPending)
+	s.hint.Pending = true
 	return nil
 }
 
@@ -132,11 +176,11 @@ func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 	defer s.unlock()
 	now := s.now()
 	d := s.deliveries.get(lease.DeliveryID)
-	if d == nil || d.token != lease.Token {
+	if d == nil || d.token == 0 || d.token != lease.Token {
 		return webtrigger.ErrLeaseLost
 	}
 	begun := d.State == webtrigger.DeliverySending || d.State == webtrigger.DeliveryUnknown
-	if !begun && !d.held(lease.Token, now) {
+	if !begun && !d.held(lease.Token, s.elapsed) {
 		return webtrigger.ErrLeaseLost
 	}
 	d.CompletedAt = now
@@ -145,9 +189,9 @@ func (s *Store) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 	d.FailureClass = end.FailureClass
 	d.Error = end.Error
 	d.Response = end.Response
-	s.become(d, end.State, now)
+	s.become(d, end.State)
 	if end.RetryIn > 0 && d.run.openDelivery() == nil {
-		s.addDelivery(d.run, now, stored(now.Add(end.RetryIn)), d.Retry+1)
+		s.addDelivery(d.run, now, end.RetryIn, d.Retry+1)
 	}
 	return nil
 }
@@ -162,10 +206,11 @@ func (s *Store) SweepDeliveries(ctx context.Context, after time.Duration, limit 
 	var swept []webtrigger.Delivery
 	for len(swept) < limit {
 		d := s.sending.first()
-		if d == nil || now.Sub(d.AttemptedAt) <= after {
+		if d == nil || s.elapsed-d.attempted <= after {
 			break
 		}
-		s.become(d, webtrigger.DeliveryUnknown, now)
+		d.unknownAt = now
+		s.become(d, webtrigger.DeliveryUnknown)
 		swept = append(swept, d.Delivery)
 	}
 	return swept, nil
@@ -214,14 +259,14 @@ func (s *Store) Redeliver(ctx context.Context, deliveryID int64) (webtrigger.Del
 	now := s.now()
 	open := d.run.openDelivery()
 	if open == nil {
-		return s.addDelivery(d.run, now, now, 0).Delivery, nil
+		return s.addDelivery(d.run, now, 0, 0).Delivery, nil
 	}
-	if open.Retry == 0 || open.State != webtrigger.DeliveryPending || open.held(open.token, now) {
+	if open.Retry == 0 || open.State != webtrigger.DeliveryPending || open.held(open.token, s.elapsed) {
 		return webtrigger.Delivery{}, webtrigger.ErrConflict
 	}
 	s.outbox.remove(open)
-	open.Retry, open.DueAt = 0, now
-	s.outbox.add(open, now)
+	open.Retry, open.DueAt, open.due = 0, now, s.elapsed
+	s.outbox.add(open, open.due)
 	s.hint.Pending = true
 	return open.Delivery, nil
 }

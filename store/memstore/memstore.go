@@ -21,15 +21,17 @@ import (
 
 // Options is what a Store lets its host choose.
 type Options struct {
-	// Clock is the time that leases, expiry and every stamp go by. nil: the wall
-	// clock. It is asked while the store is locked and may call no store method.
+	// Clock provides the time of stamps and expiries. If nil, it is the wall clock.
+	// Leases and times in the queue count in monotonic time, see [webtrigger.Clock].
+	// The store calls Clock while it is locked, so Clock must not call the store.
 	Clock webtrigger.Clock
 }
 
 // Store is the in-memory store. Its methods are safe for concurrent use; it has
 // no goroutines and needs no closing.
 type Store struct {
-	clock func() time.Time
+	clock   func() time.Time
+	measure func() time.Duration // monotonic time since some instant
 
 	mu       sync.Mutex // guards all that follows
 	channels map[string]webtrigger.Channel
@@ -47,9 +49,9 @@ type Store struct {
 	runOf         map[string]*run // by run_key
 	queued        order[run]      // queued runs by id
 	waiting       order[run]      // queued runs by the time since which they wait
-	leased        order[run]      // running runs by the expiry of their lease
-	bounded       map[string]int  // of an assistant: its queued runs that came with a bound
-	lastToken     int64
+	running       int             // number of running runs
+	processes     map[string]*process
+	bounded       map[string]int // of an assistant: its queued runs that came with a bound
 
 	deliveries byID[delivery]
 	outbox     outbox          // the pending ones
@@ -58,7 +60,9 @@ type Store struct {
 	requests map[request]*record // idempotency records, live ones and some expired
 	expiring order[record]       // the same by expiry
 
-	hint webtrigger.Hint // of the transition under way
+	// Of the transition under way.
+	hint    webtrigger.Hint
+	elapsed time.Duration // monotonic time of its start: leases and waits count in it
 
 	watchers watch.Hub
 }
@@ -68,35 +72,39 @@ var _ webtrigger.Store = (*Store)(nil)
 // New returns an empty store. The options may be nil.
 func New(opts *Options) *Store {
 	s := &Store{
-		clock:    time.Now,
-		channels: make(map[string]webtrigger.Channel),
-		secrets:  make(map[string][]webtrigger.SigningSecret),
-		keyOf:    make(map[webtrigger.KeyHash]*key),
-		keysOf:   make(map[string][]*key),
-		tasks:    make(map[int64]*task),
-		tasksOf:  make(map[string][]*task),
-		runOf:    make(map[string]*run),
-		bounded:  make(map[string]int),
-		requests: make(map[request]*record),
-		outbox:   newOutbox(),
+		clock:     time.Now,
+		channels:  make(map[string]webtrigger.Channel),
+		secrets:   make(map[string][]webtrigger.SigningSecret),
+		keyOf:     make(map[webtrigger.KeyHash]*key),
+		keysOf:    make(map[string][]*key),
+		tasks:     make(map[int64]*task),
+		tasksOf:   make(map[string][]*task),
+		runOf:     make(map[string]*run),
+		bounded:   make(map[string]int),
+		processes: make(map[string]*process),
+		requests:  make(map[request]*record),
+		outbox:    newOutbox(),
 	}
+	opened := time.Now()
+	s.measure = func() time.Duration { return time.Since(opened) }
 	if opts != nil && opts.Clock != nil {
 		s.clock = opts.Clock.Now
+		if monotonic, ok := opts.Clock.(interface{ Elapsed() time.Duration }); ok {
+			s.measure = monotonic.Elapsed
+		}
 	}
 	s.queued = order[run]{
 		before: func(a, b *run) bool { return a.ID < b.ID },
 		place:  func(r *run) *int { return &r.queuedAt },
 	}
 	s.waiting = order[run]{
-		before: func(a, b *run) bool { return earlier(a.waitsSince, b.waitsSince, a, b) },
-		place:  func(r *run) *int { return &r.waitingAt },
-	}
-	s.leased = order[run]{
-		before: func(a, b *run) bool { return earlier(a.expires, b.expires, a, b) },
-		place:  func(r *run) *int { return &r.leasedAt },
+		before: func(a, b *run) bool {
+			return cmp.Or(cmp.Compare(a.waitsSince, b.waitsSince), cmp.Compare(a.ID, b.ID)) < 0
+		},
+		place: func(r *run) *int { return &r.waitingAt },
 	}
 	s.sending = order[delivery]{
-		before: func(a, b *delivery) bool { return a.AttemptedAt.Before(b.AttemptedAt) },
+		before: func(a, b *delivery) bool { return a.attempted < b.attempted },
 		place:  func(d *delivery) *int { return &d.placedAt },
 	}
 	s.expiring = order[record]{
@@ -104,11 +112,6 @@ func New(opts *Options) *Store {
 		place:  func(r *record) *int { return &r.expiringAt },
 	}
 	return s
-}
-
-// earlier orders runs by a time of theirs, those of one instant by id.
-func earlier(timeA, timeB time.Time, a, b *run) bool {
-	return cmp.Or(timeA.Compare(timeB), cmp.Compare(a.ID, b.ID)) < 0
 }
 
 // Ping reports whether the store answers: it does while ctx lasts.
@@ -126,6 +129,7 @@ func (s *Store) lock(ctx context.Context) error {
 		return fmt.Errorf("memstore: %w", err)
 	}
 	s.mu.Lock()
+	s.elapsed = s.measure()
 	return nil
 }
 

@@ -29,6 +29,25 @@ type clock struct{ t time.Time }
 
 func (c *clock) Now() time.Time { return c.t }
 
+// monotonic is a clock whose monotonic time is that which it shows.
+type monotonic struct {
+	clock
+	since time.Time
+}
+
+func (c *monotonic) Elapsed() time.Duration { return c.t.Sub(c.since) }
+
+func newMonotonic() *monotonic {
+	c := newClock()
+	return &monotonic{*c, c.t}
+}
+
+// register registers a process without attempts to spare.
+func register(tb testing.TB, s *memstore.Store, id string, lease time.Duration) {
+	tb.Helper()
+	require.NoError(tb, s.RegisterProcess(tb.Context(), webtrigger.Process{ID: id, Lease: lease, MaxAttempts: 1}))
+}
+
 func newClock() *clock {
 	return &clock{time.Date(2026, 4, 15, 12, 1, 23, 456789_999, time.FixedZone("CEST", 2*60*60))}
 }
@@ -59,55 +78,107 @@ func TestClock(t *testing.T) {
 	})
 
 	t.Run("a lease ends at its instant", func(t *testing.T) {
-		c := newClock()
+		c := newMonotonic()
 		s := memstore.New(&memstore.Options{Clock: c})
+		register(t, s, "sweeper", time.Hour)
+		register(t, s, "w", time.Minute)
 		tr := trigger(1)
-		tr.Claim = &webtrigger.Claimant{Worker: "w", Lease: time.Minute}
-		accepted, err := s.CreateTrigger(t.Context(), tr)
+		tr.Claim = &webtrigger.Claimant{ProcessID: "w", Token: 1}
+		_, err := s.CreateTrigger(t.Context(), tr)
 		require.NoError(t, err)
-		append1 := webtrigger.EventBatch{Number: 1, Events: []webtrigger.NewEvent{{Type: "x_1", Payload: []byte(`{}`)}}}
-		sweep := webtrigger.Sweep{MaxAttempts: 1, Limit: 1}
+		sweep := webtrigger.Sweep{ProcessID: "sweeper", Limit: 1}
 
-		c.t = c.t.Add(time.Minute - time.Microsecond)
-		require.NoError(t, s.AppendEvents(t.Context(), *accepted.Lease, append1))
+		c.t = c.t.Add(time.Minute - time.Nanosecond)
 		swept, err := s.SweepRuns(t.Context(), sweep)
 		require.NoError(t, err)
 		require.Empty(t, swept)
 
-		c.t = c.t.Add(time.Microsecond)
-		require.ErrorIs(t, s.AppendEvents(t.Context(), *accepted.Lease, append1), webtrigger.ErrLeaseLost)
+		c.t = c.t.Add(time.Nanosecond)
 		swept, err = s.SweepRuns(t.Context(), sweep)
 		require.NoError(t, err)
 		require.Len(t, swept, 1)
 		require.Equal(t, "heartbeat timeout", swept[0].StatusDetail)
 	})
 
-	t.Run("the longest overdue is swept first", func(t *testing.T) {
-		c := newClock()
+	t.Run("the process that expired first is swept first, then the queue", func(t *testing.T) {
+		c := newMonotonic()
 		s := memstore.New(&memstore.Options{Clock: c})
+		register(t, s, "sweeper", time.Hour)
 		for n, lease := range []time.Duration{0, 3 * time.Second, time.Second} {
 			tr := trigger(int64(n) + 1)
 			if lease > 0 {
-				tr.Claim = &webtrigger.Claimant{Lease: lease}
+				register(t, s, lease.String(), lease)
+				tr.Claim = &webtrigger.Claimant{ProcessID: lease.String(), Token: 1}
 			}
 			_, err := s.CreateTrigger(t.Context(), tr)
 			require.NoError(t, err)
 		}
-		sweep := webtrigger.Sweep{MaxAttempts: 1, MaxQueueTime: 2 * time.Second, Limit: 2}
-
+		sweep := webtrigger.Sweep{ProcessID: "sweeper", MaxQueueTime: 2 * time.Second, Limit: 10}
+		sweeps := func(want ...int64) {
+			t.Helper()
+			swept, err := s.SweepRuns(t.Context(), sweep)
+			require.NoError(t, err)
+			var ids []int64
+			for _, run := range swept {
+				ids = append(ids, run.ID)
+			}
+			require.Equal(t, want, ids)
+		}
 		c.t = c.t.Add(2 * time.Second) // waits as long as it may, not longer
-		swept, err := s.SweepRuns(t.Context(), sweep)
-		require.NoError(t, err)
-		require.Len(t, swept, 1)
-		require.EqualValues(t, 3, swept[0].ID)
-
+		sweeps(3)
 		c.t = c.t.Add(time.Minute)
-		swept, err = s.SweepRuns(t.Context(), sweep)
+		sweeps(2, 1)
+	})
+
+	t.Run("a claim of a delivery may be repeated for 10 s", func(t *testing.T) {
+		c := newMonotonic()
+		s := memstore.New(&memstore.Options{Clock: c})
+		register(t, s, "w", time.Minute)
+		tr := trigger(1)
+		tr.CallbackURL, tr.Claim = "https://receiver.example/", &webtrigger.Claimant{ProcessID: "w", Token: 1}
+		accepted, err := s.CreateTrigger(t.Context(), tr)
 		require.NoError(t, err)
-		require.Len(t, swept, 2)
-		require.EqualValues(t, 1, swept[0].ID)
-		require.Equal(t, "queue timeout", swept[0].StatusDetail)
-		require.EqualValues(t, 2, swept[1].ID)
+		_, err = s.FinishRun(t.Context(), *accepted.Lease, webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted}})
+		require.NoError(t, err)
+		owed, err := s.LeaseDeliveries(t.Context(), webtrigger.DeliveryQuery{Token: 1, Lease: 15 * time.Second, Limit: 1})
+		require.NoError(t, err)
+		for range 2 {
+			require.NoError(t, s.ClaimDelivery(t.Context(), owed[0].Lease))
+			c.t = c.t.Add(5*time.Second - time.Nanosecond)
+		}
+		require.NoError(t, s.ClaimDelivery(t.Context(), owed[0].Lease))
+		c.t = c.t.Add(2)
+		require.ErrorIs(t, s.ClaimDelivery(t.Context(), owed[0].Lease), webtrigger.ErrLeaseLost)
+		require.NoError(t, s.ReturnDelivery(t.Context(), owed[0].Lease))
+	})
+
+	t.Run("a step of the wall clock ends no lease and no wait", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := newClock()
+			s := memstore.New(&memstore.Options{Clock: c})
+			register(t, s, "sweeper", time.Minute)
+			register(t, s, "w", time.Second)
+			running, queued := trigger(1), trigger(2)
+			running.Claim = &webtrigger.Claimant{ProcessID: "w", Token: 1}
+			for _, tr := range []webtrigger.NewTrigger{running, queued} {
+				_, err := s.CreateTrigger(t.Context(), tr)
+				require.NoError(t, err)
+			}
+			sweep := webtrigger.Sweep{ProcessID: "sweeper", MaxQueueTime: time.Second, Limit: 10}
+			for _, step := range []time.Duration{time.Hour, -3 * time.Hour} {
+				c.t = c.t.Add(step)
+				swept, err := s.SweepRuns(t.Context(), sweep)
+				require.NoError(t, err)
+				require.Empty(t, swept)
+				state, err := s.QueueState(t.Context())
+				require.NoError(t, err)
+				require.Zero(t, state.OldestAge)
+			}
+			time.Sleep(time.Second + 1)
+			swept, err := s.SweepRuns(t.Context(), sweep)
+			require.NoError(t, err)
+			require.Len(t, swept, 2)
+		})
 	})
 
 	t.Run("a key and an idempotency record end at their instant", func(t *testing.T) {
@@ -239,6 +310,7 @@ func BenchmarkCreateTrigger(b *testing.B) {
 // BenchmarkTakeAndFinish accepts runs that are taken at once, and ends them.
 func BenchmarkTakeAndFinish(b *testing.B) {
 	s := memstore.New(nil)
+	register(b, s, "w", time.Hour)
 	var n atomic.Int64
 	end := webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: "done"}}
 	b.ReportAllocs()
@@ -246,7 +318,7 @@ func BenchmarkTakeAndFinish(b *testing.B) {
 		for pb.Next() {
 			id := n.Add(1)
 			tr := trigger(id)
-			tr.Claim = &webtrigger.Claimant{Worker: "w", Lease: time.Minute}
+			tr.Claim = &webtrigger.Claimant{ProcessID: "w", Token: id}
 			tr.Idempotency = &webtrigger.Idempotency{Key: tr.RunKey, TTL: time.Minute}
 			accepted, err := s.CreateTrigger(b.Context(), tr)
 			if err != nil {
@@ -264,6 +336,7 @@ func BenchmarkTakeAndFinish(b *testing.B) {
 // at 100,000.
 func BenchmarkClaimFromLongQueue(b *testing.B) {
 	s := memstore.New(nil)
+	register(b, s, "w", time.Hour)
 	var n int64
 	for n < 100_000 {
 		n++
@@ -278,7 +351,7 @@ func BenchmarkClaimFromLongQueue(b *testing.B) {
 		if _, err := s.CreateTrigger(b.Context(), trigger(n)); err != nil {
 			b.Fatal(err)
 		}
-		claimed, err := s.ClaimRuns(b.Context(), webtrigger.Claim{Lease: time.Minute, Limit: 1})
+		claimed, err := s.ClaimRuns(b.Context(), webtrigger.Claim{ProcessID: "w", Token: n, Limit: 1})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -74,9 +74,6 @@ func (o *order[T]) add(x *T) { heap.Push((*heapOf[T])(o), x) }
 // remove takes out a thing that is in.
 func (o *order[T]) remove(x *T) { heap.Remove((*heapOf[T])(o), *o.place(x)) }
 
-// moved puts a thing whose key has changed in its new place.
-func (o *order[T]) moved(x *T) { heap.Fix((*heapOf[T])(o), *o.place(x)) }
-
 // heapOf is an order as container/heap wants to see it.
 type heapOf[T any] order[T]
 

@@ -25,18 +25,13 @@ type line struct{ first, retries order[delivery] }
 
 func newOutbox() outbox {
 	return outbox{hosts: make(map[string]*line), aside: order[delivery]{
-		before: func(a, b *delivery) bool { return a.back().Before(b.back()) },
+		before: func(a, b *delivery) bool { return a.back() < b.back() },
 		place:  func(d *delivery) *int { return &d.placedAt },
 	}}
 }
 
 // back is when a pending delivery may be handed out.
-func (d *delivery) back() time.Time {
-	if d.expires.After(d.DueAt) {
-		return d.expires
-	}
-	return d.DueAt
-}
+func (d *delivery) back() time.Duration { return max(d.due, d.expires) }
 
 func earliestDue() order[delivery] {
 	return order[delivery]{
@@ -46,12 +41,12 @@ func earliestDue() order[delivery] {
 }
 
 func dueBefore(a, b *delivery) int {
-	return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.ID, b.ID))
+	return cmp.Or(cmp.Compare(a.due, b.due), cmp.Compare(a.ID, b.ID))
 }
 
 // add puts a delivery where it belongs now.
-func (o *outbox) add(d *delivery, now time.Time) {
-	d.aside = now.Before(d.back())
+func (o *outbox) add(d *delivery, now time.Duration) {
+	d.aside = now < d.back()
 	o.orderOf(d).add(d)
 }
 
@@ -92,8 +87,8 @@ func (l *line) next(resting bool) *delivery {
 }
 
 // pick takes out what LeaseDeliveries hands out, in its order.
-func (o *outbox) pick(claim webtrigger.DeliveryQuery, now time.Time) []*delivery {
-	for d := o.aside.first(); d != nil && !now.Before(d.back()); d = o.aside.first() {
+func (o *outbox) pick(claim webtrigger.DeliveryQuery, now time.Duration) []*delivery {
+	for d := o.aside.first(); d != nil && now >= d.back(); d = o.aside.first() {
 		o.aside.remove(d)
 		o.add(d, now)
 	}

@@ -14,11 +14,12 @@ import (
 func TestPurgeEvents(t *testing.T) {
 	t.Parallel()
 	s := memstore.New(nil)
+	register(t, s, "w", time.Hour)
 	var runs []webtrigger.Run
 	var conversationID int64
 	for n := range int64(2) { // each run has run_queued and run_started
 		trigger := trigger(n + 1)
-		trigger.ConversationID, trigger.Claim = conversationID, &webtrigger.Claimant{Worker: "w", Lease: time.Hour}
+		trigger.ConversationID, trigger.Claim = conversationID, &webtrigger.Claimant{ProcessID: "w", Token: 1}
 		accepted, err := s.CreateTrigger(t.Context(), trigger)
 		require.NoError(t, err)
 		conversationID = accepted.Run.ConversationID

@@ -21,12 +21,13 @@ type run struct {
 	record     *record          // the idempotency record that names it, while it lives
 	purged     int64            // the highest sequence of a purged event; 0: none
 
-	waitsSince time.Time // queued: when it was last queued
-	expires    time.Time // running: when its lease ends
-	token      int64     // of the last taking
-	batch      int64     // number of the last event batch stored under it
+	waitsSince time.Duration // queued: when it was last queued
+	process    *process      // running: the process that claimed it
+	token      int64         // of the last claim
+	finished   int64         // token of the FinishRun that ended it; 0: something else did
+	batch      int64         // number of the last event batch stored under the token
 
-	queuedAt, waitingAt, leasedAt int // places in the store's orders
+	queuedAt, waitingAt int // places in the store's orders
 }
 
 func (r *run) id() int64 { return r.ID }
@@ -151,7 +152,7 @@ func (s *Store) RequestStop(ctx context.Context, runID int64, stop webtrigger.St
 	if r == nil {
 		return webtrigger.Run{}, webtrigger.ErrNotFound
 	}
-	if lease != nil && s.held(*lease, now) != r {
+	if lease != nil && s.held(*lease) != r {
 		return webtrigger.Run{}, webtrigger.ErrLeaseLost
 	}
 	if r.Status.Terminal() || r.stop != nil {

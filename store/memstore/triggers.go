@@ -29,7 +29,8 @@ type record struct {
 	expiringAt int // place in Store.expiring
 }
 
-// CreateTrigger implements [webtrigger.TriggerStore]. It never declines to take.
+// CreateTrigger implements [webtrigger.TriggerStore]. It declines a
+// claim if the process is not registered or is lost.
 func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.CreatedTrigger{}, err
@@ -47,7 +48,11 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 	if t.ConversationID != 0 && (conv == nil || conv.AssistantID != t.AssistantID) {
 		return webtrigger.CreatedTrigger{}, webtrigger.ErrNotFound
 	}
-	if t.MaxQueued > 0 && t.Claim == nil && s.bounded[t.AssistantID] >= t.MaxQueued {
+	var claimant *process
+	if t.Claim != nil {
+		claimant = s.alive(t.Claim.ProcessID)
+	}
+	if t.MaxQueued > 0 && claimant == nil && s.bounded[t.AssistantID] >= t.MaxQueued {
 		return webtrigger.CreatedTrigger{}, webtrigger.ErrQueueFull
 	}
 
@@ -59,11 +64,11 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 	if t.Idempotency != nil {
 		s.remember(t.AssistantID, *t.Idempotency, r, now)
 	}
-	if t.Claim == nil {
-		s.enqueue(r, now)
+	if claimant == nil {
+		s.enqueue(r)
 		return webtrigger.CreatedTrigger{Run: r.copy()}, nil
 	}
-	lease := s.take(r, t.Claim.Lease, now)
+	lease := s.take(r, claimant, t.Claim.Token, now)
 	return webtrigger.CreatedTrigger{Run: r.copy(), Lease: &lease}, nil
 }
 

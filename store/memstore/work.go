@@ -11,14 +11,14 @@ import (
 // A run that has not ended is in the orders of its state and in no other:
 //
 //	queued    Store.queued and Store.waiting; enqueue puts it there
-//	running   Store.leased; take puts it there
+//	running   process.claims; take puts it there
 //
 // leave takes it out, before it goes to the other state or ends.
 
 // enqueue makes a run wait.
-func (s *Store) enqueue(r *run, now time.Time) {
+func (s *Store) enqueue(r *run) {
 	r.Status = webtrigger.RunQueued
-	r.waitsSince = now
+	r.waitsSince = s.elapsed
 	s.queued.add(r)
 	s.waiting.add(r)
 	if r.bounded {
@@ -27,24 +27,26 @@ func (s *Store) enqueue(r *run, now time.Time) {
 	s.hint.Queued = true
 }
 
-// take gives a run that is in no order to a worker.
-func (s *Store) take(r *run, d time.Duration, now time.Time) webtrigger.Lease {
-	s.lastToken++
-	r.token = s.lastToken
+// take gives a run that is in no order to a process.
+func (s *Store) take(r *run, p *process, token int64, now time.Time) webtrigger.Lease {
+	r.token = token
 	r.batch = 0
-	r.expires = now.Add(d)
+	r.process = p
+	p.claims[r.ID] = r
+	s.running++
 	r.Status = webtrigger.RunRunning
 	r.Attempts++
 	r.StartedAt = now
-	s.leased.add(r)
 	s.log(r, now, webtrigger.StartedEvent(r.Attempts))
-	return webtrigger.Lease{RunID: r.ID, Token: r.token}
+	return webtrigger.Lease{RunID: r.ID, Token: token}
 }
 
 // leave takes an unfinished run out of its orders.
 func (s *Store) leave(r *run) {
 	if r.Status == webtrigger.RunRunning {
-		s.leased.remove(r)
+		delete(r.process.claims, r.ID)
+		r.process = nil
+		s.running--
 		return
 	}
 	s.queued.remove(r)
@@ -74,14 +76,14 @@ func (s *Store) end(r *run, outcome webtrigger.Outcome, now time.Time) {
 	}
 	s.log(r, now, outcome.Event())
 	if r.CallbackURL != "" {
-		s.addDelivery(r, now, now, 0)
+		s.addDelivery(r, now, 0, 0)
 	}
 }
 
-// held returns the run of a lease that holds, or nil.
-func (s *Store) held(lease webtrigger.Lease, now time.Time) *run {
+// held returns the run of a lease that is held, or nil.
+func (s *Store) held(lease webtrigger.Lease) *run {
 	r := s.runs.get(lease.RunID)
-	if r == nil || r.Status != webtrigger.RunRunning || r.token != lease.Token || !now.Before(r.expires) {
+	if r == nil || r.Status != webtrigger.RunRunning || r.token != lease.Token {
 		return nil
 	}
 	return r
@@ -93,6 +95,10 @@ func (s *Store) ClaimRuns(ctx context.Context, claim webtrigger.Claim) ([]webtri
 		return nil, err
 	}
 	defer s.unlock()
+	p := s.alive(claim.ProcessID)
+	if p == nil {
+		return nil, webtrigger.ErrLeaseLost
+	}
 	now := s.now()
 	var claimed []webtrigger.ClaimedRun
 	for len(claimed) < claim.Limit {
@@ -104,28 +110,10 @@ func (s *Store) ClaimRuns(ctx context.Context, claim webtrigger.Claim) ([]webtri
 			break
 		}
 		s.leave(r)
-		lease := s.take(r, claim.Lease, now)
+		lease := s.take(r, p, claim.Token+int64(len(claimed)), now)
 		claimed = append(claimed, webtrigger.ClaimedRun{Run: r.copy(), Input: cloneInput(r.input), Lease: lease})
 	}
 	return claimed, nil
-}
-
-// RenewLeases implements [webtrigger.WorkStore].
-func (s *Store) RenewLeases(ctx context.Context, leases []webtrigger.Lease, d time.Duration) ([]webtrigger.Renewal, error) {
-	if err := s.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer s.unlock()
-	now := s.now()
-	renewals := make([]webtrigger.Renewal, len(leases))
-	for i, lease := range leases {
-		if r := s.held(lease, now); r != nil {
-			r.expires = now.Add(d)
-			s.leased.moved(r)
-			renewals[i] = webtrigger.Renewal{Renewed: true, Stop: clonePointer(r.stop)}
-		}
-	}
-	return renewals, nil
 }
 
 // AppendEvents implements [webtrigger.WorkStore].
@@ -135,7 +123,7 @@ func (s *Store) AppendEvents(ctx context.Context, lease webtrigger.Lease, batch 
 	}
 	defer s.unlock()
 	now := s.now()
-	r := s.held(lease, now)
+	r := s.held(lease)
 	if r == nil {
 		return webtrigger.ErrLeaseLost
 	}
@@ -152,34 +140,38 @@ func (s *Store) FinishRun(ctx context.Context, lease webtrigger.Lease, end webtr
 	}
 	defer s.unlock()
 	now := s.now()
-	r := s.held(lease, now)
+	r := s.held(lease)
 	if r == nil {
+		if r = s.runs.get(lease.RunID); r != nil && r.finished != 0 && r.finished == lease.Token {
+			return r.copy(), nil
+		}
 		return webtrigger.Run{}, webtrigger.ErrLeaseLost
 	}
 	s.logBatch(r, now, end.Events)
 	r.say(now, end.Messages...)
 	s.end(r, end.Outcome, now)
+	r.finished = lease.Token
 	return r.copy(), nil
 }
 
 // RequeueRun implements [webtrigger.WorkStore].
-func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, batch webtrigger.EventBatch) (webtrigger.Run, error) {
+func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, requeue webtrigger.Requeue) (webtrigger.Run, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.Run{}, err
 	}
 	defer s.unlock()
 	now := s.now()
-	r := s.held(lease, now)
+	r := s.held(lease)
 	if r == nil {
 		return webtrigger.Run{}, webtrigger.ErrLeaseLost
 	}
-	s.logBatch(r, now, batch)
+	s.logBatch(r, now, requeue.Events)
 	if r.stop != nil {
 		s.end(r, webtrigger.Outcome{}, now)
 		return r.copy(), nil
 	}
 	r.Attempts--
-	s.requeue(r, webtrigger.RequeueShutdown, now)
+	s.requeue(r, requeue.Reason, now)
 	return r.copy(), nil
 }
 
@@ -187,7 +179,7 @@ func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, batch we
 func (s *Store) requeue(r *run, reason webtrigger.RequeueReason, now time.Time) {
 	s.leave(r)
 	s.log(r, now, webtrigger.RequeuedEvent(reason))
-	s.enqueue(r, now)
+	s.enqueue(r)
 }
 
 // SweepRuns implements [webtrigger.WorkStore]. The quick look finds every run,
@@ -198,39 +190,28 @@ func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) ([]webtri
 	}
 	defer s.unlock()
 	now := s.now()
+	me := s.alive(sweep.ProcessID)
+	s.mark(me)
 	var swept []webtrigger.Run
-	for len(swept) < sweep.Limit {
-		r := s.overdue(sweep.MaxQueueTime, now)
-		if r == nil {
-			break
+	for _, r := range s.stranded() {
+		if len(swept) == sweep.Limit {
+			return swept, nil
 		}
-		switch {
-		case r.Status == webtrigger.RunQueued:
-			s.end(r, webtrigger.QueueTimeout(), now)
-		case r.stop == nil && r.Attempts < sweep.MaxAttempts:
+		if r.stop == nil && r.Attempts < r.process.MaxAttempts {
 			s.requeue(r, webtrigger.RequeueHeartbeat, now)
-		default:
+		} else {
 			s.end(r, webtrigger.HeartbeatTimeout(), now)
 		}
 		swept = append(swept, r.copy())
 	}
+	if sweep.MaxQueueTime == 0 || me == nil || s.elapsed >= me.expires {
+		return swept, nil
+	}
+	for r := s.waiting.first(); r != nil && len(swept) < sweep.Limit && s.elapsed-r.waitsSince > sweep.MaxQueueTime; r = s.waiting.first() {
+		s.end(r, webtrigger.QueueTimeout(), now)
+		swept = append(swept, r.copy())
+	}
 	return swept, nil
-}
-
-// overdue returns the run whose time has been over for the longest, or nil: that
-// of its lease, or that which it may wait.
-func (s *Store) overdue(maxQueueTime time.Duration, now time.Time) *run {
-	lost, late := s.leased.first(), s.waiting.first()
-	if lost != nil && now.Before(lost.expires) {
-		lost = nil
-	}
-	if late != nil && (maxQueueTime == 0 || now.Sub(late.waitsSince) <= maxQueueTime) {
-		late = nil
-	}
-	if lost == nil || late != nil && late.waitsSince.Add(maxQueueTime).Before(lost.expires) {
-		return late
-	}
-	return lost
 }
 
 // QueueState implements [webtrigger.WorkStore].
@@ -239,9 +220,9 @@ func (s *Store) QueueState(ctx context.Context) (webtrigger.QueueState, error) {
 		return webtrigger.QueueState{}, err
 	}
 	defer s.unlock()
-	state := webtrigger.QueueState{Queued: len(s.queued.heap), Running: len(s.leased.heap)}
+	state := webtrigger.QueueState{Queued: len(s.queued.heap), Running: s.running}
 	if oldest := s.waiting.first(); oldest != nil {
-		state.OldestAge = s.now().Sub(oldest.waitsSince)
+		state.OldestAge = s.elapsed - oldest.waitsSince
 	}
 	return state, nil
 }

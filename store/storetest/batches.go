@@ -58,10 +58,11 @@ func batchRules() []rule {
 			count(b, second.Run, 7)
 		}},
 		{"numbers start again after a sweep", func(b *rig) {
+			b.attempts = 2
 			run := b.take(b.accept().ID, fair)
 			b.append(run.Lease, steps(4, 1))
 			b.outlast(fair)
-			b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 2}), 1)
+			b.Len(b.sweep(webtrigger.Sweep{}), 1)
 			run = b.take(run.Run.ID, long)
 			b.append(run.Lease, steps(1, 1))
 			count(b, run.Run, 6)
@@ -83,13 +84,13 @@ func batchRules() []rule {
 		{"a last batch that stands is not stored again by the requeue", func(b *rig) {
 			run := b.start()
 			b.append(run.Lease, steps(1, 2))
-			_, err := b.store.RequeueRun(b.ctx, run.Lease, steps(1, 2))
+			_, err := b.store.RequeueRun(b.ctx, run.Lease, shutdown(steps(1, 2)))
 			b.NoError(err)
 			count(b, run.Run, 5)
 		}},
 		{"a last batch that is new is stored by the requeue, before it says so", func(b *rig) {
 			run := b.start()
-			_, err := b.store.RequeueRun(b.ctx, run.Lease, steps(1, 2))
+			_, err := b.store.RequeueRun(b.ctx, run.Lease, shutdown(steps(1, 2)))
 			b.NoError(err)
 			events := b.events(run.Run)
 			b.Equal([]webtrigger.EventType{"run_queued", "run_started", "x_step", "x_step", "run_requeued"}, each(events, kind))

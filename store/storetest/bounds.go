@@ -65,18 +65,19 @@ func boundRules() []rule {
 			b.accept(bounded(1))
 		}},
 		{"a run that comes back into the queue counts, and is never refused", func(b *rig) {
+			b.attempts = 2
 			requeued, stranded := b.start(bounded(3)), b.take(b.accept(bounded(3)).ID, brief)
 			b.accept(bounded(3))
 			b.requeue(requeued.Lease)
 			b.outlast(brief)
-			b.Equal([]int64{stranded.Run.ID}, each(b.sweep(webtrigger.Sweep{MaxAttempts: 2}), runID))
+			b.Equal([]int64{stranded.Run.ID}, each(b.sweep(webtrigger.Sweep{}), runID))
 			b.full(3)
 			b.full(2)
 			b.Len(b.claim(10), 3)
 		}},
 		{"a run that is taken at accept does not wait", func(b *rig) {
 			b.accept(bounded(1))
-			accepted, err := b.store.CreateTrigger(b.ctx, trigger(bounded(1), taking(long)))
+			accepted, err := b.store.CreateTrigger(b.ctx, trigger(bounded(1), taking(worker)))
 			if accepted.Lease == nil { // declined: it would have to wait
 				b.ErrorIs(err, webtrigger.ErrQueueFull)
 				return

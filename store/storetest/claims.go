@@ -9,14 +9,12 @@ import (
 )
 
 // Claims: queued runs are taken oldest first and each exactly once among all
-// callers. Taking makes a run running, counts an attempt, stamps its start,
-// draws a higher token and stores run_started.
+// callers. A claim makes a run running, counts an attempt, stamps its start and stores
+// its token and run_started.
 func claimRules() []rule {
 	claim := func(b *rig, runID int64) []webtrigger.ClaimedRun {
 		b.t.Helper()
-		claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 10, RunID: runID})
-		b.NoError(err)
-		return claimed
+		return b.claimBy(worker, 10, runID)
 	}
 	return []rule{
 		{"an empty queue gives nothing", func(b *rig) {
@@ -86,25 +84,42 @@ func claimRules() []rule {
 				b.changesNothing(run.ID, func() { b.Empty(b.claim(10)) })
 			}
 		}},
-		{"a run whose lease has expired is not taken before it is swept", func(b *rig) {
+		{"a run whose process has expired is not taken before it is swept", func(b *rig) {
 			run := b.strand().Run
 			b.Empty(b.claim(10))
 			b.Empty(claim(b, run.ID))
 		}},
-		{"every taking of a run draws a higher token", func(b *rig) {
-			run := b.accept()
-			var tokens []int64
-			for range 4 {
-				lease := b.take(run.ID, long).Lease
-				tokens = append(tokens, lease.Token)
-				b.requeue(lease)
+		{"the tokens of a claim are those of the caller, one number a run", func(b *rig) {
+			for range 5 {
+				b.accept()
 			}
-			b.Positive(tokens[0])
-			b.IsIncreasing(tokens)
+			for _, claim := range []webtrigger.Claim{{Token: 1 << 62, Limit: 3}, {Token: 7, Limit: 3}} {
+				claim.ProcessID = worker
+				claimed, err := b.store.ClaimRuns(b.ctx, claim)
+				b.NoError(err)
+				for i, run := range claimed {
+					b.Equal(claim.Token+int64(i), run.Lease.Token)
+					b.append(run.Lease, steps(1, 1))
+				}
+			}
+			b.Empty(b.claim(1))
+		}},
+		{"a process that is not registered claims nothing", func(b *rig) {
+			run := b.accept()
+			b.changesNothing(run.ID, func() {
+				for _, runID := range []int64{0, run.ID} {
+					_, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{ProcessID: "absent", Token: 1, Limit: 10, RunID: runID})
+					b.leaseLost(err)
+				}
+			})
+			_, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{ProcessID: "absent", Token: 1, Limit: 10, RunID: absent})
+			b.leaseLost(err)
+			b.Len(b.claim(10), 1)
 		}},
 		{"attempts are counted and the start is that of the latest", func(b *rig) {
+			b.attempts = 3
 			first := b.strand().Run
-			b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 3}), 1)
+			b.Len(b.sweep(webtrigger.Sweep{}), 1)
 			second := b.take(first.ID, long).Run
 			b.Equal(1, first.Attempts)
 			b.Equal(2, second.Attempts)
@@ -119,7 +134,7 @@ func claimRules() []rule {
 				var mu sync.Mutex
 				taken := 0
 				b.all(b.together(16, func(int) error {
-					claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 5, RunID: run.ID})
+					claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{ProcessID: worker, Token: webtrigger.NewToken(), Limit: 5, RunID: run.ID})
 					mu.Lock()
 					defer mu.Unlock()
 					taken += len(claimed)
@@ -147,7 +162,7 @@ func claimRules() []rule {
 						}
 						continue
 					}
-					claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 3})
+					claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{ProcessID: worker, Token: webtrigger.NewToken(), Limit: 3})
 					if err != nil {
 						return err
 					}
@@ -178,7 +193,7 @@ func (b *rig) takenOnce(claimers, limit int) {
 		return nil
 	}))
 	taken := drain(b, claimers, runs, func() ([]webtrigger.ClaimedRun, error) {
-		return b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: limit})
+		return b.store.ClaimRuns(b.ctx, webtrigger.Claim{ProcessID: worker, Token: webtrigger.NewToken(), Limit: limit})
 	})
 	seen := make(map[int64]bool)
 	for _, claimed := range taken {

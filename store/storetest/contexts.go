@@ -56,7 +56,7 @@ func (b *rig) stage() *stage {
 	s := &stage{completed: b.complete(owing)}
 	s.delivered = b.deliver()
 	b.complete(owing)
-	s.sending = b.begin()
+	s.sending = b.claimDelivery()
 	b.complete(owing)
 	s.leased = b.lease(long)
 	s.owed = b.deliveries(b.complete(owing).ID)[0]
@@ -153,7 +153,7 @@ func calls() []call {
 			return store.DeleteTaskDefinition(ctx, s.task.ID)
 		}},
 		{"CreateTrigger", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
-			return second(store.CreateTrigger(ctx, trigger(taking(long), keyed("new", 1, long))))
+			return second(store.CreateTrigger(ctx, trigger(taking(worker), keyed("new", 1, long))))
 		}},
 		{"a replaying CreateTrigger", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.CreateTrigger(ctx, trigger(keyed("key", 1, long))))
@@ -189,13 +189,19 @@ func calls() []call {
 			return second(store.RequestStop(ctx, s.running.Run.ID, webtrigger.DeadlineStop(), &s.running.Lease))
 		}},
 		{"ClaimRuns", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
-			return second(store.ClaimRuns(ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 10}))
+			return second(store.ClaimRuns(ctx, webtrigger.Claim{ProcessID: worker, Token: webtrigger.NewToken(), Limit: 10}))
 		}},
 		{"ClaimRuns of one run", func(ctx context.Context, store webtrigger.Store, s *stage) error {
-			return second(store.ClaimRuns(ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 1, RunID: s.queued.ID}))
+			return second(store.ClaimRuns(ctx, webtrigger.Claim{ProcessID: worker, Token: webtrigger.NewToken(), Limit: 1, RunID: s.queued.ID}))
 		}},
-		{"RenewLeases", func(ctx context.Context, store webtrigger.Store, s *stage) error {
-			return second(store.RenewLeases(ctx, []webtrigger.Lease{s.running.Lease}, long))
+		{"RegisterProcess", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return store.RegisterProcess(ctx, webtrigger.Process{ID: "new", Lease: long, MaxAttempts: 1})
+		}},
+		{"RenewProcess", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.RenewProcess(ctx, webtrigger.Process{ID: worker, Lease: long, MaxAttempts: 1}))
+		}},
+		{"RemoveProcess", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return store.RemoveProcess(ctx, sweeper)
 		}},
 		{"AppendEvents", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return store.AppendEvents(ctx, s.running.Lease, steps(1, 2))
@@ -204,10 +210,10 @@ func calls() []call {
 			return second(store.FinishRun(ctx, s.running.Lease, webtrigger.Finish{Outcome: completed("Result"), Events: steps(1, 2)}))
 		}},
 		{"RequeueRun", func(ctx context.Context, store webtrigger.Store, s *stage) error {
-			return second(store.RequeueRun(ctx, s.running.Lease, steps(1, 2)))
+			return second(store.RequeueRun(ctx, s.running.Lease, shutdown(steps(1, 2))))
 		}},
 		{"SweepRuns", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
-			return second(store.SweepRuns(ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 10, Audit: true}))
+			return second(store.SweepRuns(ctx, webtrigger.Sweep{ProcessID: sweeper, Limit: 10, Audit: true}))
 		}},
 		{"QueueState", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.QueueState(ctx))
@@ -219,10 +225,13 @@ func calls() []call {
 			return second(store.LastEventIDs(ctx, []int64{s.queued.ConversationID}))
 		}},
 		{"LeaseDeliveries", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
-			return second(store.LeaseDeliveries(ctx, webtrigger.DeliveryQuery{Lease: long, Limit: 10}))
+			return second(store.LeaseDeliveries(ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: long, Limit: 10}))
 		}},
 		{"ClaimDelivery", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return store.ClaimDelivery(ctx, s.leased.Lease)
+		}},
+		{"ReturnDelivery", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return store.ReturnDelivery(ctx, s.sending.Lease)
 		}},
 		{"FinishDelivery", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return store.FinishDelivery(ctx, s.sending.Lease, delivered())

@@ -167,15 +167,14 @@ func copyRules() []rule {
 				finish.Messages[0].Content = "spoilt"
 			})
 		}},
-		{"a recorded stop that is told is a copy", func(b *rig) {
+		{"a recorded stop that a renewal returns is a copy", func(b *rig) {
 			run := b.start()
 			stop := webtrigger.CancelStop("reason")
 			b.stop(run.Run.ID, stop)
 			for range 2 {
-				renewals, err := b.store.RenewLeases(b.ctx, []webtrigger.Lease{run.Lease}, long)
-				b.NoError(err)
-				b.Equal(&stop, renewals[0].Stop)
-				renewals[0].Stop.StatusDetail = "spoilt"
+				claims := b.renew(worker, long).Claims
+				b.Equal(&stop, claims[0].Stop)
+				claims[0].Stop.StatusDetail = "spoilt"
 			}
 			b.Equal("reason", b.finish(run.Lease, completed("Result")).StatusDetail)
 		}},

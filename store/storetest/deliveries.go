@@ -53,7 +53,7 @@ func deliveryRules() []rule {
 				b.complete(owing)
 			}
 			got := each(drain(b, 12, n, func() ([]webtrigger.LeasedDelivery, error) {
-				return b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Lease: long, Limit: 4})
+				return b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: long, Limit: 4})
 			}), func(d webtrigger.LeasedDelivery) int64 { return d.Delivery.ID })
 			b.Len(got, n)
 			slices.Sort(got)
@@ -71,14 +71,28 @@ func deliveryRules() []rule {
 			b.outlast(fair)
 			b.Empty(b.leased(10, long), "not even when the lease of its preparation is over")
 		}},
-		{"a delivery begins once", func(b *rig) {
+		{"a claim of a delivery may be repeated under its lease, until it ends", func(b *rig) {
 			for range 10 {
 				b.complete(owing)
 				owed := b.lease(long)
-				errs := b.together(16, func(int) error { return b.store.ClaimDelivery(b.ctx, owed.Lease) })
-				b.Equal(1, b.succeeded(errs, webtrigger.ErrLeaseLost))
+				b.all(b.together(16, func(int) error { return b.store.ClaimDelivery(b.ctx, owed.Lease) }))
+				sending := b.delivery(owed)
+				b.past(sending.AttemptedAt)
+				b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
+				b.Equal(sending, b.delivery(owed), "the first claim counts")
 				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, delivered()))
 				b.leaseLost(b.store.ClaimDelivery(b.ctx, owed.Lease))
+			}
+		}},
+		{"the tokens of leased deliveries are those of the caller, one number each", func(b *rig) {
+			for range 3 {
+				b.complete(owing)
+			}
+			owed, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Token: 7, Lease: long, Limit: 10})
+			b.NoError(err)
+			b.Equal([]int64{7, 8, 9}, each(owed, func(d webtrigger.LeasedDelivery) int64 { return d.Lease.Token }))
+			for _, d := range owed {
+				b.NoError(b.store.ClaimDelivery(b.ctx, d.Lease))
 			}
 		}},
 		{"many deliveries begin at once, and a lost lease among them fails alone", func(b *rig) {
@@ -222,7 +236,7 @@ func deliveryRules() []rule {
 // leased leases up to limit deliveries.
 func (b *rig) leased(limit int, d time.Duration) []webtrigger.LeasedDelivery {
 	b.t.Helper()
-	owed, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Lease: d, Limit: limit})
+	owed, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: d, Limit: limit})
 	b.NoError(err)
 	return owed
 }
@@ -239,8 +253,8 @@ func delivered() webtrigger.DeliveryOutcome {
 	return webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered, HTTPStatus: 200}
 }
 
-// begin leases the oldest pending delivery and claims it.
-func (b *rig) begin() webtrigger.LeasedDelivery {
+// claimDelivery leases the oldest pending delivery and claims it.
+func (b *rig) claimDelivery() webtrigger.LeasedDelivery {
 	b.t.Helper()
 	owed := b.lease(long)
 	b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
@@ -250,7 +264,7 @@ func (b *rig) begin() webtrigger.LeasedDelivery {
 // deliver delivers the oldest pending delivery.
 func (b *rig) deliver() webtrigger.LeasedDelivery {
 	b.t.Helper()
-	owed := b.begin()
+	owed := b.claimDelivery()
 	b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, delivered()))
 	return owed
 }

@@ -92,27 +92,48 @@ func finishRules() []rule {
 			b.Empty(b.deliveries(b.complete().ID))
 			b.Empty(b.leased(10, long))
 		}},
-		rule{"a run that has ended is not finished again", func(b *rig) {
+		rule{"a finish that is repeated returns the run as it ended", func(b *rig) {
 			run := b.start(owing)
-			b.finish(run.Lease, completed("Result"))
+			ended := b.finish(run.Lease, completed("Result"))
 			b.changesNothing(run.Run.ID, func() {
 				for _, outcome := range []webtrigger.Outcome{completed("Result"), failed("Broken.")} {
-					_, err := b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: outcome})
-					b.leaseLost(err)
+					again, err := b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: outcome, Events: steps(9, 2)})
+					b.NoError(err)
+					b.Equal(ended, again)
 				}
 			})
 		}},
-		rule{"of simultaneous finishes one is it", func(b *rig) {
+		rule{"a run that ended otherwise is not finished", func(b *rig) {
+			swept, requeued := b.strand(owing), b.start(owing)
+			b.swept(swept.Run.ID)
+			b.stop(requeued.Run.ID, webtrigger.CancelStop(""))
+			b.requeue(requeued.Lease)
+			earlier := b.start(owing)
+			b.requeue(earlier.Lease)
+			b.finish(b.take(earlier.Run.ID, long).Lease, completed("Result"))
+			for _, run := range []webtrigger.ClaimedRun{swept, requeued, earlier} {
+				b.changesNothing(run.Run.ID, func() {
+					_, err := b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed("Late")})
+					b.leaseLost(err)
+				})
+			}
+			cancelled := b.stop(b.accept().ID, webtrigger.CancelStop(""))
+			_, err := b.store.FinishRun(b.ctx, webtrigger.Lease{RunID: cancelled.ID}, webtrigger.Finish{Outcome: completed("Late")})
+			b.leaseLost(err)
+		}},
+		rule{"of simultaneous finishes one is stored, and all return it", func(b *rig) {
 			for range 10 {
 				run := b.start(owing)
-				errs := b.together(16, func(i int) error {
-					_, err := b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed(string(rune('A' + i))),
+				returned := make([]webtrigger.Run, 16)
+				b.all(b.together(16, func(i int) (err error) {
+					returned[i], err = b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed(string(rune('A' + i))),
 						Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: string(rune('A' + i))}}})
 					return err
-				})
-				b.Equal(1, b.succeeded(errs, webtrigger.ErrLeaseLost))
+				}))
 				ended := b.run(run.Run.ID)
-				b.Nil(errs[ended.Result[0]-'A'])
+				for _, run := range returned {
+					b.Equal(ended, run)
+				}
 				b.Equal([]string{"Message", ended.Result, ended.Result}, each(b.messages(ended.ConversationID), content))
 				b.holdsLog(ended)
 				b.onePending(ended)
@@ -125,7 +146,7 @@ func finishRules() []rule {
 					if i == 0 {
 						_, err = b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed("Result")})
 					} else {
-						_, err = b.store.RequeueRun(b.ctx, run.Lease, webtrigger.EventBatch{})
+						_, err = b.store.RequeueRun(b.ctx, run.Lease, shutdown(webtrigger.EventBatch{}))
 					}
 					return err
 				})

@@ -98,7 +98,7 @@ func idempotencyRules() []rule {
 			const n = 32
 			got := make([]webtrigger.CreatedTrigger, n)
 			b.all(b.together(n, func(i int) (err error) {
-				got[i], err = b.store.CreateTrigger(b.ctx, trigger(keyed("key", 1, long), taking(long)))
+				got[i], err = b.store.CreateTrigger(b.ctx, trigger(keyed("key", 1, long), taking(worker)))
 				return err
 			}))
 			held := 0
@@ -123,7 +123,7 @@ func idempotencyRules() []rule {
 		{"a replay takes nothing", func(b *rig) {
 			first := b.accept(keyed("key", 1, long))
 			b.changesNothing(first.ID, func() {
-				accepted, err := b.store.CreateTrigger(b.ctx, trigger(keyed("key", 1, long), taking(long)))
+				accepted, err := b.store.CreateTrigger(b.ctx, trigger(keyed("key", 1, long), taking(worker)))
 				b.NoError(err)
 				b.True(accepted.Replayed)
 				b.Nil(accepted.Lease)

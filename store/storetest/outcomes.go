@@ -31,7 +31,7 @@ func deliveryOutcomeRules() []rule {
 	for _, x := range begun {
 		rules = append(rules, rule{x.name, func(b *rig) {
 			b.complete(owing)
-			owed := b.begin()
+			owed := b.claimDelivery()
 			sending := b.delivery(owed)
 			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, x.outcome))
 			b.deliveryEnded(x.outcome, sending)
@@ -86,7 +86,7 @@ func deliveryOutcomeRules() []rule {
 		rule{"of simultaneous outcomes one is kept", func(b *rig) {
 			for range 10 {
 				b.complete(owing)
-				owed := b.begin()
+				owed := b.claimDelivery()
 				errs := b.together(8, func(i int) error {
 					return b.store.FinishDelivery(b.ctx, owed.Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 500 + i})
 				})
@@ -96,7 +96,7 @@ func deliveryOutcomeRules() []rule {
 		}},
 		rule{"a delivery that stays sending for too long is unknown", func(b *rig) {
 			b.complete(owing)
-			owed := b.begin()
+			owed := b.claimDelivery()
 			sending := b.delivery(owed)
 			b.outlast(brief)
 			swept, err := b.store.SweepDeliveries(b.ctx, brief, 10)
@@ -110,7 +110,7 @@ func deliveryOutcomeRules() []rule {
 		}},
 		rule{"a delivery that has just begun is not unknown", func(b *rig) {
 			b.complete(owing)
-			owed := b.begin()
+			owed := b.claimDelivery()
 			swept, err := b.store.SweepDeliveries(b.ctx, time.Hour, 10)
 			b.NoError(err)
 			b.Empty(swept)
@@ -118,7 +118,7 @@ func deliveryOutcomeRules() []rule {
 		}},
 		rule{"a delivery is not unknown before its time", func(b *rig) {
 			b.complete(owing)
-			attempted := b.delivery(b.begin()).AttemptedAt
+			attempted := b.delivery(b.claimDelivery()).AttemptedAt
 			b.eventually(func() bool {
 				swept, err := b.store.SweepDeliveries(b.ctx, fair, 10)
 				b.NoError(err)
@@ -139,7 +139,7 @@ func deliveryOutcomeRules() []rule {
 			var want, got []int64
 			for range 5 {
 				b.complete(owing)
-				want = append(want, b.begin().Delivery.ID)
+				want = append(want, b.claimDelivery().Delivery.ID)
 			}
 			b.outlast(brief)
 			for range 3 {
@@ -153,7 +153,7 @@ func deliveryOutcomeRules() []rule {
 		rule{"a late outcome replaces unknown, once", func(b *rig) {
 			for _, outcome := range []webtrigger.DeliveryOutcome{answered, refused} {
 				b.complete(owing)
-				owed := b.begin()
+				owed := b.claimDelivery()
 				unknown := b.loseTrack()
 				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
 				b.deliveryEnded(outcome, unknown)
@@ -163,7 +163,7 @@ func deliveryOutcomeRules() []rule {
 		}},
 		rule{"a wrong token does not replace unknown", func(b *rig) {
 			b.complete(owing)
-			owed := b.begin()
+			owed := b.claimDelivery()
 			b.loseTrack()
 			owed.Lease.Token++
 			b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, answered))
@@ -171,7 +171,7 @@ func deliveryOutcomeRules() []rule {
 		}},
 		rule{"a late outcome lands on its own delivery after a redelivery", func(b *rig) {
 			run := b.complete(owing)
-			owed := b.begin()
+			owed := b.claimDelivery()
 			unknown := b.loseTrack()
 			again, err := b.store.Redeliver(b.ctx, owed.Delivery.ID)
 			b.NoError(err)
@@ -184,7 +184,7 @@ func deliveryOutcomeRules() []rule {
 				run := b.complete(owing)
 				before := b.record(run.ID)
 				b.Zero(before.Run.Callback)
-				owed := b.begin()
+				owed := b.claimDelivery()
 				b.Equal(before.Run, b.run(run.ID), "no outcome yet")
 				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
 				after := b.record(run.ID)
@@ -202,7 +202,7 @@ func deliveryOutcomeRules() []rule {
 		}},
 		rule{"an unknown outcome is mirrored, and the late one in its place", func(b *rig) {
 			run := b.complete(owing)
-			owed := b.begin()
+			owed := b.claimDelivery()
 			b.loseTrack()
 			got := b.run(run.ID).Callback
 			b.False(got.At.Before(b.delivery(owed).AttemptedAt))
@@ -213,13 +213,13 @@ func deliveryOutcomeRules() []rule {
 		}},
 		rule{"a run mirrors its last delivery that has an outcome", func(b *rig) {
 			run := b.complete(owing)
-			first := b.begin()
+			first := b.claimDelivery()
 			b.loseTrack()
 			unknown := b.run(run.ID).Callback
 			_, err := b.store.Redeliver(b.ctx, first.Delivery.ID)
 			b.NoError(err)
 			b.Equal(unknown, b.run(run.ID).Callback, "the second has none yet")
-			second := b.begin()
+			second := b.claimDelivery()
 			b.Equal(unknown, b.run(run.ID).Callback, "the second has none yet")
 			b.NoError(b.store.FinishDelivery(b.ctx, second.Lease, answered))
 			want := mirror(b.delivery(second))

@@ -17,7 +17,7 @@ func queueRules() []rule {
 			b.accept()
 			b.accept(of(stranger))
 			b.start()
-			b.accept(taking(long))
+			b.accept(taking(worker))
 			b.strand()
 			b.complete()
 			b.stop(b.accept().ID, webtrigger.CancelStop(""))
@@ -54,10 +54,11 @@ func queueRules() []rule {
 			b.waitsSinceBetween(before, after)
 		}},
 		{"a run that was swept back into the queue waits from then", func(b *rig) {
+			b.attempts = 2
 			run := b.strand().Run
 			b.outlast(5 * sameTransition)
 			before := b.now()
-			b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 2}), 1)
+			b.Len(b.sweep(webtrigger.Sweep{}), 1)
 			after := b.now()
 			b.Equal(webtrigger.RunQueued, b.run(run.ID).Status)
 			b.waitsSinceBetween(before, after)

@@ -44,8 +44,9 @@ func requeueRules() []rule {
 			b.Equal(ids, each(b.claim(10), claimedID))
 		}},
 		{"only the interrupted attempt is not counted", func(b *rig) {
+			b.attempts = 5
 			run := b.strand().Run
-			b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 5}), 1)
+			b.Len(b.sweep(webtrigger.Sweep{}), 1)
 			second := b.take(run.ID, long)
 			b.Equal(2, second.Run.Attempts)
 			b.Equal(1, b.requeue(second.Lease).Attempts)
@@ -55,7 +56,7 @@ func requeueRules() []rule {
 			for range 10 {
 				run := b.start()
 				errs := b.together(8, func(int) error {
-					_, err := b.store.RequeueRun(b.ctx, run.Lease, webtrigger.EventBatch{})
+					_, err := b.store.RequeueRun(b.ctx, run.Lease, shutdown(webtrigger.EventBatch{}))
 					return err
 				})
 				b.Equal(1, b.succeeded(errs, webtrigger.ErrLeaseLost))

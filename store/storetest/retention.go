@@ -122,7 +122,7 @@ func retentionRules() []rule {
 			run := b.complete(owing)
 			b.outlast(time.Millisecond)
 			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
-			owed := b.begin()
+			owed := b.claimDelivery()
 			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
 			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered}))
 			b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(webtrigger.Retention{Completed: 1}))
@@ -171,7 +171,7 @@ func retentionRules() []rule {
 		{"a trigger is erased at once, with its pending callback", func(b *rig) {
 			_, hash := b.key(assistant)
 			run := b.complete(owing, keyed("key", 1, long))
-			sending := b.begin()
+			sending := b.claimDelivery()
 			b.NoError(b.store.EraseTrigger(b.ctx, run.ConversationID))
 			b.gone(run, sending.Delivery.ID, hash)
 			b.ErrorIs(b.store.FinishDelivery(b.ctx, sending.Lease,

@@ -18,7 +18,7 @@ func retryRules() []rule {
 	return []rule{
 		{"a failure that must be retried adds a delivery like it, due later", func(b *rig) {
 			run := b.complete(at("receiver.example:443"))
-			owed := b.begin()
+			owed := b.claimDelivery()
 			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, retried(busy, time.Hour)))
 			all := b.deliveries(run.ID)
 			b.Len(all, 2)
@@ -42,7 +42,7 @@ func retryRules() []rule {
 		}},
 		{"a rejected outcome adds no retry", func(b *rig) {
 			run := b.complete(owing)
-			owed := b.begin()
+			owed := b.claimDelivery()
 			wrong := owed.Lease
 			wrong.Token++
 			b.leaseLost(b.store.FinishDelivery(b.ctx, wrong, retried(busy, time.Hour)))
@@ -53,7 +53,7 @@ func retryRules() []rule {
 		{"of simultaneous outcomes one adds a retry", func(b *rig) {
 			for range 10 {
 				run := b.complete(owing)
-				owed := b.begin()
+				owed := b.claimDelivery()
 				errs := b.together(8, func(int) error {
 					return b.store.FinishDelivery(b.ctx, owed.Lease, retried(busy, time.Hour))
 				})
@@ -63,7 +63,7 @@ func retryRules() []rule {
 		}},
 		{"a retry is not handed out before its time, and then is", func(b *rig) {
 			b.complete(owing)
-			b.NoError(b.store.FinishDelivery(b.ctx, b.begin().Lease, retried(busy, fair)))
+			b.NoError(b.store.FinishDelivery(b.ctx, b.claimDelivery().Lease, retried(busy, fair)))
 			b.Empty(b.leased(10, long))
 			var owed []webtrigger.LeasedDelivery
 			b.eventually(func() bool {
@@ -91,13 +91,13 @@ func retryRules() []rule {
 		}},
 		{"a late failure adds a retry, unless another delivery is open", func(b *rig) {
 			alone := b.complete(owing)
-			owed := b.begin()
+			owed := b.claimDelivery()
 			b.loseTrack()
 			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, retried(busy, time.Hour)))
 			b.Len(b.deliveries(alone.ID), 2)
 
 			run := b.complete(owing)
-			owed = b.begin()
+			owed = b.claimDelivery()
 			b.loseTrack()
 			again, err := b.store.Redeliver(b.ctx, owed.Delivery.ID)
 			b.NoError(err)
@@ -106,7 +106,7 @@ func retryRules() []rule {
 		}},
 		{"a retry that waits becomes the redelivery", func(b *rig) {
 			run := b.complete(owing)
-			first := b.begin()
+			first := b.claimDelivery()
 			b.NoError(b.store.FinishDelivery(b.ctx, first.Lease, retried(busy, time.Hour)))
 			waiting := b.deliveries(run.ID)[1]
 			b.past(waiting.CreatedAt)
@@ -121,7 +121,7 @@ func retryRules() []rule {
 		}},
 		{"a retry that is leased or under way is not added twice", func(b *rig) {
 			run := b.complete(owing)
-			b.NoError(b.store.FinishDelivery(b.ctx, b.begin().Lease, retried(busy, time.Microsecond)))
+			b.NoError(b.store.FinishDelivery(b.ctx, b.claimDelivery().Lease, retried(busy, time.Microsecond)))
 			var owed []webtrigger.LeasedDelivery
 			b.eventually(func() bool {
 				owed = b.leased(1, long)
@@ -136,7 +136,7 @@ func retryRules() []rule {
 		}},
 		{"a retry whose lease has expired becomes the redelivery", func(b *rig) {
 			b.complete(owing)
-			b.NoError(b.store.FinishDelivery(b.ctx, b.begin().Lease, retried(busy, time.Microsecond)))
+			b.NoError(b.store.FinishDelivery(b.ctx, b.claimDelivery().Lease, retried(busy, time.Microsecond)))
 			var owed []webtrigger.LeasedDelivery
 			b.eventually(func() bool {
 				owed = b.leased(1, brief)

@@ -26,6 +26,8 @@ type rig struct {
 	ctx   context.Context
 	store webtrigger.Store
 	owing []int64 // the runs of owed
+
+	attempts int // attempts of the runs that take claims; 0: one
 }
 
 const (
@@ -36,6 +38,9 @@ const (
 	long  = time.Minute           // a lease that outlives its rule
 	brief = 30 * time.Millisecond // a lease that ends soon: nothing relies on it
 	fair  = 2 * time.Second       // long enough for the next call, short enough to wait for
+
+	worker  = "worker"  // a process with a long lease that claims
+	sweeper = "sweeper" // a process with a long lease that sweeps
 
 	sameTransition = 20 * time.Millisecond // stamp and expiry may be read off the clock one after the other
 )
@@ -68,8 +73,11 @@ func doing(task *webtrigger.TaskDefinition) change {
 	return func(t *webtrigger.NewTrigger) { t.TaskDefinition = task }
 }
 
-func taking(lease time.Duration) change {
-	return func(t *webtrigger.NewTrigger) { t.Claim = &webtrigger.Claimant{Worker: "worker", Lease: lease} }
+// taking makes a trigger's run claimed at its creation.
+func taking(processID string) change {
+	return func(t *webtrigger.NewTrigger) {
+		t.Claim = &webtrigger.Claimant{ProcessID: processID, Token: webtrigger.NewToken()}
+	}
 }
 
 // bounded lets a trigger's run wait beside fewer than max others.
@@ -112,19 +120,51 @@ func (b *rig) accept(changes ...change) webtrigger.Run {
 	return accepted.Run
 }
 
+// begin registers the processes that most rules need. It comes first, so that the
+// sweeper has been in contact for longer than any lease that a rule lets expire.
+func (b *rig) begin() {
+	b.t.Helper()
+	b.register(sweeper, long)
+	b.register(worker, long)
+}
+
+func (b *rig) register(processID string, lease time.Duration) {
+	b.t.Helper()
+	b.NoError(b.store.RegisterProcess(b.ctx, webtrigger.Process{ID: processID, Lease: lease, MaxAttempts: max(b.attempts, 1)}))
+}
+
+// process registers a new process.
+func (b *rig) process(lease time.Duration) (processID string) {
+	b.t.Helper()
+	processID = uuid.NewString()
+	b.register(processID, lease)
+	return processID
+}
+
 // claim takes up to limit runs under a long lease.
 func (b *rig) claim(limit int) []webtrigger.ClaimedRun {
 	b.t.Helper()
-	claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: limit})
+	return b.claimBy(worker, limit, 0)
+}
+
+// claimBy takes runs for a process.
+func (b *rig) claimBy(processID string, limit int, runID int64) []webtrigger.ClaimedRun {
+	b.t.Helper()
+	claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{
+		ProcessID: processID, Token: webtrigger.NewToken(), Limit: limit, RunID: runID,
+	})
 	b.NoError(err)
 	return claimed
 }
 
-// take takes one queued run.
+// take takes one queued run, for a process of its own if the lease is to expire.
 func (b *rig) take(runID int64, lease time.Duration) webtrigger.ClaimedRun {
 	b.t.Helper()
-	claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: lease, Limit: 1, RunID: runID})
-	b.NoError(err)
+	processID := worker
+	if lease != long {
+		processID = b.process(lease)
+	}
+	claimed := b.claimBy(processID, 1, runID)
 	b.Len(claimed, 1)
 	return claimed[0]
 }
@@ -135,7 +175,7 @@ func (b *rig) start(changes ...change) webtrigger.ClaimedRun {
 	return b.take(b.accept(changes...).ID, long)
 }
 
-// strand accepts a run, takes it and lets the lease expire.
+// strand accepts a run, takes it and lets its process expire.
 func (b *rig) strand(changes ...change) webtrigger.ClaimedRun {
 	b.t.Helper()
 	claimed := b.take(b.accept(changes...).ID, brief)
@@ -174,14 +214,21 @@ func (b *rig) stop(runID int64, stop webtrigger.Stop) webtrigger.Run {
 
 func (b *rig) requeue(lease webtrigger.Lease) webtrigger.Run {
 	b.t.Helper()
-	run, err := b.store.RequeueRun(b.ctx, lease, webtrigger.EventBatch{})
+	run, err := b.store.RequeueRun(b.ctx, lease, shutdown(webtrigger.EventBatch{}))
 	b.NoError(err)
 	return run
 }
 
+// shutdown is a requeue because the process ends.
+func shutdown(batch webtrigger.EventBatch) webtrigger.Requeue {
+	return webtrigger.Requeue{Reason: webtrigger.RequeueShutdown, Events: batch}
+}
+
 func (b *rig) sweep(sweep webtrigger.Sweep) []webtrigger.Run {
 	b.t.Helper()
-	sweep.MaxAttempts = max(sweep.MaxAttempts, 1)
+	if sweep.ProcessID == "" {
+		sweep.ProcessID = sweeper
+	}
 	if sweep.Limit == 0 {
 		sweep.Limit = 100
 	}

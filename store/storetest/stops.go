@@ -93,7 +93,7 @@ func stopRules() []rule {
 		{"giving a stopped run back ends it", func(b *rig) {
 			run := b.start(owing)
 			b.stop(run.Run.ID, reason)
-			ended, err := b.store.RequeueRun(b.ctx, run.Lease, steps(1, 1))
+			ended, err := b.store.RequeueRun(b.ctx, run.Lease, shutdown(steps(1, 1)))
 			b.NoError(err)
 			b.ends(under(reason), ended)
 			b.Equal([]webtrigger.EventType{"run_queued", "run_started", "cancel_requested", "x_step", "run_cancelled"},
@@ -103,20 +103,22 @@ func stopRules() []rule {
 			b.Empty(b.claim(10))
 		}},
 		{"a sweep ends a stopped run by its stop, with attempts left", func(b *rig) {
+			b.attempts = 5
 			for _, stop := range []webtrigger.Stop{reason, deadline} {
 				run := b.take(b.accept(owing).ID, brief).Run
 				b.stop(run.ID, stop)
 				b.outlast(brief)
-				swept := b.sweep(webtrigger.Sweep{MaxAttempts: 5})
+				swept := b.sweep(webtrigger.Sweep{})
 				b.Len(swept, 1)
 				b.ends(under(stop), swept[0])
 				b.onePending(swept[0])
 			}
 		}},
 		{"a run whose lease has expired can be stopped before it is swept", func(b *rig) {
+			b.attempts = 5
 			run := b.strand().Run
 			b.Equal(webtrigger.RunRunning, b.stop(run.ID, reason).Status)
-			swept := b.sweep(webtrigger.Sweep{MaxAttempts: 5})
+			swept := b.sweep(webtrigger.Sweep{})
 			b.Len(swept, 1)
 			b.ends(under(reason), swept[0])
 		}},
@@ -177,7 +179,7 @@ func stopRules() []rule {
 						_, err = b.store.RequestStop(b.ctx, run.ID, reason, nil)
 						return err
 					}
-					claimed, err = b.store.ClaimRuns(b.ctx, webtrigger.Claim{Worker: "worker", Lease: long, Limit: 1})
+					claimed, err = b.store.ClaimRuns(b.ctx, webtrigger.Claim{ProcessID: worker, Token: webtrigger.NewToken(), Limit: 1})
 					return err
 				}))
 				for _, c := range claimed {

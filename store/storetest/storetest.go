@@ -50,7 +50,8 @@ func groups() []group {
 		{"bounds", boundRules()},
 		{"runs", runRules()},
 		{"claims", claimRules()},
-		{"leases", leaseRules()},
+		{"processes", processRules()},
+		{"contact", contactRules()},
 		{"fencing", fencingRules()},
 		{"batches", batchRules()},
 		{"events", eventRules()},
@@ -62,6 +63,7 @@ func groups() []group {
 		{"queue", queueRules()},
 		{"deliveries", deliveryRules()},
 		{"outcomes", deliveryOutcomeRules()},
+		{"returns", returnRules()},
 		{"retries", retryRules()},
 		{"turns", turnRules()},
 		{"retention", retentionRules()},
@@ -118,7 +120,9 @@ func (r rule) hold(t *testing.T, newStore func(t *testing.T) webtrigger.Store) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	defer failPanic(t)
-	r.check(&rig{Assertions: require.New(t), t: t, ctx: ctx, store: newStore(t)})
+	b := &rig{Assertions: require.New(t), t: t, ctx: ctx, store: newStore(t)}
+	b.begin()
+	r.check(b)
 }
 
 // patience bounds one rule, so that a store that hangs fails by name.

@@ -30,8 +30,9 @@ func sweepRules() []rule {
 			b.changesNothing(run.ID, func() { b.Empty(b.sweep(webtrigger.Sweep{Audit: true})) })
 		}},
 		{"a run with attempts left is requeued and the attempt counts", func(b *rig) {
+			b.attempts = 2
 			run := b.strand(owing).Run
-			swept := b.sweep(webtrigger.Sweep{MaxAttempts: 2})
+			swept := b.sweep(webtrigger.Sweep{})
 			b.Equal([]int64{run.ID}, ids(swept))
 			b.Equal(b.run(run.ID), swept[0])
 			b.Equal(webtrigger.RunQueued, swept[0].Status)
@@ -43,20 +44,22 @@ func sweepRules() []rule {
 			b.Empty(b.deliveries(run.ID))
 		}},
 		{"a run whose attempts are used is timed out", func(b *rig) {
+			b.attempts = 2
 			run := b.strand().Run
-			b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 2}), 1)
+			b.Len(b.sweep(webtrigger.Sweep{}), 1)
 			b.take(run.ID, brief)
 			b.outlast(brief)
-			swept := b.sweep(webtrigger.Sweep{MaxAttempts: 2})
+			swept := b.sweep(webtrigger.Sweep{})
 			b.Len(swept, 1)
 			b.ends(webtrigger.HeartbeatTimeout(), swept[0])
 			b.Equal(2, swept[0].Attempts)
 			b.Equal([]webtrigger.EventType{"run_queued", "run_started", "run_requeued", "run_started", "run_timed_out"}, each(b.events(run), kind))
 		}},
 		{"a requeued run keeps its place by id", func(b *rig) {
+			b.attempts = 2
 			first := b.strand().Run
 			second := b.accept()
-			b.Len(b.sweep(webtrigger.Sweep{MaxAttempts: 2}), 1)
+			b.Len(b.sweep(webtrigger.Sweep{}), 1)
 			b.Equal([]int64{first.ID, second.ID}, each(b.claim(10), claimedID))
 		}},
 		{"live leases and waiting runs are left alone", func(b *rig) {
@@ -123,10 +126,11 @@ func sweepRules() []rule {
 			b.False(swept[0].CompletedAt.Before(run.CreatedAt.Add(fair - sameTransition)))
 		}},
 		{"attempts that are left do not keep a run that waits for too long", func(b *rig) {
+			b.attempts = 5
 			run := b.start()
 			b.requeue(run.Lease)
 			b.outlast(brief)
-			swept := b.sweep(webtrigger.Sweep{MaxQueueTime: brief, MaxAttempts: 5})
+			swept := b.sweep(webtrigger.Sweep{MaxQueueTime: brief})
 			b.Len(swept, 1)
 			b.ends(webtrigger.QueueTimeout(), swept[0])
 		}},
@@ -164,7 +168,7 @@ func sweepRules() []rule {
 			swept := make([][]int64, 8)
 			b.all(b.together(len(swept), func(i int) error {
 				for range 10 {
-					runs, err := b.store.SweepRuns(b.ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 3})
+					runs, err := b.store.SweepRuns(b.ctx, webtrigger.Sweep{ProcessID: sweeper, Limit: 3})
 					if err != nil {
 						return err
 					}
@@ -193,7 +197,7 @@ func sweepRules() []rule {
 					case 2:
 						for swept := 0; err == nil && swept == 0 && !b.over(run.Run.ID); {
 							var runs []webtrigger.Run
-							runs, err = b.store.SweepRuns(b.ctx, webtrigger.Sweep{MaxAttempts: 1, Limit: 10})
+							runs, err = b.store.SweepRuns(b.ctx, webtrigger.Sweep{ProcessID: sweeper, Limit: 10})
 							swept = len(runs)
 						}
 					}

@@ -53,7 +53,7 @@ func timeRules() []rule {
 			running := b.take(queued.ID, long)
 			b.finish(running.Lease, completed("Result"))
 			pending := b.deliveries(queued.ID)[0]
-			sending := b.delivery(b.begin())
+			sending := b.delivery(b.claimDelivery())
 			for i, at := range []time.Time{key.ExpiresAt, key.RevokedAt, queued.StartedAt, queued.CompletedAt, running.Run.CompletedAt,
 				pending.AttemptedAt, pending.CompletedAt, sending.CompletedAt} {
 				b.Equal(time.Time{}, at, "time %d", i)

@@ -167,7 +167,7 @@ func triggerRules() []rule {
 func takeRules() []rule {
 	return []rule{
 		{"a run taken at accept runs, and its second event says so", func(b *rig) {
-			accepted, err := b.store.CreateTrigger(b.ctx, trigger(taking(long)))
+			accepted, err := b.store.CreateTrigger(b.ctx, trigger(taking(worker)))
 			b.NoError(err)
 			if accepted.Lease == nil {
 				b.declined(accepted.Run)
@@ -185,7 +185,7 @@ func takeRules() []rule {
 			b.holdsLog(run)
 		}},
 		{"a run taken at accept is not claimed, and its lease is good", func(b *rig) {
-			accepted, err := b.store.CreateTrigger(b.ctx, trigger(taking(long)))
+			accepted, err := b.store.CreateTrigger(b.ctx, trigger(taking(worker)))
 			b.NoError(err)
 			if accepted.Lease == nil {
 				b.declined(accepted.Run)
@@ -195,16 +195,17 @@ func takeRules() []rule {
 			b.append(*accepted.Lease, steps(1, 2))
 			b.ends(completed("Done"), b.finish(*accepted.Lease, completed("Done")))
 		}},
-		{"the lease of a run taken at accept expires like any other", func(b *rig) {
-			accepted, err := b.store.CreateTrigger(b.ctx, trigger(taking(brief)))
+		{"a run taken at accept is swept with its process", func(b *rig) {
+			processID := b.process(brief)
+			accepted, err := b.store.CreateTrigger(b.ctx, trigger(taking(processID)))
 			b.NoError(err)
 			if accepted.Lease == nil {
 				b.declined(accepted.Run)
 				return
 			}
 			b.outlast(brief)
-			b.leaseLost(b.store.AppendEvents(b.ctx, *accepted.Lease, steps(1, 1)))
 			b.Equal([]int64{accepted.Run.ID}, each(b.sweep(webtrigger.Sweep{}), runID))
+			b.leaseLost(b.store.AppendEvents(b.ctx, *accepted.Lease, steps(1, 1)))
 		}},
 		{"a run that is not taken at accept waits to be claimed", func(b *rig) {
 			accepted, err := b.store.CreateTrigger(b.ctx, trigger())
@@ -212,15 +213,27 @@ func takeRules() []rule {
 			b.Nil(accepted.Lease)
 			b.declined(accepted.Run)
 		}},
-		{"tokens of runs taken at accept rise as well", func(b *rig) {
-			accepted, err := b.store.CreateTrigger(b.ctx, trigger(taking(long)))
+		{"a process that is not registered, or is lost, takes nothing at accept", func(b *rig) {
+			lost := b.process(brief)
+			b.take(b.accept().ID, brief)
+			b.outlast(brief)
+			b.Len(b.sweep(webtrigger.Sweep{}), 1)
+			for _, processID := range []string{"absent", lost} {
+				accepted, err := b.store.CreateTrigger(b.ctx, trigger(taking(processID)))
+				b.NoError(err)
+				b.Nil(accepted.Lease)
+				b.declined(accepted.Run)
+			}
+		}},
+		{"the token of a run taken at accept is the caller's, and the next claim has another", func(b *rig) {
+			accepted, err := b.store.CreateTrigger(b.ctx, trigger(taking(worker)))
 			b.NoError(err)
 			if accepted.Lease == nil {
 				b.declined(accepted.Run)
 				return
 			}
 			b.requeue(*accepted.Lease)
-			b.Greater(b.take(accepted.Run.ID, long).Lease.Token, accepted.Lease.Token)
+			b.NotEqual(b.take(accepted.Run.ID, long).Lease.Token, accepted.Lease.Token)
 		}},
 	}
 }

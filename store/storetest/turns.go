@@ -104,6 +104,7 @@ func (b *rig) turns(claim webtrigger.DeliveryQuery) []string {
 	if claim.Lease == 0 {
 		claim.Lease = long
 	}
+	claim.Token = webtrigger.NewToken()
 	owed, err := b.store.LeaseDeliveries(b.ctx, claim)
 	b.NoError(err)
 	var all []int64

@@ -136,10 +136,14 @@ func newRelay(ctx context.Context, store webtrigger.Store, c Config, emits chan<
 
 // take stores a trigger whose run is taken at once, for an hour.
 func take(ctx context.Context, store webtrigger.Store, callbackURL string) (webtrigger.Lease, error) {
+	worker := webtrigger.Process{ID: "bench", Lease: time.Hour, MaxAttempts: 1}
+	if err := store.RegisterProcess(ctx, worker); err != nil {
+		return webtrigger.Lease{}, err
+	}
 	accepted, err := store.CreateTrigger(ctx, webtrigger.NewTrigger{
 		RunKey: uuid.NewString(), AssistantID: assistant, BaseURL: "http://bench.example", CallbackURL: callbackURL,
 		Input: webtrigger.RunInput{Subject: "Weekly Report", Message: "Summarise the report."},
-		Claim: &webtrigger.Claimant{Worker: "bench", Lease: time.Hour},
+		Claim: &webtrigger.Claimant{ProcessID: worker.ID, Token: webtrigger.NewToken()},
 	})
 	if err != nil {
 		return webtrigger.Lease{}, err

@@ -13,7 +13,6 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/internal/modeltest"
 	"github.com/webtrigger-go/webtrigger/llm"
-	"github.com/webtrigger-go/webtrigger/llm/internal/vendorhttp"
 )
 
 // failures are errors inside a stream, and whether a later attempt may succeed.
@@ -203,14 +202,17 @@ func callerStops(t *testing.T, d Dialect) {
 	require.Equal(t, errStopped, err)
 }
 
-// tooLarge sends an answer of three parts. Two of them are within the limit, so each
-// must count.
 func tooLarge(t *testing.T, d Dialect) {
-	part := strings.Repeat("x", vendorhttp.MaxAnswer/3+1<<10)
-	answer := Answer{Text: []string{part}, Thinking: []string{part}, Calls: []Call{{"search", `{"q":"` + part + `"}`}}}
-	failure := d.serve(t, d.turn(answer)).Fail(t, modeltest.WithTools(modeltest.Hello()))
-	require.ErrorContains(t, failure, "the answer is too large")
-	require.False(t, failure.Retryable)
+	big := strings.Repeat("x", 1<<20)
+	for _, a := range []Answer{
+		{Text: []string{big, big, big, big, "x"}},
+		{Thinking: []string{big, big, big, big, "x"}},
+		{Calls: []Call{{"search", `{"q":"` + big + big + big + big + `"}`}}},
+	} {
+		failure := d.serve(t, d.turn(a)).Fail(t, modeltest.WithTools(modeltest.Hello()))
+		require.ErrorContains(t, failure, "the answer is too large")
+		require.False(t, failure.Retryable)
+	}
 }
 
 // wrongKey connects to a fake that rejects the key and repeats it.
