@@ -2,6 +2,7 @@ package webtrigger_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,9 +51,11 @@ func stalled() (f fault, commit func()) {
 type faultyStore struct {
 	webtrigger.Store
 
-	mu     sync.Mutex
-	faults map[string]fault
-	calls  map[string]int
+	mu      sync.Mutex
+	faults  map[string]fault
+	calls   map[string]int
+	process []string               // the ids of RegisterProcess
+	claims  []webtrigger.HeldClaim // of the last RenewProcess
 }
 
 func faulty(s webtrigger.Store) *faultyStore {
@@ -111,12 +114,37 @@ func get[T any](ctx context.Context, s *faultyStore, method string, do func(cont
 	return result, nil
 }
 
+// ids returns the ids under which a process was registered.
+func (s *faultyStore) ids() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.process)
+}
+
+// held returns the claims that the last heartbeat has read.
+func (s *faultyStore) held() []webtrigger.HeldClaim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claims
+}
+
 func (s *faultyStore) RegisterProcess(ctx context.Context, p webtrigger.Process) error {
+	s.mu.Lock()
+	if !slices.Contains(s.process, p.ID) {
+		s.process = append(s.process, p.ID)
+	}
+	s.mu.Unlock()
 	return s.call(ctx, "RegisterProcess", func() error { return s.Store.RegisterProcess(context.WithoutCancel(ctx), p) })
 }
 
 func (s *faultyStore) RenewProcess(ctx context.Context, p webtrigger.Process) (webtrigger.Renewed, error) {
-	return get(ctx, s, "RenewProcess", func(ctx context.Context) (webtrigger.Renewed, error) { return s.Store.RenewProcess(ctx, p) })
+	return get(ctx, s, "RenewProcess", func(ctx context.Context) (webtrigger.Renewed, error) {
+		renewed, err := s.Store.RenewProcess(ctx, p)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.claims = renewed.Claims
+		return renewed, err
+	})
 }
 
 func (s *faultyStore) RemoveProcess(ctx context.Context, id string) error {

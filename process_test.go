@@ -1,0 +1,588 @@
+package webtrigger_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// patiently is a Runner that works for the given time and emits an event each second.
+// It ends with its context.
+func patiently(d time.Duration, cause *atomic.Value) webtrigger.RunnerFunc {
+	return func(ctx context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+		for i := range int(d / time.Second) {
+			if err := emit("x_step", map[string]int{"n": i}); err != nil {
+				return nil, err
+			}
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+				cause.Store(context.Cause(ctx))
+				return nil, context.Cause(ctx)
+			}
+		}
+		return &webtrigger.Result{Text: "done"}, nil
+	}
+}
+
+// other starts Work of another process on the store of b. It executes no runs.
+func (b *bundle) other(store webtrigger.Store, opts webtrigger.Options) (stop func()) {
+	opts.NoWorkers = true
+	other := setupOn(b.t, store, nil, &opts)
+	other.fake = true
+	return other.work()
+}
+
+// requeues returns the reasons of a run's requeues.
+func (b *bundle) requeues(run webtrigger.Run) (reasons []string) {
+	b.t.Helper()
+	page, err := b.store.Events(b.ctx, webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 10_000})
+	require.NoError(b.t, err)
+	for _, e := range page.Events {
+		if e.Type == webtrigger.EventRunRequeued {
+			var payload struct{ Reason string }
+			require.NoError(b.t, json.Unmarshal(e.Payload, &payload))
+			reasons = append(reasons, payload.Reason)
+		}
+	}
+	return reasons
+}
+
+func TestProcess_storeIsAway_endsNoRun(t *testing.T) {
+	t.Parallel()
+	stall, _ := stalled()
+	for name, f := range map[string]fault{"errors": away, "stalls": stall} {
+		for _, outage := range []time.Duration{9 * time.Second, 120 * time.Second} {
+			t.Run(name+" for "+outage.String(), func(t *testing.T) {
+				var cause atomic.Value
+				onFaulty(t, patiently(3*time.Minute, &cause), webtrigger.Options{Lease: 3 * time.Second}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+					front := faulty(store.Store)
+					stopOther := b.other(front, webtrigger.Options{Lease: 3 * time.Second})
+					stop := b.work()
+					run := b.trigger("work")
+					time.Sleep(10 * time.Second)
+					store.set(f, workMethods...)
+					front.set(f, workMethods...)
+					time.Sleep(outage)
+					store.set(nil, workMethods...)
+					front.set(nil, workMethods...)
+					time.Sleep(3*time.Minute + outage)
+					stop()
+					stopOther()
+					require.Nil(b.t, cause.Load())
+					ended := b.run(run.ID)
+					require.Equal(b.t, webtrigger.RunCompleted, ended.Status, ended.StatusDetail)
+					require.Equal(b.t, 1, ended.Attempts)
+					require.Len(b.t, b.events(run), 2+180+1, "no event is lost")
+				})
+			})
+		}
+	}
+}
+
+// A process that alone cannot reach the store loses its runs to the others. Its Runner
+// continues until it reaches the store again.
+func TestProcess_cutOff_runIsSweptByAnother(t *testing.T) {
+	var cause atomic.Value
+	onFaulty(t, patiently(10*time.Minute, &cause), webtrigger.Options{Lease: 3 * time.Second}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stopOther := b.other(store.Store, webtrigger.Options{Lease: 20 * time.Second, MaxAttempts: 9})
+		stop := b.work()
+		run := b.trigger("work")
+		time.Sleep(10 * time.Second)
+		store.set(away, workMethods...)
+		time.Sleep(7 * time.Second) // less than a lease, since the process has been in contact, and a sweep
+		swept := b.run(run.ID)
+		require.Equal(b.t, webtrigger.RunTimedOut, swept.Status, "the limit of the swept process applies")
+		require.Equal(b.t, "heartbeat timeout", swept.StatusDetail)
+		require.Nil(b.t, cause.Load())
+		store.set(nil, workMethods...)
+		time.Sleep(2 * time.Second)
+		require.Equal(b.t, webtrigger.ErrLeaseLost, cause.Load())
+		require.Equal(b.t, webtrigger.RunRunning, b.trigger("work").Status, "the process has registered again")
+		require.Equal(b.t, 2, len(store.ids()))
+		stop()
+		stopOther()
+	})
+}
+
+// With more attempts, the Runner stops when the lease ends, so that it does not overlap
+// with another attempt. The outage uses up no attempt.
+func TestProcess_leaseExpiresWithMoreAttempts_stopsAndRequeues(t *testing.T) {
+	t.Parallel()
+	stall, _ := stalled()
+	for name, f := range map[string]fault{"errors": away, "stalls": stall} {
+		t.Run(name, func(t *testing.T) {
+			var cause atomic.Value
+			opts := webtrigger.Options{Lease: 9 * time.Second, MaxAttempts: 2, Workers: 1}
+			onFaulty(t, patiently(time.Minute, &cause), opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+				stop := b.work()
+				run := b.trigger("work")
+				synctest.Wait()
+				store.set(f, workMethods...)
+				time.Sleep(9*time.Second - time.Millisecond)
+				synctest.Wait()
+				require.Nil(b.t, cause.Load())
+				time.Sleep(2 * time.Millisecond)
+				synctest.Wait()
+				require.Equal(b.t, webtrigger.ErrLeaseLost, cause.Load())
+				time.Sleep(30 * time.Second)
+				require.Equal(b.t, webtrigger.RunRunning, b.run(run.ID).Status)
+				store.set(nil, workMethods...)
+				time.Sleep(15 * time.Second)
+				require.Equal(b.t, []string{"heartbeat timeout"}, b.requeues(run))
+				time.Sleep(2 * time.Minute)
+				stop()
+				require.Equal(b.t, webtrigger.RunCompleted, b.run(run.ID).Status)
+				require.Equal(b.t, 1, b.run(run.ID).Attempts)
+			})
+		})
+	}
+}
+
+// A claim whose answer is lost is returned and executed once. Its attempt does not count.
+func TestClaimRuns_unknownOutcome_isReturned(t *testing.T) {
+	t.Parallel()
+	for name, make := range map[string]func() (fault, func()){
+		"the answer is lost": func() (fault, func()) { return unanswered, func() {} },
+		"the commit stalls":  stalled,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var executed atomic.Int32
+			runner := func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
+				executed.Add(1)
+				return nil, nil
+			}
+			onFaulty(t, runner, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+				runs := []webtrigger.Run{b.trigger("a"), b.trigger("b")}
+				f, commit := make()
+				store.set(f, "ClaimRuns")
+				stop := b.work()
+				time.Sleep(15 * time.Second)
+				commit()
+				store.set(nil, "ClaimRuns")
+				time.Sleep(15 * time.Second)
+				for _, run := range runs {
+					require.Equal(b.t, webtrigger.RunCompleted, b.run(run.ID).Status)
+					require.Equal(b.t, 1, b.run(run.ID).Attempts)
+					require.Contains(b.t, b.requeues(run), "unacknowledged")
+				}
+				stop()
+				require.EqualValues(b.t, 2, executed.Load())
+			})
+		})
+	}
+}
+
+func TestTrigger_unknownOutcome_isExecutedOnce(t *testing.T) {
+	t.Parallel()
+	for name, make := range map[string]func() (fault, func()){
+		"the answer is lost": func() (fault, func()) { return unanswered, func() {} },
+		"the commit stalls":  stalled,
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFaulty(t, nil, webtrigger.Options{Workers: 1}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+				stop := b.work()
+				f, commit := make()
+				store.set(f, "CreateTrigger")
+				_, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "say x"})
+				require.Error(b.t, err)
+				store.set(nil, "CreateTrigger")
+				commit()
+				time.Sleep(5 * time.Second)
+				run := b.run(1)
+				require.Equal(b.t, webtrigger.RunCompleted, run.Status, "the only slot is free")
+				require.Equal(b.t, 1, run.Attempts)
+				require.Equal(b.t, []string{"unacknowledged"}, b.requeues(run))
+				stop()
+			})
+		})
+	}
+}
+
+func TestExecute_unknownOutcome_returnsErrorAndRun(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		run := b.trigger("say x")
+		store.set(unanswered, "ClaimRuns")
+		require.ErrorIs(b.t, b.svc.Execute(b.ctx, run.ID), webtrigger.ErrUnavailable)
+		store.set(nil, "ClaimRuns")
+		time.Sleep(3 * time.Second)
+		require.Equal(b.t, webtrigger.RunQueued, b.run(run.ID).Status)
+		require.Equal(b.t, []string{"unacknowledged"}, b.requeues(run))
+		require.NoError(b.t, b.svc.Execute(b.ctx, run.ID))
+		require.Equal(b.t, webtrigger.RunCompleted, b.run(run.ID).Status)
+		require.Equal(b.t, 1, b.run(run.ID).Attempts)
+	})
+}
+
+// A heartbeat must not return a claim whose answer is on its way, or was when the
+// heartbeat was sent.
+func TestHeartbeat_callInProgress_returnsNothing(t *testing.T) {
+	t.Parallel()
+	late := func(d time.Duration) fault { // a late answer
+		return func(_ context.Context, do func() error) error {
+			err := do()
+			time.Sleep(d)
+			return err
+		}
+	}
+	later := func(d time.Duration) fault { // a late call
+		return func(_ context.Context, do func() error) error {
+			time.Sleep(d)
+			return do()
+		}
+	}
+	tests := map[string]struct{ claim, heartbeat fault }{
+		"while the heartbeat is sent and compared":  {late(5 * time.Second), nil},
+		"since the heartbeat was noted":             {late(5 * time.Second), later(1900 * time.Millisecond)},
+		"until the heartbeat is compared":           {late(300 * time.Millisecond), late(900 * time.Millisecond)},
+		"only between the note and the comparison":  {late(100 * time.Millisecond), later(1900 * time.Millisecond)},
+		"over before the heartbeat, and executed":   {nil, late(1900 * time.Millisecond)},
+		"in small steps against a small lease time": {late(time.Millisecond), late(time.Millisecond)},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			onFaulty(t, nil, webtrigger.Options{Lease: 6 * time.Second, Workers: 100}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+				stop := b.work()
+				store.set(test.claim, "ClaimRuns", "CreateTrigger")
+				store.set(test.heartbeat, "RenewProcess")
+				for i := range 60 {
+					b.trigger("say x")
+					if i%7 == 0 {
+						b.svc.Wake()
+					}
+					time.Sleep(time.Duration(97+i) * time.Millisecond)
+				}
+				time.Sleep(20 * time.Second)
+				stop()
+				require.Zero(b.t, store.count("RequeueRun"))
+				for id := range int64(60) {
+					require.Equal(b.t, webtrigger.RunCompleted, b.run(id+1).Status)
+				}
+			})
+		})
+	}
+}
+
+// An execution whose claim another transition has ended stops.
+func TestHeartbeat_claimIsGone_losesTheExecution(t *testing.T) {
+	var cause atomic.Value
+	onFaulty(t, patiently(time.Minute, &cause), webtrigger.Options{Workers: 1}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stop := b.work()
+		run := b.trigger("work")
+		time.Sleep(5 * time.Second)
+		_, err := store.Store.RequeueRun(b.ctx, store.held()[0].Lease, webtrigger.Requeue{Reason: webtrigger.RequeueShutdown})
+		require.NoError(b.t, err)
+		time.Sleep(3 * time.Second)
+		require.Equal(b.t, webtrigger.ErrLeaseLost, cause.Load())
+		time.Sleep(2 * time.Minute)
+		require.Equal(b.t, webtrigger.RunCompleted, b.run(run.ID).Status, "it is claimed again")
+		stop()
+	})
+}
+
+// While the end of a run is stored and its answer is late, heartbeats find no claim.
+func TestHeartbeat_endIsStored_keepsTheExecution(t *testing.T) {
+	var log bytes.Buffer
+	var ended, attempts atomic.Int32
+	opts := webtrigger.Options{
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Hooks: webtrigger.Hooks{
+			Ended: func(context.Context, webtrigger.EndedInfo) { ended.Add(1) },
+			Run: func(ctx context.Context, _ webtrigger.RunInfo) (context.Context, func(webtrigger.RunOutcome)) {
+				return ctx, func(o webtrigger.RunOutcome) {
+					if o.Run.Status == webtrigger.RunCompleted {
+						attempts.Add(1)
+					}
+				}
+			},
+		},
+	}
+	onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stop := b.work()
+		store.set(once(func(_ context.Context, do func() error) error {
+			require.NoError(b.t, do())
+			time.Sleep(7 * time.Second)
+			return webtrigger.ErrUnavailable
+		}), "FinishRun")
+		b.trigger("say x")
+		time.Sleep(10 * time.Second)
+		stop()
+		require.EqualValues(b.t, 1, ended.Load())
+		require.EqualValues(b.t, 1, attempts.Load())
+		require.NotContains(b.t, log.String(), "lease lost")
+	})
+}
+
+func TestProcess_cannotRegister_claimsNothing(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		store.set(away, "RegisterProcess")
+		first := b.trigger("say x")
+		stop := b.work()
+		require.ErrorIs(b.t, b.svc.Execute(b.ctx, first.ID), webtrigger.ErrUnavailable)
+		time.Sleep(time.Minute)
+		second := b.trigger("say x")
+		require.Equal(b.t, webtrigger.RunQueued, second.Status)
+		require.Zero(b.t, store.count("ClaimRuns")+store.count("SweepRuns"))
+		store.set(nil, "RegisterProcess")
+		time.Sleep(3 * time.Second)
+		require.Equal(b.t, webtrigger.RunCompleted, b.run(first.ID).Status)
+		require.Equal(b.t, webtrigger.RunCompleted, b.run(second.ID).Status)
+		stop()
+	})
+}
+
+// A registration whose answers are lost is one registration.
+func TestProcess_registrationUnanswered_keepsItsID(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		store.set(unanswered, "RegisterProcess")
+		stop := b.work()
+		time.Sleep(time.Minute)
+		require.Len(b.t, store.ids(), 1)
+		store.set(nil, "RegisterProcess")
+		time.Sleep(3 * time.Second)
+		require.Equal(b.t, webtrigger.RunRunning, b.trigger("say x").Status)
+		stop()
+	})
+}
+
+func TestClaimRuns_processIsLost_registersAgain(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		require.NoError(b.t, b.svc.Execute(b.ctx, b.trigger("say x").ID))
+		require.NoError(b.t, store.Store.RemoveProcess(b.ctx, store.ids()[0]))
+		require.NoError(b.t, b.svc.Execute(b.ctx, b.trigger("say x").ID))
+		require.Len(b.t, store.ids(), 2)
+		stop := b.work()
+		require.NoError(b.t, store.Store.RemoveProcess(b.ctx, store.ids()[1]))
+		run := b.trigger("say x")
+		time.Sleep(3 * time.Second)
+		require.Equal(b.t, webtrigger.RunCompleted, b.run(run.ID).Status)
+		stop()
+	})
+}
+
+func TestExecute_repeatedly_registersOnce(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		for range 20 {
+			require.NoError(b.t, b.svc.Execute(b.ctx, b.trigger("say x").ID))
+			time.Sleep(7 * time.Second)
+		}
+		require.Equal(b.t, 1, store.count("RegisterProcess"))
+		require.Zero(b.t, store.count("RemoveProcess"))
+		require.LessOrEqual(b.t, store.count("RenewProcess"), 41)
+		time.Sleep(31 * time.Second)
+		require.Equal(b.t, 1, store.count("RemoveProcess"), "after a lease without a run")
+		require.False(b.t, b.registered(store.ids()[0]))
+	})
+}
+
+// registered reports whether a process has a row.
+func (b *bundle) registered(id string) bool {
+	b.t.Helper()
+	renewed, err := b.store.(*faultyStore).Store.RenewProcess(b.ctx, webtrigger.Process{ID: id, Lease: time.Minute, MaxAttempts: 1})
+	require.NoError(b.t, err)
+	return renewed.Registered
+}
+
+func TestWork_ends_removesItsProcess(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		for range 2 {
+			stop := b.work()
+			b.trigger("say x")
+			stop()
+			require.False(b.t, b.registered(store.ids()[len(store.ids())-1]))
+		}
+		require.Len(b.t, store.ids(), 2)
+		stop := b.work()
+		run := b.trigger("hang")
+		require.Equal(b.t, webtrigger.RunRunning, run.Status)
+		other := b.store.(*faultyStore).ids()[2]
+		require.True(b.t, b.registered(other))
+		stop()
+		require.False(b.t, b.registered(other))
+	})
+}
+
+// An unknown claim of the last moment is returned before the process is removed.
+func TestWork_endsWithUnknownClaim_returnsIt(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stop := b.work()
+		time.Sleep(500 * time.Millisecond)
+		store.set(unanswered, "CreateTrigger")
+		_, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "say x"})
+		require.Error(b.t, err)
+		stop()
+		require.Equal(b.t, webtrigger.RunQueued, b.run(1).Status)
+		require.Zero(b.t, b.run(1).Attempts)
+		require.False(b.t, b.registered(store.ids()[0]))
+	})
+}
+
+func TestDrain_storeIsAway_isBounded(t *testing.T) {
+	t.Parallel()
+	stall, _ := stalled()
+	for name, f := range map[string]fault{"errors": away, "stalls": stall} {
+		t.Run(name, func(t *testing.T) {
+			opts := webtrigger.Options{Lease: 9 * time.Second, DrainTimeout: 5 * time.Second, CancelGrace: 2 * time.Second, Workers: 3}
+			onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+				stop := b.work()
+				runs := []webtrigger.Run{b.trigger("hang"), b.trigger("ignore"), b.trigger("emit hanging")}
+				store.set(f, workMethods...)
+				began := time.Now()
+				stop()
+				require.LessOrEqual(b.t, time.Since(began), 16*time.Second+20*time.Second, "the callbacks have up to 20 s more")
+				require.GreaterOrEqual(b.t, time.Since(began), 16*time.Second, "the writes are repeated for one more lease")
+				require.Equal(b.t, webtrigger.RunRunning, b.run(runs[0].ID).Status)
+				store.set(nil, workMethods...)
+				stopOther := b.other(store.Store, webtrigger.Options{Lease: 9 * time.Second})
+				time.Sleep(30 * time.Second)
+				stopOther()
+				require.Equal(b.t, "heartbeat timeout", b.run(runs[0].ID).StatusDetail)
+				time.Sleep(time.Minute) // the abandoned Runner returns
+			})
+		})
+	}
+}
+
+func TestDrain_storeIsBackWithinALease_storesTheEnds(t *testing.T) {
+	opts := webtrigger.Options{Lease: 30 * time.Second, DrainTimeout: 5 * time.Second}
+	onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stop := b.work()
+		run := b.trigger("hang")
+		synctest.Wait()
+		store.set(away, workMethods...)
+		time.AfterFunc(25*time.Second, func() { store.set(nil, workMethods...) })
+		began := time.Now()
+		stop()
+		require.Less(b.t, time.Since(began), 30*time.Second)
+		require.Equal(b.t, "interrupted by shutdown", b.run(run.ID).StatusDetail)
+		require.False(b.t, b.registered(store.ids()[0]))
+	})
+}
+
+// Execute does not wait for the store without end once its context has ended. The
+// heartbeats store the end later.
+func TestExecute_contextEndsWhileStoreIsAway_isBounded(t *testing.T) {
+	opts := webtrigger.Options{Lease: 9 * time.Second, CancelGrace: 2 * time.Second}
+	onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		run := b.trigger("hang")
+		ctx, cancel := context.WithCancel(b.ctx)
+		done := make(chan error, 1)
+		go func() { done <- b.svc.Execute(ctx, run.ID) }()
+		synctest.Wait()
+		store.set(away, workMethods...)
+		began := time.Now()
+		cancel()
+		require.NoError(b.t, <-done)
+		require.Equal(b.t, 11*time.Second, time.Since(began))
+		store.set(nil, workMethods...)
+		time.Sleep(4 * time.Second)
+		require.Equal(b.t, "interrupted by shutdown", b.run(run.ID).StatusDetail)
+		time.Sleep(10 * time.Second)
+		require.False(b.t, b.registered(store.ids()[0]))
+	})
+}
+
+const notStored = "The result could not be stored."
+
+func TestFinishRun_refused_endsAsNotStored(t *testing.T) {
+	runner := func(_ context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+		return &webtrigger.Result{Text: "x", Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: "y"}}}, nil
+	}
+	onFaulty(t, runner, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stop := b.work()
+		var n atomic.Int32
+		store.set(func(_ context.Context, do func() error) error {
+			if n.Add(1) <= 5 {
+				return errors.New("no such type")
+			}
+			return do()
+		}, "FinishRun")
+		run := b.trigger("go")
+		time.Sleep(3 * time.Second)
+		stop()
+		ended := b.run(run.ID)
+		require.Equal(b.t, webtrigger.RunFailed, ended.Status)
+		require.Equal(b.t, notStored, ended.ErrorMessage)
+		messages, err := b.svc.Messages(b.ctx, run.ConversationID, 0, 0)
+		require.NoError(b.t, err)
+		require.Len(b.t, messages, 1)
+	})
+}
+
+func TestAppendEvents_refused_endsAsNotStored(t *testing.T) {
+	var cause atomic.Value
+	onFaulty(t, patiently(time.Minute, &cause), webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stop := b.work()
+		store.set(refused(errors.New("no such type")), "AppendEvents")
+		run := b.trigger("go")
+		time.Sleep(5 * time.Second)
+		require.Equal(b.t, webtrigger.ErrLeaseLost, cause.Load())
+		require.Equal(b.t, notStored, b.run(run.ID).ErrorMessage)
+		require.Equal(b.t, []string{"run_queued", "run_started", "run_failed"}, b.events(run))
+		stop()
+	})
+}
+
+// An end that the store does not accept at all keeps neither the slot nor the Runner.
+// Heartbeats repeat it, and the process stays registered for it.
+func TestFinishRun_alwaysRefused_isRepeatedByHeartbeats(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{Workers: 1}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stop := b.work()
+		store.set(refused(errors.New("disk error")), "FinishRun")
+		run := b.trigger("say x")
+		time.Sleep(20 * time.Second)
+		require.Equal(b.t, webtrigger.RunRunning, b.run(run.ID).Status)
+		require.Equal(b.t, webtrigger.RunRunning, b.trigger("hang").Status, "the only slot is free")
+		time.Sleep(2 * time.Minute)
+		store.set(nil, "FinishRun")
+		time.Sleep(3 * time.Second)
+		require.Equal(b.t, notStored, b.run(run.ID).ErrorMessage)
+		require.Empty(b.t, b.requeues(run))
+		stop()
+		require.False(b.t, b.registered(store.ids()[0]))
+	})
+}
+
+// What is unsettled when Work ends is left to the sweep after a lease.
+func TestDrain_unsettled_isLeftToTheSweep(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{Lease: 9 * time.Second}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stop := b.work()
+		store.set(refused(errors.New("disk error")), "FinishRun")
+		run := b.trigger("say x")
+		time.Sleep(20 * time.Second)
+		began := time.Now()
+		stop()
+		require.InDelta(b.t, 9, time.Since(began).Seconds(), 2)
+		stopOther := b.other(store.Store, webtrigger.Options{Lease: 9 * time.Second})
+		time.Sleep(30 * time.Second)
+		stopOther()
+		require.Equal(b.t, "heartbeat timeout", b.run(run.ID).StatusDetail)
+	})
+}
+
+// A return that waits delays neither heartbeats nor other returns.
+func TestSettle_writeStalls_delaysNoHeartbeat(t *testing.T) {
+	stall, _ := stalled()
+	onFaulty(t, nil, webtrigger.Options{Lease: 3 * time.Second}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		b.trigger("say x")
+		store.set(once(unanswered), "ClaimRuns")
+		store.set(once(stall), "RequeueRun")
+		stop := b.work()
+		time.Sleep(9 * time.Second)
+		require.GreaterOrEqual(b.t, store.count("RenewProcess"), 8)
+		require.Equal(b.t, 1, store.count("RequeueRun"))
+		time.Sleep(6 * time.Second)
+		require.Equal(b.t, webtrigger.RunCompleted, b.run(1).Status)
+		stop()
+	})
+}
