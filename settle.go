@@ -95,6 +95,9 @@ func (p *process) settled(u *unsettled, run Run, err error) {
 func (s *Service) settledRun(u *unsettled, run Run) {
 	if run.Status.Terminal() {
 		u.log.Info("run ended", "status", run.Status, "status_detail", run.StatusDetail)
+		if run.CallbackURL != "" {
+			signal(s.pending) // the store's hint may come before this process watches
+		}
 	} else {
 		u.log.Info("run requeued", "operation", u.operation)
 	}

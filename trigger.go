@@ -203,6 +203,9 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, err
 		return CreatedTrigger{}, fmt.Errorf("create trigger: %w", err)
 	}
 	if accepted.Lease == nil {
+		if !accepted.Replayed {
+			s.worker.sawQueued() // the store's hint may come before this process watches
+		}
 		s.checkWorkers()
 	}
 	switch {

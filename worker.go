@@ -25,12 +25,12 @@ func (s *Service) Work(ctx context.Context) error {
 		return fmt.Errorf("work: already running for this service: %w", ErrConflict)
 	}
 	defer s.worker.closed()
-	s.process.join()
 	// Heartbeats, sweeps and callbacks continue during the drain.
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	s.watcher.join()
 	defer s.watcher.leave()
+	s.process.join()
 	var loops sync.WaitGroup
 	loops.Go(func() { s.sweepLoop(life) })
 	loops.Go(func() { s.purgeLoop(life) })
