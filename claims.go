@@ -24,6 +24,9 @@ func (p *process) begin(limit int) *claimCall {
 	}
 	call := &claimCall{processID: p.id, token: NewToken(), limit: int64(limit)}
 	p.calls[call] = struct{}{}
+	if p.seen != nil {
+		p.seen.calls = append(p.seen.calls, call)
+	}
 	return call
 }
 

@@ -80,41 +80,39 @@ func (p *process) heartbeat() bool {
 	return true
 }
 
-// noted is what the process had when a renewal was sent.
+// noted is what the process had when a renewal was sent, and the calls since.
 type noted struct {
 	executions map[Lease]*execution
 	calls      []*claimCall
 	doubts     int
 }
 
-func (p *process) note() noted {
+// note starts the notes for the comparison with the answer of a renewal.
+func (p *process) note() *noted {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	seen := noted{executions: maps.Clone(p.executions), doubts: p.doubts}
-	for call := range p.calls {
-		seen.calls = append(seen.calls, call)
-	}
-	return seen
+	p.seen = &noted{executions: maps.Clone(p.executions), calls: slices.Collect(maps.Keys(p.calls)), doubts: p.doubts}
+	return p.seen
 }
 
-// compare handles the claims that a renewal has read. A claim that the process neither
-// has nor may be getting is unacknowledged: it becomes unsettled. An execution that was
-// noted and has no claim has lost its lease.
-func (p *process) compare(seen noted, claims []HeldClaim) {
+// compare handles the claims that a renewal has read. An execution that was noted and
+// has no claim has lost its lease. A claim is unacknowledged, and becomes unsettled, if
+// the process neither has it nor was getting it since the renewal was sent.
+func (p *process) compare(seen *noted, claims []HeldClaim) {
 	held := make(map[Lease]bool, len(claims))
 	stops := make(map[*execution]*Stop)
 	var lost []*execution
 	p.mu.Lock()
+	p.seen = nil
 	p.doubts -= seen.doubts
 	for _, claim := range claims {
 		held[claim.Lease] = true
-		if x := p.executions[claim.Lease]; x != nil {
-			if claim.Stop != nil {
-				stops[x] = claim.Stop
-			}
-			continue
-		}
-		if seen.executions[claim.Lease] == nil && p.unsettled[claim.Lease] == nil && !p.claiming(seen, claim.Lease) {
+		x := p.executions[claim.Lease]
+		switch {
+		case x != nil && claim.Stop != nil:
+			stops[x] = claim.Stop
+		case x != nil, seen.executions[claim.Lease] != nil, p.unsettled[claim.Lease] != nil, seen.claiming(claim.Lease):
+		default:
 			p.unsettled[claim.Lease] = p.unacknowledged(claim.Lease)
 		}
 	}
@@ -132,13 +130,7 @@ func (p *process) compare(seen noted, claims []HeldClaim) {
 	}
 }
 
-// claiming reports whether a call in progress, now or when the renewal was sent, may
-// have made the claim; mu is held.
-func (p *process) claiming(seen noted, lease Lease) bool {
-	for call := range p.calls {
-		if call.made(lease) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(seen.calls, func(call *claimCall) bool { return call.made(lease) })
+// claiming reports whether one of the calls may have made the claim.
+func (n *noted) claiming(lease Lease) bool {
+	return slices.ContainsFunc(n.calls, func(call *claimCall) bool { return call.made(lease) })
 }

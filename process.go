@@ -26,14 +26,16 @@ type process struct {
 	mu         sync.Mutex // guards the following fields
 	id         string     // of the row in the store; a new UUID for each registration
 	live       bool       // a heartbeat of id has succeeded
-	removing   bool       // the row is being removed
-	contact    time.Time  // when the last successful renewal was sent
+	liveSince  time.Time
+	removing   bool      // the row is being removed
+	contact    time.Time // when the last successful renewal was sent
 	expiry     *time.Timer
 	tried      chan struct{} // closed at the end of the current try to register
 	failure    error         // of the last try
 	executions map[Lease]*execution
 	calls      map[*claimCall]struct{}
-	doubts     int // calls that failed since a heartbeat has read the claims
+	seen       *noted // of the heartbeat in progress, or of the last one that failed
+	doubts     int    // calls that failed since a heartbeat has read the claims
 	unsettled  map[Lease]*unsettled
 	settling   chan struct{} // holds an element for each of their writes in progress
 
@@ -237,12 +239,15 @@ func (p *process) describe(id string) Process {
 func (p *process) registered(id string, sent time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.id != id {
+		return // expelled since
+	}
 	p.contact = sent
 	p.watchExpiry()
 	if p.live {
 		return
 	}
-	p.live = true
+	p.live, p.liveSince = true, sent
 	p.endTry(nil)
 	p.s.log.Info("process registered", "process_id", id)
 	p.s.worker.look()
@@ -266,14 +271,15 @@ func (p *process) notRenewed(err error) {
 
 // expel handles the answer that the store has no row of the process with this id, or
 // has marked it lost: its executions lose their leases, and the next heartbeat
-// registers the process under a new id.
+// registers the process under a new id. That heartbeat comes immediately, unless the
+// registration was brief.
 func (p *process) expel(id string) {
 	p.mu.Lock()
 	if p.id != id {
 		p.mu.Unlock()
 		return
 	}
-	wasLive := p.live
+	wasLive, brief := p.live, time.Since(p.liveSince) < p.interval()
 	p.id, p.live = "", false
 	if !wasLive {
 		p.endTry(errors.New("process registration expired"))
@@ -291,7 +297,9 @@ func (p *process) expel(id string) {
 	for _, x := range lost {
 		x.lose()
 	}
-	signal(p.beat)
+	if wasLive && !brief {
+		signal(p.beat)
+	}
 }
 
 // processID returns the id under which the process may sweep, or "".

@@ -21,14 +21,17 @@ import (
 func patiently(d time.Duration, cause *atomic.Value) webtrigger.RunnerFunc {
 	return func(ctx context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
 		for i := range int(d / time.Second) {
-			if err := emit("x_step", map[string]int{"n": i}); err != nil {
-				return nil, err
-			}
+			err := emit("x_step", map[string]int{"n": i})
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
+			}
+			if ctx.Err() != nil {
 				cause.Store(context.Cause(ctx))
 				return nil, context.Cause(ctx)
+			}
+			if err != nil {
+				return nil, err
 			}
 		}
 		return &webtrigger.Result{Text: "done"}, nil
