@@ -22,7 +22,7 @@ func onBoth(t *testing.T, test func(t *testing.T, open func() *bun.DB)) {
 	t.Run("sqlite", func(t *testing.T) {
 		t.Parallel()
 		file := memoryDir(t) + "/test.db"
-		test(t, func() *bun.DB { return sqliteOpen(t, file+"?_pragma=busy_timeout(10000)") })
+		test(t, func() *bun.DB { return sqliteOpen(t, file+"?_txlock=immediate&_pragma=busy_timeout(10000)") })
 	})
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()

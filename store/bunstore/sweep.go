@@ -183,12 +183,11 @@ func (s *Store) sweepOne(ctx context.Context, o overdueRun) (swept *webtrigger.R
 		case !q.running && !q.waitsSince.Equal(o.since):
 			return nil
 		case !q.running:
-			err = t.end(q, webtrigger.QueueTimeout(), nil, now)
+			err = t.end(q, 0, webtrigger.QueueTimeout(), nil, now)
 		case q.stop == nil && q.attempts < o.maxAttempts:
 			err = t.requeue(q, webtrigger.RequeueHeartbeat, true, now)
 		default:
-			q.token = 0 // the end is not that of the claim
-			err = t.end(q, webtrigger.HeartbeatTimeout(), nil, now)
+			err = t.end(q, 0, webtrigger.HeartbeatTimeout(), nil, now)
 		}
 		if err != nil {
 			return err

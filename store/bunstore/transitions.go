@@ -54,9 +54,9 @@ func (t *tx) requeue(q *queueRow, reason webtrigger.RequeueReason, counted bool,
 }
 
 // end is the terminal transition of a locked run: the outcome or the recorded stop
-// in its place, the messages, the terminal event, the pending callback. The end keeps
-// the token of a claim that it ends, so that a repeated FinishRun finds it.
-func (t *tx) end(q *queueRow, outcome webtrigger.Outcome, messages []webtrigger.NewMessage, now time.Time) error {
+// in its place, the messages, the terminal event, the pending callback. The end of a
+// FinishRun keeps its token, so that a repeated call finds it. Other ends have 0.
+func (t *tx) end(q *queueRow, token int64, outcome webtrigger.Outcome, messages []webtrigger.NewMessage, now time.Time) error {
 	outcome = outcome.Under(q.stop)
 	last, result, err := t.say(q, now, messages, outcome)
 	if err != nil {
@@ -70,14 +70,11 @@ func (t *tx) end(q *queueRow, outcome webtrigger.Outcome, messages []webtrigger.
 		used = sql.NullInt64{Int64: outcome.Usage.InputTokens, Valid: true}
 		produced = sql.NullInt64{Int64: outcome.Usage.OutputTokens, Valid: true}
 	}
-	if !q.running {
-		q.token = 0
-	}
 	text := sql.NullString{String: outcome.Result, Valid: result > 0}
 	_, err = t.exec(t.ctx, `INSERT INTO {ends} (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id,
 			input_tokens, output_tokens, completed_at, started_at, attempts, status, status_detail, error_message, result)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
-		q.runID, q.token, q.sequence, q.started, last, result, used, produced, t.at(now), t.at(q.startedAt), q.attempts,
+		q.runID, token, q.sequence, q.started, last, result, used, produced, t.at(now), t.at(q.startedAt), q.attempts,
 		string(outcome.Status), outcome.StatusDetail, outcome.ErrorMessage, text)
 	if err != nil {
 		return err
@@ -137,7 +134,7 @@ func (t *tx) requestStop(runID int64, stop webtrigger.Stop, lease *webtrigger.Le
 		}
 	}
 	if !q.running {
-		return t.end(q, webtrigger.Outcome{}, nil, now)
+		return t.end(q, 0, webtrigger.Outcome{}, nil, now)
 	}
 	t.hint.Stopped = append(t.hint.Stopped, runID)
 	return t.save(q)
@@ -154,7 +151,7 @@ func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, requeue 
 			return err
 		}
 		if q.stop != nil {
-			err = t.end(q, webtrigger.Outcome{}, nil, now)
+			err = t.end(q, 0, webtrigger.Outcome{}, nil, now)
 		} else {
 			err = t.requeue(q, requeue.Reason, false, now)
 		}
@@ -237,7 +234,7 @@ func (t *tx) finish(lease webtrigger.Lease, end webtrigger.Finish) (webtrigger.R
 	if err := t.logBatch(q, now, end.Events); err != nil {
 		return webtrigger.Run{}, err
 	}
-	if err := t.end(q, end.Outcome, end.Messages, now); err != nil {
+	if err := t.end(q, lease.Token, end.Outcome, end.Messages, now); err != nil {
 		return webtrigger.Run{}, err
 	}
 	return t.run(q.runID)

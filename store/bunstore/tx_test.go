@@ -60,6 +60,7 @@ func TestHostTransaction(t *testing.T) {
 		svc := service(t, s)
 		_, err := db.ExecContext(ctx, `CREATE TABLE orders (id integer PRIMARY KEY)`)
 		require.NoError(t, err)
+		p := registered(t, s, time.Hour)
 		orders := func() (n int) {
 			require.NoError(t, db.QueryRowContext(ctx, `SELECT count(*) FROM orders`).Scan(&n))
 			return n
@@ -81,7 +82,7 @@ func TestHostTransaction(t *testing.T) {
 			require.ErrorIs(t, err, webtrigger.ErrNotFound)
 			_, err = s.Conversation(ctx, run.ConversationID)
 			require.ErrorIs(t, err, webtrigger.ErrNotFound)
-			require.Empty(t, claimedBy(t, s, registered(t, s, time.Minute), 10, 0))
+			require.Empty(t, claimedBy(t, s, p, 10, 0))
 		})
 
 		t.Run("a commit keeps both, queued and executable", func(t *testing.T) {
@@ -90,7 +91,7 @@ func TestHostTransaction(t *testing.T) {
 			_, err = tx.ExecContext(ctx, `INSERT INTO orders VALUES (1)`)
 			require.NoError(t, err)
 			taking := keyed("k1", 1) // the key was given back by the rollback
-			taking.Claim = &webtrigger.Claimant{ProcessID: registered(t, s, time.Minute).ID, Token: 1}
+			taking.Claim = &webtrigger.Claimant{ProcessID: p.ID, Token: 1}
 			first, err := s.Tx(tx).CreateTrigger(ctx, taking)
 			require.NoError(t, err)
 			require.False(t, first.Replayed)
