@@ -26,6 +26,17 @@ func service(t *testing.T, s webtrigger.Store) *webtrigger.Service {
 	return svc
 }
 
+// executed executes a run. At the end of the test, the process leaves the store.
+func executed(t *testing.T, svc *webtrigger.Service, runID int64) {
+	t.Helper()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		require.NoError(t, svc.Work(ctx))
+	})
+	require.NoError(t, svc.Execute(t.Context(), runID))
+}
+
 // via triggers inside a transaction.
 func via(t *testing.T, svc *webtrigger.Service, s *bunstore.Store, tx bun.Tx) (webtrigger.Run, error) {
 	t.Helper()
@@ -107,7 +118,7 @@ func TestHostTransaction(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, again.Replayed)
 			require.Equal(t, run.ID, again.Run.ID)
-			require.NoError(t, svc.Execute(ctx, run.ID))
+			executed(t, svc, run.ID)
 			done, err := s.RunByID(ctx, run.ID)
 			require.NoError(t, err)
 			require.Equal(t, webtrigger.RunCompleted, done.Status)
@@ -239,7 +250,7 @@ func TestEnqueue(t *testing.T) {
 	require.NoError(t, db.QueryRowContext(ctx, `SELECT run_key, assistant FROM jobs WHERE run_id = ?`, run.ID).Scan(&key, &assistant))
 	require.Equal(t, []string{run.Key, "1"}, []string{key, assistant})
 	require.Empty(t, claimedBy(t, s, registered(t, s, time.Minute), 10, 0), "claimed natively")
-	require.NoError(t, svc.Execute(ctx, run.ID))
+	executed(t, svc, run.ID)
 	run, err = s.RunByID(ctx, run.ID)
 	require.NoError(t, err)
 	require.Equal(t, webtrigger.RunCompleted, run.Status)
