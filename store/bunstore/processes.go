@@ -127,7 +127,7 @@ func (s *Store) RemoveProcess(ctx context.Context, processID string) error {
 		})
 	})
 	if err == nil {
-		err = s.beats.kept.release(s.db)
+		_ = s.beats.kept.release(s.db)
 	}
 	return err
 }
