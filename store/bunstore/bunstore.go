@@ -84,8 +84,9 @@ type Options struct {
 	// supported only on Postgres. If nil, runs are queued in the store.
 	Enqueue func(ctx context.Context, tx bun.Tx, runs []RunRef) error
 
-	// Clock provides the time for leases, expiries and timestamps on SQLite. If nil,
-	// it is the wall clock. Postgres always uses its own clock.
+	// Clock provides the time for expiries and timestamps on SQLite. If nil, it is the
+	// wall clock. Leases count in monotonic time; see [webtrigger.Clock]. Postgres
+	// always uses its own clock.
 	Clock webtrigger.Clock
 
 	// Logger receives records about lost connections, failed notifications and
@@ -101,7 +102,9 @@ type RunRef struct {
 }
 
 // Store is a [webtrigger.Store] on a [bun.DB]. Its methods are safe for concurrent
-// use. It runs goroutines only while calls are in progress.
+// use. It runs goroutines only while calls are in progress. While a process is
+// registered, the store keeps one connection of a Postgres pool for its heartbeats, if
+// the pool has at least four.
 type Store struct {
 	db       *bun.DB
 	opts     Options
