@@ -50,9 +50,9 @@ func TestRenewProcess_markInProgress_isFenced(t *testing.T) {
 }
 
 // smallPool is a pool of few connections.
-func smallPool(t *testing.T, dsn string, connections int) *bun.DB {
+func smallPool(t *testing.T, dsn string, connections int, opts ...pgdriver.Option) *bun.DB {
 	t.Helper()
-	db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn)))
+	db := sql.OpenDB(pgdriver.NewConnector(append(opts, pgdriver.WithDSN(dsn))...))
 	db.SetMaxOpenConns(connections)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
 	return bun.NewDB(db, pgdialect.New())
@@ -138,6 +138,26 @@ func TestRenewProcess_lostConnection_usesAnother(t *testing.T) {
 		require.True(t, renewed(t, s, p).Registered)
 		require.Equal(t, 1, db.DB.Stats().InUse)
 	}
+}
+
+// A heartbeat whose answer does not come is sent again over another connection: its
+// outcome is unknown, and it may be repeated.
+func TestRenewProcess_noAnswer_isRepeated(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Database(t)
+	db, admin := smallPool(t, dsn, 4, pgdriver.WithReadTimeout(2*time.Second)), postgresDB(t, dsn)
+	migrated(t, admin, nil)
+	s := opened(t, db, nil)
+	p := registered(t, s, time.Hour)
+	release := heldRow(t, admin, `SELECT 1 FROM webtrigger_processes FOR UPDATE`)
+	answer := make(chan error, 1)
+	go func() {
+		_, err := s.RenewProcess(t.Context(), p)
+		answer <- err
+	}()
+	awaitBlocked(t, admin, 2) // the server does not know yet that nobody waits for the first
+	release()
+	require.NoError(t, <-answer)
 }
 
 // A run whose creation the store declines to claim counts toward the limit of queued
