@@ -23,10 +23,15 @@ import (
 )
 
 // TestSimulation runs several processes on one store through random faults, in
-// a bubble of fake time, once per seed, and holds what must hold whatever
-// happens:
+// a bubble of fake time, once per seed. The faults are in simulation_faults_test.go.
+// Whatever happens:
 //
 //   - every accepted run ends, by one terminal event, which is its last
+//   - no two claims of a run have the same token, and nothing of an attempt is stored
+//     after the next claim
+//   - if only the store fails, and no process is cut off or replaced, no run ends by a
+//     heartbeat timeout, and the Runner is called for each run that is not cancelled,
+//     once if a run has one attempt
 //   - sequences have no hole, and what an attempt emitted is stored once each,
 //     in order
 //   - a cancellation that was recorded decides
@@ -92,6 +97,7 @@ type world struct {
 	options   webtrigger.Options
 	processes []*process
 	readers   sync.WaitGroup
+	late      sync.WaitGroup  // writes whose caller has left
 	ctx       context.Context // ends with the world
 	over      context.CancelFunc
 
@@ -101,13 +107,20 @@ type world struct {
 	spawned []*process
 	runs    []webtrigger.Run
 	posts   map[string]int // run_key → POSTs
+	called  map[int64]int  // run → calls of the Runner
 	emitted map[string][]string
+	claims  map[webtrigger.Lease]bool
+	steady  bool // only the store fails
+	apart   bool // a process was cut off or replaced, or lost heartbeats of its own
+
+	weather weather // of the store
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, seed: seed, store: memstore.New(nil), random: rand.New(rand.NewPCG(seed, 7)),
-		posts: make(map[string]int), emitted: make(map[string][]string),
+		posts: make(map[string]int), called: make(map[int64]int), emitted: make(map[string][]string),
+		claims: make(map[webtrigger.Lease]bool),
 	}
 	w.ctx, w.over = context.WithCancel(t.Context())
 	w.options = webtrigger.Options{
@@ -115,6 +128,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		MaxAttempts: 1 + w.n(3), Workers: 1 + w.n(3), CancelGrace: time.Second, DrainTimeout: 2 * time.Second,
 		Callback: webtrigger.CallbackOptions{Workers: 2},
 	}
+	w.steady = w.n(2) == 0
 	if w.n(4) == 0 {
 		w.options.MaxQueueTime = 10 * time.Second
 	}
@@ -155,16 +169,26 @@ func (w *world) live() {
 		actors.Go(w.trigger)
 	}
 	for range w.n(4) {
-		actors.Go(w.disturb)
+		if !w.steady {
+			actors.Go(w.disturb)
+		}
+	}
+	for range w.n(3) {
+		actors.Go(w.storm)
 	}
 	actors.Wait()
 	w.mu.Lock()
 	w.calm = true
+	w.mu.Unlock()
+	w.weather.clear()
+	w.late.Wait()
+	for _, p := range w.processes {
+		p.weather.clear()
+	}
+	w.adopt() // a write whose caller has left may have stored another run
+	w.mu.Lock()
 	runs := w.runs
 	w.mu.Unlock()
-	for _, p := range w.processes {
-		p.heal()
-	}
 	survivor := w.spawn() // someone is always left to pick up
 	for _, run := range runs {
 		require.True(t, w.ends(run.ID), "run %d has not ended", run.ID)
@@ -188,12 +212,14 @@ func (w *world) close() {
 	w.calm = true
 	spawned := w.spawned
 	w.mu.Unlock()
+	w.weather.clear()
 	w.over()
 	for _, p := range spawned {
-		p.heal()
+		p.weather.clear()
 		p.stop()
 	}
 	w.readers.Wait()
+	w.late.Wait()
 }
 
 // trigger accepts a run somewhere, and has it watched and perhaps cancelled.
@@ -242,26 +268,6 @@ func (w *world) adopt() {
 	}
 }
 
-// disturb cuts a process off for a while, or drains and replaces it.
-func (w *world) disturb() {
-	w.pause(10 * time.Second)
-	i := w.n(len(w.processes))
-	w.mu.Lock()
-	p := w.processes[i]
-	w.mu.Unlock()
-	if w.n(2) == 0 {
-		p.cut()
-		w.pause(12 * time.Second)
-		p.heal()
-		return
-	}
-	p.stop()
-	next := w.spawn()
-	w.mu.Lock()
-	w.processes[i] = next
-	w.mu.Unlock()
-}
-
 func (w *world) ends(runID int64) bool {
 	for range 600 {
 		run, err := w.store.RunByID(w.t.Context(), runID)
@@ -282,15 +288,24 @@ func (w *world) check(runID int64) {
 	require.NoError(t, err)
 	require.True(t, page.Ended)
 	stored := make(map[string][]string) // attempt → what it emitted
+	current := ""                       // the attempt since the last claim
 	for i, e := range page.Events {
 		require.EqualValues(t, i+1, e.Sequence, "seed %d: a hole", w.seed)
 		require.Equal(t, i == len(page.Events)-1, e.Type.Terminal(), "seed %d: %s is event %d of %d", w.seed, e.Type, i+1, len(page.Events))
 		if e.Type == webtrigger.EventCancelRequested {
 			require.Equal(t, webtrigger.RunCancelled, run.Status, "seed %d: a recorded cancel decides", w.seed)
 		}
+		if e.Type == webtrigger.EventRunStarted {
+			current = ""
+		}
 		if e.Type == "x_step" {
 			var step struct{ Attempt, Step string }
 			require.NoError(t, json.Unmarshal(e.Payload, &step))
+			if current == "" {
+				require.NotContains(t, stored, step.Attempt, "seed %d: an event of an attempt after the next claim", w.seed)
+				current = step.Attempt
+			}
+			require.Equal(t, current, step.Attempt, "seed %d: an event of an attempt after the next claim", w.seed)
 			stored[step.Attempt] = append(stored[step.Attempt], step.Step)
 		}
 	}
@@ -302,6 +317,13 @@ func (w *world) check(runID int64) {
 	}
 	if run.Status == webtrigger.RunCompleted {
 		require.Len(t, stored[run.Result], len(w.emitted[run.Result]), "seed %d: a completed attempt's events", w.seed)
+	}
+	if !w.apart && run.Status != webtrigger.RunCancelled && run.StatusDetail != webtrigger.QueueTimeout().StatusDetail {
+		require.NotZero(t, w.called[run.ID], "seed %d: the Runner was never called for run %d", w.seed, run.ID)
+		if w.options.MaxAttempts == 1 {
+			require.Equal(t, 1, w.called[run.ID], "seed %d: calls of the Runner for run %d", w.seed, run.ID)
+		}
+		require.NotEqual(t, webtrigger.HeartbeatTimeout().StatusDetail, run.StatusDetail, "seed %d: the store failed, and run %d ended", w.seed, run.ID)
 	}
 	w.checkCallback(run)
 }
@@ -344,12 +366,16 @@ func (w *world) checkCallback(run webtrigger.Run) {
 	require.LessOrEqual(t, posts, attempted, "seed %d: POSTs of run %d", w.seed, run.ID)
 	require.GreaterOrEqual(t, posts, answered, "seed %d: POSTs of run %d", w.seed, run.ID)
 	require.LessOrEqual(t, attempted-posts, unknown, "seed %d: every missing POST of run %d is unknown", w.seed, run.ID)
+	if !w.apart {
+		require.Equal(t, attempted, posts, "seed %d: only the store failed: each claim of run %d was returned or led to its POST", w.seed, run.ID)
+	}
 }
 
 // run is every process's Runner: it emits, waits, and ends in some way. Its
 // result names the attempt.
 func (w *world) run(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
 	w.mu.Lock()
+	w.called[task.Run.ID]++
 	attempt := fmt.Sprintf("%s/%d", task.Run.Key, len(w.emitted))
 	w.emitted[attempt] = nil
 	w.mu.Unlock()
@@ -451,207 +477,4 @@ func (p *pipeWriter) ids() (ids []int64) {
 		}
 	}
 	return ids
-}
-
-// process is one replica of a simulation: a service whose way to the store is
-// slow, loses answers, and can be cut.
-type process struct {
-	webtrigger.Store // the shared store, for what is not overridden
-
-	w      *world
-	svc    *webtrigger.Service
-	events http.Handler
-	stop   func() // drains, and returns when Work has
-
-	mu      sync.Mutex
-	severed chan struct{} // nil: connected; closed by heal
-}
-
-func (w *world) spawn() *process {
-	p := &process{Store: w.store, w: w}
-	options := w.options
-	options.Streams.MemoryBytes = 1500 // readers fall out of the windows
-	svc, err := webtrigger.New(p, webtrigger.RunnerFunc(w.run), &options)
-	require.NoError(w.t, err)
-	w.t.Cleanup(svc.CloseStreams)
-	svc.StubCallbacks(p.connect, p.post)
-	p.svc = svc
-	p.events = svc.EventsHandler(func(*http.Request, webtrigger.Access) error { return nil })
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := svc.Work(ctx); err != nil {
-			w.t.Errorf("work: %v", err)
-		}
-	}()
-	p.stop = func() {
-		cancel()
-		<-done
-	}
-	w.mu.Lock()
-	w.spawned = append(w.spawned, p)
-	w.mu.Unlock()
-	return p
-}
-
-// cut severs the process from the store, heal mends that.
-func (p *process) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.severed == nil {
-		p.severed = make(chan struct{})
-	}
-}
-
-func (p *process) heal() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.severed != nil {
-		close(p.severed)
-		p.severed = nil
-	}
-}
-
-var errLost = fmt.Errorf("the answer is lost: %w", webtrigger.ErrUnavailable)
-
-// call makes one call of the store: it takes its time, waits while the process
-// is cut off, and may lose the request or, worse, the answer.
-func call[T any](ctx context.Context, p *process, do func() (T, error)) (T, error) {
-	var none T
-	p.mu.Lock()
-	severed := p.severed
-	p.mu.Unlock()
-	if severed != nil {
-		select {
-		case <-severed:
-		case <-ctx.Done():
-			return none, fmt.Errorf("cut off: %w", errors.Join(webtrigger.ErrUnavailable, ctx.Err()))
-		}
-	}
-	p.w.pause(5 * time.Millisecond)
-	if p.w.fault(40) {
-		return none, errLost
-	}
-	v, err := do()
-	if p.w.fault(40) {
-		return none, errLost
-	}
-	return v, err
-}
-
-// attempt is call for methods that return an error only.
-func attempt(ctx context.Context, p *process, do func() error) error {
-	_, err := call(ctx, p, func() (struct{}, error) { return struct{}{}, do() })
-	return err
-}
-
-func (p *process) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
-	return call(ctx, p, func() (webtrigger.CreatedTrigger, error) { return p.Store.CreateTrigger(ctx, t) })
-}
-
-func (p *process) ClaimRuns(ctx context.Context, c webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
-	return call(ctx, p, func() ([]webtrigger.ClaimedRun, error) { return p.Store.ClaimRuns(ctx, c) })
-}
-
-func (p *process) RegisterProcess(ctx context.Context, as webtrigger.Process) error {
-	return attempt(ctx, p, func() error { return p.Store.RegisterProcess(ctx, as) })
-}
-
-func (p *process) RenewProcess(ctx context.Context, as webtrigger.Process) (webtrigger.Renewed, error) {
-	if p.w.fault(10) {
-		return webtrigger.Renewed{}, errLost
-	}
-	return call(ctx, p, func() (webtrigger.Renewed, error) { return p.Store.RenewProcess(ctx, as) })
-}
-
-func (p *process) RemoveProcess(ctx context.Context, id string) error {
-	return attempt(ctx, p, func() error { return p.Store.RemoveProcess(ctx, id) })
-}
-
-func (p *process) AppendEvents(ctx context.Context, l webtrigger.Lease, b webtrigger.EventBatch) error {
-	return attempt(ctx, p, func() error { return p.Store.AppendEvents(ctx, l, b) })
-}
-
-func (p *process) FinishRun(ctx context.Context, l webtrigger.Lease, f webtrigger.Finish) (webtrigger.Run, error) {
-	return call(ctx, p, func() (webtrigger.Run, error) { return p.Store.FinishRun(ctx, l, f) })
-}
-
-func (p *process) RequeueRun(ctx context.Context, l webtrigger.Lease, r webtrigger.Requeue) (webtrigger.Run, error) {
-	return call(ctx, p, func() (webtrigger.Run, error) { return p.Store.RequeueRun(ctx, l, r) })
-}
-
-func (p *process) SweepRuns(ctx context.Context, s webtrigger.Sweep) ([]webtrigger.Run, error) {
-	return call(ctx, p, func() ([]webtrigger.Run, error) { return p.Store.SweepRuns(ctx, s) })
-}
-
-func (p *process) RequestStop(ctx context.Context, id int64, s webtrigger.Stop, l *webtrigger.Lease) (webtrigger.Run, error) {
-	return call(ctx, p, func() (webtrigger.Run, error) { return p.Store.RequestStop(ctx, id, s, l) })
-}
-
-func (p *process) Events(ctx context.Context, q webtrigger.EventQuery) (webtrigger.EventPage, error) {
-	q.Limit = min(q.Limit, 3) // many pages
-	return call(ctx, p, func() (webtrigger.EventPage, error) { return p.Store.Events(ctx, q) })
-}
-
-func (p *process) LastEventIDs(ctx context.Context, ids []int64) (map[int64]int64, error) {
-	return call(ctx, p, func() (map[int64]int64, error) { return p.Store.LastEventIDs(ctx, ids) })
-}
-
-// Watch loses hints.
-func (p *process) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
-	return p.Store.Watch(ctx, func(h webtrigger.Hint) {
-		if !p.w.fault(4) {
-			notify(h)
-		}
-	})
-}
-
-func (p *process) LeaseDeliveries(ctx context.Context, c webtrigger.DeliveryQuery) ([]webtrigger.LeasedDelivery, error) {
-	return call(ctx, p, func() ([]webtrigger.LeasedDelivery, error) { return p.Store.LeaseDeliveries(ctx, c) })
-}
-
-func (p *process) ClaimDelivery(ctx context.Context, l webtrigger.DeliveryLease) error {
-	return attempt(ctx, p, func() error { return p.Store.ClaimDelivery(ctx, l) })
-}
-
-func (p *process) ReturnDelivery(ctx context.Context, l webtrigger.DeliveryLease) error {
-	return attempt(ctx, p, func() error { return p.Store.ReturnDelivery(ctx, l) })
-}
-
-func (p *process) FinishDelivery(ctx context.Context, l webtrigger.DeliveryLease, o webtrigger.DeliveryOutcome) error {
-	return attempt(ctx, p, func() error { return p.Store.FinishDelivery(ctx, l, o) })
-}
-
-// connect and post are the network under the process's callbacks. A slow
-// connect outlives its lease.
-func (p *process) connect() error {
-	p.w.pause(time.Second)
-	if p.w.fault(10) {
-		time.Sleep(20 * time.Second)
-	}
-	if p.w.fault(10) {
-		return errors.New("no route")
-	}
-	return nil
-}
-
-func (p *process) post(body []byte) (int, error) {
-	var cb struct {
-		RunKey string `json:"run_key"`
-	}
-	if err := json.Unmarshal(body, &cb); err != nil {
-		return 0, err
-	}
-	p.w.mu.Lock()
-	p.w.posts[cb.RunKey]++
-	p.w.mu.Unlock()
-	p.w.pause(time.Second)
-	if p.w.fault(5) {
-		return 0, errors.New("the connection broke")
-	}
-	if p.w.fault(4) {
-		return http.StatusServiceUnavailable, nil
-	}
-	return http.StatusOK, nil
 }
