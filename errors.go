@@ -23,10 +23,11 @@ var (
 	// call. An example is the redelivery of a delivery that is still pending.
 	ErrConflict = errors.New("webtrigger: conflict")
 
-	// ErrLeaseLost reports that a run is no longer leased under the lease of a write.
-	// The lease expired, was superseded or was swept, or the run has ended. Nothing
-	// was written. It is also the cause of a Runner's context that ended for this
-	// reason.
+	// ErrLeaseLost reports that a run is no longer leased under the lease of a write:
+	// the run has ended, or was requeued or swept. Nothing was written. It also reports
+	// that a process is not registered or is lost. It is also the cause of a Runner's
+	// context that ended for this reason, because the lease of its process expired with
+	// MaxAttempts above 1, or because the store did not accept its events.
 	ErrLeaseLost = errors.New("webtrigger: lease lost")
 
 	// ErrChannelDisabled reports that the assistant's channel does not accept

@@ -254,7 +254,11 @@ func TestHeartbeat_callInProgress_returnsNothing(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			onFaulty(t, nil, webtrigger.Options{Lease: 6 * time.Second, Workers: 100}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+			runner := func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
+				time.Sleep(700 * time.Millisecond)
+				return nil, nil
+			}
+			onFaulty(t, runner, webtrigger.Options{Lease: 6 * time.Second, Workers: 100}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
 				stop := b.work()
 				store.set(test.claim, "ClaimRuns", "CreateTrigger")
 				store.set(test.heartbeat, "RenewProcess")

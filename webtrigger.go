@@ -21,9 +21,8 @@
 // message, a run and the run's first event in one transaction. It returns 202 only
 // after the commit.
 //
-// A process in which [Service.Work] is active claims the run under a lease and calls
-// the Runner. While the Runner works, the process renews the lease and stores the
-// emitted events. It ends the run with exactly one terminal transition, which also
+// A process in which [Service.Work] is active claims the run and calls the Runner.
+// While the Runner works, the process renews its lease and stores the emitted events. It ends the run with exactly one terminal transition, which also
 // creates the pending callback. Any process can perform any of these steps. The store
 // is the queue, the clock and the source of truth.
 //
@@ -174,9 +173,11 @@ type Options struct {
 	// callbacks. Workers is ignored, and the Runner may be nil.
 	NoWorkers bool
 
-	// Lease is how long a run stays leased after the last heartbeat of its worker. If
-	// zero, it is 30 s. Minimum: 1 s. A worker renews the lease after a third of this
-	// time, and at least every 2 s.
+	// Lease is how long this process keeps its runs after its last heartbeat. Then other
+	// processes may requeue or end them, after they have been in contact with the store
+	// for that long themselves. So a pause of the store ends no run. If zero, it is 30
+	// s. Minimum: 1 s. A process sends a heartbeat after a third of this time, and at
+	// least every 2 s.
 	Lease time.Duration
 
 	// RunTimeout is the maximum duration of one attempt of a run. A run that exceeds
@@ -187,9 +188,12 @@ type Options struct {
 	// it ends as timed_out. If zero, there is no limit. It must not be negative.
 	MaxQueueTime time.Duration
 
-	// MaxAttempts is the maximum number of attempts of a run whose workers fail. If
-	// zero, it is 1: an agent's side effects are not repeated unless the host opts
-	// in. It must not be negative.
+	// MaxAttempts is the maximum number of attempts of a run whose processes fail. If
+	// zero, it is 1: an agent's side effects are not repeated unless the host opts in.
+	// It must not be negative. It also decides what this process does while it cannot
+	// reach the store: with 1, its Runners continue, even if other processes have ended
+	// their runs meanwhile. With more, they stop when the lease ends, so that attempts
+	// do not overlap. Attempts that end by that or by a shutdown do not count.
 	MaxAttempts int
 
 	// CancelGrace is how long a Runner may take to return after its context ends. A

@@ -9,13 +9,13 @@ import (
 )
 
 // Work executes queued runs with the Runner, up to [Options.Workers] at a time, until
-// ctx ends. It also sweeps runs with expired leases, purges expired data and sends
+// ctx ends. It also sweeps the runs of lost processes, purges expired data and sends
 // pending callbacks.
 //
 // When ctx ends, Work drains: it claims no more runs, lets running runs continue for
 // [Options.DrainTimeout] and then interrupts the rest. An interrupted run fails, or
-// is requeued if MaxAttempts is above 1. Work then sends pending callbacks and
-// returns nil. A main function should wait for Work after its HTTP server has shut
+// is requeued if MaxAttempts is above 1. If the store is unavailable, Work tries to
+// store this for one more Lease. Work then sends pending callbacks and returns nil. A main function should wait for Work after its HTTP server has shut
 // down.
 //
 // Any number of processes may call Work on one store. Within a Service, a second
@@ -58,7 +58,11 @@ func (s *Service) Wake() { s.hint(Hint{Queued: true}) }
 // run has ended or was requeued, ErrNotFound if the run does not exist, and
 // ErrConflict if another worker has claimed the run. If ctx ends, the run is
 // interrupted as at the end of a drain. A Runner that does not return within
-// [Options.CancelGrace] is abandoned.
+// [Options.CancelGrace] is abandoned. If the store is unavailable, Execute returns one
+// Lease later at the latest, and the process stores the end when it can.
+//
+// If Execute returns another error, the outcome of its claim may be unknown. The run
+// then returns to the queue, unless it is not claimed at all.
 //
 // Execute does not use slots. You should run Work with [Options.NoWorkers] at the
 // same time: it sweeps runs, sends callbacks, and makes cancellations take effect
