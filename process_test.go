@@ -480,20 +480,24 @@ func TestDrain_storeIsBackWithinALease_storesTheEnds(t *testing.T) {
 // heartbeats store the end later.
 func TestExecute_contextEndsWhileStoreIsAway_isBounded(t *testing.T) {
 	opts := webtrigger.Options{Lease: 9 * time.Second, CancelGrace: 2 * time.Second}
-	onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
-		run := b.trigger("hang")
+	var cause atomic.Value
+	onFaulty(t, patiently(time.Hour, &cause), opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		run := b.trigger("work")
 		ctx, cancel := context.WithCancel(b.ctx)
 		done := make(chan error, 1)
 		go func() { done <- b.svc.Execute(ctx, run.ID) }()
 		synctest.Wait()
 		store.set(away, workMethods...)
+		time.Sleep(4500 * time.Millisecond) // four more events
 		began := time.Now()
 		cancel()
 		require.NoError(b.t, <-done)
 		require.Equal(b.t, 11*time.Second, time.Since(began))
+		require.Equal(b.t, webtrigger.ErrShutdown, cause.Load())
 		store.set(nil, workMethods...)
 		time.Sleep(4 * time.Second)
 		require.Equal(b.t, "interrupted by shutdown", b.run(run.ID).StatusDetail)
+		require.Len(b.t, b.events(run), 2+5+1, "no event is lost")
 		time.Sleep(10 * time.Second)
 		require.False(b.t, b.registered(store.ids()[0]))
 	})
