@@ -109,8 +109,11 @@ func TestProcess_cutOff_runIsSweptByAnother(t *testing.T) {
 		require.Equal(b.t, "heartbeat timeout", swept.StatusDetail)
 		require.Nil(b.t, cause.Load())
 		store.set(nil, workMethods...)
+		store.set(away, "RegisterProcess")
 		time.Sleep(2 * time.Second)
 		require.Equal(b.t, webtrigger.ErrLeaseLost, cause.Load())
+		store.set(nil, "RegisterProcess")
+		time.Sleep(2 * time.Second)
 		require.Equal(b.t, webtrigger.RunRunning, b.trigger("work").Status, "the process has registered again")
 		require.Equal(b.t, 2, len(store.ids()))
 		stop()
@@ -434,6 +437,22 @@ func TestWork_endsWithUnknownClaim_returnsIt(t *testing.T) {
 	})
 }
 
+// The removal waits for a heartbeat that finds the claim.
+func TestWork_endsWithUnknownClaimAndNoHeartbeat_returnsIt(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stop := b.work()
+		time.Sleep(500 * time.Millisecond)
+		store.set(unanswered, "CreateTrigger")
+		_, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "say x"})
+		require.Error(b.t, err)
+		store.set(away, "RenewProcess")
+		time.AfterFunc(5*time.Second, func() { store.set(nil, "RenewProcess") })
+		stop()
+		require.Equal(b.t, webtrigger.RunQueued, b.run(1).Status)
+		require.False(b.t, b.registered(store.ids()[0]))
+	})
+}
+
 func TestDrain_storeIsAway_isBounded(t *testing.T) {
 	t.Parallel()
 	stall, _ := stalled()
@@ -500,6 +519,49 @@ func TestExecute_contextEndsWhileStoreIsAway_isBounded(t *testing.T) {
 		require.Len(b.t, b.events(run), 2+5+1, "no event is lost")
 		time.Sleep(10 * time.Second)
 		require.False(b.t, b.registered(store.ids()[0]))
+	})
+}
+
+// An end that is postponed and then refused is stored as an end without its content.
+func TestExecute_postponedEndIsRefused_endsAsNotStored(t *testing.T) {
+	opts := webtrigger.Options{Lease: 9 * time.Second, CancelGrace: 2 * time.Second}
+	onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		run := b.trigger("hang")
+		ctx, cancel := context.WithTimeout(b.ctx, time.Second)
+		defer cancel()
+		store.set(away, "FinishRun")
+		require.NoError(b.t, b.svc.Execute(ctx, run.ID))
+		store.set(once(refused(errors.New("disk error"))), "FinishRun")
+		time.Sleep(6 * time.Second)
+		require.Equal(b.t, notStored, b.run(run.ID).ErrorMessage)
+	})
+}
+
+// A claim that is answered when its process is already lost is returned.
+func TestClaimRuns_answeredAfterProcessIsLost_isReturned(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{Lease: 3 * time.Second, Workers: 1}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stopOther := b.other(store.Store, webtrigger.Options{Lease: 30 * time.Second})
+		time.Sleep(5 * time.Second)
+		run := b.trigger("say x")
+		store.set(once(func(_ context.Context, do func() error) error {
+			err := do()
+			time.Sleep(9 * time.Second)
+			return err
+		}), "ClaimRuns")
+		store.set(refused(webtrigger.ErrUnavailable), "RequeueRun")
+		stop := b.work()
+		time.Sleep(100 * time.Millisecond)
+		store.set(away, "RenewProcess")
+		time.Sleep(6 * time.Second)
+		store.set(nil, "RenewProcess")
+		time.Sleep(6 * time.Second)
+		require.Positive(b.t, store.count("RequeueRun"))
+		require.Equal(b.t, webtrigger.RunTimedOut, b.run(run.ID).Status, "the sweep was first")
+		store.set(nil, "RequeueRun")
+		time.Sleep(2 * time.Second)
+		require.Equal(b.t, webtrigger.RunRunning, b.trigger("say x").Status, "the only slot is free")
+		stop()
+		stopOther()
 	})
 }
 

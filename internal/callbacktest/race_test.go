@@ -63,7 +63,8 @@ func TestKillsOnPostgres(t *testing.T) {
 	dsn := pgtest.Database(t)
 	db := pool(t, dsn)
 	pass := func(d time.Duration) {
-		const texts = `UPDATE webtrigger_queue SET expires_at = expires_at - interval '%[1]d seconds' WHERE state = 'r';
+		const texts = `UPDATE webtrigger_processes SET expires_at = expires_at - interval '%[1]d seconds',
+				contact_since = contact_since - interval '%[1]d seconds';
 			UPDATE webtrigger_deliveries SET attempted_at = attempted_at - interval '%[1]d seconds',
 				leased_until = leased_until - interval '%[1]d seconds' WHERE state IN ('pending', 'sending')`
 		_, err := db.ExecContext(t.Context(), fmt.Sprintf(texts, int(d.Seconds())))
