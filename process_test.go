@@ -98,7 +98,7 @@ func TestProcess_storeIsAway_endsNoRun(t *testing.T) {
 func TestProcess_cutOff_runIsSweptByAnother(t *testing.T) {
 	var cause atomic.Value
 	onFaulty(t, patiently(10*time.Minute, &cause), webtrigger.Options{Lease: 3 * time.Second}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
-		stopOther := b.other(store.Store, webtrigger.Options{Lease: 20 * time.Second, MaxAttempts: 9})
+		stopOther := b.other(store.Store, webtrigger.Options{Lease: 8 * time.Second, MaxAttempts: 9})
 		stop := b.work()
 		run := b.trigger("work")
 		time.Sleep(10 * time.Second)
@@ -286,7 +286,15 @@ func TestHeartbeat_callInProgress_returnsNothing(t *testing.T) {
 // An execution whose claim another transition has ended stops.
 func TestHeartbeat_claimIsGone_losesTheExecution(t *testing.T) {
 	var cause atomic.Value
-	onFaulty(t, patiently(time.Minute, &cause), webtrigger.Options{Workers: 1}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+	runner := func(ctx context.Context, _ *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		select { // without a write
+		case <-time.After(time.Minute):
+		case <-ctx.Done():
+			cause.Store(context.Cause(ctx))
+		}
+		return nil, nil
+	}
+	onFaulty(t, runner, webtrigger.Options{Workers: 1}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
 		stop := b.work()
 		run := b.trigger("work")
 		time.Sleep(5 * time.Second)
@@ -540,7 +548,7 @@ func TestExecute_postponedEndIsRefused_endsAsNotStored(t *testing.T) {
 // A claim that is answered when its process is already lost is returned.
 func TestClaimRuns_answeredAfterProcessIsLost_isReturned(t *testing.T) {
 	onFaulty(t, nil, webtrigger.Options{Lease: 3 * time.Second, Workers: 1}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
-		stopOther := b.other(store.Store, webtrigger.Options{Lease: 30 * time.Second})
+		stopOther := b.other(store.Store, webtrigger.Options{Lease: 4 * time.Second})
 		time.Sleep(5 * time.Second)
 		run := b.trigger("say x")
 		store.set(once(func(_ context.Context, do func() error) error {
