@@ -92,11 +92,15 @@ func TestSweep_severalProcesses_notAtTheSameTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New(nil)
 		a, b := &sweepTimes{Store: store}, &sweepTimes{Store: store}
+		var stops []func()
 		for _, s := range []*sweepTimes{a, b} {
 			process := setupOn(t, s, nil, nil)
-			defer process.work()()
+			stops = append(stops, process.work())
 		}
 		time.Sleep(5 * time.Minute)
+		for _, stop := range stops {
+			stop()
+		}
 		same := 0
 		for _, at := range a.times {
 			for _, other := range b.times {
