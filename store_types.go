@@ -133,7 +133,7 @@ type Finish struct {
 
 // Requeue is why a process returns a run to the queue.
 type Requeue struct {
-	Reason RequeueReason // RequeueShutdown or RequeueUnacknowledged
+	Reason RequeueReason // for RequeueHeartbeat, the process has stopped the Runner because its own lease expired
 	Events EventBatch    // emitted events that are not known to be stored
 }
 
