@@ -68,7 +68,7 @@ func (w *deliveryWrite) try(ctx context.Context, patience time.Duration) (over b
 			w.failed(err)
 		}
 		return true, err
-	case !unavailable(err):
+	case !storeAway(err):
 		w.errors++
 	}
 	w.unknown = true

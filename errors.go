@@ -46,6 +46,12 @@ var (
 	// succeed. HTTP returns it as 503 with Retry-After.
 	ErrUnavailable = errors.New("webtrigger: store unavailable")
 
+	// ErrNotStored reports, together with ErrUnavailable, that a write was not stored
+	// and will not be stored later. Without it, the outcome of a write is unknown.
+	// HTTP then returns the creation of a trigger as 503 with the code
+	// outcome_unknown.
+	ErrNotStored = errors.New("webtrigger: nothing was stored")
+
 	// ErrUnauthenticated reports that the request has no signed-in user. An
 	// [Authorizer] returns it. HTTP returns it as 401. Any other denial returns the
 	// 404 of a resource that does not exist.
@@ -126,6 +132,15 @@ func (s *Service) writeError(w http.ResponseWriter, r *http.Request, err error) 
 	s.problem(w, r, err).Write(w)
 }
 
+// errCreation marks the errors of the one write of a request that may be stored
+// although its caller gets an error.
+var errCreation = errors.New("create trigger")
+
+// storeAway reports whether the store may answer the same call later.
+func storeAway(err error) bool {
+	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+}
+
 func (s *Service) problem(w http.ResponseWriter, r *http.Request, err error) *wire.Problem {
 	var (
 		known   *wire.Problem
@@ -158,8 +173,13 @@ func (s *Service) problem(w http.ResponseWriter, r *http.Request, err error) *wi
 		return queueFull(s.opts.Limits.QueuedPerAssistant)
 	case errors.Is(err, ErrUnauthenticated):
 		return &wire.Problem{Status: http.StatusUnauthorized, Code: "unauthenticated", Detail: "You are not signed in. Sign in and try again."}
-	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+	case storeAway(err):
 		s.log.WarnContext(r.Context(), "store unavailable", "request_id", wire.RequestID(w), "error", err)
+		if errors.Is(err, errCreation) && !errors.Is(err, ErrNotStored) {
+			return &wire.Problem{Status: http.StatusServiceUnavailable, Code: "outcome_unknown",
+				Detail:     "The trigger may have been stored. Try again with the same Idempotency-Key after the delay in Retry-After.",
+				RetryAfter: time.Second}
+		}
 		return &wire.Problem{Status: http.StatusServiceUnavailable, Code: "unavailable",
 			Detail: "The service is temporarily unavailable. Try again after the delay in Retry-After.", RetryAfter: time.Second}
 	}

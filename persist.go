@@ -127,7 +127,7 @@ func (x *execution) persist(operation string, write func(context.Context) error)
 			x.lose()
 			return err
 		}
-		if !unavailable(err) {
+		if !storeAway(err) {
 			failures++
 		}
 		if failures == tries {
@@ -143,9 +143,4 @@ func (x *execution) persist(operation string, write func(context.Context) error)
 		}
 	}
 	return context.Cause(x.writes)
-}
-
-// unavailable reports whether the store may answer the same call later.
-func unavailable(err error) bool {
-	return errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }

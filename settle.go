@@ -74,7 +74,7 @@ func (p *process) settled(u *unsettled, run Run, err error) {
 	switch {
 	case err == nil || errors.Is(err, ErrLeaseLost):
 		delete(p.unsettled, u.lease)
-	case !u.givenUp && !unavailable(err) && !errors.Is(err, context.Canceled):
+	case !u.givenUp && !storeAway(err) && !errors.Is(err, context.Canceled):
 		u.giveUp(p.s.store)
 	}
 	if p.users == 0 && len(p.unsettled) == 0 {

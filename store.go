@@ -42,7 +42,8 @@ import (
 //   - If a resource does not exist, the method must return [ErrNotFound]. The list of
 //     its children is empty, without an error.
 //   - If the store is unavailable, the method must return an error that wraps
-//     [ErrUnavailable]. The outcome of a write is then unknown to the caller.
+//     [ErrUnavailable]. The outcome of a write is then unknown to the caller, unless
+//     the error also wraps [ErrNotStored].
 //   - If ctx has ended before the call, the method must write nothing and must return
 //     an error that wraps the error of ctx.
 //

@@ -200,7 +200,7 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, err
 		if call != nil {
 			s.giveBackSlot()
 		}
-		return CreatedTrigger{}, fmt.Errorf("create trigger: %w", err)
+		return CreatedTrigger{}, fmt.Errorf("%w: %w", errCreation, err)
 	}
 	if accepted.Lease == nil {
 		if !accepted.Replayed {

@@ -102,7 +102,8 @@ type wireBundle struct {
 // awayStore is a store that may be away.
 type awayStore struct {
 	webtrigger.Store
-	reads, accepts bool // what does not work
+	reads   bool  // reads fail
+	accepts error // of CreateTrigger
 }
 
 func (s *awayStore) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
@@ -113,8 +114,8 @@ func (s *awayStore) Authenticate(ctx context.Context, hash webtrigger.KeyHash, t
 }
 
 func (s *awayStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
-	if s.accepts {
-		return webtrigger.CreatedTrigger{}, webtrigger.ErrUnavailable
+	if s.accepts != nil {
+		return webtrigger.CreatedTrigger{}, s.accepts
 	}
 	return s.Store.CreateTrigger(ctx, t)
 }
@@ -139,7 +140,7 @@ func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
 
 // Step takes one step: "execute RUN", "start RUN", "cancel RUN REASON", "channel off",
 // "callbacks off", "revoke $KEY", "task NAME" (of assistant 1), "retire TASK",
-// "tls on", "store away", "store refuses" (triggers), "store back", and new options:
+// "tls on", "store away", "store refuses" (triggers), "store stalls" (triggers), "store back", and new options:
 // "triggers N" (an hour and key), "queue N" (runs), "accepted on" (AcceptedWhileProcessing).
 func (b *wireBundle) Step(step string) {
 	b.t.Helper()
@@ -177,7 +178,13 @@ func (b *wireBundle) Step(step string) {
 	case "tls":
 		b.tls = what == "on"
 	case "store":
-		b.faults.reads, b.faults.accepts = what == "away", what == "refuses"
+		b.faults.reads, b.faults.accepts = what == "away", nil
+		switch what {
+		case "refuses":
+			b.faults.accepts = fmt.Errorf("%w: %w", webtrigger.ErrUnavailable, webtrigger.ErrNotStored)
+		case "stalls":
+			b.faults.accepts = webtrigger.ErrUnavailable
+		}
 	case "triggers":
 		b.opts.Limits.TriggersPerKey, b.opts.Limits.Window = int(id), time.Hour
 		b.reopen()

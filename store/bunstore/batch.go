@@ -85,7 +85,7 @@ func (b *batcher[A, R]) do(ctx context.Context, arg A) (R, error) {
 }
 
 func errQueueFull() error {
-	return fmt.Errorf("bunstore: %w: queue is full (%d calls)", webtrigger.ErrUnavailable, maxQueue)
+	return fmt.Errorf("bunstore: %w: %w: queue is full (%d calls)", webtrigger.ErrUnavailable, webtrigger.ErrNotStored, maxQueue)
 }
 
 // enqueue starts a worker where there are not enough of them.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"time"
 
@@ -27,6 +28,9 @@ func (s *Store) wrap(doing string, err error) error {
 	}
 	if missing := s.notMigrated(err); missing != nil {
 		return fmt.Errorf("bunstore: %s: %w", doing, missing)
+	}
+	if passing(err) && notStored(err) {
+		return fmt.Errorf("bunstore: %s: %w: %w: %w", doing, webtrigger.ErrUnavailable, webtrigger.ErrNotStored, explained(err))
 	}
 	if passing(err) {
 		return fmt.Errorf("bunstore: %s: %w: %w", doing, webtrigger.ErrUnavailable, explained(err))
@@ -106,7 +110,7 @@ func rolledBack(err error) bool {
 		return true
 	}
 	state := sqlState(err)
-	return state != "" && state[:2] != "08" && state[:2] != "57" && state != "25006"
+	return state != "" && state[:2] != "08" && state[:2] != "57" && state != "25006" && state != "40003"
 }
 
 // outOfStep reports whether a connection must not be used again after an error. The
@@ -146,6 +150,14 @@ func notExecuted(err error) bool {
 		return true
 	}
 	return false
+}
+
+// notStored reports whether an error proves that its transaction left nothing and will
+// leave nothing. The outcome of a transaction that was being committed is unknown.
+func notStored(err error) bool {
+	var network *net.OpError
+	dialing := errors.As(err, &network) && network.Op == "dial"
+	return rolledBack(err) || notExecuted(err) || busy(err) || dialing
 }
 
 // uniqueViolation reports whether a row stands already.
