@@ -57,7 +57,7 @@ type Options struct {
 }
 
 // Server is a PostgreSQL server that this process started. Its methods may be
-// called concurrently, except for Down, Up, Restart and Stop.
+// called concurrently, except for Down, Up, Restart, Pause, Resume and Stop.
 type Server struct {
 	bin     string // directory of the programs
 	daemon  *daemon
@@ -92,7 +92,7 @@ func Start(opts *Options) (*Server, error) {
 	return s, nil
 }
 
-// init fills the directory and starts the server on a port that is free.
+// init fills the directory and starts the server.
 func (s *Server) init(opts *Options) error {
 	err := s.daemon.run(filepath.Join(s.bin, "initdb"), "--pgdata="+s.data(), "--username="+Superuser, "--auth=trust",
 		"--encoding=UTF8", "--locale=C", "--no-sync")
@@ -109,6 +109,11 @@ func (s *Server) init(opts *Options) error {
 	if s.version, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
 		return err
 	}
+	return s.firstUp()
+}
+
+// firstUp starts the server on a port that is free.
+func (s *Server) firstUp() (err error) {
 	for range 5 { // somebody may take the port between the look and the start
 		if s.port, err = freePort(); err != nil {
 			return err

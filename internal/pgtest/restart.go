@@ -66,14 +66,19 @@ func (s *Server) Up() error {
 // ready reports whether the server says so in its lock file, which is where
 // pg_ctl looks too. A crash leaves the file behind, but Down waits for an
 // orderly exit, which removes it.
-func (s *Server) ready() bool {
+func (s *Server) ready() bool { return s.lockLine(7) == "ready" }
+
+// lockLine returns a line of the lock file, "" if there is none.
+func (s *Server) lockLine(n int) string {
 	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
 	if err != nil {
-		return false
+		return ""
 	}
-	const status = 7 // the eighth line
 	lines := strings.Split(string(text), "\n")
-	return len(lines) > status && strings.TrimSpace(lines[status]) == "ready"
+	if len(lines) <= n {
+		return ""
+	}
+	return strings.TrimSpace(lines[n])
 }
 
 // errPortTaken is the answer of a program that cannot listen.

@@ -1,0 +1,94 @@
+package pgtest_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+)
+
+func startProxy(t *testing.T, target int) *pgtest.Proxy {
+	p, err := pgtest.StartProxy(target)
+	require.NoError(t, err)
+	t.Cleanup(p.Close)
+	return p
+}
+
+// answer is what psql says about statements, later.
+func answer(s *pgtest.Server, dsn, sql string) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.PsqlAt(dsn, sql)
+		done <- err
+	}()
+	return done
+}
+
+func TestProxy_closesAndHolds(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Shared(t)
+	name := s.Database(t)
+	p := startProxy(t, s.Port())
+	dsn := p.DSN(name)
+	require.NoError(t, <-answer(s, dsn, `CREATE TABLE kept (n int)`))
+
+	p.Disturb(pgtest.Fault{})
+	require.Error(t, <-answer(s, dsn, `SELECT 1`), "a new connection")
+	p.Heal()
+	require.NoError(t, <-answer(s, dsn, `SELECT 1`))
+
+	slow := answer(s, dsn, `SELECT pg_sleep(60)`)
+	await(t, func() bool {
+		return query(t, s, "postgres", `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+name+`' AND wait_event = 'PgSleep'`) == "1"
+	})
+	p.Disturb(pgtest.Fault{})
+	require.Error(t, <-slow, "an open connection")
+
+	p.Disturb(pgtest.Fault{Hold: true})
+	held := answer(s, dsn, `INSERT INTO kept VALUES (1)`)
+	select {
+	case err := <-held:
+		require.Fail(t, "nothing passes while the proxy holds", "%v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	require.Equal(t, "0", query(t, s, name, `SELECT count(*) FROM kept`))
+	p.Heal()
+	require.NoError(t, <-held, "what was held is delivered")
+	require.Equal(t, "1", query(t, s, name, `SELECT count(*) FROM kept`))
+}
+
+func TestProxy_statements_disturbsOnlyThese(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Shared(t)
+	name := s.Database(t)
+	p := startProxy(t, s.Port())
+	dsn := p.DSN(name)
+	require.NoError(t, <-answer(s, dsn, `CREATE TABLE kept (n int)`))
+	inserts := func(text string) bool { return strings.Contains(text, "INSERT") }
+
+	p.Disturb(pgtest.Fault{Statements: inserts})
+	require.NoError(t, <-answer(s, dsn, `SELECT * FROM kept`))
+	require.Error(t, <-answer(s, dsn, `INSERT INTO kept VALUES (1)`))
+	require.NoError(t, <-answer(s, dsn, `PREPARE reading AS SELECT 1; EXECUTE reading`))
+	require.Equal(t, "0", query(t, s, name, `SELECT count(*) FROM kept`))
+
+	p.Disturb(pgtest.Fault{Statements: inserts, Hold: true})
+	held := answer(s, dsn, `INSERT INTO kept VALUES (2)`)
+	require.NoError(t, <-answer(s, dsn, `SELECT * FROM kept`))
+	require.Equal(t, "0", query(t, s, name, `SELECT count(*) FROM kept`))
+	p.Heal()
+	require.NoError(t, <-held)
+	require.Equal(t, "2", query(t, s, name, `SELECT n FROM kept`))
+}
+
+func TestProxy_point_leadsNewConnectionsElsewhere(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Shared(t)
+	p := startProxy(t, 1) // nothing listens there
+	require.Error(t, <-answer(s, p.DSN("postgres"), `SELECT 1`))
+	p.Point(s.Port())
+	require.NoError(t, <-answer(s, p.DSN("postgres"), `SELECT 1`))
+}
