@@ -40,6 +40,9 @@ streams-long: ## hold the streams of two replicas, in memory and on Postgres, to
 crash-long: ## kill 200 replicas on one Postgres at random instants instead of the suite's 20
 	@WEBTRIGGER_KILLS=200 go test -count=1 -timeout 30m -v -run TestKillAtRandom ./internal/crashtest
 
+outage-long: ## pause, stall and cut off stores for as long as in production (up to 2 minutes) instead of the suite's seconds
+	@WEBTRIGGER_OUTAGE_LONG=1 go test -count=1 -timeout 30m -v ./internal/outagetest
+
 revocations-long: ## revoke 100000 keys while three replicas are asked with them, instead of the suite's 1000
 	@WEBTRIGGER_REVOCATIONS=100000 go test -count=1 -timeout 2h -v -run TestRevocation ./internal/replicatest
 
@@ -71,4 +74,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long revocations-long recipes-n8n check-tables bench run cover tidy-check vuln clean
+.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long outage-long revocations-long recipes-n8n check-tables bench run cover tidy-check vuln clean
