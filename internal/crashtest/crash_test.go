@@ -77,6 +77,7 @@ type rig struct {
 	close    func()
 	receiver *httptest.Server
 	key      string
+	attempts int // of a run
 
 	mu       sync.Mutex
 	midPost  func()           // called once, while the receiver has a POST and has not answered
@@ -85,7 +86,7 @@ type rig struct {
 }
 
 func newRig(t *testing.T, database string) *rig {
-	r := &rig{t: t, database: database, accepted: make(map[int64]string), posts: make(map[string]int), key: strings.Repeat("c4", 32)}
+	r := &rig{t: t, database: database, accepted: make(map[int64]string), posts: make(map[string]int), key: strings.Repeat("c4", 32), attempts: 1}
 	r.receiver = httptest.NewUnstartedServer(http.HandlerFunc(r.receive))
 	r.receiver.Config.ErrorLog = log.New(io.Discard, "", 0) // replicas die in mid-handshake
 	r.receiver.StartTLS()
@@ -145,7 +146,7 @@ func (r *rig) receive(w http.ResponseWriter, req *http.Request) {
 func (r *rig) start(point string) *process {
 	r.t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0]), exited: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), envDatabase+"="+r.database, envPoint+"="+point, envRoots+"="+r.roots)
+	p.cmd.Env = append(os.Environ(), envDatabase+"="+r.database, envAttempts+"="+strconv.Itoa(r.attempts), envPoint+"="+point, envRoots+"="+r.roots)
 	said := new(logtest.Buffer)
 	p.cmd.Stderr = said
 	out, err := p.cmd.StdoutPipe()
@@ -265,19 +266,25 @@ func (r *rig) checkEvents(run webtrigger.Run) {
 	r.t.Helper()
 	page, err := r.store.Events(r.t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 1000})
 	require.NoError(r.t, err)
-	started := 0
+	started, returned := 0, 0
 	for i, e := range page.Events {
 		require.EqualValues(r.t, i+1, e.Sequence, "run %d", run.ID)
 		switch e.Type {
 		case "run_started":
 			started++
+		case "run_requeued":
+			if !strings.Contains(string(e.Payload), string(webtrigger.RequeueHeartbeat)) {
+				returned++
+			}
 		case "run_completed", "run_failed", "run_cancelled", "run_timed_out":
 			require.Equal(r.t, len(page.Events)-1, i, "run %d goes on after its end", run.ID)
 			require.Equal(r.t, "run_"+string(run.Status), string(e.Type))
 		}
 	}
 	require.True(r.t, strings.HasSuffix(string(page.Events[len(page.Events)-1].Type), string(run.Status)))
-	require.Equal(r.t, 1, started, "run %d was taken once", run.ID)
+	require.Equal(r.t, run.Attempts+returned, started, "run %d: each claim but those that were returned is an attempt", run.ID)
+	require.GreaterOrEqual(r.t, run.Attempts, 1)
+	require.LessOrEqual(r.t, run.Attempts, r.attempts)
 	require.Contains(r.t, []webtrigger.RunStatus{webtrigger.RunCompleted, webtrigger.RunTimedOut}, run.Status)
 }
 

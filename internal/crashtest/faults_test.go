@@ -40,39 +40,64 @@ func (r *rig) ended(id int64) webtrigger.Run {
 	return r.run(id)
 }
 
-// A worker that was stopped for longer than its leases comes back and writes
-// nothing more about the runs that it had.
-func TestZombieWritesNothing(t *testing.T) {
+// A worker that was stopped for longer than its lease comes back and writes nothing
+// more about the runs that it had. Another process has ended them, or, with attempts
+// left, executes them.
+func TestStoppedWorker_comesBack_writesNothing(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pgtest.Database(t))
-	zombie, other := r.start(""), r.start("")
-	var ids []int64
-	for range 3 {
-		ids = append(ids, r.say(zombie, "100000")) // for longer than the test
+	for name, test := range map[string]struct {
+		attempts int
+		steps    string
+		want     webtrigger.RunStatus
+	}{
+		"one attempt":  {1, "100000", webtrigger.RunTimedOut}, // for longer than the test
+		"two attempts": {2, "500", webtrigger.RunCompleted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, pgtest.Database(t))
+			r.attempts = test.attempts
+			stopped := r.start("")
+			var ids []int64
+			for range 3 {
+				ids = append(ids, r.say(stopped, test.steps))
+			}
+			for _, id := range ids {
+				require.NotZero(t, id)
+				require.Eventually(t, func() bool { return len(r.events(r.run(id))) > 5 }, patience, 20*time.Millisecond)
+			}
+			require.NoError(t, stopped.cmd.Process.Signal(syscall.SIGSTOP))
+			asleep := time.NewTimer(3 * lease)
+			other := r.start("")
+			left := make(map[int64][]webtrigger.Event)
+			for _, id := range ids {
+				require.Eventually(t, func() bool { return r.leftBehind(r.run(id)) }, patience, 50*time.Millisecond)
+				left[id] = r.events(r.run(id))
+			}
+			<-asleep.C
+			require.NoError(t, stopped.cmd.Process.Signal(syscall.SIGCONT))
+			after := r.say(stopped, "work")
+			require.NotZero(t, after, "it serves again")
+			require.Equal(t, webtrigger.RunCompleted, r.ended(after).Status)
+			for _, id := range ids {
+				require.Equal(t, test.want, r.ended(id).Status)
+			}
+			r.end(stopped, other) // with all that it still had to say
+			for _, id := range ids {
+				events := r.events(r.run(id))
+				require.Equal(t, left[id], events[:len(left[id])])
+				for _, e := range events[len(left[id]):] {
+					require.NotContains(t, string(e.Payload), fmt.Sprintf(`"process":%d`, stopped.cmd.Process.Pid),
+						"run %d: written by the process that was stopped", id)
+				}
+			}
+			r.check(r.runs())
+		})
 	}
-	for _, id := range ids {
-		require.NotZero(t, id)
-		require.Eventually(t, func() bool { return len(r.events(r.run(id))) > 5 }, patience, 20*time.Millisecond)
-	}
-	require.NoError(t, zombie.cmd.Process.Signal(syscall.SIGSTOP))
-	asleep := time.NewTimer(3 * lease)
-	left := make(map[int64][]webtrigger.Event)
-	for _, id := range ids {
-		run := r.ended(id)
-		require.Equal(t, webtrigger.RunTimedOut, run.Status)
-		left[id] = r.events(run)
-	}
-	<-asleep.C
-	require.NoError(t, zombie.cmd.Process.Signal(syscall.SIGCONT))
-	after := r.say(zombie, "work")
-	require.NotZero(t, after, "it serves again")
-	require.Equal(t, webtrigger.RunCompleted, r.ended(after).Status)
-	r.end(zombie, other) // with all that it still had to say
-	for _, id := range ids {
-		require.Equal(t, left[id], r.events(r.run(id)))
-	}
-	r.check(r.runs())
 }
+
+// leftBehind reports whether a run has ended, or was claimed again.
+func (r *rig) leftBehind(run webtrigger.Run) bool { return run.Status.Terminal() || run.Attempts > 1 }
 
 // The server goes down and comes back, in order and as in a crash, and all of its
 // sessions are ended: runs that are under way complete, and a stream goes on.

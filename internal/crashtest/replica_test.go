@@ -31,6 +31,7 @@ import (
 // The test program is its own replica where these are set.
 const (
 	envDatabase = "WEBTRIGGER_CRASH_DATABASE" // a postgres URL, or an SQLite file
+	envAttempts = "WEBTRIGGER_CRASH_ATTEMPTS" // Options.MaxAttempts
 	envPoint    = "WEBTRIGGER_CRASH_POINT"    // where the replica kills itself; "": nowhere
 	envRoots    = "WEBTRIGGER_CRASH_ROOTS"    // PEM file of the receiver
 )
@@ -100,7 +101,7 @@ func assistant(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit)
 		steps = n
 	}
 	for i := range steps {
-		if err := emit("x_step", map[string]int{"n": i}); err != nil {
+		if err := emit("x_step", map[string]int{"n": i, "process": os.Getpid()}); err != nil {
 			return nil, err
 		}
 		select {
@@ -144,10 +145,14 @@ func replica() error {
 	if err != nil {
 		return err
 	}
+	attempts, err := strconv.Atoi(os.Getenv(envAttempts))
+	if err != nil {
+		return err
+	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	svc, err := webtrigger.New(mortal{store, os.Getenv(envPoint)}, webtrigger.RunnerFunc(assistant), &webtrigger.Options{
-		Lease: lease, Workers: 4, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Lease: lease, Workers: 4, MaxAttempts: attempts, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Callback: webtrigger.CallbackOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots},
 	})
 	if err != nil {
