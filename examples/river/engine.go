@@ -25,7 +25,7 @@ import (
 //
 //	POST ─► one transaction: conversation, message, run, event, River job ─► 202
 //	River ─► runWorker ─► Service.Execute: claim, Runner, result and pending callback
-//	Service.Work ─► sweeps runs with expired leases, sends callbacks, forwards cancellations
+//	Service.Work ─► sweeps runs of lost processes, sends callbacks, forwards cancellations
 //
 // River decides when and where a run is attempted. Web Trigger's own lease decides its
 // outcome. If River starts a job twice, it executes one run. A run that is requeued
