@@ -1,6 +1,7 @@
 package webtrigger
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -39,7 +40,26 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 			return wire.NotFound()
 		}
 	}
-	return s.writeStatus(w, r, grant.Run)
+	run, err := s.shown(r, grant)
+	if err != nil {
+		return err
+	}
+	return s.writeStatus(w, r, &run)
+}
+
+// shown returns the run of a grant with its result. It reads a large result apart: the
+// authentication of other requests must not wait for it.
+func (s *Service) shown(r *http.Request, grant Grant) (Run, error) {
+	if !grant.ResultOmitted {
+		return *grant.Run, nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), statementTimeout)
+	defer cancel()
+	run, err := s.store.RunByID(ctx, grant.Run.ID)
+	if err != nil {
+		return Run{}, fmt.Errorf("read result: %w", err)
+	}
+	return run, nil
 }
 
 func (s *Service) writeStatus(w http.ResponseWriter, r *http.Request, run *Run) error {
@@ -134,11 +154,14 @@ func (s *Service) serveCancel(w http.ResponseWriter, r *http.Request, segment st
 	if !ok || grant.Run == nil {
 		return wire.NotFound()
 	}
-	run := *grant.Run
-	if !run.Status.Terminal() {
-		if run, err = s.CancelRun(r.Context(), run.ID, ""); err != nil {
-			return err
-		}
+	var run Run
+	if grant.Run.Status.Terminal() {
+		run, err = s.shown(r, grant)
+	} else {
+		run, err = s.CancelRun(r.Context(), grant.Run.ID, "")
+	}
+	if err != nil {
+		return err
 	}
 	if !run.Status.Terminal() {
 		w.Header().Set("Location", run.StatusURL())

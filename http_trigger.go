@@ -148,12 +148,13 @@ func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c calle
 		return err
 	}
 	run := accepted.Run
-	if waited {
+	preferred := w.Header().Get("Preference-Applied") != ""
+	if waited || preferred && run.Status.Terminal() { // a replayed run is without its result
 		if run, err = s.readAgain(r, c, run); err != nil {
 			return writeAccepted(w, accepted) // which stands, whatever became of the key or the store
 		}
 	}
-	if w.Header().Get("Preference-Applied") == "" || !run.Status.Terminal() {
+	if !preferred || !run.Status.Terminal() {
 		return writeAccepted(w, accepted)
 	}
 	body, err := statusBody(&run)
@@ -181,7 +182,7 @@ func (s *Service) readAgain(r *http.Request, c caller, run Run) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	return *grant.Run, nil
+	return s.shown(r, grant)
 }
 
 // decodeTrigger reads the body of a trigger. The error is a *strictjson.SyntaxError.

@@ -13,7 +13,8 @@ import (
 )
 
 // Run is one execution of an assistant over a conversation. For its statuses and
-// transitions, see docs/state-machine.md.
+// transitions, see docs/state-machine.md. A summary of a run has neither Result nor
+// TaskDefinition.
 type Run struct {
 	ID             int64
 	Key            string // run_key: a UUID that receivers can use to deduplicate callbacks
@@ -25,16 +26,19 @@ type Run struct {
 	ErrorMessage   string // "" is null on the wire
 	Result         string // set only if Status is completed
 	Usage          *Usage // nil if not reported
-	TaskDefinition *TaskDefinition
-	BaseURL        string // base of StatusURL, StreamURL and EventsURL, in stored form
-	CallbackURL    string // "" if there is no callback
-	TraceParent    string // W3C traceparent; "" if there is none
-	RequestID      string // X-Request-Id of the trigger request, an attribute of the run's log records; "" if there is none
-	Attempts       int    // number of attempts, including the current one
-	CreatedAt      time.Time
-	StartedAt      time.Time // start of the latest attempt, kept when the run is requeued; zero if never claimed
-	CompletedAt    time.Time // zero if the run has not ended
-	Callback       CallbackOutcome
+
+	TaskDefinitionID int64           // 0 if the trigger named none
+	TaskDefinition   *TaskDefinition // the run's own copy; nil if the trigger named none
+
+	BaseURL     string // base of StatusURL, StreamURL and EventsURL, in stored form
+	CallbackURL string // "" if there is no callback
+	TraceParent string // W3C traceparent; "" if there is none
+	RequestID   string // X-Request-Id of the trigger request, an attribute of the run's log records; "" if there is none
+	Attempts    int    // number of attempts, including the current one
+	CreatedAt   time.Time
+	StartedAt   time.Time // start of the latest attempt, kept when the run is requeued; zero if never claimed
+	CompletedAt time.Time // zero if the run has not ended
+	Callback    CallbackOutcome
 }
 
 // logFields returns the attributes that identify the run in the log of every process.
@@ -186,8 +190,22 @@ func (s *Service) RunByID(ctx context.Context, runID int64) (Run, error) {
 	return s.store.RunByID(ctx, runID)
 }
 
-// Runs lists the runs that match query, newest first. If query has an invalid
-// assistant id or status, the list is empty.
+// RunSummary returns one run without its result and its task definition. Use it if you
+// need only the state of the run. It returns ErrNotFound if the run does not exist.
+func (s *Service) RunSummary(ctx context.Context, runID int64) (Run, error) {
+	return s.store.RunSummary(ctx, runID)
+}
+
+// Owner returns the assistant and the conversation that a resource belongs to. A
+// handler of the host can ask for the permission before it reads the resource. It
+// returns ErrNotFound if the resource does not exist.
+func (s *Service) Owner(ctx context.Context, kind ResourceKind, id int64) (Owner, error) {
+	return s.store.Owner(ctx, kind, id)
+}
+
+// Runs lists the runs that match query, newest first, without their results and task
+// definitions. RunByID returns these. If query has an invalid assistant id or status,
+// the list is empty.
 func (s *Service) Runs(ctx context.Context, query RunQuery) ([]Run, error) {
 	if query.AssistantID != "" && !ValidAssistantID(query.AssistantID) ||
 		query.Status != "" && !query.Status.known() {
@@ -292,7 +310,7 @@ func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Ru
 	var before Run
 	if s.opts.Hooks.Ended != nil {
 		var err error
-		if before, err = s.store.RunByID(ctx, runID); err != nil {
+		if before, err = s.store.RunSummary(ctx, runID); err != nil {
 			return Run{}, fmt.Errorf("cancel run: %w", err)
 		}
 	}

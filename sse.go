@@ -90,12 +90,12 @@ func (s *Service) admit(r *http.Request, authorize Authorizer) (query stream.Que
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), statementTimeout)
 	defer cancel()
-	conversation, err := s.store.Conversation(ctx, id)
+	owner, err := s.store.Owner(ctx, ResourceConversation, id)
 	absent := errors.Is(err, ErrNotFound)
 	if err != nil && !absent {
 		return query, nil, fmt.Errorf("read conversation: %w", err)
 	}
-	access := Access{Action: ActionReadEvents, AssistantID: conversation.AssistantID, ConversationID: id}
+	access := Access{Action: ActionReadEvents, AssistantID: owner.AssistantID, ConversationID: id}
 	allowed = func() error {
 		switch err := authorize(r, access); {
 		case err == nil:

@@ -64,6 +64,11 @@ type Store interface {
 	DeliveryStore
 	RetentionStore
 
+	// Owner returns whose a resource is. It reads nothing else of the resource, so
+	// that a request without permission costs the same whatever the resource
+	// contains.
+	Owner(ctx context.Context, kind ResourceKind, id int64) (Owner, error)
+
 	// Ping returns nil if the store responds.
 	Ping(ctx context.Context) error
 }
@@ -122,8 +127,10 @@ type KeyStore interface {
 	TouchKey(ctx context.Context, keyID int64, precision time.Duration) error
 
 	// Authenticate returns, as of one instant, the key, its assistant's settings and,
-	// if triggerID is not 0, the first run of that conversation. The run is nil if
-	// the conversation does not exist or belongs to another assistant. It returns
+	// if triggerID is not 0, the summary of the first run of that conversation. The
+	// run is nil if the conversation does not exist or belongs to another assistant.
+	// The run also has its result, unless that is larger than MaxGrantResultBytes:
+	// the result of one request must not delay the others. Authenticate returns
 	// ErrNotFound if the key is unknown, revoked or expired. It must see every
 	// revocation that returned, in any process, before the call.
 	Authenticate(ctx context.Context, hash KeyHash, triggerID int64) (Grant, error)
@@ -170,7 +177,8 @@ type TriggerStore interface {
 	//
 	// If t.Idempotency is set and the assistant has a live record of that idempotency
 	// key, nothing is stored. If the body hash is the same, CreateTrigger returns the
-	// first trigger with Replayed set. Otherwise it returns ErrIdempotencyKeyReused.
+	// first trigger with Replayed set and the summary of its run. Otherwise it
+	// returns ErrIdempotencyKeyReused.
 	// Of several concurrent calls, exactly one must store a trigger.
 	//
 	// If t.MaxQueued is set, a run that is not claimed counts toward a limit. The
@@ -181,7 +189,7 @@ type TriggerStore interface {
 	// because other calls must not wait for that transaction.
 	CreateTrigger(ctx context.Context, t NewTrigger) (CreatedTrigger, error)
 
-	// Replay returns the run that CreateTrigger would replay: the current state of
+	// Replay returns the run that CreateTrigger would replay: the current summary of
 	// the run of the live record with this assistant and idempotency key. It returns
 	// ErrIdempotencyKeyReused if the body hash differs, and ErrNotFound if there is
 	// no live record.
@@ -189,14 +197,20 @@ type TriggerStore interface {
 }
 
 // RunStore reads runs and records requests to stop them.
+//
+// The summary of a run has neither Result nor TaskDefinition. A store must not read
+// these from the database for a summary.
 type RunStore interface {
 	// RunByID returns one run.
 	RunByID(ctx context.Context, runID int64) (Run, error)
 
-	// RunByKey returns the run with the given run_key.
+	// RunSummary returns the summary of one run.
+	RunSummary(ctx context.Context, runID int64) (Run, error)
+
+	// RunByKey returns the summary of the run with the given run_key.
 	RunByKey(ctx context.Context, runKey string) (Run, error)
 
-	// Runs lists runs, newest first.
+	// Runs lists the summaries of runs, newest first.
 	Runs(ctx context.Context, query RunQuery) ([]Run, error)
 
 	// RunInput returns the caller's input, byte for byte.

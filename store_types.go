@@ -29,9 +29,30 @@ type NewKey struct {
 // Grant is what a valid API key gives access to: the key, its assistant's settings
 // and the first run of the requested trigger.
 type Grant struct {
-	Key     Key
-	Channel Channel
-	Run     *Run
+	Key           Key
+	Channel       Channel
+	Run           *Run // without TaskDefinition
+	ResultOmitted bool // the result is larger than MaxGrantResultBytes, and Run is without it
+}
+
+// MaxGrantResultBytes is the maximum size of the result of [Grant.Run].
+const MaxGrantResultBytes = 8 << 10
+
+// ResourceKind is a kind of resource that belongs to an assistant.
+type ResourceKind string
+
+// Kinds of resources.
+const (
+	ResourceConversation   ResourceKind = "conversation"
+	ResourceRun            ResourceKind = "run"
+	ResourceTaskDefinition ResourceKind = "task definition"
+	ResourceDelivery       ResourceKind = "delivery"
+)
+
+// Owner is whose a resource is.
+type Owner struct {
+	AssistantID    string
+	ConversationID int64 // 0 for a task definition
 }
 
 // NewTrigger is a trigger that the store creates.
@@ -333,6 +354,9 @@ func (unimplementedStore) Replay(context.Context, string, Idempotency) (Run, err
 func (unimplementedStore) RunByID(context.Context, int64) (Run, error) {
 	return Run{}, unimplemented("RunByID")
 }
+func (unimplementedStore) RunSummary(context.Context, int64) (Run, error) {
+	return Run{}, unimplemented("RunSummary")
+}
 func (unimplementedStore) RunByKey(context.Context, string) (Run, error) {
 	return Run{}, unimplemented("RunByKey")
 }
@@ -411,6 +435,9 @@ func (unimplementedStore) Redeliver(context.Context, int64) (Delivery, error) {
 }
 func (unimplementedStore) Purge(context.Context, Purge) (Purged, error) {
 	return Purged{}, unimplemented("Purge")
+}
+func (unimplementedStore) Owner(context.Context, ResourceKind, int64) (Owner, error) {
+	return Owner{}, unimplemented("Owner")
 }
 func (unimplementedStore) EraseTrigger(context.Context, int64) error {
 	return unimplemented("EraseTrigger")

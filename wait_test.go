@@ -30,9 +30,9 @@ type readStore struct {
 	mute       atomic.Bool // Watch tells nothing
 }
 
-func (s *readStore) RunByID(ctx context.Context, id int64) (webtrigger.Run, error) {
+func (s *readStore) RunSummary(ctx context.Context, id int64) (webtrigger.Run, error) {
 	s.runs.Add(1)
-	return s.Store.RunByID(ctx, id)
+	return s.Store.RunSummary(ctx, id)
 }
 
 func (s *readStore) LastEventIDs(ctx context.Context, ids []int64) (map[int64]int64, error) {

@@ -165,7 +165,7 @@ func (s streamSource) LastEventIDs(ctx context.Context, conversationIDs []int64)
 }
 
 func (s streamSource) RunEnded(ctx context.Context, runID int64) (bool, error) {
-	run, err := s.store.RunByID(ctx, runID)
+	run, err := s.store.RunSummary(ctx, runID)
 	return run.Status.Terminal(), err
 }
 

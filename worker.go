@@ -81,7 +81,7 @@ func (s *Service) Execute(ctx context.Context, runID int64) error {
 		return fmt.Errorf("execute run %d: %w", runID, err)
 	}
 	if x == nil {
-		run, err := s.store.RunByID(ctx, runID)
+		run, err := s.store.RunSummary(ctx, runID)
 		if err != nil || run.Status.Terminal() {
 			return err
 		}

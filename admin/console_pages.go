@@ -117,7 +117,11 @@ func (c *Console) newTaskPage(r *http.Request, id string) (string, *page, error)
 	return "task", p, nil
 }
 
-func (c *Console) taskPage(r *http.Request, task webtrigger.TaskDefinition) (string, *page, error) {
+func (c *Console) taskPage(r *http.Request, id int64) (string, *page, error) {
+	task, err := c.api.svc.TaskDefinition(r.Context(), id)
+	if err != nil {
+		return "", nil, err
+	}
 	p := c.aboutAssistant(r, task.AssistantID, "tasks")
 	p.Title, p.Script, p.TaskID = task.Name, "task.js", task.ID
 	return "task", p, nil
@@ -128,7 +132,11 @@ func (c *Console) runsPage(_ *http.Request, q *query) (string, *page, error) {
 	return "runs", &page{Title: "Runs", Nav: "runs", Script: "runs.js", AssistantID: q.values.Get("assistant_id")}, nil
 }
 
-func (c *Console) runPage(r *http.Request, run webtrigger.Run) (string, *page, error) {
+func (c *Console) runPage(r *http.Request, id int64) (string, *page, error) {
+	run, err := c.api.svc.RunByID(r.Context(), id)
+	if err != nil {
+		return "", nil, err
+	}
 	stored, err := c.api.svc.RunInput(r.Context(), run.ID)
 	if err != nil {
 		return "", nil, err

@@ -50,16 +50,16 @@ func viewAttempt(d webtrigger.Delivery) attemptView {
 
 // listDeliveries lists the deliveries of a run, oldest first. They are few, and
 // come all at once.
-func (h *Handler) listDeliveries(w http.ResponseWriter, r *http.Request, run webtrigger.Run) error {
-	deliveries, err := h.svc.Deliveries(r.Context(), run.ID)
+func (h *Handler) listDeliveries(w http.ResponseWriter, r *http.Request, runID int64) error {
+	deliveries, err := h.svc.Deliveries(r.Context(), runID)
 	if err != nil {
 		return err
 	}
 	return writeList(w, deliveries, "", viewDelivery)
 }
 
-func (h *Handler) redeliver(w http.ResponseWriter, r *http.Request, d webtrigger.Delivery) error {
-	d, err := h.svc.Redeliver(r.Context(), d.ID)
+func (h *Handler) redeliver(w http.ResponseWriter, r *http.Request, id int64) error {
+	d, err := h.svc.Redeliver(r.Context(), id)
 	if err != nil {
 		return err
 	}

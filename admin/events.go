@@ -17,21 +17,21 @@ func (h *Handler) streamRun(w http.ResponseWriter, r *http.Request) error {
 		return h.judge(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, q.err)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
-	run, _, absent := h.run(r.WithContext(ctx))
+	runID, access, absent := h.run(r.WithContext(ctx))
 	cancel() // the stream has no end in time
 	if absent != nil {
 		return h.judge(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, absent)
 	}
-	h.events.ServeHTTP(w, atStream(r, run, q.values))
+	h.events.ServeHTTP(w, atStream(r, access.ConversationID, runID, q.values))
 	return nil
 }
 
 // atStream is r as the event stream's own path takes it. Cursors stay.
-func atStream(r *http.Request, run webtrigger.Run, query url.Values) *http.Request {
-	query.Set("run_id", strconv.FormatInt(run.ID, 10))
+func atStream(r *http.Request, conversationID, runID int64, query url.Values) *http.Request {
+	query.Set("run_id", strconv.FormatInt(runID, 10))
 	stream := r.Clone(r.Context())
 	stream.URL = &url.URL{
-		Path:     "/conversations/" + strconv.FormatInt(run.ConversationID, 10) + "/agent-events",
+		Path:     "/conversations/" + strconv.FormatInt(conversationID, 10) + "/agent-events",
 		RawQuery: query.Encode(),
 	}
 	return stream

@@ -72,32 +72,35 @@ func (h *Handler) assistant(r *http.Request) (string, webtrigger.Access, error) 
 }
 
 func (h *Handler) key(r *http.Request) (webtrigger.Key, webtrigger.Access, error) {
-	key, err := lookUp(r, h.svc.Key)
+	id, ok := parseID(r.PathValue("id"))
+	if !ok {
+		return webtrigger.Key{}, webtrigger.Access{}, webtrigger.ErrNotFound
+	}
+	key, err := h.svc.Key(r.Context(), id)
 	return key, webtrigger.Access{AssistantID: key.AssistantID}, err
 }
 
-func (h *Handler) task(r *http.Request) (webtrigger.TaskDefinition, webtrigger.Access, error) {
-	task, err := lookUp(r, h.svc.TaskDefinition)
-	return task, webtrigger.Access{AssistantID: task.AssistantID}, err
+func (h *Handler) task(r *http.Request) (int64, webtrigger.Access, error) {
+	return h.owned(r, webtrigger.ResourceTaskDefinition)
 }
 
-func (h *Handler) run(r *http.Request) (webtrigger.Run, webtrigger.Access, error) {
-	run, err := lookUp(r, h.svc.RunByID)
-	return run, webtrigger.Access{AssistantID: run.AssistantID, ConversationID: run.ConversationID}, err
+func (h *Handler) run(r *http.Request) (int64, webtrigger.Access, error) {
+	return h.owned(r, webtrigger.ResourceRun)
 }
 
-func (h *Handler) delivery(r *http.Request) (webtrigger.Delivery, webtrigger.Access, error) {
-	d, err := lookUp(r, h.svc.Delivery)
-	return d, webtrigger.Access{AssistantID: d.AssistantID, ConversationID: d.ConversationID}, err
+func (h *Handler) delivery(r *http.Request) (int64, webtrigger.Access, error) {
+	return h.owned(r, webtrigger.ResourceDelivery)
 }
 
-// lookUp gets the thing whose id the path holds.
-func lookUp[T any](r *http.Request, get func(ctx context.Context, id int64) (T, error)) (thing T, err error) {
+// owned finds a resource by the id in the path. It reads only whose the resource is:
+// the rest is read for those who may see it.
+func (h *Handler) owned(r *http.Request, kind webtrigger.ResourceKind) (int64, webtrigger.Access, error) {
 	id, ok := parseID(r.PathValue("id"))
 	if !ok {
-		return thing, webtrigger.ErrNotFound
+		return 0, webtrigger.Access{}, webtrigger.ErrNotFound
 	}
-	return get(r.Context(), id)
+	owner, err := h.svc.Owner(r.Context(), kind, id)
+	return id, webtrigger.Access{AssistantID: owner.AssistantID, ConversationID: owner.ConversationID}, err
 }
 
 // parseID reads an id as ids are written: a positive 64-bit decimal without a

@@ -182,8 +182,8 @@ type failing struct {
 	err error
 }
 
-func (f failing) RunByID(context.Context, int64) (webtrigger.Run, error) {
-	return webtrigger.Run{}, f.err
+func (f failing) Owner(context.Context, webtrigger.ResourceKind, int64) (webtrigger.Owner, error) {
+	return webtrigger.Owner{}, f.err
 }
 
 func (f failing) Runs(context.Context, webtrigger.RunQuery) ([]webtrigger.Run, error) {

@@ -38,8 +38,8 @@ func viewRun(run webtrigger.Run) runView {
 	if run.KeyID != 0 {
 		v.KeyID = &run.KeyID
 	}
-	if run.TaskDefinition != nil {
-		v.TaskDefinitionID = &run.TaskDefinition.ID
+	if run.TaskDefinitionID != 0 {
+		v.TaskDefinitionID = &run.TaskDefinitionID
 	}
 	return v
 }
@@ -100,17 +100,22 @@ func (h *Handler) listRuns(w http.ResponseWriter, r *http.Request, q *query) err
 	}, func(run webtrigger.Run) int64 { return run.ID }, viewRun)
 }
 
-func (h *Handler) getRun(w http.ResponseWriter, r *http.Request, run webtrigger.Run) error {
+func (h *Handler) getRun(w http.ResponseWriter, r *http.Request, id int64) error {
+	run, err := h.svc.RunByID(r.Context(), id)
+	if err != nil {
+		return err
+	}
 	return h.writeRun(w, r, http.StatusOK, run)
 }
 
 // cancelRun answers 202 when the run still has to stop, 200 when it has ended.
-func (h *Handler) cancelRun(w http.ResponseWriter, r *http.Request, run webtrigger.Run) error {
+func (h *Handler) cancelRun(w http.ResponseWriter, r *http.Request, id int64) error {
 	reason, err := h.readReason(w, r)
 	if err != nil {
 		return err
 	}
-	if run, err = h.svc.CancelRun(r.Context(), run.ID, reason); err != nil {
+	run, err := h.svc.CancelRun(r.Context(), id, reason)
+	if err != nil {
 		return err
 	}
 	status := http.StatusAccepted

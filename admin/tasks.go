@@ -49,26 +49,30 @@ func (h *Handler) createTask(w http.ResponseWriter, r *http.Request, assistantID
 	return wire.WriteJSON(w, http.StatusCreated, viewTask(task))
 }
 
-func (h *Handler) getTask(w http.ResponseWriter, _ *http.Request, task webtrigger.TaskDefinition) error {
+func (h *Handler) getTask(w http.ResponseWriter, r *http.Request, id int64) error {
+	task, err := h.svc.TaskDefinition(r.Context(), id)
+	if err != nil {
+		return err
+	}
 	return wire.WriteJSON(w, http.StatusOK, viewTask(task))
 }
 
 // putTask replaces all that a definition says: what the body leaves out gets its
 // default, not what was there.
-func (h *Handler) putTask(w http.ResponseWriter, r *http.Request, stored webtrigger.TaskDefinition) error {
+func (h *Handler) putTask(w http.ResponseWriter, r *http.Request, id int64) error {
 	task, err := h.readTask(w, r)
 	if err != nil {
 		return err
 	}
-	task.ID = stored.ID
+	task.ID = id
 	if task, err = h.svc.UpdateTaskDefinition(r.Context(), task); err != nil {
 		return err
 	}
 	return wire.WriteJSON(w, http.StatusOK, viewTask(task))
 }
 
-func (h *Handler) deleteTask(w http.ResponseWriter, r *http.Request, task webtrigger.TaskDefinition) error {
-	if err := h.svc.DeleteTaskDefinition(r.Context(), task.ID); err != nil {
+func (h *Handler) deleteTask(w http.ResponseWriter, r *http.Request, id int64) error {
+	if err := h.svc.DeleteTaskDefinition(r.Context(), id); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

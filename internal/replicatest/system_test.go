@@ -64,9 +64,9 @@ func (c *counting) counted(call string) int {
 	return c.calls[call]
 }
 
-func (c *counting) RunByID(ctx context.Context, id int64) (webtrigger.Run, error) {
+func (c *counting) RunSummary(ctx context.Context, id int64) (webtrigger.Run, error) {
 	defer c.count("Run")
-	return c.Store.RunByID(ctx, id)
+	return c.Store.RunSummary(ctx, id)
 }
 
 func (c *counting) Events(ctx context.Context, query webtrigger.EventQuery) (webtrigger.EventPage, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -330,9 +331,13 @@ func (s *Store) runGrants(ctx context.Context, calls []*call[asking, webtrigger.
 }
 
 // grantColumns are what grantRow reads: k is the key, ch its assistant's channel or
-// NULLs, and the run that of [runColumns] or NULLs.
-const grantColumns = `k.id, k.assistant_id, k.name, k.prefix, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
-		coalesce(ch.enabled, false), coalesce(ch.allow_callback_urls, false), ` + runColumns
+// NULLs, and the run that of [summaryColumns] or NULLs, with its result if that is
+// small. The size of a result is known without its text, which may be stored apart.
+var grantColumns = `k.id, k.assistant_id, k.name, k.prefix, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
+		coalesce(ch.enabled, false), coalesce(ch.allow_callback_urls, false), coalesce(octet_length(e.result) > ` + grantResult + `, false), ` +
+	stateColumns + `, substr(r.task, 1, 64), CASE WHEN octet_length(e.result) <= ` + grantResult + ` THEN e.result END`
+
+var grantResult = strconv.Itoa(webtrigger.MaxGrantResultBytes)
 
 // grantRow is a row of grantColumns while it is read.
 type grantRow struct {
@@ -341,7 +346,8 @@ type grantRow struct {
 }
 
 func (x *grantRow) dest() []any {
-	dest := append(keyDest(&x.grant.Key), &x.grant.Channel.Enabled, &x.grant.Channel.AllowCallbackURLs)
+	x.run.summary = true
+	dest := append(keyDest(&x.grant.Key), &x.grant.Channel.Enabled, &x.grant.Channel.AllowCallbackURLs, &x.grant.ResultOmitted)
 	return append(dest, x.run.dest()...)
 }
 

@@ -28,7 +28,7 @@ func (s *Store) Replay(ctx context.Context, assistantID string, use webtrigger.I
 // replay returns the run of the live record, and ErrNotFound if there is none.
 func (t *tx) replay(assistantID string, use webtrigger.Idempotency, now time.Time) (webtrigger.Run, error) {
 	var hash string
-	run, err := scanRun(t.row(t.ctx, replayText, assistantID, use.Key, t.at(now)), &hash)
+	run, err := scanSummary(t.row(t.ctx, replayText, assistantID, use.Key, t.at(now)), &hash)
 	switch {
 	case err == sql.ErrNoRows:
 		return webtrigger.Run{}, webtrigger.ErrNotFound
@@ -41,7 +41,7 @@ func (t *tx) replay(assistantID string, use webtrigger.Idempotency, now time.Tim
 }
 
 // replayText reads a live record and its run at one instant: an erasure deletes both.
-const replayText = `SELECT ` + runColumns + `, (SELECT {hex body_hash} FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2)
+const replayText = `SELECT ` + summaryColumns + `, (SELECT {hex body_hash} FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2)
 	FROM ` + fromRuns + ` WHERE r.id = (SELECT run_id FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2 AND expires_at > $3)`
 
 // remember stores the record of a run, in the place of an expired one. It reports

@@ -17,7 +17,7 @@ func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigg
 	defer cancel()
 	text, args := s.list(query)
 	rows, err := s.unprepared().rows(ctx, text, args...)
-	runs, err := collect(rows, err, func(row scanner) (webtrigger.Run, error) { return scanRun(row) })
+	runs, err := collect(rows, err, func(row scanner) (webtrigger.Run, error) { return scanSummary(row) })
 	return runs, s.wrap("list runs", err)
 }
 
@@ -69,5 +69,5 @@ func (s *Store) list(query webtrigger.RunQuery) (text string, args []any) {
 		condition = "WHERE " + strings.Join(where, " AND ")
 	}
 	args = append(args, query.Page.Limit)
-	return fmt.Sprintf(`SELECT `+runColumns+` FROM `+fromRuns+` %s ORDER BY r.id DESC LIMIT $%d`, condition, len(args)), args
+	return fmt.Sprintf(`SELECT `+summaryColumns+` FROM `+fromRuns+` %s ORDER BY r.id DESC LIMIT $%d`, condition, len(args)), args
 }

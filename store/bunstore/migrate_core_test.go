@@ -79,6 +79,49 @@ func readAll(t *testing.T, s webtrigger.Store, p *previousRows) json.RawMessage 
 	return text
 }
 
+// summarized is Reads, where this version reads the summaries of runs.
+func (p *previousRows) summarized(t *testing.T) string {
+	t.Helper()
+	var said map[string]any
+	require.NoError(t, json.Unmarshal(p.Reads, &said))
+	for what, v := range said {
+		kind, _, _ := strings.Cut(what, " ")
+		summarize := func(v any) {
+			run, ok := v.(map[string]any)
+			if !ok {
+				return
+			}
+			run["TaskDefinitionID"] = 0
+			if task, ok := run["TaskDefinition"].(map[string]any); ok {
+				run["TaskDefinitionID"] = task["ID"]
+			}
+			if kind != "run" {
+				run["TaskDefinition"] = nil
+			}
+			if kind != "run" && kind != "grant" {
+				run["Result"] = ""
+			}
+		}
+		switch kind {
+		case "runs":
+			runs, _ := v.([]any)
+			for _, run := range runs {
+				summarize(run)
+			}
+		case "run", "key", "replay":
+			summarize(v)
+		case "grant":
+			if grant, ok := v.(map[string]any); ok {
+				grant["ResultOmitted"] = false
+				summarize(grant["Run"])
+			}
+		}
+	}
+	text, err := json.Marshal(said)
+	require.NoError(t, err)
+	return string(text)
+}
+
 // fill stores rows of the previous version.
 func (p *previousRows) fill(t *testing.T, db *bun.DB) {
 	t.Helper()
@@ -128,7 +171,7 @@ func TestMigrateCore_storedRuns_readAndContinue(t *testing.T) {
 		require.NoError(t, s.MigrateBefore(ctx, "20261129000001"))
 		p.fill(t, db)
 		require.NoError(t, s.Migrate(ctx))
-		require.JSONEq(t, string(p.Reads), string(readAll(t, s, &p)))
+		require.JSONEq(t, p.summarized(t), string(readAll(t, s, &p)))
 		continues(t, s)
 	})
 }

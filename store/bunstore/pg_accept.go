@@ -283,6 +283,9 @@ func acceptedNow(t *webtrigger.NewTrigger, runID, conversationID int64, claimed 
 		Status: webtrigger.RunQueued, TaskDefinition: copyTask(t.TaskDefinition), BaseURL: t.BaseURL, CallbackURL: t.CallbackURL,
 		TraceParent: t.TraceParent, RequestID: t.RequestID, CreatedAt: now,
 	}}
+	if t.TaskDefinition != nil {
+		accepted.Run.TaskDefinitionID = t.TaskDefinition.ID
+	}
 	if claimed {
 		accepted.Run.Status, accepted.Run.Attempts, accepted.Run.StartedAt = webtrigger.RunRunning, 1, now
 		accepted.Lease = &webtrigger.Lease{RunID: runID, Token: t.Claim.Token}

@@ -137,11 +137,7 @@ func scanClaimed(row scanner, c *webtrigger.ClaimedRun) error {
 		return err
 	}
 	r.Status, c.Lease.RunID = webtrigger.RunRunning, r.ID
-	if task != nil {
-		r.TaskDefinition = new(webtrigger.TaskDefinition)
-		return decodeTask(task, r.TaskDefinition)
-	}
-	return nil
+	return setTask(r, task)
 }
 
 // claimAlone claims queued runs one by one in a transaction.

@@ -120,9 +120,8 @@ func scanFinished(row scanner) (ord int, r webtrigger.Run, _ error) {
 	var task []byte
 	err := row.Scan(&ord, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL, &r.CallbackURL, &r.TraceParent, &r.RequestID,
 		stamp{&r.CreatedAt}, &r.Attempts, stamp{&r.StartedAt}, stamp{&r.CompletedAt})
-	if err == nil && task != nil {
-		r.TaskDefinition = new(webtrigger.TaskDefinition)
-		err = decodeTask(task, r.TaskDefinition)
+	if err == nil {
+		err = setTask(&r, task)
 	}
 	return ord, r, err
 }

@@ -9,7 +9,7 @@ import (
 
 // pgGrantsText reads what requests may see; those whose key is not valid are
 // missing in the answer.
-const pgGrantsText = `
+var pgGrantsText = `
 	SELECT i.ord, ` + grantColumns + `
 	FROM json_to_recordset($1::json) AS i(ord int, hash text, id bigint)
 	CROSS JOIN LATERAL (
@@ -62,7 +62,6 @@ func (s *Store) pgGrants(ctx context.Context, calls []*call[asking, webtrigger.G
 			c.result, c.err = grant, nil
 			if grant.Run != nil { // each caller owns its answer
 				run := *grant.Run
-				run.TaskDefinition = copyTask(run.TaskDefinition)
 				if run.Usage != nil {
 					usage := *run.Usage
 					run.Usage = &usage

@@ -40,8 +40,41 @@ func (s *Store) RunByKey(ctx context.Context, runKey string) (webtrigger.Run, er
 	if id, err := uuid.Parse(runKey); err != nil || id.String() != runKey {
 		return webtrigger.Run{}, webtrigger.ErrNotFound
 	}
-	run, err := scanRun(s.row(ctx, `SELECT `+runColumns+` FROM `+fromRuns+` WHERE r.run_key = $1`, runKey))
+	run, err := scanSummary(s.row(ctx, `SELECT `+summaryColumns+` FROM `+fromRuns+` WHERE r.run_key = $1`, runKey))
 	return run, s.wrap("read run", err)
+}
+
+// RunSummary implements [webtrigger.RunStore].
+func (s *Store) RunSummary(ctx context.Context, runID int64) (webtrigger.Run, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return webtrigger.Run{}, err
+	}
+	defer cancel()
+	run, err := scanSummary(s.row(ctx, summaryText, runID))
+	return run, s.wrap("read run", err)
+}
+
+const summaryText = `SELECT ` + summaryColumns + ` FROM ` + fromRuns + ` WHERE r.id = $1`
+
+// ownerTexts read the assistant and the conversation of a resource.
+var ownerTexts = map[webtrigger.ResourceKind]string{
+	webtrigger.ResourceConversation: `SELECT assistant_id, id FROM {conversations} WHERE id = $1
+		UNION ALL SELECT assistant_id, id FROM {runs} WHERE ` + ofSingle,
+	webtrigger.ResourceRun:            `SELECT assistant_id, conversation_id FROM {runs} WHERE id = $1`,
+	webtrigger.ResourceTaskDefinition: `SELECT assistant_id, 0 FROM {task_definitions} WHERE id = $1`,
+	webtrigger.ResourceDelivery:       `SELECT r.assistant_id, r.conversation_id FROM ` + fromDeliveries + ` WHERE d.id = $1`,
+}
+
+// Owner implements [webtrigger.Store].
+func (s *Store) Owner(ctx context.Context, kind webtrigger.ResourceKind, id int64) (owner webtrigger.Owner, _ error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return owner, err
+	}
+	defer cancel()
+	err = s.row(ctx, ownerTexts[kind], id).Scan(&owner.AssistantID, &owner.ConversationID)
+	return owner, s.wrap("read owner", err)
 }
 
 // RunInput implements [webtrigger.RunStore].

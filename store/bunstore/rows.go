@@ -78,10 +78,16 @@ func (s *Store) idList(ids []int64) string {
 
 // runColumns are what scanRun reads: r is the run, q its row in the queue or NULLs,
 // e its end or NULLs, cb its last delivery that has an outcome or NULLs.
-const runColumns = `r.id, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.task, r.base_url, r.callback_url, r.trace_parent,
+const runColumns = stateColumns + `, r.task, e.result`
+
+// summaryColumns are what scanSummary reads. The beginning of a task definition, which
+// has its id, is read without the rest, also if the database stores the text apart.
+const summaryColumns = stateColumns + `, substr(r.task, 1, 64), NULL`
+
+const stateColumns = `r.id, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.base_url, r.callback_url, r.trace_parent,
 	r.request_id, r.created_at, coalesce(e.status, CASE WHEN q.state = 'r' THEN 'running' ELSE 'queued' END), e.status_detail,
 	e.error_message, e.input_tokens, e.output_tokens, coalesce(e.attempts, q.attempts, 0), coalesce(e.started_at, q.started_at),
-	e.completed_at, e.result, cb.id, cb.state, cb.http_status, cb.error_class, coalesce(cb.completed_at, cb.unknown_at)`
+	e.completed_at, cb.id, cb.state, cb.http_status, cb.error_class, coalesce(cb.completed_at, cb.unknown_at)`
 
 // fromRuns is where runColumns come from.
 const fromRuns = `{runs} r ` + runParts
@@ -99,8 +105,9 @@ const pgRunParts = `
 		SELECT * FROM {deliveries} WHERE r.callback_url <> '' AND run_id = r.id AND state NOT IN ('pending', 'sending') ORDER BY id DESC LIMIT 1
 	) cb ON true`
 
-// runRow is a row of runColumns while it is read.
+// runRow is a row of runColumns or summaryColumns while it is read.
 type runRow struct {
+	summary                   bool // task is the beginning of the definition
 	run                       webtrigger.Run
 	id, conversationID        sql.NullInt64 // NULL: an outer join found none
 	key, assistantID          sql.NullString
@@ -117,10 +124,11 @@ type runRow struct {
 // dest is where the columns go.
 func (x *runRow) dest() []any {
 	return []any{
-		&x.id, &x.key, &x.conversationID, &x.assistantID, &x.keyID, raw{&x.task}, &x.base, &x.callback, &x.trace,
+		&x.id, &x.key, &x.conversationID, &x.assistantID, &x.keyID, &x.base, &x.callback, &x.trace,
 		&x.requestID, stamp{&x.run.CreatedAt}, &x.status, &x.detail,
 		&x.failure, &x.inputTokens, &x.outputTokens, &x.attempts, stamp{&x.run.StartedAt},
-		stamp{&x.run.CompletedAt}, &x.result, &x.delivery, &x.deliveryState, &x.httpStatus, &x.errorClass, stamp{&x.run.Callback.At},
+		stamp{&x.run.CompletedAt}, &x.delivery, &x.deliveryState, &x.httpStatus, &x.errorClass, stamp{&x.run.Callback.At},
+		raw{&x.task}, &x.result,
 	}
 }
 
@@ -133,11 +141,8 @@ func (x *runRow) read() (*webtrigger.Run, error) {
 	run.ID, run.Key, run.ConversationID, run.AssistantID = x.id.Int64, x.key.String, x.conversationID.Int64, x.assistantID.String
 	run.KeyID, run.BaseURL, run.CallbackURL = x.keyID.Int64, x.base.String, x.callback.String
 	run.TraceParent, run.RequestID, run.Attempts = x.trace.String, x.requestID.String, int(x.attempts.Int64)
-	if x.task != nil {
-		run.TaskDefinition = new(webtrigger.TaskDefinition)
-		if err := decodeTask(x.task, run.TaskDefinition); err != nil {
-			return nil, err
-		}
+	if err := x.readTask(); err != nil {
+		return nil, err
 	}
 	run.Status, run.StatusDetail = webtrigger.RunStatus(x.status.String), x.detail.String
 	run.ErrorMessage, run.Result = x.failure.String, x.result.String
@@ -149,9 +154,46 @@ func (x *runRow) read() (*webtrigger.Run, error) {
 	return run, nil
 }
 
+func (x *runRow) readTask() (err error) {
+	if x.summary && x.task != nil {
+		x.run.TaskDefinitionID, err = taskID(string(x.task))
+		return err
+	}
+	return setTask(&x.run, x.task)
+}
+
+// setTask gives a run its copy of a definition; nil is none.
+func setTask(run *webtrigger.Run, encoded []byte) error {
+	if encoded == nil {
+		return nil
+	}
+	run.TaskDefinition = new(webtrigger.TaskDefinition)
+	err := decodeTask(encoded, run.TaskDefinition)
+	run.TaskDefinitionID = run.TaskDefinition.ID
+	return err
+}
+
+// taskID is the id at the beginning of an encoded definition.
+func taskID(encoded string) (int64, error) {
+	digits, _, _ := strings.Cut(strings.TrimPrefix(encoded, `{"ID":`), ",")
+	id, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("bunstore: decode task id: %w", err)
+	}
+	return id, nil
+}
+
 // scanRun reads runColumns, and what follows them into more.
 func scanRun(row scanner, more ...any) (webtrigger.Run, error) {
-	var x runRow
+	return scanRunRow(row, &runRow{}, more)
+}
+
+// scanSummary reads summaryColumns, and what follows them into more.
+func scanSummary(row scanner, more ...any) (webtrigger.Run, error) {
+	return scanRunRow(row, &runRow{summary: true}, more)
+}
+
+func scanRunRow(row scanner, x *runRow, more []any) (webtrigger.Run, error) {
 	if err := row.Scan(append(x.dest(), more...)...); err != nil {
 		return webtrigger.Run{}, err
 	}

@@ -208,7 +208,11 @@ func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, trigg
 	}
 	grant := webtrigger.Grant{Key: k.Key, Channel: s.channel(k.AssistantID)}
 	if conv := s.conversations.get(triggerID); conv != nil && conv.AssistantID == k.AssistantID {
-		first := conv.runs[0].copy()
+		run := conv.runs[0]
+		first := run.summary()
+		if grant.ResultOmitted = len(run.Result) > webtrigger.MaxGrantResultBytes; !grant.ResultOmitted {
+			first.Result = run.Result
+		}
 		grant.Run = &first
 	}
 	return grant, nil

@@ -34,6 +34,13 @@ func (r *run) id() int64 { return r.ID }
 
 func (r *run) copy() webtrigger.Run { return cloneRun(r.Run) }
 
+// summary is a copy without the result and the task definition.
+func (r *run) summary() webtrigger.Run {
+	c := r.Run
+	c.Result, c.TaskDefinition = "", nil
+	return cloneRun(c)
+}
+
 // say appends messages to the run's conversation.
 func (r *run) say(now time.Time, messages ...webtrigger.NewMessage) {
 	for _, m := range messages {
@@ -61,6 +68,19 @@ func (s *Store) RunByID(ctx context.Context, runID int64) (webtrigger.Run, error
 	return r.copy(), nil
 }
 
+// RunSummary implements [webtrigger.RunStore].
+func (s *Store) RunSummary(ctx context.Context, runID int64) (webtrigger.Run, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.Run{}, err
+	}
+	defer s.unlock()
+	r := s.runs.get(runID)
+	if r == nil {
+		return webtrigger.Run{}, webtrigger.ErrNotFound
+	}
+	return r.summary(), nil
+}
+
 // RunByKey implements [webtrigger.RunStore].
 func (s *Store) RunByKey(ctx context.Context, runKey string) (webtrigger.Run, error) {
 	if err := s.lock(ctx); err != nil {
@@ -71,7 +91,7 @@ func (s *Store) RunByKey(ctx context.Context, runKey string) (webtrigger.Run, er
 	if r == nil {
 		return webtrigger.Run{}, webtrigger.ErrNotFound
 	}
-	return r.copy(), nil
+	return r.summary(), nil
 }
 
 // Runs implements [webtrigger.RunStore]. A filter is tried on one run after the
@@ -87,7 +107,7 @@ func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigg
 			break
 		}
 		if matches(&r.Run, &query) {
-			runs = append(runs, r.copy())
+			runs = append(runs, r.summary())
 		}
 	}
 	return runs, nil
@@ -125,6 +145,33 @@ func (s *Store) Conversation(ctx context.Context, conversationID int64) (webtrig
 		return webtrigger.Conversation{}, webtrigger.ErrNotFound
 	}
 	return cloneConversation(conv.Conversation), nil
+}
+
+// Owner implements [webtrigger.Store].
+func (s *Store) Owner(ctx context.Context, kind webtrigger.ResourceKind, id int64) (owner webtrigger.Owner, _ error) {
+	if err := s.lock(ctx); err != nil {
+		return owner, err
+	}
+	defer s.unlock()
+	switch kind {
+	case webtrigger.ResourceConversation:
+		if conv := s.conversations.get(id); conv != nil {
+			return webtrigger.Owner{AssistantID: conv.AssistantID, ConversationID: id}, nil
+		}
+	case webtrigger.ResourceRun:
+		if r := s.runs.get(id); r != nil {
+			return webtrigger.Owner{AssistantID: r.AssistantID, ConversationID: r.ConversationID}, nil
+		}
+	case webtrigger.ResourceTaskDefinition:
+		if t := s.tasks[id]; t != nil {
+			return webtrigger.Owner{AssistantID: t.AssistantID}, nil
+		}
+	case webtrigger.ResourceDelivery:
+		if d := s.deliveries.get(id); d != nil {
+			return webtrigger.Owner{AssistantID: d.AssistantID, ConversationID: d.ConversationID}, nil
+		}
+	}
+	return owner, webtrigger.ErrNotFound
 }
 
 // Messages implements [webtrigger.RunStore].

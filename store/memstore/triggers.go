@@ -41,7 +41,7 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 		if r, err := s.replay(t.AssistantID, *t.Idempotency, now); err != nil {
 			return webtrigger.CreatedTrigger{}, err
 		} else if r != nil {
-			return webtrigger.CreatedTrigger{Run: r.copy(), Replayed: true}, nil
+			return webtrigger.CreatedTrigger{Run: r.summary(), Replayed: true}, nil
 		}
 	}
 	conv := s.conversations.get(t.ConversationID)
@@ -102,6 +102,9 @@ func (s *Store) accept(conv *conversation, t webtrigger.NewTrigger, input webtri
 		RequestID:      t.RequestID,
 		CreatedAt:      now,
 	}}
+	if t.TaskDefinition != nil {
+		r.TaskDefinitionID = t.TaskDefinition.ID
+	}
 	s.runs = append(s.runs, r)
 	s.runOf[r.Key] = r
 	conv.runs = append(conv.runs, r)
@@ -124,7 +127,7 @@ func (s *Store) Replay(ctx context.Context, assistantID string, use webtrigger.I
 	if r == nil {
 		return webtrigger.Run{}, webtrigger.ErrNotFound
 	}
-	return r.copy(), nil
+	return r.summary(), nil
 }
 
 // replay returns the run of the live record, or nil when there is none.

@@ -49,6 +49,7 @@ func groups() []group {
 		{"idempotency", idempotencyRules()},
 		{"bounds", boundRules()},
 		{"runs", runRules()},
+		{"summaries", summaryRules()},
 		{"claims", claimRules()},
 		{"processes", processRules()},
 		{"contact", contactRules()},

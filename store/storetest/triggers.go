@@ -40,7 +40,7 @@ func triggerRules() []rule {
 			got := accepted.Run
 			b.Equal(webtrigger.Run{
 				ID: got.ID, Key: t.RunKey, ConversationID: got.ConversationID, AssistantID: assistant, KeyID: key.ID,
-				Status: webtrigger.RunQueued, TaskDefinition: &task, BaseURL: t.BaseURL, CallbackURL: callbackURL, TraceParent: t.TraceParent,
+				Status: webtrigger.RunQueued, TaskDefinitionID: task.ID, TaskDefinition: &task, BaseURL: t.BaseURL, CallbackURL: callbackURL, TraceParent: t.TraceParent,
 				RequestID: t.RequestID, CreatedAt: got.CreatedAt,
 			}, got)
 			b.Equal(got, b.run(got.ID))
