@@ -12,23 +12,33 @@ import (
 )
 
 // dispatcher sends pending callbacks with a limited number of senders, and a limited
-// share of them per host. The store selects the next delivery: the dispatcher reports
-// the number in progress per host, and the store prefers the host with the fewest.
+// share of them per assistant and per host. The store selects the next delivery: the
+// dispatcher reports the numbers in progress, and the store prefers the assistant with
+// the fewest, and within it the host with the fewest.
 type dispatcher struct {
 	s       *Service
 	under   sync.WaitGroup
 	circuit hosthealth.Circuit
 	writes  deliveryWrites
 
-	mu   sync.Mutex
-	more bool           // the last lease filled all idle senders
-	idle int            // senders
-	busy map[string]int // deliveries in progress, by host
+	mu         sync.Mutex
+	more       bool           // the last lease filled all idle senders, or an assistant has its share
+	filled     int            // senders in use after the last lease
+	idle       int            // senders
+	busy       map[string]int // deliveries in progress, by host
+	assistants map[string]int // deliveries in progress, by assistant
 }
 
 func newDispatcher(s *Service) *dispatcher {
-	return &dispatcher{s: s, idle: s.opts.Callback.Workers, busy: make(map[string]int)}
+	return &dispatcher{s: s, idle: s.opts.Callback.Workers, busy: make(map[string]int), assistants: make(map[string]int)}
 }
+
+// share is how many senders an assistant has at most while another one waits.
+func (o *CallbackOptions) share() int { return max(o.Workers/4, 1) }
+
+// reserved is how many senders are kept for assistants that have none, so that such an
+// assistant does not wait for the end of another's slow delivery.
+func (o *CallbackOptions) reserved() int { return min(max(o.Workers/8, 1), o.Workers-1) }
 
 // run sends callbacks when they become due, until ctx ends. It returns when the
 // deliveries in progress have ended. There is no signal for a retry that becomes due;
@@ -52,9 +62,9 @@ func (d *dispatcher) run(ctx context.Context) {
 // gatherFor is how long an idle sender may wait for others.
 const gatherFor = 10 * time.Millisecond
 
-// gather waits while more deliveries are pending than senders are idle, until a
-// quarter of the senders is idle. One statement then leases deliveries for all of
-// them, instead of one statement each.
+// gather waits while more deliveries are pending than may be sent, until a quarter of
+// the senders that were in use is idle. One statement then leases deliveries for all
+// of them, instead of one statement each.
 func (d *dispatcher) gather(ctx context.Context) {
 	if !d.crowded() {
 		return
@@ -75,8 +85,11 @@ func (d *dispatcher) gather(ctx context.Context) {
 func (d *dispatcher) crowded() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.more && 4*d.idle < d.s.opts.Callback.Workers
+	return d.more && 4*(d.filled-d.inUse()) < d.filled
 }
+
+// inUse is how many senders are not idle. The caller holds mu.
+func (d *dispatcher) inUse() int { return d.s.opts.Callback.Workers - d.idle }
 
 // flush sends the callbacks that are pending now, such as those of runs that ended
 // while Work drained. After callbackTimeout it starts no delivery and repeats no write.
@@ -119,6 +132,10 @@ func (d *dispatcher) sendPending(ctx context.Context) (sent int) {
 		}
 		d.mu.Lock()
 		d.more = len(leased) == claim.Limit
+		for _, n := range d.assistants {
+			d.more = d.more || n >= claim.PerAssistant
+		}
+		d.filled = d.inUse()
 		d.mu.Unlock()
 		if len(leased) < claim.Limit || d.crowded() {
 			return sent
@@ -129,11 +146,13 @@ func (d *dispatcher) sendPending(ctx context.Context) (sent int) {
 
 // claim returns a query for as many deliveries as there are idle senders.
 func (d *dispatcher) claim() DeliveryQuery {
-	resting := d.circuit.Resting(time.Now())
+	resting, o := d.circuit.Resting(time.Now()), &d.s.opts.Callback
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return DeliveryQuery{
-		Token: NewToken(), Lease: deliveryLease, Limit: d.idle, PerHost: d.s.opts.Callback.PerHost, Busy: maps.Clone(d.busy), Resting: resting,
+		Token: NewToken(), Lease: deliveryLease, Limit: d.idle, Reserved: o.reserved(),
+		PerHost: o.PerHost, Busy: maps.Clone(d.busy), Resting: resting,
+		PerAssistant: o.share(), Alone: o.Workers, BusyAssistants: maps.Clone(d.assistants),
 	}
 }
 
@@ -141,26 +160,33 @@ func (d *dispatcher) claim() DeliveryQuery {
 // wait while another retry tests its host. The lease of that retry expires, and a
 // later query returns it again.
 func (d *dispatcher) send(delivery LeasedDelivery) bool {
-	host, retry := delivery.Delivery.Host, delivery.Delivery.Retry > 0
+	host, assistant, retry := delivery.Delivery.Host, delivery.Delivery.AssistantID, delivery.Delivery.Retry > 0
 	if retry && !d.circuit.Admit(host, time.Now()) {
 		return false
 	}
 	d.mu.Lock()
 	d.idle--
 	d.busy[host]++
+	d.assistants[assistant]++
 	d.mu.Unlock()
 	d.under.Go(func() {
 		sign := d.deliver(delivery)
 		d.circuit.Report(host, sign, retry, time.Now())
 		d.mu.Lock()
 		d.idle++
-		if d.busy[host]--; d.busy[host] == 0 {
-			delete(d.busy, host)
-		}
+		ended(d.busy, host)
+		ended(d.assistants, assistant)
 		d.mu.Unlock()
 		signal(d.s.pending)
 	})
 	return true
+}
+
+// ended counts down.
+func ended(busy map[string]int, name string) {
+	if busy[name]--; busy[name] == 0 {
+		delete(busy, name)
+	}
 }
 
 // deliver sends one delivery under its lease and returns what its outcome shows about

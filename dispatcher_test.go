@@ -128,7 +128,7 @@ func TestSlowReceiversHoldUpNoOther(t *testing.T) {
 // Even when slow receivers have all senders, the next one that is free goes to
 // a host without one.
 func TestAFreeSenderGoesToTheHostWithTheFewest(t *testing.T) {
-	opts := webtrigger.Options{Callback: webtrigger.CallbackOptions{Workers: 4, PerHost: 4}}
+	opts := webtrigger.Options{Callback: webtrigger.CallbackOptions{Workers: 5, PerHost: 4}}
 	bubble(t, nil, opts, func(b *bundle) {
 		var mu sync.Mutex
 		var order []string
@@ -188,10 +188,10 @@ func TestSendersLeaseTogether(t *testing.T) {
 		stop := b.work()
 		<-time.After(2 * time.Second)
 		require.Equal(b.t, 320, g.count(url))
-		require.Equal(b.t, 16, g.most[url])
+		require.Equal(b.t, 14, g.most[url], "an eighth is kept for others")
 		require.Less(b.t, store.calls.Load(), int64(320/3))
 
-		b.owe(15, url+"stuck")
+		b.owe(13, url+"stuck")
 		<-time.After(time.Second)
 		before := g.count(url)
 		b.owe(20, url)

@@ -384,10 +384,20 @@ type DeliveryStore interface {
 	// A host gets at most claim.PerHost deliveries, including those in claim.Busy.
 	// For a host in claim.Resting, only deliveries with Retry 0 are leased.
 	//
-	// The next delivery goes to the host with the fewest deliveries in progress,
-	// counting claim.Busy and the earlier ones of this result. Among these, the
-	// earliest DueAt comes first, then the lowest id. The deliveries of one host
-	// therefore come oldest first.
+	// An assistant gets at most claim.PerAssistant deliveries, including those in
+	// claim.BusyAssistants. If only one assistant has more deliveries that could be
+	// leased, it gets up to claim.Alone. The last claim.Reserved of claim.Limit
+	// deliveries are for assistants that have none in progress.
+	//
+	// The next delivery goes to the assistant with the fewest deliveries in progress,
+	// counting claim.BusyAssistants and the earlier ones of this result. Within the
+	// assistant it goes to the host with the fewest, counting claim.Busy and the
+	// earlier ones of this assistant in this result. Within the host, the earliest
+	// DueAt comes first, then the lowest id. These two also decide between hosts, and
+	// between assistants, with the same number.
+	//
+	// A store that finds many due deliveries may look at a part of them only, if all
+	// assistants and hosts come to their turn in later calls.
 	LeaseDeliveries(ctx context.Context, claim DeliveryQuery) ([]LeasedDelivery, error)
 
 	// ClaimDelivery moves a pending delivery to sending and records the time of its

@@ -235,12 +235,18 @@ func (h Hint) isZero() bool {
 
 // DeliveryQuery selects the pending deliveries that LeaseDeliveries leases.
 type DeliveryQuery struct {
-	Token   int64         // token of the first delivery; see NewToken
-	Lease   time.Duration // duration of the lease
-	Limit   int
+	Token    int64         // token of the first delivery; see NewToken
+	Lease    time.Duration // duration of the lease
+	Limit    int
+	Reserved int // part of Limit for assistants without a delivery in progress
+
 	PerHost int            // maximum number per host, including those in Busy; 0 for no limit
 	Busy    map[string]int // deliveries in progress in the calling process, by host
 	Resting []string       // hosts whose retries must wait
+
+	PerAssistant   int            // maximum number per assistant, including those in BusyAssistants; 0 for no limit
+	Alone          int            // the maximum instead, for an assistant while no other waits; ignored unless it is higher
+	BusyAssistants map[string]int // deliveries in progress in the calling process, by assistant
 }
 
 // DeliveryLease identifies the lease of one delivery.

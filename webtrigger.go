@@ -246,6 +246,12 @@ type CallbackOptions struct {
 
 	// Workers is the maximum number of callbacks that this process sends at a time.
 	// If zero, it is 32. It must not be negative.
+	//
+	// Callbacks are sent in turns by assistant, then by host. While callbacks of several
+	// assistants wait, each is given at most a quarter of the senders. One eighth is
+	// kept for assistants that have no sender, so that slow receivers of one assistant
+	// do not delay the callbacks of another. Each part is at least one sender; a single
+	// sender is not divided.
 	Workers int
 
 	// PerHost is the maximum number of callbacks to one host (host:port) at a time,

@@ -122,8 +122,8 @@ func (t *tx) redeliver(deliveryID int64) (id int64, _ error) {
 // addDelivery adds a pending delivery of a run's callback. If the run has none, or a
 // delivery is open already, the id is 0.
 func (t *tx) addDelivery(runID int64, retry int, now, due time.Time) (id int64, _ error) {
-	err := t.row(t.ctx, `INSERT INTO {deliveries} (run_id, host, state, retry, created_at, due_at)
-		SELECT id, callback_host, 'pending', $2, $3, $4 FROM {runs} WHERE id = $1 AND callback_url <> ''
+	err := t.row(t.ctx, `INSERT INTO {deliveries} (run_id, assistant_id, host, state, retry, created_at, due_at)
+		SELECT id, assistant_id, callback_host, 'pending', $2, $3, $4 FROM {runs} WHERE id = $1 AND callback_url <> ''
 		ON CONFLICT DO NOTHING RETURNING id`, runID, retry, t.at(now), t.at(due)).Scan(&id)
 	if err == sql.ErrNoRows {
 		return 0, nil

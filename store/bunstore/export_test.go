@@ -59,7 +59,7 @@ var HotStatements = map[string]string{
 	"replay":                  replayText + `;'1';'k';'2026-01-01'`,
 	"begin":                   pgBeginText + `;'[{"ord":0,"id":1,"token":1}]'`,
 	"outcome":                 pgFinishDeliveryText + `;'[{"ord":0,"id":1,"token":1,"state":"delivered"}]'`,
-	"due":                     pgLeaseText + `;1000000;16;4;'[]';1`,
+	"due":                     pgLeaseText + `;1000000;16;4;'[]';2;8;12;'[]';1`,
 	"last events":             lastEventsText + `;'{1,2,3}'`,
 	"messages":                messagesText + `;5;0;100`,
 	"summary":                 summaryText + `;5`,

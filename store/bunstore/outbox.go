@@ -46,13 +46,13 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 // process is about to lease is left out; where that leaves nothing, there may be
 // others still.
 func (t *tx) due(claim webtrigger.DeliveryQuery, now time.Time) ([]int64, error) {
-	args := []any{t.at(now), claim.Limit, claim.PerHost, hostInput(claim)}
+	args := append([]any{t.at(now)}, turnInput(claim)...)
 	if !t.store.postgres { // has one writer
-		rows, err := t.rows(t.ctx, dueTexts[false], append(args, t.at(t.store.leaseTime()))...)
+		rows, err := t.rows(t.ctx, sqliteDueText, append(args, t.at(t.store.leaseTime()))...)
 		return collect(rows, err, scanID)
 	}
 	for range 3 {
-		rows, err := t.rows(t.ctx, dueTexts[true], args...)
+		rows, err := t.rows(t.ctx, pgDueText, args...)
 		picked, err := collect(rows, err, scanID)
 		if err != nil || len(picked) == 0 {
 			return nil, err
@@ -81,72 +81,6 @@ func inOrderOf(order, ids []int64) (sorted []int64) {
 		}
 	}
 	return sorted
-}
-
-// dueTexts pick deliveries by turns between hosts: first the first of each host,
-// counted from what the caller has under way there. Arguments: the time, how
-// many, how many to a host (0: no bound), what is known of hosts; on SQLite, the time
-// in which leases count. No lease lasts a day: one that seems to was stored by an
-// earlier process, by another wall clock.
-//
-// Postgres walks the index from host to host and looks at a few of each; SQLite,
-// which has no LATERAL, numbers all that is due.
-var dueTexts = map[bool]string{
-	true: `WITH RECURSIVE host(name) AS (
-			(SELECT host FROM {deliveries} WHERE state = 'pending' ORDER BY host LIMIT 1)
-			UNION ALL
-			SELECT (SELECT d.host FROM {deliveries} d WHERE d.state = 'pending' AND d.host > host.name ORDER BY d.host LIMIT 1)
-			FROM host WHERE host.name IS NOT NULL
-		)
-		SELECT p.id FROM host
-		LEFT JOIN json_to_recordset($4::json) AS k(host text, busy int, resting boolean) ON k.host = host.name
-		CROSS JOIN LATERAL (
-			SELECT d.id, d.due_at, row_number() OVER (ORDER BY d.due_at, d.id) + coalesce(k.busy, 0) AS place FROM (
-				SELECT id, due_at FROM {deliveries} WHERE state = 'pending' AND host = host.name AND due_at <= $1
-					AND (leased_until IS NULL OR leased_until <= $1) AND (retry = 0 OR NOT coalesce(k.resting, false))
-				ORDER BY due_at, id LIMIT $2
-			) d
-		) p
-		WHERE $3 = 0 OR p.place <= $3
-		ORDER BY p.place, p.due_at, p.id LIMIT $2`,
-
-	false: `SELECT p.id FROM (
-			SELECT d.id, d.due_at, row_number() OVER (PARTITION BY d.host ORDER BY d.due_at, d.id) + coalesce(k.busy, 0) AS place
-			FROM {deliveries} d LEFT JOIN (
-				SELECT value ->> 'host' AS host, value ->> 'busy' AS busy, value ->> 'resting' AS resting FROM json_each($4)
-			) k ON k.host = d.host
-			WHERE d.state = 'pending' AND d.due_at <= $1 AND (d.leased_until IS NULL OR d.leased_until NOT BETWEEN $5 + 1 AND $5 + 86400000000)
-				AND (d.retry = 0 OR NOT coalesce(k.resting, false))
-		) p
-		WHERE $3 = 0 OR p.place <= $3
-		ORDER BY p.place, p.due_at, p.id LIMIT $2`,
-}
-
-// hostState is what a claim knows of a host.
-type hostState struct {
-	Host    string `json:"host"`
-	Busy    int    `json:"busy"`
-	Resting bool   `json:"resting"`
-}
-
-func hostInput(claim webtrigger.DeliveryQuery) string {
-	known := make(map[string]*hostState, len(claim.Busy)+len(claim.Resting))
-	var list []*hostState
-	of := func(host string) *hostState {
-		if known[host] == nil {
-			known[host] = &hostState{Host: host}
-			list = append(list, known[host])
-		}
-		return known[host]
-	}
-	for host, n := range claim.Busy {
-		of(host).Busy = n
-	}
-	for _, host := range claim.Resting {
-		of(host).Resting = true
-	}
-	input, _ := encode(list) // texts and numbers: cannot fail
-	return input
 }
 
 // leased reads leased deliveries with what it takes to make them.

@@ -43,8 +43,8 @@ var pgFinishText = `
 		CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = h.run_id LIMIT 1) r
 	),
 	pending AS (
-		INSERT INTO {deliveries} (run_id, host, state, retry, created_at, due_at)
-		SELECT id, callback_host, 'pending', 0, now, now FROM r WHERE callback_url <> ''
+		INSERT INTO {deliveries} (run_id, assistant_id, host, state, retry, created_at, due_at)
+		SELECT id, assistant_id, callback_host, 'pending', 0, now, now FROM r WHERE callback_url <> ''
 	)
 	SELECT ord, run_key, conversation_id, assistant_id, key_id, task, base_url, callback_url, trace_parent, request_id,
 		created_at, attempts, started_at, now FROM r`

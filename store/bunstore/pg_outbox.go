@@ -10,14 +10,14 @@ import (
 
 // pgLeaseText leases due deliveries and reads what it takes to make them, in
 // their order. What another process has locked is left out. Arguments: the lease
-// in microseconds, those of dueTexts from the second on, and the token of the first.
+// in microseconds, those of pgDueText from the second on, and the token of the first.
 var pgLeaseText = `
 	WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 	picked AS MATERIALIZED (
-		SELECT id, row_number() OVER () AS turn FROM (` + strings.ReplaceAll(dueTexts[true], "$1", "(SELECT now FROM clock)") + `) due
+		SELECT id, row_number() OVER () AS turn FROM (` + strings.ReplaceAll(pgDueText, "$1", "(SELECT now FROM clock)") + `) due
 	),
 	locked AS MATERIALIZED (
-		SELECT id FROM {deliveries} WHERE id = ANY (ARRAY(SELECT id FROM picked)) AND state = 'pending'
+		SELECT id FROM {deliveries} WHERE id = ANY (ARRAY(SELECT id FROM picked)) AND state || '' = 'pending'
 			AND (leased_until IS NULL OR leased_until <= (SELECT now FROM clock))
 		ORDER BY id FOR UPDATE SKIP LOCKED
 	),
@@ -25,7 +25,7 @@ var pgLeaseText = `
 		SELECT picked.id, row_number() OVER (ORDER BY picked.turn) - 1 AS place FROM picked WHERE id IN (SELECT id FROM locked)
 	),
 	d AS (
-		UPDATE {deliveries} d SET token = $5::bigint + placed.place,
+		UPDATE {deliveries} d SET token = $9::bigint + placed.place,
 			leased_until = (SELECT now FROM clock) + $1::bigint * interval '1 microsecond'
 		FROM placed WHERE d.id = ANY (ARRAY[placed.id]) AND placed.id + 0 = placed.id
 		RETURNING d.*
@@ -45,7 +45,7 @@ func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 	}
 	defer cancel()
 	err = again(ctx, func() error {
-		rows, err := s.rows(ctx, pgLeaseText, micros(claim.Lease), claim.Limit, claim.PerHost, hostInput(claim), claim.Token)
+		rows, err := s.rows(ctx, pgLeaseText, append(append([]any{micros(claim.Lease)}, turnInput(claim)...), claim.Token)...)
 		leased, err = collect(rows, err, func(row scanner) (o webtrigger.LeasedDelivery, err error) {
 			var d deliveryRow
 			var now time.Time
@@ -119,11 +119,11 @@ const pgFinishDeliveryText = `
 		UPDATE {deliveries} d SET state = h.state, completed_at = h.now, http_status = h.status, latency_us = h.latency,
 			error_class = h.class, error = h.error, response = h.answer
 		FROM held h WHERE d.id = ANY (ARRAY[h.id]) AND h.id + 0 = h.id
-		RETURNING h.ord, h.retry_in, d.run_id, d.host, d.retry, d.completed_at
+		RETURNING h.ord, h.retry_in, d.run_id, d.assistant_id, d.host, d.retry, d.completed_at
 	),
 	retry AS (
-		INSERT INTO {deliveries} (run_id, host, state, retry, created_at, due_at)
-		SELECT run_id, host, 'pending', retry + 1, completed_at, completed_at + retry_in * interval '1 microsecond'
+		INSERT INTO {deliveries} (run_id, assistant_id, host, state, retry, created_at, due_at)
+		SELECT run_id, assistant_id, host, 'pending', retry + 1, completed_at, completed_at + retry_in * interval '1 microsecond'
 		FROM ended WHERE retry_in > 0
 		ON CONFLICT DO NOTHING
 	)

@@ -2,31 +2,55 @@ package memstore
 
 import (
 	"cmp"
-	"container/heap"
-	"slices"
 	"time"
-
-	"github.com/webtrigger-go/webtrigger"
 )
 
 // outbox holds the pending deliveries: those that are due and free by their
-// host, and aside those that are held or whose time has not come. So a backlog of
-// one host is never looked through for the deliveries of another.
+// assistant and host, and aside those that are held or whose time has not come. So a
+// backlog of one assistant or host is never looked through for the deliveries of
+// another.
 //
 // What is aside comes back when a call looks after its time is over.
 type outbox struct {
 	aside order[delivery]
-	hosts map[string]*line
+	trays map[string]*tray // by assistant
+	ready order[tray]      // the trays, by the first due time
 }
 
-// line is the deliveries of one host that may be handed out, first attempts
-// apart from retries, each in the order of their due times.
-type line struct{ first, retries order[delivery] }
+// tray is the deliveries of one assistant that may be handed out.
+type tray struct {
+	assistant string
+	lines     map[string]*line // by host
+	ready     order[line]      // the lines, by the first due time
+	placedAt  int
+}
+
+// line is the deliveries of one assistant to one host that may be handed out, first
+// attempts apart from retries, each in the order of their due times.
+type line struct {
+	host           string
+	first, retries order[delivery]
+	placedAt       int
+}
 
 func newOutbox() outbox {
-	return outbox{hosts: make(map[string]*line), aside: order[delivery]{
-		before: func(a, b *delivery) bool { return a.back() < b.back() },
-		place:  func(d *delivery) *int { return &d.placedAt },
+	return outbox{
+		trays: make(map[string]*tray),
+		ready: order[tray]{
+			before: func(a, b *tray) bool { return dueBefore(a.earliest(), b.earliest()) < 0 },
+			place:  func(t *tray) *int { return &t.placedAt },
+		},
+		aside: order[delivery]{
+			before: func(a, b *delivery) bool { return a.back() < b.back() },
+			place:  func(d *delivery) *int { return &d.placedAt },
+		},
+	}
+}
+
+func newTray(assistant string) *tray {
+	return &tray{assistant: assistant, lines: make(map[string]*line), ready: order[line]{
+		before: func(a, b *line) bool { return dueBefore(a.next(false), b.next(false)) < 0 },
+		place:  func(l *line) *int { return &l.placedAt },
 	}}
 }
 
@@ -46,28 +70,76 @@ func dueBefore(a, b *delivery) int {
 
 // add puts a delivery where it belongs now.
 func (o *outbox) add(d *delivery, now time.Duration) {
-	d.aside = now < d.back()
-	o.orderOf(d).add(d)
+	if d.aside = now < d.back(); d.aside {
+		o.aside.add(d)
+		return
+	}
+	t := o.trays[d.AssistantID]
+	if t == nil {
+		t = newTray(d.AssistantID)
+	}
+	l := t.lines[d.Host]
+	if l == nil {
+		l = &line{host: d.Host, first: earliestDue(), retries: earliestDue()}
+	}
+	o.withdraw(t)
+	t.withdraw(l)
+	l.orderOf(d).add(d)
+	t.put(l)
+	o.put(t)
 }
 
 // remove takes a delivery out.
 func (o *outbox) remove(d *delivery) {
-	o.orderOf(d).remove(d)
-	if l := o.hosts[d.Host]; l != nil && l.first.first() == nil && l.retries.first() == nil {
-		delete(o.hosts, d.Host)
+	if d.aside {
+		o.aside.remove(d)
+		return
+	}
+	t := o.trays[d.AssistantID]
+	l := t.lines[d.Host]
+	o.withdraw(t)
+	t.withdraw(l)
+	l.orderOf(d).remove(d)
+	t.put(l)
+	o.put(t)
+}
+
+// withdraw takes out a tray while its deliveries change.
+func (o *outbox) withdraw(t *tray) {
+	if o.trays[t.assistant] != nil {
+		o.ready.remove(t)
+		delete(o.trays, t.assistant)
 	}
 }
 
-// orderOf is where a pending delivery is, or goes.
-func (o *outbox) orderOf(d *delivery) *order[delivery] {
-	if d.aside {
-		return &o.aside
+// put puts a tray back, unless it is empty.
+func (o *outbox) put(t *tray) {
+	if len(t.lines) > 0 {
+		o.trays[t.assistant] = t
+		o.ready.add(t)
 	}
-	l := o.hosts[d.Host]
-	if l == nil {
-		l = &line{earliestDue(), earliestDue()}
-		o.hosts[d.Host] = l
+}
+
+// withdraw takes out a line while its deliveries change.
+func (t *tray) withdraw(l *line) {
+	if t.lines[l.host] != nil {
+		t.ready.remove(l)
+		delete(t.lines, l.host)
 	}
+}
+
+// put puts a line back, unless it is empty.
+func (t *tray) put(l *line) {
+	if l.next(false) != nil {
+		t.lines[l.host] = l
+		t.ready.add(l)
+	}
+}
+
+// earliest is the delivery of a tray with the first due time.
+func (t *tray) earliest() *delivery { return t.ready.first().next(false) }
+
+func (l *line) orderOf(d *delivery) *order[delivery] {
 	if d.Retry > 0 {
 		return &l.retries
 	}
@@ -84,65 +156,4 @@ func (l *line) next(resting bool) *delivery {
 		return retry
 	}
 	return first
-}
-
-// pick takes out what LeaseDeliveries hands out, in its order.
-func (o *outbox) pick(claim webtrigger.DeliveryQuery, now time.Duration) []*delivery {
-	for d := o.aside.first(); d != nil && now >= d.back(); d = o.aside.first() {
-		o.aside.remove(d)
-		o.add(d, now)
-	}
-	var turns turns
-	for host := range o.hosts {
-		t := turn{host: host, busy: claim.Busy[host], resting: slices.Contains(claim.Resting, host)}
-		if t.next = o.hosts[host].next(t.resting); t.next != nil && t.mayHave(claim.PerHost) {
-			turns = append(turns, t)
-		}
-	}
-	heap.Init(&turns)
-	var picked []*delivery
-	for len(picked) < claim.Limit && len(turns) > 0 {
-		t := &turns[0]
-		picked = append(picked, t.next)
-		o.remove(t.next)
-		t.busy++
-		t.next = nil
-		if l := o.hosts[t.host]; l != nil && t.mayHave(claim.PerHost) {
-			t.next = l.next(t.resting)
-		}
-		if t.next == nil {
-			heap.Pop(&turns)
-		} else {
-			heap.Fix(&turns, 0)
-		}
-	}
-	return picked
-}
-
-// turn is one host among those that wait for theirs.
-type turn struct {
-	host    string
-	busy    int // deliveries under way
-	resting bool
-	next    *delivery
-}
-
-func (t *turn) mayHave(perHost int) bool { return perHost <= 0 || t.busy < perHost }
-
-// turns is a heap: the host with the fewest deliveries under way is first.
-type turns []turn
-
-func (t turns) Len() int { return len(t) }
-
-func (t turns) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare(t[i].busy, t[j].busy), dueBefore(t[i].next, t[j].next)) < 0
-}
-
-func (t turns) Swap(i, j int) { t[i], t[j] = t[j], t[i] }
-func (t *turns) Push(x any)   { *t = append(*t, x.(turn)) }
-
-func (t *turns) Pop() any {
-	last := (*t)[len(*t)-1]
-	*t = (*t)[:len(*t)-1]
-	return last
 }

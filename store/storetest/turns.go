@@ -8,10 +8,12 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Turns: which deliveries of several hosts are handed out, and in which order.
-// The host with the fewest under way comes first, so that no backlog of one host
-// holds up another.
-func turnRules() []rule {
+// Turns: which deliveries of several assistants and hosts are leased, and in which
+// order. The assistant with the fewest in progress comes first, and within it the host
+// with the fewest, so that no backlog of one delays another.
+func turnRules() []rule { return append(hostTurns(), assistantTurns()...) }
+
+func hostTurns() []rule {
 	return []rule{
 		{"a delivery knows its host, and when it was leased", func(b *rig) {
 			run := b.complete(at("receiver.example:8443"))
@@ -92,8 +94,14 @@ func turnRules() []rule {
 // owed completes a run for each host.
 func (b *rig) owed(hosts ...string) {
 	b.t.Helper()
+	b.owedBy(assistant, hosts...)
+}
+
+// owedBy completes a run of an assistant for each host.
+func (b *rig) owedBy(assistantID string, hosts ...string) {
+	b.t.Helper()
 	for _, host := range hosts {
-		b.owing = append(b.owing, b.complete(at(host)).ID)
+		b.owing = append(b.owing, b.complete(of(assistantID), at(host)).ID)
 	}
 }
 
