@@ -245,11 +245,13 @@ type RunStore interface {
 // ProcessStore stores the worker processes. A process registers before it claims runs
 // and renews its row while it lives. All its claims live as long as the row.
 //
-// A process is in contact since the registration, or since the last renewal that
-// found the row expired. A sweep by another process may mark an expired process as
-// lost if the sweeping process is unexpired and has been in contact for at least one
-// lease of the expired one. So a pause of the whole store, in which all rows expire,
-// marks no process as lost.
+// A process is in contact since its registration, or since the last renewal that came
+// more than two thirds of a lease after the one before. A sweep by another process may
+// mark an expired process as lost if the last renewal of the sweeping process is at most
+// two thirds of its lease old, and if it has been in contact for at least one lease of
+// the expired one. So a pause of the whole store that lets a row expire also ends the
+// contact of the others, and marks no process as lost: heartbeats are at most a third of
+// a lease apart.
 //
 // These times count on the store's clock. A store of one process counts them in
 // monotonic time, so that a step of the wall clock neither ends nor extends a lease.

@@ -25,7 +25,7 @@ const (
 		ON CONFLICT (id) DO NOTHING`
 
 	renewText = `UPDATE {processes} SET
-			contact_since = CASE WHEN expires_at <= coalesce(CAST($4 AS {time}), {clock}) THEN coalesce(CAST($4 AS {time}), {clock}) ELSE contact_since END,
+			contact_since = CASE WHEN expires_at - lease / 3 * {microsecond} <= coalesce(CAST($4 AS {time}), {clock}) THEN coalesce(CAST($4 AS {time}), {clock}) ELSE contact_since END,
 			expires_at = coalesce(CAST($4 AS {time}), {clock}) + CAST($2 AS bigint) * {microsecond},
 			lease = CAST($2 AS bigint), max_attempts = CAST($3 AS integer)
 		WHERE id = $1 AND lost_at IS NULL`

@@ -60,14 +60,14 @@ var markTexts = map[bool]string{
 	true: `WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 		expired AS MATERIALIZED (
 			SELECT p.id FROM {processes} p, clock WHERE p.lost_at IS NULL AND p.expires_at <= now AND EXISTS (
-				SELECT FROM {processes} me WHERE me.id = $1 AND me.lost_at IS NULL AND me.expires_at > now
+				SELECT FROM {processes} me WHERE me.id = $1 AND me.lost_at IS NULL AND me.expires_at - me.lease / 3 * interval '1 microsecond' > now
 					AND me.contact_since <= now - p.lease * interval '1 microsecond'
 			) ORDER BY p.expires_at LIMIT 100 FOR UPDATE OF p SKIP LOCKED
 		)
 		UPDATE {processes} SET lost_at = (SELECT now FROM clock) WHERE id = ANY (ARRAY(SELECT id FROM expired))`,
 
 	false: `UPDATE {processes} AS p SET lost_at = $2 WHERE lost_at IS NULL AND expires_at NOT BETWEEN $2 + 1 AND $2 + lease AND EXISTS (
-			SELECT 1 FROM {processes} me WHERE me.id = $1 AND me.lost_at IS NULL AND me.expires_at > $2 AND me.contact_since <= $2 - p.lease)`,
+			SELECT 1 FROM {processes} me WHERE me.id = $1 AND me.lost_at IS NULL AND me.expires_at - me.lease / 3 > $2 AND me.contact_since <= $2 - p.lease)`,
 }
 
 // markLost marks expired processes as lost.

@@ -20,6 +20,9 @@ type process struct {
 	claims       map[int64]*run
 }
 
+// silent reports whether the last renewal is more than two thirds of a lease old.
+func (p *process) silent(now time.Duration) bool { return now >= p.expires-p.Lease/3 }
+
 // keepLost is how long a lost process without claims is kept.
 const keepLost = 10 * time.Minute
 
@@ -55,7 +58,7 @@ func (s *Store) RenewProcess(ctx context.Context, p webtrigger.Process) (webtrig
 		return webtrigger.Renewed{}, nil
 	}
 	now := s.elapsed
-	if now >= known.expires {
+	if known.silent(now) {
 		known.contactSince = now
 	}
 	known.Process, known.expires = p, now+p.Lease
@@ -90,7 +93,7 @@ func (p *process) byRun() []*run {
 // those that have been lost for long.
 func (s *Store) mark(me *process) {
 	now := s.elapsed
-	if me == nil || now >= me.expires {
+	if me == nil || me.silent(now) {
 		return
 	}
 	for id, p := range s.processes {

@@ -232,6 +232,16 @@ func contactRules() []rule {
 			b.Equal([]int64{run.Run.ID}, each(b.sweep(webtrigger.Sweep{ProcessID: late}), runID))
 			b.Equal(webtrigger.RunQueued, b.run(queued.ID).Status)
 		}},
+		{"a process whose renewal is overdue sweeps nothing, nor right after it", func(b *rig) {
+			other := b.process(5 * fair / 2)
+			run := b.take(b.accept().ID, fair)
+			b.outlast(fair + 9*fair/10) // less than its lease, and more than two thirds of it
+			b.Empty(b.sweep(webtrigger.Sweep{ProcessID: other}))
+			b.renew(other, long)
+			b.Empty(b.sweep(webtrigger.Sweep{ProcessID: other}))
+			b.outlast(fair)
+			b.Equal([]int64{run.Run.ID}, each(b.sweep(webtrigger.Sweep{ProcessID: other}), runID))
+		}},
 		{"renewals in time keep the contact", func(b *rig) {
 			other := b.process(long)
 			run := b.take(b.accept().ID, fair)
