@@ -85,13 +85,18 @@ func (x *execution) execute() {
 	case x.unstorable:
 		x.finish(notStored())
 	case cause == nil:
-		x.finish(Finish{Outcome: x.outcome(a), Events: batch, Messages: transcript(a.result)})
+		messages, err := transcript(a.result)
+		if a.err == nil {
+			a.err = err
+		}
+		x.finish(Finish{Outcome: x.outcome(a), Events: batch, Messages: messages})
 	case errors.Is(cause, ErrLeaseLost): // the lease is over, and perhaps nobody has swept the run
 		x.requeue(Requeue{Reason: RequeueHeartbeat, Events: batch})
 	case errors.Is(cause, ErrShutdown) && x.s.opts.MaxAttempts > 1:
 		x.requeue(Requeue{Reason: RequeueShutdown, Events: batch})
 	default:
-		x.finish(Finish{Outcome: interrupted(cause, a.result), Events: batch, Messages: transcript(a.result)})
+		messages, _ := transcript(a.result) // none if it is too long
+		x.finish(Finish{Outcome: interrupted(cause, a.result), Events: batch, Messages: messages})
 	}
 	if x.isLost() {
 		x.log.Warn("lease lost", "effect", "this process writes nothing more about the run")
@@ -263,13 +268,20 @@ func interrupted(cause error, result *Result) Outcome {
 	return o
 }
 
-func transcript(result *Result) []NewMessage {
+// transcript returns the messages to store, or an error if there are too many.
+func transcript(result *Result) ([]NewMessage, error) {
 	if result == nil {
-		return nil
+		return nil, nil
 	}
-	messages := make([]NewMessage, len(result.Messages))
+	if len(result.Messages) > MaxResultMessages {
+		return nil, failure("The transcript has more than 1,000 messages.")
+	}
+	messages, size := make([]NewMessage, len(result.Messages)), 0
 	for i, m := range result.Messages {
 		messages[i] = NewMessage{Role: m.Role, Content: wire.ValidText(m.Content)}
+		if size += len(messages[i].Content); size > MaxResultMessagesBytes {
+			return nil, failure("The transcript is larger than 4 MiB.")
+		}
 	}
-	return messages
+	return messages, nil
 }

@@ -414,3 +414,29 @@ func TestHooks_runEndsDuringItsCancellation_endedIsCalledOnce(t *testing.T) {
 		require.EqualValues(t, 2, ended.Load(), "a queued run")
 	}
 }
+
+// The store does not return the task definition of a run that ends. The hooks get it
+// all the same.
+func TestHooks_endedRun_hasItsTaskDefinition(t *testing.T) {
+	t.Parallel()
+	var ended, outcome webtrigger.Run
+	b := setupOn(t, memstore.New(nil), nil, &webtrigger.Options{
+		BaseURL: "https://app.example.com",
+		Hooks: webtrigger.Hooks{
+			Ended: func(_ context.Context, info webtrigger.EndedInfo) { ended = info.Run },
+			Run: func(ctx context.Context, _ webtrigger.RunInfo) (context.Context, func(webtrigger.RunOutcome)) {
+				return ctx, func(o webtrigger.RunOutcome) { outcome = o.Run }
+			},
+		},
+	})
+	task, err := b.svc.CreateTaskDefinition(b.ctx, webtrigger.TaskDefinition{AssistantID: "1", Name: "n", Instructions: "i", Active: true})
+	require.NoError(t, err)
+	run, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "say x", TaskDefinitionID: task.ID})
+	require.NoError(t, err)
+	require.NoError(t, b.svc.Execute(b.ctx, run.ID))
+	for _, got := range []webtrigger.Run{ended, outcome} {
+		require.Equal(t, webtrigger.RunCompleted, got.Status)
+		require.Equal(t, task.ID, got.TaskDefinitionID)
+		require.Equal(t, &task, got.TaskDefinition)
+	}
+}

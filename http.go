@@ -324,14 +324,19 @@ func (s *Service) requestBases(r *http.Request) (bases, error) {
 	return bases{origin + api, origin + session}, nil
 }
 
-// maxBase bounds a base that comes from a request, in bytes.
-const maxBase = 2048
+const (
+	maxBase = 2048 // bound of a base that comes from a request, in bytes
+	maxHost = 260  // of its host: a DNS name of 254 bytes with its last dot, and a port
+)
 
 // originOf returns the scheme and host of a request. Forwarding headers are not
 // trusted.
 func originOf(r *http.Request) (string, error) {
 	if r.Host == "" {
 		return "", wire.BadRequest("missing_host", "The request has no Host header. Send one.")
+	}
+	if len(r.Host) > maxHost {
+		return "", wire.BadRequest("url_too_long", fmt.Sprintf("The Host header must have at most %d characters.", maxHost))
 	}
 	if r.TLS != nil {
 		return "https://" + r.Host, nil

@@ -1,6 +1,7 @@
 package webtrigger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -80,7 +81,7 @@ func (x *execution) conclude(operation string, end func(context.Context) (Run, e
 		}
 		return end(ctx)
 	}
-	u := &unsettled{lease: x.lease, operation: operation, write: write, ctx: context.WithoutCancel(x.ctx), log: x.log}
+	u := &unsettled{lease: x.lease, operation: operation, write: write, task: x.def, ctx: context.WithoutCancel(x.ctx), log: x.log}
 	err := x.try(u)
 	if errors.Is(err, errNotStored) {
 		u.giveUp(x.s.store)
@@ -97,6 +98,7 @@ func (x *execution) try(u *unsettled) error {
 	return x.persist(u.operation, func(ctx context.Context) error {
 		run, err := u.write(ctx)
 		if err == nil {
+			run.TaskDefinition = cmp.Or(run.TaskDefinition, u.task)
 			x.run = run
 			x.s.settledRun(u, run)
 		}

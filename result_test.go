@@ -90,3 +90,30 @@ func TestResult_anySize_isReadOnlyWhereShown(t *testing.T) {
 		call(0, http.StatusUnauthorized, session, "GET", path, "")
 	}
 }
+
+// A Host header is stored with the trigger, so it has a bound. A configured base URL
+// makes it irrelevant.
+func TestTrigger_longHost_isRejected(t *testing.T) {
+	t.Parallel()
+	for _, base := range []string{"", "https://app.example.com"} {
+		b := setupOn(t, memstore.New(nil), nil, &webtrigger.Options{BaseURL: base})
+		_, bearer := newKey(t, b.svc, "1")
+		for length, status := range map[int]int{260: http.StatusAccepted, 261: http.StatusBadRequest, 100_000: http.StatusBadRequest} {
+			r := httptest.NewRequestWithContext(b.ctx, "POST", triggerPath, strings.NewReader(`{"message":"x"}`))
+			r.Host = strings.Repeat("h", length)
+			r.Header.Set("Authorization", bearer)
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			b.svc.ServeHTTP(w, r)
+			if base != "" {
+				status = http.StatusAccepted
+			}
+			require.Equal(t, status, w.Code)
+			if status == http.StatusBadRequest {
+				require.Contains(t, w.Body.String(), `"url_too_long"`)
+				require.NotContains(t, w.Body.String(), "hhh")
+				require.NotContains(t, b.svc.TriggerURL(r, "1"), "hhh")
+			}
+		}
+	}
+}

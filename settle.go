@@ -1,6 +1,7 @@
 package webtrigger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -13,6 +14,7 @@ type unsettled struct {
 	lease     Lease
 	operation string
 	write     func(context.Context) (Run, error)
+	task      *TaskDefinition // of the run, for the hooks; FinishRun does not return it
 	givenUp   bool            // write is the last resort
 	ctx       context.Context // of the hooks
 	log       *slog.Logger
@@ -85,6 +87,7 @@ func (p *process) settled(u *unsettled, run Run, err error) {
 		u.log.Warn("run write failed", "operation", u.operation, "error", err)
 		return
 	}
+	run.TaskDefinition = cmp.Or(run.TaskDefinition, u.task)
 	p.s.settledRun(u, run)
 	if run.Status == RunQueued {
 		p.s.worker.sawQueued()

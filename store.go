@@ -310,7 +310,7 @@ type WorkStore interface {
 	// as an assistant message, after the given ones.
 	//
 	// If the run has ended under the same lease, FinishRun stores nothing and returns
-	// the run as it ended.
+	// the run as it ended. The returned run is without its TaskDefinition.
 	FinishRun(ctx context.Context, lease Lease, end Finish) (Run, error)
 
 	// RequeueRun puts a run back in the queue and does not count its attempt. It

@@ -113,13 +113,23 @@ type Emit func(typ EventType, payload any) error
 
 // Result is the result that a Runner returns.
 type Result struct {
-	Text     string       // Maximum: MaxResultBytes bytes; a longer text fails the run. If the task requires JSON, Text is the JSON text.
-	Usage    *Usage       // token usage; nil if not reported
-	Messages []NewMessage // the transcript between the prompt and Text, stored in the conversation
+	Text  string // Maximum: MaxResultBytes bytes; a longer text fails the run. If the task requires JSON, Text is the JSON text.
+	Usage *Usage // token usage; nil if not reported
+
+	// Messages is the transcript between the prompt and Text, which is stored in the
+	// conversation. Maximum: MaxResultMessages messages with MaxResultMessagesBytes
+	// bytes in total. A longer transcript fails the run and is not stored.
+	Messages []NewMessage
 }
 
 // MaxResultBytes is the maximum size of a run's result, in bytes of UTF-8.
 const MaxResultBytes = 1 << 20
+
+// Limits of the transcript of a run.
+const (
+	MaxResultMessages      = 1000
+	MaxResultMessagesBytes = 4 << 20 // of all contents together, in bytes of UTF-8
+)
 
 // Clock provides the time for a store that has no clock of its own. Stores on a
 // database server use the clock of that server.

@@ -412,6 +412,24 @@ func TestOutcomesOfARunner(t *testing.T) {
 			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
 				return &result{Text: strings.Repeat("x", webtrigger.MaxResultBytes+1)}, nil
 			}, webtrigger.RunFailed, "The result is larger than 1 MiB.", ""},
+		"a transcript of 1,000 messages and 4 MiB is not too long": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Text: "x", Messages: said(webtrigger.MaxResultMessages, webtrigger.MaxResultMessagesBytes)}, nil
+			}, webtrigger.RunCompleted, "", "x"},
+		"one more message is": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Text: "x", Messages: said(webtrigger.MaxResultMessages+1, 0)}, nil
+			}, webtrigger.RunFailed, "The transcript has more than 1,000 messages.", ""},
+		"one more byte is, counted as stored": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				messages := said(2, webtrigger.MaxResultMessagesBytes-2)
+				messages[1].Content += "\x00"
+				return &result{Text: "x", Messages: messages}, nil
+			}, webtrigger.RunFailed, "The transcript is larger than 4 MiB.", ""},
+		"the Runner's own error is kept": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Messages: said(webtrigger.MaxResultMessages+1, 0)}, errors.New("Broken.")
+			}, webtrigger.RunFailed, "Broken.", ""},
 		"an error without words gets some": {
 			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) { return nil, errors.New(" ") },
 			webtrigger.RunFailed, "The assistant failed without saying why.", ""},
@@ -427,6 +445,11 @@ func TestOutcomesOfARunner(t *testing.T) {
 				run := b.trigger("go")
 				require.NoError(t, b.svc.Execute(b.ctx, run.ID))
 				ended := b.run(run.ID)
+				messages, err := b.svc.Messages(b.ctx, run.ConversationID, 0, webtrigger.MaxPageSize)
+				require.NoError(t, err)
+				if test.status == webtrigger.RunFailed {
+					require.Len(t, messages, 1, "no transcript that is too long")
+				}
 				require.Equal(t, test.status, ended.Status)
 				require.Equal(t, test.message, ended.ErrorMessage)
 				require.Equal(t, test.result, ended.Result)
@@ -492,4 +515,14 @@ func TestExecute_runnerIgnoresItsContext_isAbandoned(t *testing.T) {
 		require.Equal(t, webtrigger.RunTimedOut, b.run(run.ID).Status)
 		time.Sleep(time.Minute)
 	})
+}
+
+// said are n messages with so many bytes in total.
+func said(n, bytes int) []webtrigger.NewMessage {
+	messages := make([]webtrigger.NewMessage, n)
+	for i := range messages {
+		messages[i] = webtrigger.NewMessage{Role: webtrigger.RoleTool, Content: strings.Repeat("x", bytes/n)}
+	}
+	messages[0].Content += strings.Repeat("x", bytes%n)
+	return messages
 }

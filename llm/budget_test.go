@@ -3,6 +3,8 @@ package llm_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -106,4 +108,43 @@ func TestAgentTools(t *testing.T) {
 	require.Equal(t, "Tests.", specs[0].Description)
 	specs[0].Parameters[0] = 'x'
 	require.EqualValues(t, '{', agent.Tools()[0].Parameters[0], "the agent's own stays")
+}
+
+// A transcript that exceeds the limits of a run is cut, and says so. The run completes,
+// and the model sees all of it.
+func TestTranscript_tooLong_isCutWithANote(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		calls int // tool calls in one answer
+		size  int // bytes of each result
+	}{
+		"many":  {120, 1},
+		"large": {10, 100 << 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			turn := llm.Response{Finish: llm.FinishToolCalls}
+			for i := range c.calls {
+				turn.ToolCalls = append(turn.ToolCalls, call(fmt.Sprintf("c%d", i), "a", `{}`))
+			}
+			model := &answers{}
+			for range 10 {
+				model.responses = append(model.responses, turn)
+			}
+			model.responses = append(model.responses, says("ok"))
+			agent := newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{tool("a", nil, result(strings.Repeat("x", c.size)))}})
+			r := &recorder{}
+			returned, err := agent.Run(t.Context(), task(nil), r.emit)
+			require.NoError(t, err)
+			require.Greater(t, len(model.requests[10].Messages), 10*c.calls)
+			size, messages := 0, returned.Messages
+			for _, m := range messages {
+				size += len(m.Content)
+			}
+			require.LessOrEqual(t, len(messages), webtrigger.MaxResultMessages)
+			require.LessOrEqual(t, size, webtrigger.MaxResultMessagesBytes)
+			require.Contains(t, messages[len(messages)-1].Content, "left out")
+			require.True(t, len(messages) == webtrigger.MaxResultMessages || size > webtrigger.MaxResultMessagesBytes-c.size-100)
+		})
+	}
 }

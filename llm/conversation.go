@@ -23,6 +23,8 @@ type conversation struct {
 	text   speech // of the model
 	output output // the required form of the answer
 	acted  bool   // a tool was called
+	said   int    // bytes of the transcript
+	full   bool   // the rest of the transcript is left out
 	ids    map[string]bool
 }
 
@@ -229,7 +231,18 @@ func (c *conversation) mayAsk(steps int) error {
 // remember adds a message to the conversation and to the run's transcript.
 func (c *conversation) remember(m Message) {
 	c.request.Messages = append(c.request.Messages, m)
-	if m.Content != "" {
-		c.result.Messages = append(c.result.Messages, webtrigger.NewMessage{Role: m.Role, Content: m.Content})
+	if m.Content == "" || c.full {
+		return
 	}
+	content := wire.ValidText(m.Content)
+	c.full = len(c.result.Messages) == webtrigger.MaxResultMessages-1 ||
+		c.said+len(content) > webtrigger.MaxResultMessagesBytes-len(leftOut)
+	if c.full {
+		content = leftOut
+	}
+	c.said += len(content)
+	c.result.Messages = append(c.result.Messages, webtrigger.NewMessage{Role: m.Role, Content: content})
 }
+
+// leftOut ends a transcript that would exceed the limits of [webtrigger.Result].
+const leftOut = "(The rest of the transcript is left out: it is too long.)"

@@ -23,9 +23,28 @@ func (s *Store) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger
 	return s.accepts.do(ctx, trigger)
 }
 
-// weighTrigger is about how many bytes a trigger has.
+// weighTrigger is about how many bytes a trigger has, with all that is sent of it.
 func weighTrigger(t webtrigger.NewTrigger) int {
-	return 512 + len(t.Input.Message) + len(t.Input.Context) + len(t.Input.Metadata)
+	n := 512 + len(t.RunKey) + len(t.AssistantID) + len(t.BaseURL) + len(t.CallbackURL) + len(t.CallbackHost) + len(t.TraceParent) +
+		len(t.RequestID) + len(t.Input.Subject) + len(t.Input.Message) + len(t.Input.Context) + len(t.Input.Metadata)
+	if t.Idempotency != nil {
+		n += len(t.Idempotency.Key)
+	}
+	if t.Claim != nil {
+		n += len(t.Claim.ProcessID)
+	}
+	return n + weighTask(t.TaskDefinition)
+}
+
+func weighTask(task *webtrigger.TaskDefinition) int {
+	if task == nil {
+		return 0
+	}
+	n := 256 + len(task.AssistantID) + len(task.Name) + len(task.Instructions) + len(task.OutputType) + len(task.OutputSchema)
+	for _, tool := range task.AllowedTools {
+		n += 8 + len(tool)
+	}
+	return n
 }
 
 // requestOf is the request that a trigger repeats, if it has an idempotency key.

@@ -286,6 +286,7 @@ func (s *Store) batch() {
 	s.outcomes.subject = func(d delivered) (any, bool) { return d.lease.DeliveryID, true }
 
 	s.grants = newBatcher(s, s.runGrants, nil)
+	s.grants.weigh = func(asking) int { return webtrigger.MaxGrantResultBytes } // what the answer may have
 }
 
 const (

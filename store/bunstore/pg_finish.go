@@ -2,6 +2,7 @@ package bunstore
 
 import (
 	"context"
+	"database/sql"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -46,7 +47,7 @@ var pgFinishText = `
 		INSERT INTO {deliveries} (run_id, assistant_id, host, state, retry, created_at, due_at)
 		SELECT id, assistant_id, callback_host, 'pending', 0, now, now FROM r WHERE callback_url <> ''
 	)
-	SELECT ord, run_key, conversation_id, assistant_id, key_id, task, base_url, callback_url, trace_parent, request_id,
+	SELECT ord, run_key, conversation_id, assistant_id, key_id, substr(task, 1, 64), base_url, callback_url, trace_parent, request_id,
 		created_at, attempts, started_at, now FROM r`
 
 // pgEnd is the end of a run in the input of pgFinishText.
@@ -117,11 +118,11 @@ func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.R
 
 // scanFinished reads a row of pgFinishText. The outcome is the caller's to add.
 func scanFinished(row scanner) (ord int, r webtrigger.Run, _ error) {
-	var task []byte
+	var task sql.NullString // its beginning
 	err := row.Scan(&ord, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL, &r.CallbackURL, &r.TraceParent, &r.RequestID,
 		stamp{&r.CreatedAt}, &r.Attempts, stamp{&r.StartedAt}, stamp{&r.CompletedAt})
-	if err == nil {
-		err = setTask(&r, task)
+	if err == nil && task.Valid {
+		r.TaskDefinitionID, err = taskID(task.String)
 	}
 	return ord, r, err
 }

@@ -135,7 +135,9 @@ type delivered struct {
 	end   webtrigger.DeliveryOutcome
 }
 
-func weighDelivered(d delivered) int { return 256 + len(d.end.Response) + len(d.end.Error) }
+func weighDelivered(d delivered) int {
+	return 256 + len(d.end.State) + len(d.end.FailureClass) + len(d.end.Response) + len(d.end.Error)
+}
 
 // pgFinishDeliveries records a batch of outcomes.
 func (s *Store) pgFinishDeliveries(ctx context.Context, calls []*call[delivered, struct{}]) error {

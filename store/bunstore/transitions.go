@@ -237,7 +237,7 @@ func (t *tx) finish(lease webtrigger.Lease, end webtrigger.Finish) (webtrigger.R
 	if err := t.end(q, lease.Token, end.Outcome, end.Messages, now); err != nil {
 		return webtrigger.Run{}, err
 	}
-	return t.run(q.runID)
+	return t.ended(q.runID)
 }
 
 // endedUnder reads a run that has ended under a lease.
@@ -249,5 +249,10 @@ func (t *tx) endedUnder(lease webtrigger.Lease) (webtrigger.Run, error) {
 	} else if err != nil {
 		return webtrigger.Run{}, err
 	}
-	return t.run(lease.RunID)
+	return t.ended(lease.RunID)
+}
+
+// ended reads a run that has ended, without its task definition.
+func (t *tx) ended(runID int64) (webtrigger.Run, error) {
+	return scanSummary(t.row(t.ctx, `SELECT `+stateColumns+`, substr(r.task, 1, 64), e.result FROM `+fromRuns+` WHERE r.id = $1`, runID))
 }

@@ -31,7 +31,7 @@ func weighAppending(a appending) int { return 64 + weighEvents(a.batch.Events) }
 
 func weighEvents(events []webtrigger.NewEvent) (n int) {
 	for _, e := range events {
-		n += 64 + len(e.Payload)
+		n += 64 + len(e.Type) + len(e.Payload)
 	}
 	return n
 }
@@ -64,9 +64,10 @@ func (s *Store) FinishRun(ctx context.Context, lease webtrigger.Lease, end webtr
 }
 
 func weighEnding(e ending) int {
-	n := 256 + len(e.end.Outcome.Result) + weighEvents(e.end.Events.Events)
+	o := &e.end.Outcome
+	n := 256 + len(o.Status) + len(o.StatusDetail) + len(o.ErrorMessage) + len(o.Result) + weighEvents(e.end.Events.Events)
 	for _, m := range e.end.Messages {
-		n += 64 + len(m.Content)
+		n += 64 + len(m.Role) + len(m.Content)
 	}
 	return n
 }

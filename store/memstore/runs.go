@@ -41,6 +41,13 @@ func (r *run) summary() webtrigger.Run {
 	return cloneRun(c)
 }
 
+// ended is a copy without the task definition.
+func (r *run) ended() webtrigger.Run {
+	c := r.summary()
+	c.Result = r.Result
+	return c
+}
+
 // say appends messages to the run's conversation.
 func (r *run) say(now time.Time, messages ...webtrigger.NewMessage) {
 	for _, m := range messages {

@@ -143,7 +143,7 @@ func (s *Store) FinishRun(ctx context.Context, lease webtrigger.Lease, end webtr
 	r := s.held(lease)
 	if r == nil {
 		if r = s.runs.get(lease.RunID); r != nil && r.finished != 0 && r.finished == lease.Token {
-			return r.copy(), nil
+			return r.ended(), nil
 		}
 		return webtrigger.Run{}, webtrigger.ErrLeaseLost
 	}
@@ -151,7 +151,7 @@ func (s *Store) FinishRun(ctx context.Context, lease webtrigger.Lease, end webtr
 	r.say(now, end.Messages...)
 	s.end(r, end.Outcome, now)
 	r.finished = lease.Token
-	return r.copy(), nil
+	return r.ended(), nil
 }
 
 // RequeueRun implements [webtrigger.WorkStore].

@@ -155,7 +155,7 @@ func runRules() []rule {
 			same(b.requeue(claimed.Lease))
 			claimed = b.take(run.ID, long)
 			same(b.stop(run.ID, webtrigger.CancelStop("")))
-			same(b.finish(claimed.Lease, completed("Result")))
+			same(b.finish(claimed.Lease, completed("Result"))) // a run without a task definition
 			same(b.lease(long).Run)
 			same(b.swept(b.strand().Run.ID))
 		}},

@@ -16,9 +16,16 @@ func summaryRules() []rule {
 	return []rule{
 		{"a summary is the run without its result and its task definition", func(b *rig) {
 			task := b.task(assistant)
-			run := b.complete(owing, doing(&task), keyed("key", 1, long))
+			claimed := b.start(owing, doing(&task), keyed("key", 1, long))
+			ended := b.finish(claimed.Lease, completed("Result"))
+			run := b.run(ended.ID)
+			b.Equal("Result", ended.Result)
+			ended.TaskDefinition = run.TaskDefinition
+			b.Equal(run, ended)
 			b.Equal(task.ID, run.TaskDefinitionID)
 			b.Equal(&task, run.TaskDefinition)
+			again := b.finish(claimed.Lease, completed("Result"))
+			b.Nil(again.TaskDefinition)
 			want := stripped(run)
 			got, err := b.store.RunSummary(b.ctx, run.ID)
 			b.NoError(err)
