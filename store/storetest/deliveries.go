@@ -15,7 +15,7 @@ func deliveryRules() []rule {
 			task := b.task(assistant)
 			run := b.complete(owing, doing(&task))
 			owed := b.lease(long)
-			b.Equal(run, owed.Run)
+			b.Equal(b.run(run.ID), owed.Run)
 			b.Equal(b.deliveries(run.ID)[0], owed.Delivery)
 			b.Equal(owed.Delivery.ID, owed.Lease.DeliveryID)
 			b.Equal(webtrigger.DeliveryPending, owed.Delivery.State)

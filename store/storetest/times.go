@@ -20,7 +20,7 @@ func timeRules() []rule {
 			stored := b.record(run.ID)
 			d := stored.Deliveries[0]
 			stamps := []time.Time{key.CreatedAt, key.RevokedAt, task.CreatedAt, task.UpdatedAt,
-				run.CreatedAt, run.StartedAt, run.CompletedAt, run.TaskDefinition.CreatedAt, run.TaskDefinition.UpdatedAt,
+				run.CreatedAt, run.StartedAt, run.CompletedAt, stored.Run.TaskDefinition.CreatedAt, stored.Run.TaskDefinition.UpdatedAt,
 				stored.Conversation.CreatedAt, d.CreatedAt, d.DueAt, d.AttemptedAt, d.CompletedAt, stored.Run.Callback.At}
 			for _, e := range stored.Events.Events {
 				stamps = append(stamps, e.CreatedAt)
