@@ -103,6 +103,9 @@ func (x *execution) execute() {
 	}
 	x.ended(RunOutcome{Run: x.run})
 	x.s.process.remove(x)
+	if x.s.opts.Limits.limitsRunning() && (!x.slot || abandoned) {
+		x.s.worker.look() // a run that was over its limit can start, although no slot becomes free
+	}
 	if x.slot {
 		x.s.worker.vacate()
 	}

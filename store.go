@@ -284,12 +284,20 @@ type ProcessStore interface {
 // may be stored later. Each write may be repeated, and the repetition settles the
 // outcome: it is a write under the same row's lock. A read settles nothing.
 type WorkStore interface {
-	// ClaimRuns claims up to claim.Limit queued runs, oldest first. A requeued run
-	// keeps its place by id. Each run must go to exactly one caller. A claim makes
-	// the run running, counts an attempt, sets its start time, stores its token and
-	// StartedEvent. The first run gets claim.Token, each following one the next
-	// number. If claim.RunID is set, only that run may be claimed. ClaimRuns returns
-	// ErrLeaseLost if the process is not registered or is lost.
+	// ClaimRuns claims up to claim.Limit queued runs. The next run is the oldest of the
+	// assistant with the fewest running runs, counting the earlier ones of this
+	// result. Among several such assistants, the one with the oldest run comes first.
+	// A store may look at a part of the assistants only, if all come to their turn. A
+	// requeued run keeps its place by id.
+	//
+	// A run is not claimed if its assistant has claim.MaxPerAssistant running runs or
+	// its key has claim.MaxPerKey. Concurrent calls must not exceed a limit together.
+	//
+	// Each run must go to exactly one caller. A claim makes the run running, counts an
+	// attempt, sets its start time, stores its token and StartedEvent. The first run
+	// gets claim.Token, each following one the next number. If claim.RunID is set, only
+	// that run may be claimed. ClaimRuns returns ErrLeaseLost if the process is not
+	// registered or is lost.
 	ClaimRuns(ctx context.Context, claim Claim) ([]ClaimedRun, error)
 
 	// AppendEvents appends a batch to the run's conversation, in order. Sequences

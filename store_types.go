@@ -130,6 +130,9 @@ type Claim struct {
 	Token     int64  // token of the first run; see NewToken
 	Limit     int
 	RunID     int64 // 0 for any queued run of the library's own queue
+
+	MaxPerAssistant int // maximum number of running runs of an assistant in all processes; 0 for no limit
+	MaxPerKey       int // the same for the runs that one API key created; calls from Go have no key and no limit
 }
 
 // ClaimedRun is a run that the caller has claimed.

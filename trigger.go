@@ -175,7 +175,8 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 func newRunKey() string { return uuid.Must(uuid.NewV7()).String() }
 
 // accept stores the trigger. If a worker of this process is free, it claims the run
-// in the same transaction and starts it.
+// in the same transaction and starts it. With limits of running runs, it does not: only
+// ClaimRuns checks them.
 func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, error) {
 	// Once begun, the write is not given up with its caller: a client that hangs
 	// up must not leave a claimed run without a worker.
@@ -183,7 +184,7 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, err
 	defer cancel()
 
 	var call *claimCall
-	if s.worker.reserveIdle() {
+	if !s.opts.Limits.limitsRunning() && s.worker.reserveIdle() {
 		if call = s.process.begin(1); call == nil {
 			s.giveBackSlot()
 		}
@@ -414,8 +415,8 @@ func checkJSON(pointer string, raw json.RawMessage, f *faults) {
 	}
 }
 
-// Limits sets rate and queue limits for the trigger endpoint. If zero, there are no
-// limits. A request over a limit is rejected with 429 and Retry-After. The rate is
+// Limits sets limits for triggers and runs. If zero, there are no limits. A request over
+// a limit of the trigger endpoint is rejected with 429 and Retry-After. The rate is
 // checked before the body is validated, the queue after it. An idempotent replay is
 // never rejected. A request that is rejected for another reason does not count toward
 // the rate, unless the host name of its callback URL was resolved.
@@ -437,12 +438,27 @@ type Limits struct {
 	// neither does a run that was created while this limit was 0. If zero, there is
 	// no limit. It must not be negative.
 	QueuedPerAssistant int
+
+	// RunningPerAssistant is the maximum number of running runs of an assistant, over
+	// all processes. Other runs of the assistant stay queued. All processes should have
+	// the same limit: each applies its own to what it claims. With a limit, a run is
+	// always queued first, and then claimed. [Service.Execute] returns ErrConflict for a
+	// run over the limit. If zero, there is no limit. It must not be negative.
+	RunningPerAssistant int
+
+	// RunningPerKey is the same limit for the runs that one API key created. Triggers
+	// without an API key do not count. If zero, there is no limit. It must not be
+	// negative.
+	RunningPerKey int
 }
+
+// limitsRunning reports whether there is a limit of running runs.
+func (l *Limits) limitsRunning() bool { return l.RunningPerAssistant > 0 || l.RunningPerKey > 0 }
 
 // complete checks l and sets the defaults of zero fields.
 func (l *Limits) complete() error {
-	if l.TriggersPerKey < 0 || l.QueuedPerAssistant < 0 {
-		return errors.New("TriggersPerKey and QueuedPerAssistant must not be negative")
+	if l.TriggersPerKey < 0 || l.QueuedPerAssistant < 0 || l.RunningPerAssistant < 0 || l.RunningPerKey < 0 {
+		return errors.New("TriggersPerKey, QueuedPerAssistant, RunningPerAssistant and RunningPerKey must not be negative")
 	}
 	if l.Window == 0 {
 		l.Window = time.Minute

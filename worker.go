@@ -56,7 +56,8 @@ func (s *Service) Wake() { s.hint(Hint{Queued: true}) }
 // Execute claims one queued run and executes it before it returns. It is for a host
 // that executes runs from its own job engine instead of Work. It returns nil if the
 // run has ended or was requeued, ErrNotFound if the run does not exist, and
-// ErrConflict if another worker has claimed the run. If ctx ends, the run is
+// ErrConflict if another worker has claimed the run or a limit of running runs is reached
+// ([Limits.RunningPerAssistant]). If ctx ends, the run is
 // interrupted as at the end of a drain. A Runner that does not return within
 // [Options.CancelGrace] is abandoned. If the store is unavailable, Execute returns one
 // Lease later at the latest, and the process stores the end when it can.
@@ -84,6 +85,10 @@ func (s *Service) Execute(ctx context.Context, runID int64) error {
 		run, err := s.store.RunSummary(ctx, runID)
 		if err != nil || run.Status.Terminal() {
 			return err
+		}
+		if run.Status == RunQueued && s.opts.Limits.limitsRunning() {
+			return fmt.Errorf("execute run %d: run stays queued, because its assistant or API key has reached its limit of running runs: %w",
+				runID, ErrConflict)
 		}
 		return fmt.Errorf("execute run %d: run is %s: %w", runID, run.Status, ErrConflict)
 	}
@@ -169,7 +174,9 @@ func (s *Service) claim() (again bool) {
 	}
 	s.worker.giveBack(slots - len(claimed))
 	if len(claimed) < slots {
-		s.worker.sawEmptyQueue(hints)
+		if !s.opts.Limits.limitsRunning() { // else runs over their limit may be queued
+			s.worker.sawEmptyQueue(hints)
+		}
 		return false
 	}
 	return true
@@ -180,7 +187,10 @@ func (s *Service) claim() (again bool) {
 func (s *Service) claimRuns(call *claimCall, runID int64) ([]ClaimedRun, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
 	defer cancel()
-	claimed, err := s.store.ClaimRuns(ctx, Claim{ProcessID: call.processID, Token: call.token, Limit: int(call.limit), RunID: runID})
+	claimed, err := s.store.ClaimRuns(ctx, Claim{
+		ProcessID: call.processID, Token: call.token, Limit: int(call.limit), RunID: runID,
+		MaxPerAssistant: s.opts.Limits.RunningPerAssistant, MaxPerKey: s.opts.Limits.RunningPerKey,
+	})
 	if errors.Is(err, ErrLeaseLost) {
 		s.process.expel(call.processID)
 	}

@@ -127,6 +127,7 @@ type Store struct {
 	direct   *direct       // nil on SQLite, and without pgdriver
 	patrol   patrol
 	schema   schemaState
+	turns    turns
 
 	noListener sync.Once // logs that there is none
 

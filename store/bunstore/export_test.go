@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	"github.com/webtrigger-go/webtrigger"
 )
 
@@ -46,7 +48,10 @@ var HotStatements = map[string]string{
 	"accept":                  pgAcceptText + `;` + hotAccept,
 	"accept with a key":       pgAcceptKeyedText + `;` + hotAccept,
 	"accept in bounds":        pgAcceptBoundedText + `;` + hotAccept,
-	"claim":                   pgClaimText + `;16;1000000;'10';'run_started';'{';'}'`,
+	"claim":                   pgClaimText + hotClaim + `;'7'`,
+	"claim the oldest":        pgClaimOldestText + hotClaim,
+	"claim within":            pgClaimWithinText + hotClaim + `;'7';100`,
+	"claim within keys":       pgClaimWithinKeysText + hotClaim + `;'7';100;10`,
 	"claim one run":           pgClaimOneText + `;100001;1000000;'10'`,
 	"append":                  pgAppendText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
 	"append to a lane":        pgAppendSharedText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
@@ -83,8 +88,15 @@ func (s *Store) Explain(ctx context.Context, explain string, query webtrigger.Ru
 	return strings.Join(lines, "\n"), err
 }
 
+const hotClaim = `;16;1000000;'10';'run_started';'{';'}'`
+
 const hotAccept = `'[{"ord":0,"run_key":"f7d2c1a8-5f0e-4d3b-9a61-0c8e7b2d4f19","assistant":"7","request":"k","hash":"00","ttl":1,"bound":100,"wanted":true,"token":5}]';` +
 	`true;'https://app.example.com';'10'`
+
+// LockLimits takes the lock of claims with limits in a transaction.
+func (s *Store) LockLimits(ctx context.Context, tx bun.Tx) error {
+	return s.lockLimits(ctx, s.within(tx.Tx))
+}
 
 // AddMigrations adds migrations to those of this package.
 func (s *Store) AddMigrations(files fs.FS) { s.moreMigrations = append(s.moreMigrations, files) }

@@ -254,7 +254,7 @@ func (s *Store) lockMigrations(ctx context.Context, do func() error) error {
 func (s *Store) tryLockMigrations(ctx context.Context, l *lent, do func() error) (locked bool, err error) {
 	name := fnv.New64a()
 	_, _ = name.Write([]byte(s.tablePrefix()))
-	if _, err := l.Conn.Conn.ExecContext(ctx, `BEGIN`); err != nil {
+	if _, err := l.Conn.Conn.ExecContext(ctx, `BEGIN ISOLATION LEVEL READ COMMITTED`); err != nil {
 		return false, err
 	}
 	defer func() {

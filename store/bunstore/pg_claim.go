@@ -6,14 +6,15 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// The statements that claim queued runs on Postgres. They wait for a
-// locked row only if the caller has named the run.
+// The statements that claim queued runs on Postgres, and their parts. They wait for a
+// locked row only if the caller has named the run. pg_fair.go has those that claim in
+// turns.
 const (
-	// pgClaimText claims the oldest runs. The first one gets the token $2, each
-	// following one the next number. A lane, which is a shared conversation with
-	// queued runs, is locked before it is counted toward the limit: a conversation
-	// that another transaction has locked hides only its own runs.
-	pgClaimText = `
+	// pgClaimOldestText claims the oldest runs that no other transaction has locked. A
+	// lane, which is a shared conversation with queued runs, is locked before it is
+	// counted toward the limit: a conversation that another transaction has locked hides
+	// only its own runs.
+	pgClaimOldestText = `
 	WITH ` + pgClaimant + `,
 	single AS MATERIALIZED (
 		SELECT run_id FROM {queue} WHERE state = 'q' AND native AND NOT shared AND EXISTS (SELECT FROM me)
@@ -30,27 +31,8 @@ const (
 	free AS MATERIALIZED (
 		SELECT run_id, row_number() OVER (ORDER BY run_id) - 1 AS place
 		FROM (SELECT run_id FROM single UNION ALL SELECT run_id FROM lane) u ORDER BY run_id LIMIT $1
-	),` + pgClaimed + `,
-	entries AS (
-		SELECT conversation_id, row_number() OVER (PARTITION BY conversation_id ORDER BY run_id) AS place, run_id,
-			last_sequence AS sequence, $4 AS type, $5 || attempts || $6 AS payload, started_at AS now FROM q WHERE shared
-	),
-	growth AS (
-		SELECT conversation_id, count(*) AS events FROM q WHERE shared GROUP BY conversation_id
-	),
-	locked AS MATERIALIZED (
-		SELECT g.* FROM (SELECT * FROM growth ORDER BY conversation_id) g
-		CROSS JOIN LATERAL (SELECT FROM {conversations} WHERE id = g.conversation_id LIMIT 1 FOR UPDATE) c
-	),
-	grown AS (
-		UPDATE {conversations} c SET last_event_id = c.last_event_id + g.events FROM locked g WHERE c.id = ANY (ARRAY[g.conversation_id]) AND g.conversation_id + 0 = g.conversation_id
-		RETURNING c.id, c.last_event_id - g.events AS before
-	),
-	logged AS (
-		INSERT INTO {events} (conversation_id, id, run_id, sequence, type, payload, created_at)
-		SELECT e.conversation_id, grown.before + e.place, e.run_id, e.sequence, e.type, e.payload, e.now
-		FROM entries e JOIN grown ON grown.id = e.conversation_id
-	)` + pgClaimAnswer
+	),` + pgClaimed + `,` + pgStarted + pgClaimAnswer + `
+	ORDER BY 1`
 
 	// pgClaimOneText claims a run of a single conversation.
 	pgClaimOneText = `
@@ -74,6 +56,29 @@ const (
 		RETURNING q.run_id, q.conversation_id, q.shared, q.token, q.attempts, q.last_sequence, q.started_at
 	)`
 
+	// pgStarted stores run_started for shared conversations, which free has locked.
+	pgStarted = `
+	entries AS (
+		SELECT conversation_id, row_number() OVER (PARTITION BY conversation_id ORDER BY run_id) AS place, run_id,
+			last_sequence AS sequence, $4 AS type, $5 || attempts || $6 AS payload, started_at AS now FROM q WHERE shared
+	),
+	growth AS (
+		SELECT conversation_id, count(*) AS events FROM q WHERE shared GROUP BY conversation_id
+	),
+	locked AS MATERIALIZED (
+		SELECT g.* FROM (SELECT * FROM growth ORDER BY conversation_id) g
+		CROSS JOIN LATERAL (SELECT FROM {conversations} WHERE id = g.conversation_id LIMIT 1 FOR UPDATE) c
+	),
+	grown AS (
+		UPDATE {conversations} c SET last_event_id = c.last_event_id + g.events FROM locked g WHERE c.id = ANY (ARRAY[g.conversation_id]) AND g.conversation_id + 0 = g.conversation_id
+		RETURNING c.id, c.last_event_id - g.events AS before
+	),
+	logged AS (
+		INSERT INTO {events} (conversation_id, id, run_id, sequence, type, payload, created_at)
+		SELECT e.conversation_id, grown.before + e.place, e.run_id, e.sequence, e.type, e.payload, e.now
+		FROM entries e JOIN grown ON grown.id = e.conversation_id
+	)`
+
 	// pgClaimAnswer has one row with the run id 0 if the process may not claim.
 	pgClaimAnswer = `
 	SELECT q.run_id, q.token, q.attempts, q.started_at, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.task, r.base_url,
@@ -81,42 +86,28 @@ const (
 	FROM q CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = q.run_id LIMIT 1) r
 	UNION ALL
 	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL
-	WHERE NOT EXISTS (SELECT FROM me)
-	ORDER BY 1`
+	WHERE NOT EXISTS (SELECT FROM me)`
 )
 
 // pgClaim claims queued runs.
-func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
+func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) (claimed []webtrigger.ClaimedRun, err error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer cancel()
-	text, args := pgClaimText, []any{int64(claim.Limit), claim.Token, claim.ProcessID,
-		string(webtrigger.EventRunStarted), s.started.before, s.started.after}
-	if claim.RunID != 0 {
-		text, args = pgClaimOneText, []any{claim.RunID, claim.Token, claim.ProcessID}
+	switch {
+	case claim.RunID == 0 && limited(claim):
+		claimed, err = s.pgClaimLimited(ctx, claim)
+	case claim.RunID == 0:
+		claimed, err = s.pgClaimInTurn(ctx, claim)
+	case !limited(claim):
+		claimed, _, err = s.pgClaimStatement(ctx, s.pool(), pgClaimOneText, claim.RunID, claim.Token, claim.ProcessID)
 	}
-	var claimed []webtrigger.ClaimedRun
-	err = again(ctx, func() error {
-		claimed = make([]webtrigger.ClaimedRun, 0, claim.Limit)
-		rows, err := s.rows(ctx, text, args...)
-		return each(rows, err, func(row scanner) error {
-			claimed = append(claimed, webtrigger.ClaimedRun{})
-			last := &claimed[len(claimed)-1]
-			if err := scanClaimed(row, last); err != nil {
-				return err
-			}
-			if last.Run.ID == 0 {
-				return webtrigger.ErrLeaseLost
-			}
-			return nil
-		})
-	})
 	if err != nil {
 		return nil, s.wrap("claim runs", err)
 	}
-	if len(claimed) == 0 && claim.RunID != 0 { // of a shared conversation, or not queued
+	if len(claimed) == 0 && claim.RunID != 0 { // limited, of a shared conversation, or not queued
 		return s.claimAlone(ctx, claim)
 	}
 	var hint webtrigger.Hint
@@ -125,6 +116,31 @@ func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) ([]webtrigg
 	}
 	s.share(hint)
 	return claimed, nil
+}
+
+// pgClaimStatement executes a statement that claims. visited is nil if the statement
+// has seen the whole queue.
+func (s *Store) pgClaimStatement(ctx context.Context, on session, text string, args ...any) (claimed []webtrigger.ClaimedRun, visited *visit, _ error) {
+	err := again(ctx, func() error {
+		claimed, visited = nil, nil
+		rows, err := on.rows(ctx, text, args...)
+		return each(rows, err, func(row scanner) error {
+			var c webtrigger.ClaimedRun
+			if err := scanClaimed(row, &c); err != nil {
+				return err
+			}
+			switch c.Run.ID {
+			case 0:
+				return webtrigger.ErrLeaseLost
+			case -1:
+				visited = &visit{last: c.Run.AssistantID, assistants: c.Run.Attempts}
+			default:
+				claimed = append(claimed, c)
+			}
+			return nil
+		})
+	})
+	return claimed, visited, err
 }
 
 // scanClaimed reads a row of pgClaimAnswer.

@@ -196,18 +196,17 @@ func (t *tx) claim(claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
 	return claimed, nil
 }
 
-// waiting locks the runs that a claim may take.
+// waiting locks the runs that a claim may take: the run that it names, or, on SQLite,
+// those whose turn it is.
 func (t *tx) waiting(claim webtrigger.Claim) ([]*queueRow, error) {
-	if claim.RunID != 0 {
-		q, err := t.lock(claim.RunID, forUpdate)
-		if err == sql.ErrNoRows || err == nil && q.running {
-			return nil, nil
-		}
-		return []*queueRow{q}, err
+	if claim.RunID == 0 {
+		return t.waitingInTurn(claim)
 	}
-	rows, err := t.rows(t.ctx, `SELECT `+queueColumns+` FROM {queue}
-		WHERE state = 'q' AND native ORDER BY run_id LIMIT $1`, claim.Limit) // SQLite
-	return collect(rows, err, scanQueueRow)
+	q, err := t.waitingOne(claim)
+	if q == nil || err != nil {
+		return nil, err
+	}
+	return []*queueRow{q}, nil
 }
 
 // append appends a worker's events.

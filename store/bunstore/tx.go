@@ -11,7 +11,7 @@ import (
 
 // tx is one transaction and the transitions of runs in it, one run at a time: all
 // of them on SQLite, the rare ones and those in a host's transaction on Postgres.
-// It locks in the order idempotency key, conversation, queue row, bound, delivery,
+// It locks in the order idempotency key, conversation, queue row, bound or limits, delivery,
 // each kind by ascending id.
 type tx struct {
 	session

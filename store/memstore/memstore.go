@@ -46,10 +46,11 @@ type Store struct {
 
 	conversations byID[conversation]
 	runs          byID[run]
-	runOf         map[string]*run // by run_key
-	queued        order[run]      // queued runs by id
-	waiting       order[run]      // queued runs by the time since which they wait
-	running       int             // number of running runs
+	runOf         map[string]*run     // by run_key
+	backlogs      map[string]*backlog // of assistants with open runs
+	turns         order[backlog]      // those with queued runs, the next in turn first
+	waiting       order[run]          // queued runs by the time since which they wait
+	running       int                 // number of running runs
 	processes     map[string]*process
 	bounded       map[string]int // of an assistant: its queued runs that came with a bound
 
@@ -81,6 +82,7 @@ func New(opts *Options) *Store {
 		tasksOf:   make(map[string][]*task),
 		runOf:     make(map[string]*run),
 		bounded:   make(map[string]int),
+		backlogs:  make(map[string]*backlog),
 		processes: make(map[string]*process),
 		requests:  make(map[request]*record),
 		outbox:    newOutbox(),
@@ -93,9 +95,11 @@ func New(opts *Options) *Store {
 			s.measure = monotonic.Elapsed
 		}
 	}
-	s.queued = order[run]{
-		before: func(a, b *run) bool { return a.ID < b.ID },
-		place:  func(r *run) *int { return &r.queuedAt },
+	s.turns = order[backlog]{
+		before: func(a, b *backlog) bool {
+			return cmp.Or(cmp.Compare(a.running, b.running), cmp.Compare(a.first, b.first)) < 0
+		},
+		place: func(b *backlog) *int { return &b.place },
 	}
 	s.waiting = order[run]{
 		before: func(a, b *run) bool {

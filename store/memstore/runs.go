@@ -27,7 +27,7 @@ type run struct {
 	finished   int64         // token of the FinishRun that ended it; 0: something else did
 	batch      int64         // number of the last event batch stored under the token
 
-	queuedAt, waitingAt int // places in the store's orders
+	queuedAt, waitingAt int // places in the orders of its key and of the store
 }
 
 func (r *run) id() int64 { return r.ID }

@@ -10,7 +10,7 @@ import (
 
 // A run that has not ended is in the orders of its state and in no other:
 //
-//	queued    Store.queued and Store.waiting; enqueue puts it there
+//	queued    its backlog and Store.waiting; enqueue puts it there
 //	running   process.claims; take puts it there
 //
 // leave takes it out, before it goes to the other state or ends.
@@ -19,7 +19,7 @@ import (
 func (s *Store) enqueue(r *run) {
 	r.Status = webtrigger.RunQueued
 	r.waitsSince = s.elapsed
-	s.queued.add(r)
+	s.queue(r)
 	s.waiting.add(r)
 	if r.bounded {
 		s.bounded[r.AssistantID]++
@@ -34,6 +34,7 @@ func (s *Store) take(r *run, p *process, token int64, now time.Time) webtrigger.
 	r.process = p
 	p.claims[r.ID] = r
 	s.running++
+	s.starts(r)
 	r.Status = webtrigger.RunRunning
 	r.Attempts++
 	r.StartedAt = now
@@ -47,9 +48,10 @@ func (s *Store) leave(r *run) {
 		delete(r.process.claims, r.ID)
 		r.process = nil
 		s.running--
+		s.stops(r)
 		return
 	}
-	s.queued.remove(r)
+	s.unqueue(r)
 	s.waiting.remove(r)
 	if r.bounded {
 		if s.bounded[r.AssistantID]--; s.bounded[r.AssistantID] == 0 {
@@ -101,17 +103,13 @@ func (s *Store) ClaimRuns(ctx context.Context, claim webtrigger.Claim) ([]webtri
 	}
 	now := s.now()
 	var claimed []webtrigger.ClaimedRun
-	for len(claimed) < claim.Limit {
-		r := s.queued.first()
-		if claim.RunID != 0 {
-			r = s.runs.get(claim.RunID)
-		}
-		if r == nil || r.Status != webtrigger.RunQueued {
-			break
-		}
+	for r := range s.claimable(claim) {
 		s.leave(r)
 		lease := s.take(r, p, claim.Token+int64(len(claimed)), now)
 		claimed = append(claimed, webtrigger.ClaimedRun{Run: r.copy(), Input: cloneInput(r.input), Lease: lease})
+		if len(claimed) == claim.Limit {
+			break
+		}
 	}
 	return claimed, nil
 }
@@ -220,7 +218,7 @@ func (s *Store) QueueState(ctx context.Context) (webtrigger.QueueState, error) {
 		return webtrigger.QueueState{}, err
 	}
 	defer s.unlock()
-	state := webtrigger.QueueState{Queued: len(s.queued.heap), Running: s.running}
+	state := webtrigger.QueueState{Queued: len(s.waiting.heap), Running: s.running}
 	if oldest := s.waiting.first(); oldest != nil {
 		state.OldestAge = s.elapsed - oldest.waitsSince
 	}

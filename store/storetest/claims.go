@@ -8,7 +8,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Claims: queued runs are taken oldest first and each exactly once among all
+// Claims: an assistant's queued runs are taken oldest first and each exactly once among all
 // callers. A claim makes a run running, counts an attempt, stamps its start and stores
 // its token and run_started.
 func claimRules() []rule {
@@ -20,7 +20,7 @@ func claimRules() []rule {
 		{"an empty queue gives nothing", func(b *rig) {
 			b.Empty(b.claim(10))
 		}},
-		{"a claim takes the oldest runs, oldest first, up to its limit", func(b *rig) {
+		{"a claim takes the oldest runs of an assistant, oldest first, up to its limit", func(b *rig) {
 			var ids []int64
 			for range 5 {
 				ids = append(ids, b.accept().ID)
@@ -57,13 +57,16 @@ func claimRules() []rule {
 			b.accept(saying("1"))
 			b.accept(saying("2"), doing(&task))
 			b.accept(saying("3"), of(stranger))
-			for i, claimed := range b.claim(10) {
-				b.Equal(string(rune('1'+i)), claimed.Input.Message)
+			var messages []string
+			for _, claimed := range b.claim(10) {
+				messages = append(messages, claimed.Input.Message)
 				b.Equal(claimed.Run.ID, claimed.Lease.RunID)
-				b.Equal(i == 1, claimed.Run.TaskDefinition != nil)
+				b.Equal(claimed.Input.Message == "2", claimed.Run.TaskDefinition != nil)
+				b.Equal(claimed.Input.Message == "3", claimed.Run.AssistantID == stranger)
 				b.append(claimed.Lease, steps(1, 1))
 				b.holdsLog(claimed.Run)
 			}
+			b.ElementsMatch([]string{"1", "2", "3"}, messages)
 		}},
 		{"a claim of one run takes that run, out of turn", func(b *rig) {
 			first, second := b.accept(), b.accept()

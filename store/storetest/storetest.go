@@ -51,6 +51,7 @@ func groups() []group {
 		{"runs", runRules()},
 		{"summaries", summaryRules()},
 		{"claims", claimRules()},
+		{"fairness", fairnessRules()},
 		{"processes", processRules()},
 		{"contact", contactRules()},
 		{"fencing", fencingRules()},

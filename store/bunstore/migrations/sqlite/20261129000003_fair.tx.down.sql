@@ -1,0 +1,3 @@
+DROP INDEX {{.Index}}queue_keys;
+--bun:split
+DROP INDEX {{.Index}}queue_turns;
