@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
@@ -41,7 +42,8 @@ func (s *Service) EraseTrigger(ctx context.Context, triggerID int64) error {
 }
 
 const (
-	purgeInterval = 10 * time.Minute       // between two passes
+	purgeInterval = 10 * time.Minute       // between two passes, at most
+	purgeRetry    = time.Second            // after the first error; each further error doubles it
 	purgePause    = 100 * time.Millisecond // between two calls of a pass; purging is not urgent
 	purgeBatch    = 500
 )
@@ -51,28 +53,35 @@ func (s *Service) purgeLoop(life context.Context) {
 	if s.opts.Retention == (Retention{}) {
 		return
 	}
-	wait := time.NewTimer(purgePause)
+	wait := time.NewTimer(rand.N(purgeInterval / 10)) // processes that start together do not purge together
 	defer wait.Stop()
 	var after int64
+	retry := purgeRetry
 	for {
 		select {
 		case <-life.Done():
 			return
 		case <-wait.C:
 		}
-		after = s.purge(life, after)
-		if after == 0 {
-			wait.Reset(purgeInterval)
-		} else {
+		var err error
+		after, err = s.purge(life, after)
+		switch {
+		case after == 0:
+			wait.Reset(sweepPause(purgeInterval))
+		case err != nil:
+			wait.Reset(sweepPause(retry))
+			retry = min(2*retry, purgeInterval)
+			continue
+		default:
 			wait.Reset(purgePause)
 		}
+		retry = purgeRetry
 	}
 }
 
 // purge makes one call of a pass. It returns the position at which the pass
-// continues, or 0 if the pass is complete or the call failed. The next pass then
-// starts from the beginning.
-func (s *Service) purge(life context.Context, after int64) (next int64) {
+// continues, also after an error, or 0 if the pass is complete.
+func (s *Service) purge(life context.Context, after int64) (next int64, _ error) {
 	ctx, cancel := context.WithTimeout(life, statementTimeout)
 	defer cancel()
 	purged, err := s.store.Purge(ctx, Purge{Keep: s.opts.Retention, After: after, Limit: purgeBatch})
@@ -80,10 +89,9 @@ func (s *Service) purge(life context.Context, after int64) (next int64) {
 		if life.Err() == nil {
 			s.log.Warn("purge failed", "error", err)
 		}
-		return 0
 	}
 	if purged.Events+purged.Triggers > 0 {
 		s.log.Info("purge completed", "triggers", purged.Triggers, "runs_without_events", purged.Events)
 	}
-	return purged.Next
+	return purged.Next, err
 }

@@ -459,7 +459,8 @@ type DeliveryStore interface {
 type RetentionStore interface {
 	// Purge checks the next runs, ordered by id, and deletes the data that is past
 	// its retention age. The age counts from the end of the run. A sequence of calls
-	// checks each run once.
+	// checks each run once. If a run cannot be purged, Purge continues with the others
+	// and returns an error with its result. The pass then continues at Next too.
 	//
 	// If a run is older than purge.Keep.Events, Purge deletes its events and keeps
 	// the rest. EventPage.PurgedTo reports this to readers. Purge deletes a whole

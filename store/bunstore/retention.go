@@ -3,6 +3,8 @@ package bunstore
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -10,13 +12,19 @@ import (
 )
 
 const (
-	purgeStretch = 20_000 // runs that one call of Purge looks at
-	eventChunk   = 5_000  // events that one transaction deletes
+	purgeStretch = 20_000          // runs that one call of Purge looks at
+	eventChunk   = 5_000           // events that one transaction deletes
+	purgeErrors  = 3               // runs in a row for which the store was unavailable: the rest is left to the next call
+	purgeTimeout = 5 * time.Second // of one run
 )
 
 // Purge implements [webtrigger.RetentionStore]. It walks the ends of runs by their
 // primary key: an index on the time would make each end of a run more expensive.
+//
+// A run that cannot be purged does not keep the others: each has its own transactions
+// and deadline, and the error names it.
 func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrigger.Purged, _ error) {
+	done.Next = purge.After // of an error that concerns all runs
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return done, err
@@ -35,19 +43,28 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrig
 	if err != nil {
 		return done, s.wrap("purge", err)
 	}
+	var errs []error
+	unavailable := 0
 	for _, r := range old {
-		if done.Events >= purge.Limit || done.Triggers >= purge.Limit {
+		if done.Events >= purge.Limit || done.Triggers >= purge.Limit || ctx.Err() != nil || unavailable == purgeErrors {
 			done.Next = r.id - 1
-			return done, nil
+			return done, errors.Join(errs...)
 		}
-		if err := s.purgeRun(ctx, r, purge.Keep, now, &done); err != nil {
-			return done, err
+		limited, cancel := context.WithTimeout(ctx, purgeTimeout)
+		err := s.purgeRun(limited, r, purge.Keep, now, &done)
+		cancel()
+		if unavailable++; !errors.Is(err, webtrigger.ErrUnavailable) {
+			unavailable = 0
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("run %d: %w", r.id, err))
 		}
 	}
+	done.Next = 0
 	if more {
 		done.Next = last
 	}
-	return done, nil
+	return done, errors.Join(errs...)
 }
 
 // stretchAfter is the id that the stretch of ended runs after an id ends with, and

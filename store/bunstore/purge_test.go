@@ -1,0 +1,46 @@
+package bunstore_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+)
+
+// A run that cannot be deleted does not keep a purge from the others. The purge
+// completes its pass and names the run.
+func TestPurge_brokenRun_othersArePurged(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	var runs []int64
+	for range 4 {
+		run := storeTrigger(t, s)
+		_, err := s.RequestStop(ctx, run.ID, webtrigger.CancelStop(""), nil)
+		require.NoError(t, err)
+		runs = append(runs, run.ID)
+	}
+	time.Sleep(10 * time.Millisecond)
+	for _, text := range []string{
+		fmt.Sprintf(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN IF OLD.id = %d THEN RAISE EXCEPTION 'refused'; END IF; RETURN OLD; END $$`, runs[1]),
+		`CREATE TRIGGER refuse BEFORE DELETE ON webtrigger_runs FOR EACH ROW EXECUTE FUNCTION refuse()`,
+	} {
+		_, err := db.ExecContext(ctx, text)
+		require.NoError(t, err)
+	}
+	purged, err := s.Purge(ctx, webtrigger.Purge{Keep: webtrigger.Retention{Cancelled: time.Millisecond}, Limit: 100})
+	require.ErrorContains(t, err, fmt.Sprintf("run %d: ", runs[1]))
+	require.Equal(t, webtrigger.Purged{Triggers: 3}, purged)
+	require.Equal(t, 1, count(t, db, `SELECT count(*) FROM webtrigger_runs`))
+
+	_, err = db.ExecContext(ctx, `DROP TRIGGER refuse ON webtrigger_runs`)
+	require.NoError(t, err)
+	purged, err = s.Purge(ctx, webtrigger.Purge{Keep: webtrigger.Retention{Cancelled: time.Millisecond}, Limit: 100})
+	require.NoError(t, err)
+	require.Equal(t, webtrigger.Purged{Triggers: 1}, purged)
+}
