@@ -120,6 +120,23 @@ func fairnessRules() []rule {
 				b.Equal([]int{0}, places(claim(b, limited), runs))
 			}
 		}},
+		{"assistants whose keys are at their limit do not hide others", func(b *rig) {
+			const assistants = 70
+			limited := webtrigger.Claim{Limit: assistants, MaxPerKey: 1}
+			for range 3 {
+				for i := range assistants {
+					b.accept(of(fmt.Sprintf("a%03d", i)), by(int64(i+1)))
+				}
+			}
+			b.Len(claim(b, limited), assistants)
+			b.Empty(claim(b, limited))
+			for _, late := range []string{"a", "b", "a00"} {
+				runs := []webtrigger.Run{b.accept(of(late), by(assistants+1))}
+				got := claim(b, limited)
+				b.Equal([]int{0}, places(got, runs))
+				b.finish(got[0].Lease, completed("Result"))
+			}
+		}},
 		{"a key at its limit does not hide others behind its backlog", func(b *rig) {
 			for range 300 {
 				b.accept(of(x), by(1))
