@@ -2,6 +2,7 @@ package webtrigger_test
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -50,6 +51,24 @@ func (r *receivers) count(assistant string, n int) {
 	r.most[assistant] = max(r.most[assistant], r.now[assistant])
 }
 
+func (r *receivers) inProgress() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.now)
+}
+
+func (r *receivers) highest() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.most)
+}
+
+func (r *receivers) sentAt(url string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent[url]
+}
+
 // oweBy ends a run of an assistant with a callback to each of n hosts that are dead.
 func (b *bundle) oweBy(assistant string, n int) {
 	b.t.Helper()
@@ -82,11 +101,11 @@ func TestDispatcher_manyDeadHostsOfOneAssistant_anotherIsSentAtOnce(t *testing.T
 		b.oweBy("dead", 256)
 		stop := b.work()
 		time.Sleep(5 * time.Second)
-		require.Equal(b.t, 28, r.now["dead"], "an eighth of the senders is kept")
+		require.Equal(b.t, 28, r.inProgress()["dead"], "an eighth of the senders is kept")
 		began := time.Now()
 		b.oweTo("other", url)
 		time.Sleep(time.Second)
-		require.Less(b.t, r.sent[url].Sub(began), 50*time.Millisecond)
+		require.Less(b.t, r.sentAt(url).Sub(began), 50*time.Millisecond)
 		time.Sleep(2 * time.Minute)
 		stop()
 	})
@@ -100,7 +119,7 @@ func TestDispatcher_severalAssistantsWait_eachHasAQuarter(t *testing.T) {
 		b.oweBy("two", 64)
 		stop := b.work()
 		time.Sleep(45 * time.Second)
-		require.Equal(b.t, map[string]int{"one": 8, "two": 8}, r.most)
+		require.Equal(b.t, map[string]int{"one": 8, "two": 8}, r.highest())
 		time.Sleep(2 * time.Minute)
 		stop()
 	})
@@ -120,14 +139,14 @@ func TestDispatcher_deadHostsOfManyAssistants_newOneIsSentAtOnce(t *testing.T) {
 			synctest.Wait()
 			time.Sleep(100 * time.Millisecond)
 		}
-		require.Equal(b.t, map[string]int{"dead0": 28, "dead1": 1, "dead2": 1, "dead3": 1}, r.now)
+		require.Equal(b.t, map[string]int{"dead0": 28, "dead1": 1, "dead2": 1, "dead3": 1}, r.inProgress())
 		b.open("other")
 		began := time.Now()
 		b.oweTo("other", url)
 		time.Sleep(time.Second)
-		require.Less(b.t, r.sent[url].Sub(began), 50*time.Millisecond)
+		require.Less(b.t, r.sentAt(url).Sub(began), 50*time.Millisecond)
 		time.Sleep(11 * time.Second)
-		require.Equal(b.t, map[string]int{"dead0": 7, "dead1": 7, "dead2": 7, "dead3": 7}, r.now)
+		require.Equal(b.t, map[string]int{"dead0": 7, "dead1": 7, "dead2": 7, "dead3": 7}, r.inProgress())
 		time.Sleep(5 * time.Minute)
 		stop()
 	})

@@ -29,6 +29,9 @@ type router struct {
 	new  func() (root http.Handler, mount func(prefix string, h http.Handler))
 }
 
+// The mode of gin is a variable of its package, which parallel tests read.
+func init() { gin.SetMode(gin.ReleaseMode) }
+
 func routers() []router {
 	return []router{
 		{"net/http", func() (http.Handler, func(string, http.Handler)) {
@@ -40,7 +43,6 @@ func routers() []router {
 			return r, func(prefix string, h http.Handler) { r.Mount(prefix+"/", h) }
 		}},
 		{"gin", func() (http.Handler, func(string, http.Handler)) {
-			gin.SetMode(gin.ReleaseMode)
 			r := gin.New()
 			return r, func(prefix string, h http.Handler) { r.Any(prefix+"/*path", gin.WrapH(h)) }
 		}},
