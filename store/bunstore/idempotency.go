@@ -71,11 +71,26 @@ func (s *Store) requestLock(assistantID, key string) int64 {
 	return s.lockNumber("request/" + assistantID + "/" + key)
 }
 
-// forgetExpired deletes some of the records whose time is over.
-func (t *tx) forgetExpired(limit int, now time.Time) error {
-	_, err := t.exec(t.ctx, `WITH expired AS (
-			SELECT assistant_id, key FROM {idempotency_keys} WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 {skip locked})
-		DELETE FROM {idempotency_keys} WHERE (assistant_id, key) IN (SELECT assistant_id, key FROM expired) AND expires_at <= $1`,
-		t.at(now), limit)
-	return err
+// forgetExpired deletes expired records in batches, each in a transaction of its own, up
+// to 10,000 in one call. Records that another transaction has locked stay.
+func (s *Store) forgetExpired(ctx context.Context) error {
+	const batch, batches = 500, 20
+	for range batches {
+		var deleted int64
+		err := s.write(ctx, "delete expired idempotency records", func(t *tx) error {
+			now, err := t.now()
+			if err != nil {
+				return err
+			}
+			deleted, err = t.exec(t.ctx, `WITH expired AS (
+					SELECT assistant_id, key FROM {idempotency_keys} WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2 {skip locked})
+				DELETE FROM {idempotency_keys} WHERE (assistant_id, key) IN (SELECT assistant_id, key FROM expired) AND expires_at <= $1`,
+				t.at(now), batch)
+			return err
+		})
+		if err != nil || deleted < batch {
+			return err
+		}
+	}
+	return nil
 }

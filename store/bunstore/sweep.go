@@ -46,7 +46,7 @@ func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) (swept []
 			swept = append(swept, *run)
 		}
 	}
-	errs = append(errs, s.tidy(ctx))
+	errs = append(errs, s.forgetLost(ctx), s.forgetExpired(ctx))
 	return swept, errors.Join(errs...)
 }
 
@@ -199,10 +199,9 @@ func (s *Store) sweepOne(ctx context.Context, o overdueRun) (swept *webtrigger.R
 	return swept, err
 }
 
-// tidy deletes processes that have been lost for long and have no claims, and expired
-// idempotency records.
-func (s *Store) tidy(ctx context.Context) error {
-	return s.write(ctx, "delete expired rows", func(t *tx) error {
+// forgetLost deletes processes that have been lost for long and have no claims.
+func (s *Store) forgetLost(ctx context.Context) error {
+	return s.write(ctx, "delete lost processes", func(t *tx) error {
 		leased, err := t.leaseTime()
 		if err != nil {
 			return err
@@ -211,13 +210,6 @@ func (s *Store) tidy(ctx context.Context) error {
 				SELECT id FROM {processes} p WHERE lost_at NOT BETWEEN $1 AND $2
 					AND NOT EXISTS (SELECT 1 FROM {queue} WHERE process_id = p.id AND state = 'r') LIMIT 100 {skip locked})
 			DELETE FROM {processes} WHERE id IN (SELECT id FROM old)`, t.at(leased.Add(-keepLost)), t.at(leased))
-		if err != nil {
-			return err
-		}
-		now, err := t.now()
-		if err != nil {
-			return err
-		}
-		return t.forgetExpired(100, now)
+		return err
 	})
 }
