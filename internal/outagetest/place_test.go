@@ -346,6 +346,8 @@ func (p *place) settle(n int) map[webtrigger.RunStatus]int {
 	runs := p.runs()
 	require.Len(p, runs, n)
 	for _, run := range runs {
+		run, err := p.store.RunByID(p.Context(), run.ID) // a list has no results
+		require.NoError(p, err)
 		p.checkEvents(run)
 		require.Equal(p, p.receiver.expected(run), p.receiver.count(run.Key), "callbacks of run %d", run.ID)
 	}

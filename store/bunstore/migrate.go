@@ -262,8 +262,12 @@ func (s *Store) tryLockMigrations(ctx context.Context, l *lent, do func() error)
 			l.broken = true
 		}
 	}()
-	err = queryOne(ctx, l.Conn.Conn, fmt.Sprintf(`SELECT pg_try_advisory_xact_lock(%d)
-		FROM set_config('idle_in_transaction_session_timeout', '0', true)`, int64(name.Sum64())), &locked)
+	err = queryOne(ctx, l.Conn.Conn, fmt.Sprintf(`SELECT pg_try_advisory_xact_lock(%d)`, int64(name.Sum64())), &locked)
+	if err == nil && locked {
+		// With pgx, the query leaves a portal with a snapshot, for which CREATE INDEX
+		// CONCURRENTLY would wait. The next statement closes the portal.
+		_, err = l.Conn.Conn.ExecContext(ctx, `SET LOCAL idle_in_transaction_session_timeout = 0`)
+	}
 	if err == nil && locked {
 		err = do()
 		l.settled = true // that error is of another connection
