@@ -92,16 +92,12 @@ func (w *world) disturb() {
 	w.mu.Unlock()
 }
 
-// lostBeat counts the heartbeats that a process loses in sequence. After two, its lease
-// may end although the store answers others.
-func (w *world) lostBeat(p *process, lost bool) {
+// part records that something happened to a process alone, so that others may sweep it:
+// with a lost heartbeat, a shorter pause of the store ends its lease than theirs.
+func (w *world) part() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p.lost++
-	if !lost {
-		p.lost = 0
-	}
-	w.apart = w.apart || p.lost == 2
+	w.apart = true
 }
 
 // storm lets the store pause, or stall its commits, for up to several leases.
