@@ -135,10 +135,11 @@ func TestPostgresGoesAwayInTheMiddle(t *testing.T) {
 			var next int64
 			require.Eventually(t, func() bool { next = r.say(a, "work"); return next != 0 }, patience, 50*time.Millisecond)
 			t.Logf("accepts again %v after it was back", time.Since(began))
-			require.Eventually(t, func() bool {
-				run, err := r.store.RunByID(t.Context(), next)
-				return err == nil && run.Status == webtrigger.RunCompleted
-			}, patience, 50*time.Millisecond)
+			var after webtrigger.Run
+			for deadline := time.Now().Add(patience); after.Status != webtrigger.RunCompleted; time.Sleep(50 * time.Millisecond) {
+				after, err = r.store.RunByID(t.Context(), next)
+				require.True(t, time.Now().Before(deadline), "the run after the restart has not completed: %+v, error %v", after, err)
+			}
 			r.ended(id)
 			events := r.events(r.run(id))
 			require.GreaterOrEqual(t, len(events), len(before))
