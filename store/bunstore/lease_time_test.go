@@ -114,7 +114,7 @@ func TestSQLite_reopenedUnderAnotherClock_sweepsTheFormerProcess(t *testing.T) {
 	for _, off := range []time.Duration{100 * 24 * time.Hour, -time.Hour} {
 		file := memoryDir(t) + "/test.db"
 		former := migrated(t, sqliteOpen(t, file), &bunstore.Options{Clock: wrongClock(off)})
-		run := claimedBy(t, former, registered(t, former, 200*time.Millisecond), 1, storeTrigger(t, former).ID)[0]
+		run := claimedBy(t, former, registered(t, former, 2*time.Second), 1, storeTrigger(t, former).ID)[0]
 		trigger := newTrigger()
 		trigger.CallbackURL, trigger.CallbackHost = "https://r.example/h", "r.example:443"
 		s := opened(t, sqliteOpen(t, file), nil)
@@ -122,14 +122,14 @@ func TestSQLite_reopenedUnderAnotherClock_sweepsTheFormerProcess(t *testing.T) {
 		require.NoError(t, err)
 		p := registered(t, s, time.Minute)
 		finished(t, s, claimedBy(t, s, p, 1, accepted.Run.ID)[0].Lease)
-		lease := webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: 200 * time.Millisecond, Limit: 1}
+		lease := webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: 2 * time.Second, Limit: 1}
 		leased, err := former.LeaseDeliveries(t.Context(), lease)
 		require.NoError(t, err)
 		if off > 0 { // else it is not due there
 			require.Len(t, leased, 1)
 		}
 		require.Empty(t, sweptBy(t, s, p), "the new process has been in contact for less than a lease")
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(2 * time.Second)
 		require.Equal(t, []int64{run.Run.ID}, ids(t, sweptBy(t, s, p)))
 		leased, err = s.LeaseDeliveries(t.Context(), lease)
 		require.NoError(t, err)

@@ -76,14 +76,13 @@ func TestMigrate_underLoadBehindLongReader_failsNoRequest(t *testing.T) {
 		t.Fatalf("a migration ended while the reader was there: %v", err)
 	case <-time.After(4 * time.Second): // the index is under way
 	}
+	second, err := db.BeginTx(ctx, nil) // it is in the way of the column, and there before the index is built
+	require.NoError(t, err)
+	_, err = second.ExecContext(ctx, `SELECT count(*) FROM webtrigger_queue`)
+	require.NoError(t, err)
 	require.NoError(t, reader.Rollback())
-
-	reader, err = db.BeginTx(ctx, nil) // the second one is in the way of the column
-	require.NoError(t, err)
-	_, err = reader.ExecContext(ctx, `SELECT count(*) FROM webtrigger_queue`)
-	require.NoError(t, err)
 	eventually(t, func() bool { return strings.Contains(log.String(), "migration waits for other transactions") })
-	require.NoError(t, reader.Rollback())
+	require.NoError(t, second.Rollback())
 	for range cap(errs) {
 		require.NoError(t, <-errs)
 	}
