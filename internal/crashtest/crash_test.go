@@ -77,7 +77,8 @@ type rig struct {
 	close    func()
 	receiver *httptest.Server
 	key      string
-	attempts int // of a run
+	attempts int           // of a run
+	lease    time.Duration // of a replica
 
 	mu       sync.Mutex
 	midPost  func()           // called once, while the receiver has a POST and has not answered
@@ -86,7 +87,7 @@ type rig struct {
 }
 
 func newRig(t *testing.T, database string) *rig {
-	r := &rig{t: t, database: database, accepted: make(map[int64]string), posts: make(map[string]int), key: strings.Repeat("c4", 32), attempts: 1}
+	r := &rig{t: t, database: database, accepted: make(map[int64]string), posts: make(map[string]int), key: strings.Repeat("c4", 32), attempts: 1, lease: lease}
 	r.receiver = httptest.NewUnstartedServer(http.HandlerFunc(r.receive))
 	r.receiver.Config.ErrorLog = log.New(io.Discard, "", 0) // replicas die in mid-handshake
 	r.receiver.StartTLS()
@@ -146,7 +147,7 @@ func (r *rig) receive(w http.ResponseWriter, req *http.Request) {
 func (r *rig) start(point string) *process {
 	r.t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0]), exited: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), envDatabase+"="+r.database, envAttempts+"="+strconv.Itoa(r.attempts), envPoint+"="+point, envRoots+"="+r.roots)
+	p.cmd.Env = append(os.Environ(), envDatabase+"="+r.database, envAttempts+"="+strconv.Itoa(r.attempts), envLease+"="+r.lease.String(), envPoint+"="+point, envRoots+"="+r.roots)
 	said := new(logtest.Buffer)
 	p.cmd.Stderr = said
 	out, err := p.cmd.StdoutPipe()

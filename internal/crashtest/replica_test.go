@@ -32,10 +32,12 @@ import (
 const (
 	envDatabase = "WEBTRIGGER_CRASH_DATABASE" // a postgres URL, or an SQLite file
 	envAttempts = "WEBTRIGGER_CRASH_ATTEMPTS" // Options.MaxAttempts
+	envLease    = "WEBTRIGGER_CRASH_LEASE"    // Options.Lease
 	envPoint    = "WEBTRIGGER_CRASH_POINT"    // where the replica kills itself; "": nowhere
 	envRoots    = "WEBTRIGGER_CRASH_ROOTS"    // PEM file of the receiver
 )
 
+// lease is the lease of a replica, unless a test sets another one.
 const lease = time.Second
 
 // mortal is a store whose process ends at a named point, without a word to
@@ -146,6 +148,10 @@ func replica() error {
 		return err
 	}
 	attempts, err := strconv.Atoi(os.Getenv(envAttempts))
+	if err != nil {
+		return err
+	}
+	lease, err := time.ParseDuration(os.Getenv(envLease))
 	if err != nil {
 		return err
 	}
