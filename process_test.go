@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/faultstore"
+	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
 // patiently is a Runner that works for the given time and emits an event each second.
@@ -69,16 +72,16 @@ func TestProcess_storeIsAway_endsNoRun(t *testing.T) {
 			t.Run(name+" for "+outage.String(), func(t *testing.T) {
 				var cause atomic.Value
 				onFaulty(t, patiently(3*time.Minute, &cause), webtrigger.Options{Lease: 3 * time.Second}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
-					front := faulty(store.Store)
+					front := faulty(store.behind)
 					stopOther := b.other(front, webtrigger.Options{Lease: 3 * time.Second})
 					stop := b.work()
 					run := b.trigger("work")
 					time.Sleep(10 * time.Second)
-					store.set(f, workMethods...)
-					front.set(f, workMethods...)
+					store.set(f, faultstore.Writes...)
+					front.set(f, faultstore.Writes...)
 					time.Sleep(outage)
-					store.set(nil, workMethods...)
-					front.set(nil, workMethods...)
+					store.set(nil, faultstore.Writes...)
+					front.set(nil, faultstore.Writes...)
 					time.Sleep(3*time.Minute + outage)
 					stop()
 					stopOther()
@@ -98,17 +101,17 @@ func TestProcess_storeIsAway_endsNoRun(t *testing.T) {
 func TestProcess_cutOff_runIsSweptByAnother(t *testing.T) {
 	var cause atomic.Value
 	onFaulty(t, patiently(10*time.Minute, &cause), webtrigger.Options{Lease: 3 * time.Second}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
-		stopOther := b.other(store.Store, webtrigger.Options{Lease: 8 * time.Second, MaxAttempts: 9})
+		stopOther := b.other(store.behind, webtrigger.Options{Lease: 8 * time.Second, MaxAttempts: 9})
 		stop := b.work()
 		run := b.trigger("work")
 		time.Sleep(10 * time.Second)
-		store.set(away, workMethods...)
+		store.set(away, faultstore.Writes...)
 		time.Sleep(7 * time.Second) // less than a lease, since the process has been in contact, and a sweep
 		swept := b.run(run.ID)
 		require.Equal(b.t, webtrigger.RunTimedOut, swept.Status, "the limit of the swept process applies")
 		require.Equal(b.t, "heartbeat timeout", swept.StatusDetail)
 		require.Nil(b.t, cause.Load())
-		store.set(nil, workMethods...)
+		store.set(nil, faultstore.Writes...)
 		store.set(away, "RegisterProcess")
 		time.Sleep(2 * time.Second)
 		require.Equal(b.t, webtrigger.ErrLeaseLost, cause.Load())
@@ -134,7 +137,7 @@ func TestProcess_leaseExpiresWithMoreAttempts_stopsAndRequeues(t *testing.T) {
 				stop := b.work()
 				run := b.trigger("work")
 				synctest.Wait()
-				store.set(f, workMethods...)
+				store.set(f, faultstore.Writes...)
 				time.Sleep(9*time.Second - time.Millisecond)
 				synctest.Wait()
 				require.Nil(b.t, cause.Load())
@@ -143,7 +146,7 @@ func TestProcess_leaseExpiresWithMoreAttempts_stopsAndRequeues(t *testing.T) {
 				require.Equal(b.t, webtrigger.ErrLeaseLost, cause.Load())
 				time.Sleep(30 * time.Second)
 				require.Equal(b.t, webtrigger.RunRunning, b.run(run.ID).Status)
-				store.set(nil, workMethods...)
+				store.set(nil, faultstore.Writes...)
 				time.Sleep(15 * time.Second)
 				require.Equal(b.t, []string{"heartbeat timeout"}, b.requeues(run))
 				time.Sleep(2 * time.Minute)
@@ -298,7 +301,7 @@ func TestHeartbeat_claimIsGone_losesTheExecution(t *testing.T) {
 		stop := b.work()
 		run := b.trigger("work")
 		time.Sleep(5 * time.Second)
-		_, err := store.Store.RequeueRun(b.ctx, store.held()[0].Lease, webtrigger.Requeue{Reason: webtrigger.RequeueShutdown})
+		_, err := store.behind.RequeueRun(b.ctx, store.held()[0].Lease, webtrigger.Requeue{Reason: webtrigger.RequeueShutdown})
 		require.NoError(b.t, err)
 		time.Sleep(3 * time.Second)
 		require.Equal(b.t, webtrigger.ErrLeaseLost, cause.Load())
@@ -376,11 +379,11 @@ func TestProcess_registrationUnanswered_keepsItsID(t *testing.T) {
 func TestClaimRuns_processIsLost_registersAgain(t *testing.T) {
 	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
 		require.NoError(b.t, b.svc.Execute(b.ctx, b.trigger("say x").ID))
-		require.NoError(b.t, store.Store.RemoveProcess(b.ctx, store.ids()[0]))
+		require.NoError(b.t, store.behind.RemoveProcess(b.ctx, store.ids()[0]))
 		require.NoError(b.t, b.svc.Execute(b.ctx, b.trigger("say x").ID))
 		require.Len(b.t, store.ids(), 2)
 		stop := b.work()
-		require.NoError(b.t, store.Store.RemoveProcess(b.ctx, store.ids()[1]))
+		require.NoError(b.t, store.behind.RemoveProcess(b.ctx, store.ids()[1]))
 		run := b.trigger("say x")
 		time.Sleep(3 * time.Second)
 		require.Equal(b.t, webtrigger.RunCompleted, b.run(run.ID).Status)
@@ -406,7 +409,7 @@ func TestExecute_repeatedly_registersOnce(t *testing.T) {
 // registered reports whether a process has a row.
 func (b *bundle) registered(id string) bool {
 	b.t.Helper()
-	renewed, err := b.store.(*faultyStore).Store.RenewProcess(b.ctx, webtrigger.Process{ID: id, Lease: time.Minute, MaxAttempts: 1})
+	renewed, err := b.store.(*faultyStore).behind.RenewProcess(b.ctx, webtrigger.Process{ID: id, Lease: time.Minute, MaxAttempts: 1})
 	require.NoError(b.t, err)
 	return renewed.Registered
 }
@@ -470,14 +473,14 @@ func TestDrain_storeIsAway_isBounded(t *testing.T) {
 			onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
 				stop := b.work()
 				runs := []webtrigger.Run{b.trigger("hang"), b.trigger("ignore"), b.trigger("emit hanging")}
-				store.set(f, workMethods...)
+				store.set(f, faultstore.Writes...)
 				began := time.Now()
 				stop()
 				require.LessOrEqual(b.t, time.Since(began), 16*time.Second+20*time.Second, "the callbacks have up to 20 s more")
 				require.GreaterOrEqual(b.t, time.Since(began), 16*time.Second, "the writes are repeated for one more lease")
 				require.Equal(b.t, webtrigger.RunRunning, b.run(runs[0].ID).Status)
-				store.set(nil, workMethods...)
-				stopOther := b.other(store.Store, webtrigger.Options{Lease: 9 * time.Second})
+				store.set(nil, faultstore.Writes...)
+				stopOther := b.other(store.behind, webtrigger.Options{Lease: 9 * time.Second})
 				time.Sleep(30 * time.Second)
 				stopOther()
 				require.Equal(b.t, "heartbeat timeout", b.run(runs[0].ID).StatusDetail)
@@ -493,8 +496,8 @@ func TestDrain_storeIsBackWithinALease_storesTheEnds(t *testing.T) {
 		stop := b.work()
 		run := b.trigger("hang")
 		synctest.Wait()
-		store.set(away, workMethods...)
-		time.AfterFunc(25*time.Second, func() { store.set(nil, workMethods...) })
+		store.set(away, faultstore.Writes...)
+		time.AfterFunc(25*time.Second, func() { store.set(nil, faultstore.Writes...) })
 		began := time.Now()
 		stop()
 		require.Less(b.t, time.Since(began), 30*time.Second)
@@ -514,14 +517,14 @@ func TestExecute_contextEndsWhileStoreIsAway_isBounded(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- b.svc.Execute(ctx, run.ID) }()
 		synctest.Wait()
-		store.set(away, workMethods...)
+		store.set(away, faultstore.Writes...)
 		time.Sleep(4500 * time.Millisecond) // four more events
 		began := time.Now()
 		cancel()
 		require.NoError(b.t, <-done)
 		require.Equal(b.t, 11*time.Second, time.Since(began))
 		require.Equal(b.t, webtrigger.ErrShutdown, cause.Load())
-		store.set(nil, workMethods...)
+		store.set(nil, faultstore.Writes...)
 		time.Sleep(4 * time.Second)
 		require.Equal(b.t, "interrupted by shutdown", b.run(run.ID).StatusDetail)
 		require.Len(b.t, b.events(run), 2+5+1, "no event is lost")
@@ -548,7 +551,7 @@ func TestExecute_postponedEndIsRefused_endsAsNotStored(t *testing.T) {
 // A claim that is answered when its process is already lost is returned.
 func TestClaimRuns_answeredAfterProcessIsLost_isReturned(t *testing.T) {
 	onFaulty(t, nil, webtrigger.Options{Lease: 3 * time.Second, Workers: 1}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
-		stopOther := b.other(store.Store, webtrigger.Options{Lease: 4 * time.Second})
+		stopOther := b.other(store.behind, webtrigger.Options{Lease: 4 * time.Second})
 		time.Sleep(5 * time.Second)
 		run := b.trigger("say x")
 		store.set(once(func(_ context.Context, do func() error) error {
@@ -644,7 +647,7 @@ func TestDrain_unsettled_isLeftToTheSweep(t *testing.T) {
 		began := time.Now()
 		stop()
 		require.InDelta(b.t, 9, time.Since(began).Seconds(), 2)
-		stopOther := b.other(store.Store, webtrigger.Options{Lease: 9 * time.Second})
+		stopOther := b.other(store.behind, webtrigger.Options{Lease: 9 * time.Second})
 		time.Sleep(30 * time.Second)
 		stopOther()
 		require.Equal(b.t, "heartbeat timeout", b.run(run.ID).StatusDetail)
@@ -665,5 +668,104 @@ func TestSettle_writeStalls_delaysNoHeartbeat(t *testing.T) {
 		time.Sleep(6 * time.Second)
 		require.Equal(b.t, webtrigger.RunCompleted, b.run(1).Status)
 		stop()
+	})
+}
+
+// partialSweep returns an error together with the runs that it changed.
+type partialSweep struct {
+	webtrigger.Store
+	failed atomic.Int32
+}
+
+func (s *partialSweep) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) ([]webtrigger.Run, error) {
+	runs, err := s.Store.SweepRuns(ctx, sweep)
+	s.failed.Add(1)
+	return runs, errors.Join(err, errors.New("run 17: bad row"))
+}
+
+func TestSweep_someRunsFailed_reportsTheOthers(t *testing.T) {
+	var mu sync.Mutex
+	var ended []int64
+	opts := webtrigger.Options{Lease: 3 * time.Second, Hooks: webtrigger.Hooks{Ended: func(_ context.Context, i webtrigger.EndedInfo) {
+		mu.Lock()
+		defer mu.Unlock()
+		ended = append(ended, i.Run.ID)
+	}}}
+	store := &partialSweep{}
+	wrap := func(s webtrigger.Store) webtrigger.Store { store.Store = s; return store }
+	bubbleOn(t, wrap, nil, opts, func(b *bundle) {
+		for range 150 { // more than a batch
+			b.trigger("say x")
+		}
+		_, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{
+			ProcessID: deadProcess(t, b.store, time.Second, 1), Token: webtrigger.NewToken(), Limit: 150,
+		})
+		require.NoError(b.t, err)
+		stop := b.work()
+		time.Sleep(10 * time.Second)
+		stop()
+		mu.Lock()
+		defer mu.Unlock()
+		require.Len(b.t, ended, 150)
+	})
+}
+
+func TestSweep_storeIsAway_pausesUpToALease(t *testing.T) {
+	onFaulty(t, nil, webtrigger.Options{Lease: 4 * time.Second}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
+		stop := b.work()
+		time.Sleep(time.Minute)
+		require.GreaterOrEqual(b.t, store.count("SweepRuns"), 60, "a quarter of the lease at most")
+		store.set(away, "SweepRuns")
+		before := store.count("SweepRuns")
+		time.Sleep(time.Minute)
+		require.LessOrEqual(b.t, store.count("SweepRuns")-before, 33)
+		require.GreaterOrEqual(b.t, store.count("SweepRuns")-before, 14, "a lease at most")
+		store.set(nil, "SweepRuns")
+		time.Sleep(4 * time.Second)
+		before = store.count("SweepRuns")
+		time.Sleep(time.Minute)
+		require.GreaterOrEqual(b.t, store.count("SweepRuns")-before, 60)
+		stop()
+	})
+}
+
+// sweepTimes records when a process sweeps.
+type sweepTimes struct {
+	webtrigger.Store
+	mu    sync.Mutex
+	times []time.Time
+}
+
+func (s *sweepTimes) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) ([]webtrigger.Run, error) {
+	s.mu.Lock()
+	s.times = append(s.times, time.Now())
+	s.mu.Unlock()
+	return s.Store.SweepRuns(ctx, sweep)
+}
+
+func TestSweep_severalProcesses_notAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memstore.New(nil)
+		a, b := &sweepTimes{Store: store}, &sweepTimes{Store: store}
+		var stops []func()
+		for _, s := range []*sweepTimes{a, b} {
+			process := setupOn(t, s, nil, nil)
+			stops = append(stops, process.work())
+		}
+		time.Sleep(5 * time.Minute)
+		for _, stop := range stops {
+			stop()
+		}
+		same := 0
+		for _, at := range a.times {
+			for _, other := range b.times {
+				if d := at.Sub(other).Abs(); d < time.Millisecond {
+					same++
+				}
+			}
+		}
+		require.Greater(t, len(a.times), 60)
+		require.Less(t, same, len(a.times)/10)
 	})
 }

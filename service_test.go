@@ -24,6 +24,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
+	"github.com/webtrigger-go/webtrigger/webtriggertest"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -101,7 +102,7 @@ func pointers(t *testing.T, err error) (at []string) {
 
 func TestKeys(t *testing.T) {
 	t.Parallel()
-	clock := &handClock{now: time.Now()}
+	clock := webtriggertest.NewClock(time.Now())
 	b := setupOn(t, memstore.New(&memstore.Options{Clock: clock}), nil, nil)
 	key, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Zapier", ExpiresAt: time.Now().Add(time.Hour)})
 	require.NoError(t, err)
@@ -116,7 +117,7 @@ func TestKeys(t *testing.T) {
 		return w.Code
 	}
 	require.Equal(t, http.StatusNotFound, status(), "the key is good, the trigger absent")
-	clock.now = clock.now.Add(2 * time.Hour)
+	clock.Advance(2 * time.Hour)
 	require.Equal(t, http.StatusUnauthorized, status(), "it has expired by the store's clock")
 
 	_, err = b.svc.ImportKey(b.ctx, "1", webtrigger.KeySpec{Name: "Again"}, secret)
@@ -585,4 +586,118 @@ func TestServe_secondWork_returnsConflict(t *testing.T) {
 	require.ErrorIs(t, svc.Serve(t.Context(), &http.Server{Addr: "127.0.0.1:0", Handler: svc}), webtrigger.ErrConflict)
 	stop()
 	require.NoError(t, <-worked)
+}
+
+// brokenPurge returns an error with each result of the second page.
+type brokenPurge struct {
+	webtrigger.Store
+	began time.Time
+	after []int64
+	at    []time.Duration
+}
+
+func (s *brokenPurge) Purge(_ context.Context, purge webtrigger.Purge) (webtrigger.Purged, error) {
+	s.after, s.at = append(s.after, purge.After), append(s.at, time.Since(s.began))
+	switch len(s.after) {
+	case 1:
+		return webtrigger.Purged{Next: 7}, nil
+	case 2, 3, 4:
+		return webtrigger.Purged{Next: 7}, webtrigger.ErrUnavailable
+	case 5:
+		return webtrigger.Purged{Next: 9}, errors.New("run 8: broken")
+	}
+	return webtrigger.Purged{}, nil
+}
+
+// After an error the pass continues at its cursor, later each time. Passes begin at
+// irregular times.
+func TestPurge_storeFails_passContinuesAtItsCursor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &brokenPurge{Store: memstore.New(nil), began: time.Now()}
+		b := setupOn(t, store, nil, &webtrigger.Options{
+			BaseURL: "https://app.example.com", Retention: webtrigger.Retention{Completed: time.Hour},
+		})
+		b.fake = true
+		stop := b.work()
+		time.Sleep(11 * time.Minute)
+		stop()
+		require.Equal(t, []int64{0, 7, 7, 7, 7, 9}, store.after[:6])
+		require.LessOrEqual(t, store.at[0], time.Minute)
+		for i, most := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second} {
+			pause := store.at[i+2] - store.at[i+1]
+			require.LessOrEqual(t, pause, most)
+			require.GreaterOrEqual(t, pause, most/2)
+		}
+	})
+}
+
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	run := b.trigger("say hello")
+	_, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "more", ConversationID: run.ConversationID})
+	require.NoError(t, err)
+
+	conversation, err := b.svc.Conversation(b.ctx, run.ConversationID)
+	require.NoError(t, err)
+	require.Equal(t, "Web trigger", conversation.Subject)
+	messages, err := b.svc.Messages(b.ctx, run.ConversationID, 0, 0)
+	require.NoError(t, err)
+	require.Len(t, messages, 2, "no limit is the default one")
+	rest, err := b.svc.Messages(b.ctx, run.ConversationID, messages[0].ID, 1)
+	require.NoError(t, err)
+	require.Equal(t, messages[1:], rest)
+
+	for _, query := range []webtrigger.RunQuery{{AssistantID: "a\x00"}, {Status: "done"}} {
+		runs, err := b.svc.Runs(b.ctx, query)
+		require.NoError(t, err)
+		require.Empty(t, runs)
+	}
+	runs, err := b.svc.Runs(b.ctx, webtrigger.RunQuery{AssistantID: "1", Status: webtrigger.RunQueued})
+	require.NoError(t, err)
+	require.Len(t, runs, 2)
+}
+
+func TestCancelRunFromGo(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	run := b.trigger("say hello")
+	for _, reason := range []string{"a\x00", "\xff", strings.Repeat("é", webtrigger.MaxCancelReasonRunes+1)} {
+		_, err := b.svc.CancelRun(b.ctx, run.ID, reason)
+		var refused *webtrigger.RequestError
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, "/reason", refused.Faults[0].Pointer)
+	}
+	require.Equal(t, webtrigger.RunQueued, b.run(run.ID).Status)
+
+	cancelled, err := b.svc.CancelRun(b.ctx, run.ID, " \n")
+	require.NoError(t, err)
+	require.Equal(t, webtrigger.RunCancelled, cancelled.Status)
+	require.Empty(t, cancelled.StatusDetail)
+	require.Equal(t, []string{"run_queued", "cancel_requested", "run_cancelled"}, b.events(run))
+
+	_, err = b.svc.CancelRun(b.ctx, run.ID+1, "")
+	require.ErrorIs(t, err, webtrigger.ErrNotFound)
+}
+
+func TestDecodeResult(t *testing.T) {
+	t.Parallel()
+	completed := func(result string) *webtrigger.Run {
+		return &webtrigger.Run{Status: webtrigger.RunCompleted, Result: result}
+	}
+	var sum struct{ Total int64 }
+	require.NoError(t, completed(` {"total": 9007199254740993} `).DecodeResult(&sum))
+	require.EqualValues(t, 9007199254740993, sum.Total)
+
+	var anything any
+	require.NoError(t, completed(`{"total": [1e400, null]}`).DecodeResult(&anything))
+	require.Equal(t, map[string]any{"total": []any{json.Number("1e400"), nil}}, anything)
+
+	for _, text := range []string{"", "It is done.", `{"total": 1} and more`, `{"total": 1}{}`, `{"total"`} {
+		require.ErrorContains(t, completed(text).DecodeResult(&anything), "result is not JSON", text)
+	}
+	require.ErrorContains(t, completed(`{"total": "many"}`).DecodeResult(&sum), "int64")
+	running := &webtrigger.Run{Status: webtrigger.RunRunning}
+	require.ErrorContains(t, running.DecodeResult(&anything), "the run is running")
 }

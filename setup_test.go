@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/faultstore"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -153,3 +156,124 @@ func objectsOnly(json.RawMessage) (func(json.RawMessage) error, error) {
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fault is what happens to a call of the store: do makes the call.
+type fault func(ctx context.Context, do func() error) error
+
+// away makes no call.
+func away(context.Context, func() error) error { return webtrigger.ErrUnavailable }
+
+// unanswered makes the call and loses its answer.
+func unanswered(_ context.Context, do func() error) error {
+	_ = do()
+	return webtrigger.ErrUnavailable
+}
+
+// refused is an error that is not the store's unavailability.
+func refused(err error) fault { return func(context.Context, func() error) error { return err } }
+
+// stalled returns a fault that waits until the caller gives up. The calls are made
+// later, by commit, as a commit that stalls becomes visible later.
+func stalled() (f fault, commit func()) {
+	var mu sync.Mutex
+	var calls []func() error
+	f = func(ctx context.Context, do func() error) error {
+		mu.Lock()
+		calls = append(calls, do)
+		mu.Unlock()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	commit = func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, do := range calls {
+			_ = do()
+		}
+		calls = nil
+	}
+	return f, commit
+}
+
+// faultyStore is a way to a store with faults, by the name of the method.
+type faultyStore struct {
+	*faultstore.Store
+	behind webtrigger.Store // without the faults
+
+	mu      sync.Mutex
+	faults  map[string]fault
+	calls   map[string]int
+	process []string               // the ids of RegisterProcess
+	claims  []webtrigger.HeldClaim // of the last RenewProcess
+}
+
+func faulty(s webtrigger.Store) *faultyStore {
+	f := &faultyStore{behind: s, faults: make(map[string]fault), calls: make(map[string]int)}
+	f.Store = &faultstore.Store{Store: renewals{s, f}, Call: f.call}
+	return f
+}
+
+// set gives the methods a fault; nil ends it.
+func (s *faultyStore) set(f fault, methods ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range methods {
+		s.faults[m] = f
+	}
+}
+
+// count returns how often a method was called.
+func (s *faultyStore) count(method string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[method]
+}
+
+func (s *faultyStore) call(ctx context.Context, method string, do func(ctx context.Context) error) error {
+	s.mu.Lock()
+	f := s.faults[method]
+	s.calls[method]++
+	s.mu.Unlock()
+	made := func() error { return do(context.WithoutCancel(ctx)) }
+	if f == nil {
+		return made()
+	}
+	return f(ctx, made)
+}
+
+// ids returns the ids under which a process was registered.
+func (s *faultyStore) ids() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.process)
+}
+
+func (s *faultyStore) RegisterProcess(ctx context.Context, p webtrigger.Process) error {
+	s.mu.Lock()
+	if !slices.Contains(s.process, p.ID) {
+		s.process = append(s.process, p.ID)
+	}
+	s.mu.Unlock()
+	return s.Store.RegisterProcess(ctx, p)
+}
+
+// held returns the claims that the last heartbeat has read.
+func (s *faultyStore) held() []webtrigger.HeldClaim {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claims
+}
+
+// renewals records what the store answers to heartbeats, behind the faults.
+type renewals struct {
+	webtrigger.Store
+	of *faultyStore
+}
+
+func (r renewals) RenewProcess(ctx context.Context, p webtrigger.Process) (webtrigger.Renewed, error) {
+	renewed, err := r.Store.RenewProcess(ctx, p)
+	r.of.mu.Lock()
+	defer r.of.mu.Unlock()
+	r.of.claims = renewed.Claims
+	return renewed, err
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,11 +20,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/faultstore"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
 // TestSimulation runs several processes on one store through random faults, in
-// a bubble of fake time, once per seed. The faults are in simulation_faults_test.go.
+// a bubble of fake time, once per seed. The faults are those of weather, process.call
+// and the receivers of callbacks.
 // Whatever happens:
 //
 //   - every accepted run ends, by one terminal event, which is its last
@@ -477,4 +480,304 @@ func (p *pipeWriter) ids() (ids []int64) {
 		}
 	}
 	return ids
+}
+
+// weather is what keeps calls from the store: all of them, heartbeats only, writes only,
+// or commits. A call that is held waits until the weather has cleared.
+type weather struct {
+	mu      sync.Mutex
+	now     front
+	cleared chan struct{} // closed when the weather clears; nil: nothing is held
+}
+
+// front is one kind of weather.
+type front int
+
+const (
+	outage   front = iota // nothing reaches the store
+	deaf                  // no heartbeat reaches the store
+	mute                  // no other write reaches the store
+	stalling              // writes reach the store, which commits them later
+	fronts
+)
+
+// change brings weather, unless there is some.
+func (w *weather) change(to front) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cleared == nil {
+		w.now, w.cleared = to, make(chan struct{})
+	}
+}
+
+// clear ends the weather.
+func (w *weather) clear() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cleared != nil {
+		close(w.cleared)
+		w.cleared = nil
+	}
+}
+
+// held returns what a call waits for, or nil, and whether the store commits the call
+// even if its caller has left by then.
+func (w *weather) held(k kind) (until <-chan struct{}, commits bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cleared == nil {
+		return nil, false
+	}
+	switch w.now {
+	case deaf:
+		if k != beats {
+			return nil, false
+		}
+	case mute:
+		if k != writes {
+			return nil, false
+		}
+	case stalling:
+		if k == reads {
+			return nil, false
+		}
+		return w.cleared, true
+	}
+	return w.cleared, false
+}
+
+// disturb cuts a process off from the store for a while, or drains and replaces it.
+func (w *world) disturb() {
+	w.pause(10 * time.Second)
+	i := w.n(len(w.processes))
+	w.mu.Lock()
+	p := w.processes[i]
+	w.apart = true
+	w.mu.Unlock()
+	if w.n(2) == 0 {
+		p.weather.change(front(w.n(int(fronts))))
+		w.pause(12 * time.Second)
+		p.weather.clear()
+		return
+	}
+	p.stop()
+	next := w.spawn()
+	w.mu.Lock()
+	w.processes[i] = next
+	w.mu.Unlock()
+}
+
+// part records that something happened to a process alone, so that others may sweep it:
+// with a lost heartbeat, a shorter pause of the store ends its lease than theirs.
+func (w *world) part() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.apart = true
+}
+
+// storm lets the store pause, or stall its commits, for up to several leases.
+func (w *world) storm() {
+	w.pause(10 * time.Second)
+	if w.n(2) == 0 {
+		w.weather.change(outage)
+	} else {
+		w.weather.change(stalling)
+	}
+	w.pause(40 * time.Second)
+	w.weather.clear()
+}
+
+// claimed records a claim that the store has made.
+func (w *world) claimed(lease webtrigger.Lease) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.claims[lease] {
+		w.t.Errorf("seed %d: run %d was claimed twice under one token", w.seed, lease.RunID)
+	}
+	w.claims[lease] = true
+}
+
+// process is one replica of a simulation: a service whose way to the store is
+// slow, loses answers, and can be cut.
+type process struct {
+	*faultstore.Store // the shared store
+
+	w      *world
+	svc    *webtrigger.Service
+	events http.Handler
+	stop   func() // drains, and returns when Work has
+
+	weather weather // on its way to the store
+}
+
+func (w *world) spawn() *process {
+	p := &process{w: w}
+	p.Store = &faultstore.Store{Store: simStore{w.store, w}, Call: p.call}
+	options := w.options
+	options.Streams.MemoryBytes = 1500 // readers fall out of the windows
+	svc, err := webtrigger.New(p, webtrigger.RunnerFunc(w.run), &options)
+	require.NoError(w.t, err)
+	w.t.Cleanup(svc.CloseStreams)
+	svc.StubCallbacks(p.connect, p.post)
+	p.svc = svc
+	p.events = svc.EventsHandler(func(*http.Request, webtrigger.Access) error { return nil })
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := svc.Work(ctx); err != nil {
+			w.t.Errorf("work: %v", err)
+		}
+	}()
+	p.stop = func() {
+		cancel()
+		<-done
+	}
+	w.mu.Lock()
+	w.spawned = append(w.spawned, p)
+	w.mu.Unlock()
+	return p
+}
+
+var errLost = fmt.Errorf("the answer is lost: %w", webtrigger.ErrUnavailable)
+
+// kind is what a call of the store does.
+type kind int
+
+const (
+	reads  kind = iota
+	writes      // a write whose outcome matters to its caller
+	beats       // a heartbeat
+)
+
+// kindOf returns what a method does.
+func kindOf(method string) kind {
+	switch {
+	case method == "RenewProcess":
+		return beats
+	case slices.Contains(faultstore.Writes, method):
+		return writes
+	}
+	return reads
+}
+
+// call makes one call of the store. It takes its time, and the request or, worse, the
+// answer may be lost. While the way to the store is held, the call waits. If its caller
+// gives up, a write is made later all the same.
+func (p *process) call(ctx context.Context, method string, do func(ctx context.Context) error) error {
+	k := kindOf(method)
+	for _, w := range []*weather{&p.weather, &p.w.weather} {
+		held, commits := w.held(k)
+		if held == nil {
+			continue
+		}
+		select {
+		case <-held:
+		case <-ctx.Done():
+			if commits {
+				p.w.late.Go(func() {
+					<-held
+					_ = do(context.WithoutCancel(ctx))
+				})
+			}
+			return fmt.Errorf("cut off: %w", errors.Join(webtrigger.ErrUnavailable, ctx.Err()))
+		}
+	}
+	p.w.pause(5 * time.Millisecond)
+	if k == beats && p.w.steady {
+		return do(ctx)
+	}
+	err := p.lossy(ctx, k, do)
+	if k == beats && errors.Is(err, errLost) {
+		p.w.part()
+	}
+	return err
+}
+
+// lossy makes a call on a way that loses requests and answers.
+func (p *process) lossy(ctx context.Context, k kind, do func(ctx context.Context) error) error {
+	if k == beats && p.w.fault(10) || p.w.fault(40) {
+		return errLost
+	}
+	err := do(ctx)
+	if p.w.fault(20) {
+		p.w.pause(3 * time.Second) // the answer is slow
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("no answer in time: %w", errors.Join(errLost, ctx.Err()))
+	}
+	if p.w.fault(40) {
+		return errLost
+	}
+	return err
+}
+
+// simStore records the claims that the store has made, behind the faults.
+type simStore struct {
+	webtrigger.Store
+	w *world
+}
+
+func (l simStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+	created, err := l.Store.CreateTrigger(ctx, t)
+	if created.Lease != nil {
+		l.w.claimed(*created.Lease)
+	}
+	return created, err
+}
+
+func (l simStore) ClaimRuns(ctx context.Context, c webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
+	claimed, err := l.Store.ClaimRuns(ctx, c)
+	for _, run := range claimed {
+		l.w.claimed(run.Lease)
+	}
+	return claimed, err
+}
+
+// Events reads many pages.
+func (l simStore) Events(ctx context.Context, q webtrigger.EventQuery) (webtrigger.EventPage, error) {
+	q.Limit = min(q.Limit, 3)
+	return l.Store.Events(ctx, q)
+}
+
+// Watch loses hints.
+func (l simStore) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
+	return l.Store.Watch(ctx, func(h webtrigger.Hint) {
+		if !l.w.fault(4) {
+			notify(h)
+		}
+	})
+}
+
+// connect and post are the network under the process's callbacks. A slow
+// connect outlives its lease.
+func (p *process) connect() error {
+	p.w.pause(time.Second)
+	if p.w.fault(10) {
+		time.Sleep(20 * time.Second)
+	}
+	if p.w.fault(10) {
+		return errors.New("no route")
+	}
+	return nil
+}
+
+func (p *process) post(body []byte) (int, error) {
+	var cb struct {
+		RunKey string `json:"run_key"`
+	}
+	if err := json.Unmarshal(body, &cb); err != nil {
+		return 0, err
+	}
+	p.w.mu.Lock()
+	p.w.posts[cb.RunKey]++
+	p.w.mu.Unlock()
+	p.w.pause(time.Second)
+	if p.w.fault(5) {
+		return 0, errors.New("the connection broke")
+	}
+	if p.w.fault(4) {
+		return http.StatusServiceUnavailable, nil
+	}
+	return http.StatusOK, nil
 }

@@ -1,7 +1,7 @@
-package webtrigger_test
+package memstore_test
 
 import (
-	"encoding/json"
+	"context"
 	"maps"
 	"os"
 	"regexp"
@@ -21,7 +21,7 @@ import (
 // drawn is the first diagram of docs/state-machine.md: the transitions of a run.
 func drawn(t *testing.T) []string {
 	t.Helper()
-	doc, err := os.ReadFile("docs/state-machine.md")
+	doc, err := os.ReadFile("../../docs/state-machine.md")
 	require.NoError(t, err)
 	_, diagram, found := strings.Cut(string(doc), "```mermaid")
 	require.True(t, found)
@@ -32,12 +32,6 @@ func drawn(t *testing.T) []string {
 	}
 	return edges
 }
-
-// handClock is a clock that the test moves.
-type handClock struct{ now time.Time }
-
-func (c *handClock) Now() time.Time         { return c.now }
-func (c *handClock) Elapsed() time.Duration { return c.now.Sub(time.Unix(0, 0)) }
 
 // modelRun is what the model knows of a run.
 type modelRun struct {
@@ -61,11 +55,12 @@ type modelProcess struct {
 	lost    bool
 }
 
-// machine is the service over memstore and a model of its runs, side by side.
+// machine is a store and a model of its runs, side by side.
 type machine struct {
 	t        *rapid.T
-	b        *bundle
-	clock    *handClock
+	ctx      context.Context
+	store    *memstore.Store
+	clock    *monotonic
 	runs     []*modelRun
 	started  time.Time
 	workers  []*modelProcess // the last one claims
@@ -85,9 +80,12 @@ func TestStateMachine(t *testing.T) {
 	t.Parallel()
 	edges := make(map[string]bool)
 	walk := func(rt *rapid.T) {
-		clock := &handClock{now: time.Date(2026, 4, 15, 10, 1, 23, 0, time.UTC)}
-		m := &machine{t: rt, clock: clock, attempts: rapid.IntRange(1, 2).Draw(rt, "attempts"), edges: edges, started: clock.now, b: setupOn(t, memstore.New(&memstore.Options{Clock: clock}), nil, nil)}
-		require.NoError(rt, m.b.store.RegisterProcess(m.b.ctx, webtrigger.Process{ID: sweeper, Lease: 1e6 * time.Hour, MaxAttempts: 1}))
+		clock := newMonotonic()
+		m := &machine{
+			t: rt, clock: clock, attempts: rapid.IntRange(1, 2).Draw(rt, "attempts"), edges: edges, started: clock.t,
+			ctx: t.Context(), store: memstore.New(&memstore.Options{Clock: clock}),
+		}
+		require.NoError(rt, m.store.RegisterProcess(m.ctx, webtrigger.Process{ID: sweeper, Lease: 1e6 * time.Hour, MaxAttempts: 1}))
 		m.register()
 		rt.Repeat(map[string]func(*rapid.T){
 			"":        m.compare,
@@ -100,7 +98,7 @@ func TestStateMachine(t *testing.T) {
 			"cancel":  m.cancel,
 			"sweep":   m.sweep,
 			"time": func(rt *rapid.T) {
-				clock.now = clock.now.Add(time.Duration(rapid.IntRange(0, 15).Draw(rt, "seconds")) * time.Second)
+				clock.t = clock.t.Add(time.Duration(rapid.IntRange(0, 15).Draw(rt, "seconds")) * time.Second)
 			},
 		})
 	}
@@ -122,8 +120,8 @@ func (m *machine) pick(rt *rapid.T) *modelRun {
 // register adds a process that claims from now on.
 func (m *machine) register() {
 	p := webtrigger.Process{ID: uuid.NewString(), Lease: modelLease, MaxAttempts: m.attempts}
-	require.NoError(m.t, m.b.store.RegisterProcess(m.b.ctx, p))
-	m.workers = append(m.workers, &modelProcess{Process: p, expires: m.clock.now.Add(modelLease)})
+	require.NoError(m.t, m.store.RegisterProcess(m.ctx, p))
+	m.workers = append(m.workers, &modelProcess{Process: p, expires: m.clock.t.Add(modelLease)})
 }
 
 func (m *machine) worker() *modelProcess { return m.workers[len(m.workers)-1] }
@@ -140,13 +138,14 @@ func (m *machine) end(r *modelRun, status webtrigger.RunStatus) {
 }
 
 func (m *machine) trigger(*rapid.T) {
-	run := m.b.trigger("go")
-	m.runs = append(m.runs, &modelRun{id: run.ID, status: webtrigger.RunQueued, seen: webtrigger.RunQueued, queued: m.clock.now, events: 1})
+	created, err := m.store.CreateTrigger(m.ctx, trigger(int64(len(m.runs))+1))
+	require.NoError(m.t, err)
+	m.runs = append(m.runs, &modelRun{id: created.Run.ID, status: webtrigger.RunQueued, seen: webtrigger.RunQueued, queued: m.clock.t, events: 1})
 }
 
 func (m *machine) claim(rt *rapid.T) {
 	limit := rapid.IntRange(1, 3).Draw(rt, "limit")
-	claimed, err := m.b.store.ClaimRuns(m.b.ctx, webtrigger.Claim{ProcessID: m.worker().ID, Token: webtrigger.NewToken(), Limit: limit})
+	claimed, err := m.store.ClaimRuns(m.ctx, webtrigger.Claim{ProcessID: m.worker().ID, Token: webtrigger.NewToken(), Limit: limit})
 	if m.worker().lost {
 		require.ErrorIs(rt, err, webtrigger.ErrLeaseLost)
 		m.register()
@@ -172,14 +171,14 @@ func (m *machine) claim(rt *rapid.T) {
 
 func (m *machine) renew(rt *rapid.T) {
 	p := m.worker()
-	renewed, err := m.b.store.RenewProcess(m.b.ctx, p.Process)
+	renewed, err := m.store.RenewProcess(m.ctx, p.Process)
 	require.NoError(rt, err)
 	require.Equal(rt, !p.lost, renewed.Registered)
 	if p.lost {
 		m.register()
 		return
 	}
-	p.expires = m.clock.now.Add(modelLease)
+	p.expires = m.clock.t.Add(modelLease)
 	claims := renewed.Claims
 	for _, r := range m.runs {
 		if m.held(r) && r.process == p {
@@ -198,7 +197,7 @@ func (m *machine) append(rt *rapid.T) {
 	if number == 0 {
 		number = 1
 	}
-	err := m.b.store.AppendEvents(m.b.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token},
+	err := m.store.AppendEvents(m.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token},
 		webtrigger.EventBatch{Number: number, Events: []webtrigger.NewEvent{{Type: "x_step", Payload: []byte(`{}`)}}})
 	if !m.held(r) {
 		require.ErrorIs(rt, err, webtrigger.ErrLeaseLost)
@@ -214,7 +213,7 @@ func (m *machine) append(rt *rapid.T) {
 func (m *machine) finish(rt *rapid.T) {
 	r := m.pick(rt)
 	status := rapid.SampledFrom([]webtrigger.RunStatus{webtrigger.RunCompleted, webtrigger.RunFailed}).Draw(rt, "status")
-	_, err := m.b.store.FinishRun(m.b.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token},
+	_, err := m.store.FinishRun(m.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token},
 		webtrigger.Finish{Outcome: webtrigger.Outcome{Status: status, ErrorMessage: "why"}})
 	if r.finished {
 		require.NoError(rt, err, "the same end again")
@@ -231,7 +230,7 @@ func (m *machine) finish(rt *rapid.T) {
 
 func (m *machine) requeue(rt *rapid.T) {
 	r := m.pick(rt)
-	_, err := m.b.store.RequeueRun(m.b.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token}, webtrigger.Requeue{Reason: webtrigger.RequeueShutdown})
+	_, err := m.store.RequeueRun(m.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token}, webtrigger.Requeue{Reason: webtrigger.RequeueShutdown})
 	switch {
 	case !m.held(r):
 		require.ErrorIs(rt, err, webtrigger.ErrLeaseLost)
@@ -240,7 +239,7 @@ func (m *machine) requeue(rt *rapid.T) {
 		m.end(r, "")
 	default:
 		require.NoError(rt, err)
-		r.status, r.queued = webtrigger.RunQueued, m.clock.now
+		r.status, r.queued = webtrigger.RunQueued, m.clock.t
 		r.attempts--
 		r.events++
 	}
@@ -248,7 +247,7 @@ func (m *machine) requeue(rt *rapid.T) {
 
 func (m *machine) cancel(rt *rapid.T) {
 	r := m.pick(rt)
-	_, err := m.b.svc.CancelRun(m.b.ctx, r.id, "by hand")
+	_, err := m.store.RequestStop(m.ctx, r.id, webtrigger.CancelStop("by hand"), nil)
 	require.NoError(rt, err)
 	switch {
 	case r.status.Terminal() || r.stopped != "":
@@ -263,20 +262,20 @@ func (m *machine) cancel(rt *rapid.T) {
 }
 
 func (m *machine) sweep(rt *rapid.T) {
-	swept, err := m.b.store.SweepRuns(m.b.ctx, webtrigger.Sweep{ProcessID: sweeper, MaxQueueTime: modelQueue, Limit: 100})
+	swept, err := m.store.SweepRuns(m.ctx, webtrigger.Sweep{ProcessID: sweeper, MaxQueueTime: modelQueue, Limit: 100})
 	require.NoError(rt, err)
 	for _, p := range m.workers {
-		p.lost = p.lost || !m.clock.now.Before(p.expires) && m.clock.now.Sub(m.started) >= modelLease
+		p.lost = p.lost || !m.clock.t.Before(p.expires) && m.clock.t.Sub(m.started) >= modelLease
 	}
 	n := 0
 	for _, r := range m.runs {
-		late := r.status == webtrigger.RunQueued && m.clock.now.Sub(r.queued) > modelQueue
+		late := r.status == webtrigger.RunQueued && m.clock.t.Sub(r.queued) > modelQueue
 		if !late && (!m.held(r) || !r.process.lost) {
 			continue
 		}
 		n++
 		if !late && r.stopped == "" && r.attempts < m.attempts {
-			r.status, r.queued = webtrigger.RunQueued, m.clock.now
+			r.status, r.queued = webtrigger.RunQueued, m.clock.t
 			r.events++
 			continue
 		}
@@ -288,91 +287,29 @@ func (m *machine) sweep(rt *rapid.T) {
 // compare holds the store against the model after every step.
 func (m *machine) compare(rt *rapid.T) {
 	for _, r := range m.runs {
-		run := m.b.run(r.id)
+		run, err := m.store.RunByID(m.ctx, r.id)
+		require.NoError(rt, err)
 		require.Equal(rt, r.status, run.Status)
 		if run.Status != r.seen {
 			m.edges[string(r.seen)+" to "+string(run.Status)] = true
 			r.seen = run.Status
 		}
 		require.Equal(rt, r.attempts, run.Attempts)
-		events := m.b.events(run)
-		require.Len(rt, events, r.events)
-		ends := slices.DeleteFunc(slices.Clone(events), func(e string) bool { return !webtrigger.EventType(e).Terminal() })
+		page, err := m.store.Events(m.ctx, webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 10_000})
+		require.NoError(rt, err)
+		require.Len(rt, page.Events, r.events)
+		var ends []webtrigger.EventType
+		for i, e := range page.Events {
+			require.EqualValues(rt, i+1, e.Sequence)
+			if e.Type.Terminal() {
+				ends = append(ends, e.Type)
+			}
+		}
 		if r.status.Terminal() {
-			require.Equal(rt, []string{"run_" + string(r.status)}, ends)
-			require.Equal(rt, ends[0], events[len(events)-1])
+			require.Equal(rt, []webtrigger.EventType{"run_" + webtrigger.EventType(r.status)}, ends)
+			require.Equal(rt, ends[0], page.Events[len(page.Events)-1].Type)
 		} else {
 			require.Empty(rt, ends)
 		}
 	}
-}
-
-func TestHistory(t *testing.T) {
-	t.Parallel()
-	b := setup(t, nil, nil)
-	run := b.trigger("say hello")
-	_, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "more", ConversationID: run.ConversationID})
-	require.NoError(t, err)
-
-	conversation, err := b.svc.Conversation(b.ctx, run.ConversationID)
-	require.NoError(t, err)
-	require.Equal(t, "Web trigger", conversation.Subject)
-	messages, err := b.svc.Messages(b.ctx, run.ConversationID, 0, 0)
-	require.NoError(t, err)
-	require.Len(t, messages, 2, "no limit is the default one")
-	rest, err := b.svc.Messages(b.ctx, run.ConversationID, messages[0].ID, 1)
-	require.NoError(t, err)
-	require.Equal(t, messages[1:], rest)
-
-	for _, query := range []webtrigger.RunQuery{{AssistantID: "a\x00"}, {Status: "done"}} {
-		runs, err := b.svc.Runs(b.ctx, query)
-		require.NoError(t, err)
-		require.Empty(t, runs)
-	}
-	runs, err := b.svc.Runs(b.ctx, webtrigger.RunQuery{AssistantID: "1", Status: webtrigger.RunQueued})
-	require.NoError(t, err)
-	require.Len(t, runs, 2)
-}
-
-func TestCancelRunFromGo(t *testing.T) {
-	t.Parallel()
-	b := setup(t, nil, nil)
-	run := b.trigger("say hello")
-	for _, reason := range []string{"a\x00", "\xff", strings.Repeat("é", webtrigger.MaxCancelReasonRunes+1)} {
-		_, err := b.svc.CancelRun(b.ctx, run.ID, reason)
-		var refused *webtrigger.RequestError
-		require.ErrorAs(t, err, &refused)
-		require.Equal(t, "/reason", refused.Faults[0].Pointer)
-	}
-	require.Equal(t, webtrigger.RunQueued, b.run(run.ID).Status)
-
-	cancelled, err := b.svc.CancelRun(b.ctx, run.ID, " \n")
-	require.NoError(t, err)
-	require.Equal(t, webtrigger.RunCancelled, cancelled.Status)
-	require.Empty(t, cancelled.StatusDetail)
-	require.Equal(t, []string{"run_queued", "cancel_requested", "run_cancelled"}, b.events(run))
-
-	_, err = b.svc.CancelRun(b.ctx, run.ID+1, "")
-	require.ErrorIs(t, err, webtrigger.ErrNotFound)
-}
-
-func TestDecodeResult(t *testing.T) {
-	t.Parallel()
-	completed := func(result string) *webtrigger.Run {
-		return &webtrigger.Run{Status: webtrigger.RunCompleted, Result: result}
-	}
-	var sum struct{ Total int64 }
-	require.NoError(t, completed(` {"total": 9007199254740993} `).DecodeResult(&sum))
-	require.EqualValues(t, 9007199254740993, sum.Total)
-
-	var anything any
-	require.NoError(t, completed(`{"total": [1e400, null]}`).DecodeResult(&anything))
-	require.Equal(t, map[string]any{"total": []any{json.Number("1e400"), nil}}, anything)
-
-	for _, text := range []string{"", "It is done.", `{"total": 1} and more`, `{"total": 1}{}`, `{"total"`} {
-		require.ErrorContains(t, completed(text).DecodeResult(&anything), "result is not JSON", text)
-	}
-	require.ErrorContains(t, completed(`{"total": "many"}`).DecodeResult(&sum), "int64")
-	running := &webtrigger.Run{Status: webtrigger.RunRunning}
-	require.ErrorContains(t, running.DecodeResult(&anything), "the run is running")
 }
