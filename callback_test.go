@@ -204,7 +204,7 @@ func TestCallbackOfARunThatEndsInTheDrainIsSent(t *testing.T) {
 
 // Work does not return before the callbacks under way have ended, sends those
 // that are pending by then, and does not wait for retries.
-func TestDrainSendsWhatIsOwed(t *testing.T) {
+func TestDrain_pendingCallbacks_areSent(t *testing.T) {
 	opts := retrying(time.Minute)
 	opts.Callback.Workers, opts.Callback.PerHost = 4, 1
 	bubble(t, nil, opts, func(b *bundle) {
@@ -215,7 +215,7 @@ func TestDrainSendsWhatIsOwed(t *testing.T) {
 			return status(500), nil
 		})
 		stop := b.work()
-		runs := b.owe(6, hook)
+		runs := b.pend(6, hook)
 		began := time.Now()
 		stop()
 		require.Less(b.t, time.Since(began), 20*time.Second)
@@ -235,17 +235,17 @@ func TestDrainSendsWhatIsOwed(t *testing.T) {
 type slowLeases struct{ webtrigger.Store }
 
 func (s slowLeases) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) ([]webtrigger.LeasedDelivery, error) {
-	owed, err := s.Store.LeaseDeliveries(ctx, claim)
+	leased, err := s.Store.LeaseDeliveries(ctx, claim)
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-time.After(time.Second):
-		return owed, err
+		return leased, err
 	}
 }
 
 // A run's last moment is the drain's: what was just leased for sending is sent.
-func TestDrainSendsWhatIsBeingLeased(t *testing.T) {
+func TestDrain_leaseInProgress_isSent(t *testing.T) {
 	wrap := func(s webtrigger.Store) webtrigger.Store { return slowLeases{s} }
 	bubbleOn(t, wrap, nil, webtrigger.Options{}, func(b *bundle) {
 		g := newGauge()
@@ -255,7 +255,7 @@ func TestDrainSendsWhatIsBeingLeased(t *testing.T) {
 		})
 		stop := b.work()
 		time.Sleep(3 * time.Second) // the dispatcher waits
-		b.owe(1, hook)
+		b.pend(1, hook)
 		synctest.Wait() // it leases pending deliveries
 		stop()
 		require.Equal(b.t, 1, g.count(hook))
@@ -503,7 +503,7 @@ func judge(t *testing.T, policy string, list []suspect, names map[string]netip.A
 			return nil, errors.New("tapped")
 		},
 	}))
-	owed := make(map[int64]suspect)
+	pending := make(map[int64]suspect)
 	for _, s := range list {
 		_, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "say x", CallbackURL: s.url})
 		if s.rule == "" {
@@ -523,12 +523,12 @@ func judge(t *testing.T, policy string, list []suspect, names map[string]netip.A
 		require.NoError(t, err)
 		_, err = b.svc.CancelRun(b.ctx, accepted.Run.ID, "")
 		require.NoError(t, err)
-		owed[accepted.Run.ID] = s
+		pending[accepted.Run.ID] = s
 	}
 	require.Empty(t, dialled, "nothing is dialled at accept")
 	stop := b.work()
 	defer stop()
-	for id, s := range owed {
+	for id, s := range pending {
 		d := b.delivered(id)
 		require.True(t, d.AttemptedAt.IsZero(), "%q was claimed", s.url)
 		if s.rule == "" {

@@ -54,8 +54,8 @@ func (g *gauge) count(url string) int {
 	return g.all[url]
 }
 
-// owe ends n runs with a pending callback each, without Work.
-func (b *bundle) owe(n int, url string) []webtrigger.Run {
+// pend ends n runs with a pending callback each, without Work.
+func (b *bundle) pend(n int, url string) []webtrigger.Run {
 	b.t.Helper()
 	var runs []webtrigger.Run
 	for range n {
@@ -86,14 +86,14 @@ func TestSlowReceiversHoldUpNoOther(t *testing.T) {
 			return status(204), nil
 		})
 		for host := range 3 {
-			b.owe(100, fmt.Sprintf(slow, host+1))
+			b.pend(100, fmt.Sprintf(slow, host+1))
 		}
 		stop := b.work()
 		time.Sleep(20 * time.Second) // the slow ones have taken what they get
 		before := time.Now()
 		var last []webtrigger.Run
 		for host := range 10 {
-			last = append(last, b.owe(20, fmt.Sprintf(quick, host+1))...)
+			last = append(last, b.pend(20, fmt.Sprintf(quick, host+1))...)
 		}
 		for {
 			synctest.Wait()
@@ -141,9 +141,9 @@ func TestAFreeSenderGoesToTheHostWithTheFewest(t *testing.T) {
 			return status(204), nil
 		})
 		const a, other = "https://203.0.114.1/", "https://203.0.114.2/"
-		b.owe(50, a)
+		b.pend(50, a)
 		stop := b.work()
-		b.owe(3, other)
+		b.pend(3, other)
 		time.Sleep(2500 * time.Millisecond)
 		mu.Lock()
 		got := append([]string(nil), order[4:8]...)
@@ -185,17 +185,17 @@ func TestSendersLeaseTogether(t *testing.T) {
 			return status(204), nil
 		})
 		const url = "https://203.0.114.1/"
-		b.owe(320, url)
+		b.pend(320, url)
 		stop := b.work()
 		<-time.After(2 * time.Second)
 		require.Equal(b.t, 320, g.count(url))
 		require.Equal(b.t, 14, g.most[url], "an eighth is kept for others")
 		require.Less(b.t, store.calls.Load(), int64(320/3))
 
-		b.owe(13, url+"stuck")
+		b.pend(13, url+"stuck")
 		<-time.After(time.Second)
 		before := g.count(url)
-		b.owe(20, url)
+		b.pend(20, url)
 		<-time.After(time.Second) // 16 to 31 ms each, and 10 ms for what never comes
 		require.Equal(b.t, before+20, g.count(url))
 		<-time.After(20 * time.Second)
@@ -221,7 +221,7 @@ func TestRetriesOfADeadHostRest(t *testing.T) {
 		})
 		stop := b.work()
 		for i := range runs {
-			b.owe(1, hook)
+			b.pend(1, hook)
 			time.Sleep(time.Minute)
 			deliveries, err := b.svc.Deliveries(b.ctx, int64(i+1))
 			require.NoError(b.t, err)
@@ -245,7 +245,7 @@ func TestRetriesOfADeadHostRest(t *testing.T) {
 		mu.Lock()
 		dead = false
 		mu.Unlock()
-		b.owe(1, hook) // its answer revives the host
+		b.pend(1, hook) // its answer revives the host
 		time.Sleep(time.Minute)
 		stop()
 		for i := range runs {
@@ -273,7 +273,7 @@ func TestOneRetryFindsOutWhetherAHostIsBack(t *testing.T) {
 			return status(200), nil
 		})
 		stop := b.work()
-		runs := b.owe(20, hook)
+		runs := b.pend(20, hook)
 		time.Sleep(20 * time.Second)
 		first := len(got.times(hook))
 		require.LessOrEqual(b.t, first, 20+8, "twenty first attempts, and what retries had begun until then")
@@ -291,9 +291,9 @@ func TestOneRetryFindsOutWhetherAHostIsBack(t *testing.T) {
 }
 
 // A pending callback that a process had leased when it died is sent by another, once.
-func TestOwedCallbacksSurviveTheirProcess(t *testing.T) {
+func TestDispatcher_processDies_anotherSendsItsCallbacks(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
-		runs := b.owe(5, hook)
+		runs := b.pend(5, hook)
 		_, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: 15 * time.Second, Limit: 3})
 		require.NoError(b.t, err)
 		got := b.answering(func(string, int) (*egress.Response, error) { return status(200), nil })
@@ -686,15 +686,15 @@ func (r *receivers) sentAt(url string) time.Time {
 	return r.sent[url]
 }
 
-// oweBy ends a run of an assistant with a callback to each of n hosts that are dead.
-func (b *bundle) oweBy(assistant string, n int) {
+// pendBy ends a run of an assistant with a callback to each of n hosts that are dead.
+func (b *bundle) pendBy(assistant string, n int) {
 	b.t.Helper()
 	for i := range n {
-		b.oweTo(assistant, fmt.Sprintf("https://203.0.114.%d/%s", i%256, assistant))
+		b.pendTo(assistant, fmt.Sprintf("https://203.0.114.%d/%s", i%256, assistant))
 	}
 }
 
-func (b *bundle) oweTo(assistant, url string) {
+func (b *bundle) pendTo(assistant, url string) {
 	b.t.Helper()
 	run, err := b.svc.Trigger(b.ctx, assistant, webtrigger.TriggerRequest{Message: "say x", CallbackURL: url})
 	require.NoError(b.t, err)
@@ -715,12 +715,12 @@ func TestDispatcher_manyDeadHostsOfOneAssistant_anotherIsSentAtOnce(t *testing.T
 		const url = "https://203.0.115.1/"
 		b.open("dead", "other")
 		r := b.fairReceivers()
-		b.oweBy("dead", 256)
+		b.pendBy("dead", 256)
 		stop := b.work()
 		time.Sleep(5 * time.Second)
 		require.Equal(b.t, 28, r.inProgress()["dead"], "an eighth of the senders is kept")
 		began := time.Now()
-		b.oweTo("other", url)
+		b.pendTo("other", url)
 		time.Sleep(time.Second)
 		require.Less(b.t, r.sentAt(url).Sub(began), 50*time.Millisecond)
 		time.Sleep(2 * time.Minute)
@@ -732,8 +732,8 @@ func TestDispatcher_severalAssistantsWait_eachHasAQuarter(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
 		b.open("one", "two")
 		r := b.fairReceivers()
-		b.oweBy("one", 64)
-		b.oweBy("two", 64)
+		b.pendBy("one", 64)
+		b.pendBy("two", 64)
 		stop := b.work()
 		time.Sleep(45 * time.Second)
 		require.Equal(b.t, map[string]int{"one": 8, "two": 8}, r.highest())
@@ -752,14 +752,14 @@ func TestDispatcher_deadHostsOfManyAssistants_newOneIsSentAtOnce(t *testing.T) {
 		for i := range 4 {
 			assistant := fmt.Sprint("dead", i)
 			b.open(assistant)
-			b.oweBy(assistant, 100)
+			b.pendBy(assistant, 100)
 			synctest.Wait()
 			time.Sleep(100 * time.Millisecond)
 		}
 		require.Equal(b.t, map[string]int{"dead0": 28, "dead1": 1, "dead2": 1, "dead3": 1}, r.inProgress())
 		b.open("other")
 		began := time.Now()
-		b.oweTo("other", url)
+		b.pendTo("other", url)
 		time.Sleep(time.Second)
 		require.Less(b.t, r.sentAt(url).Sub(began), 50*time.Millisecond)
 		time.Sleep(11 * time.Second)

@@ -123,21 +123,21 @@ func TestSigningSecretShowsNowhere(t *testing.T) {
 	raw := "\x31\xf2\x90\xf6" // how its key begins
 	opts := webtrigger.Options{Callback: webtrigger.CallbackOptions{Secrets: []webtrigger.SigningSecret{secret}}}
 	inner := struct{ hidden webtrigger.SigningSecret }{secret}
-	owed := webtrigger.LeasedDelivery{Secrets: []webtrigger.SigningSecret{secret}}
+	leased := webtrigger.LeasedDelivery{Secrets: []webtrigger.SigningSecret{secret}}
 	svc, err := webtrigger.New(setup(t, nil, nil).store, webtrigger.RunnerFunc(obey), &opts)
 	require.NoError(t, err)
 
 	var shown strings.Builder
-	for _, value := range []any{secret, &secret, []webtrigger.SigningSecret{secret}, opts, &opts, inner, &inner, owed, svc} {
+	for _, value := range []any{secret, &secret, []webtrigger.SigningSecret{secret}, opts, &opts, inner, &inner, leased, svc} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%o", "%b", "%c", "%U", "%e", "%p", "%T"} {
 			fmt.Fprintf(&shown, verb+"\n", value)
 		}
 	}
-	data, err := json.Marshal(map[string]any{"a": secret, "b": opts.Callback.Secrets, "c": owed, "d": map[string]webtrigger.SigningSecret{"k": secret}})
+	data, err := json.Marshal(map[string]any{"a": secret, "b": opts.Callback.Secrets, "c": leased, "d": map[string]webtrigger.SigningSecret{"k": secret}})
 	require.NoError(t, err)
 	shown.Write(data)
 	log := slog.New(slog.NewJSONHandler(&shown, nil))
-	log.Info("x", "secret", secret, "secrets", opts.Callback.Secrets, "owed", owed)
+	log.Info("x", "secret", secret, "secrets", opts.Callback.Secrets, "leased", leased)
 	slog.New(slog.NewTextHandler(&shown, nil)).Info("x", "secret", secret, "secrets", opts.Callback.Secrets, "opts", opts.Callback.Secrets)
 
 	require.Contains(t, shown.String(), "whsec_(hidden)")

@@ -249,14 +249,14 @@ func (m *mortal) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQ
 	if err := m.alive(); err != nil {
 		return nil, err
 	}
-	owed, err := m.Store.LeaseDeliveries(ctx, claim)
-	if err == nil && len(owed) > 0 {
+	leased, err := m.Store.LeaseDeliveries(ctx, claim)
+	if err == nil && len(leased) > 0 {
 		err = m.cut(afterLease)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return owed, nil
+	return leased, nil
 }
 
 func (m *mortal) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {

@@ -140,16 +140,16 @@ func TestClock(t *testing.T) {
 		require.NoError(t, err)
 		_, err = s.FinishRun(t.Context(), *accepted.Lease, webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted}})
 		require.NoError(t, err)
-		owed, err := s.LeaseDeliveries(t.Context(), webtrigger.DeliveryQuery{Token: 1, Lease: 15 * time.Second, Limit: 1})
+		leased, err := s.LeaseDeliveries(t.Context(), webtrigger.DeliveryQuery{Token: 1, Lease: 15 * time.Second, Limit: 1})
 		require.NoError(t, err)
 		for range 2 {
-			require.NoError(t, s.ClaimDelivery(t.Context(), owed[0].Lease))
+			require.NoError(t, s.ClaimDelivery(t.Context(), leased[0].Lease))
 			c.t = c.t.Add(5*time.Second - time.Nanosecond)
 		}
-		require.NoError(t, s.ClaimDelivery(t.Context(), owed[0].Lease))
+		require.NoError(t, s.ClaimDelivery(t.Context(), leased[0].Lease))
 		c.t = c.t.Add(2)
-		require.ErrorIs(t, s.ClaimDelivery(t.Context(), owed[0].Lease), webtrigger.ErrLeaseLost)
-		require.NoError(t, s.ReturnDelivery(t.Context(), owed[0].Lease))
+		require.ErrorIs(t, s.ClaimDelivery(t.Context(), leased[0].Lease), webtrigger.ErrLeaseLost)
+		require.NoError(t, s.ReturnDelivery(t.Context(), leased[0].Lease))
 	})
 
 	t.Run("a step of the wall clock ends no lease and no wait", func(t *testing.T) {

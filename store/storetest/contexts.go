@@ -28,7 +28,7 @@ func contextRules() []rule {
 			end(errors.New("the host's own reason"))
 			b.ErrorIs(c.call(caused, b.store, s), context.Canceled)
 			b.Equal(before, b.world(s))
-			b.Equal([]int64{s.owed.ID}, each(b.leased(10, long), func(d webtrigger.LeasedDelivery) int64 { return d.Delivery.ID }))
+			b.Equal([]int64{s.pending.ID}, each(b.leased(10, long), func(d webtrigger.LeasedDelivery) int64 { return d.Delivery.ID }))
 			b.NoError(c.call(b.ctx, b.store, s), "the suite's own: the call is good under a live context")
 		}})
 	}
@@ -45,7 +45,7 @@ type stage struct {
 	stranded  webtrigger.ClaimedRun
 	completed webtrigger.Run
 
-	owed      webtrigger.Delivery // pending, not leased
+	pending   webtrigger.Delivery // pending, not leased
 	leased    webtrigger.LeasedDelivery
 	sending   webtrigger.LeasedDelivery
 	delivered webtrigger.LeasedDelivery
@@ -53,13 +53,13 @@ type stage struct {
 
 func (b *rig) stage() *stage {
 	b.t.Helper()
-	s := &stage{completed: b.complete(owing)}
+	s := &stage{completed: b.complete(withCallback)}
 	s.delivered = b.deliver()
-	b.complete(owing)
+	b.complete(withCallback)
 	s.sending = b.claimDelivery()
-	b.complete(owing)
+	b.complete(withCallback)
 	s.leased = b.lease(long)
-	s.owed = b.deliveries(b.complete(owing).ID)[0]
+	s.pending = b.deliveries(b.complete(withCallback).ID)[0]
 	s.key, s.hash = b.key(assistant)
 	s.task = b.task(assistant)
 	s.stranded = b.strand()
@@ -240,7 +240,7 @@ func calls() []call {
 			return second(store.SweepDeliveries(ctx, time.Microsecond, 10))
 		}},
 		{"Delivery", func(ctx context.Context, store webtrigger.Store, s *stage) error {
-			return second(store.Delivery(ctx, s.owed.ID))
+			return second(store.Delivery(ctx, s.pending.ID))
 		}},
 		{"Deliveries", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.Deliveries(ctx, s.completed.ID))

@@ -29,7 +29,7 @@ func copyRules() []rule {
 	}
 	full := func(b *rig, changes ...change) webtrigger.NewTrigger {
 		task := b.task(assistant)
-		return trigger(append(changes, owing, doing(&task), func(t *webtrigger.NewTrigger) {
+		return trigger(append(changes, withCallback, doing(&task), func(t *webtrigger.NewTrigger) {
 			t.Input.Context, t.Input.Metadata = json.RawMessage(`{"a":1}`), json.RawMessage(`[1]`)
 		})...)
 	}

@@ -10,44 +10,44 @@ func fencingRules() []rule {
 		lose func(b *rig) webtrigger.Lease
 	}{
 		{"a wrong token", func(b *rig) webtrigger.Lease {
-			lease := b.start(owing).Lease
+			lease := b.start(withCallback).Lease
 			lease.Token += 1000
 			return lease
 		}},
 		{"a lower token", func(b *rig) webtrigger.Lease {
-			lease := b.start(owing).Lease
+			lease := b.start(withCallback).Lease
 			lease.Token--
 			return lease
 		}},
 		{"the lease of an earlier attempt", func(b *rig) webtrigger.Lease {
-			lease := b.start(owing).Lease
+			lease := b.start(withCallback).Lease
 			b.requeue(lease)
 			b.take(lease.RunID, long)
 			return lease
 		}},
 		{"the lease of an attempt that was swept", func(b *rig) webtrigger.Lease {
 			b.attempts = 2
-			lease := b.strand(owing).Lease
+			lease := b.strand(withCallback).Lease
 			b.Len(b.sweep(webtrigger.Sweep{}), 1)
 			b.take(lease.RunID, long)
 			return lease
 		}},
 		{"the lease of a run that waits again", func(b *rig) webtrigger.Lease {
-			lease := b.start(owing).Lease
+			lease := b.start(withCallback).Lease
 			b.requeue(lease)
 			return lease
 		}},
 		{"the lease of a run that a sweep ended", func(b *rig) webtrigger.Lease {
-			run := b.strand(owing)
+			run := b.strand(withCallback)
 			b.swept(run.Run.ID)
 			return run.Lease
 		}},
 		{"the token of another run", func(b *rig) webtrigger.Lease {
 			other := b.start().Lease
-			return webtrigger.Lease{RunID: b.start(owing).Run.ID, Token: other.Token}
+			return webtrigger.Lease{RunID: b.start(withCallback).Run.ID, Token: other.Token}
 		}},
 		{"a token for a run that was never taken", func(b *rig) webtrigger.Lease {
-			return webtrigger.Lease{RunID: b.accept(owing).ID, Token: 0}
+			return webtrigger.Lease{RunID: b.accept(withCallback).ID, Token: 0}
 		}},
 	}
 	var rules []rule
@@ -58,7 +58,7 @@ func fencingRules() []rule {
 		}})
 	}
 	return append(rules, rule{"an ended run is written no more", func(b *rig) {
-		run := b.start(owing)
+		run := b.start(withCallback)
 		b.finish(run.Lease, completed("Result"))
 		b.changesNothing(run.Run.ID, func() {
 			b.leaseLost(b.store.AppendEvents(b.ctx, run.Lease, steps(90, 2)))

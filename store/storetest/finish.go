@@ -30,7 +30,7 @@ func finishRules() []rule {
 	var rules []rule
 	for _, x := range outcomes {
 		rules = append(rules, rule{"a run ends " + x.name, func(b *rig) {
-			run := b.start(owing)
+			run := b.start(withCallback)
 			ended := b.finish(run.Lease, x.outcome)
 			b.ends(x.outcome, ended)
 			want := run.Run
@@ -83,7 +83,7 @@ func finishRules() []rule {
 			b.Empty(messages[1].Content)
 		}},
 		rule{"a callback is pending with the end of a run that has a URL, and not before", func(b *rig) {
-			run := b.start(owing)
+			run := b.start(withCallback)
 			b.append(run.Lease, steps(1, 1))
 			b.Empty(b.deliveries(run.Run.ID))
 			b.onePending(b.finish(run.Lease, completed("Result")))
@@ -93,7 +93,7 @@ func finishRules() []rule {
 			b.Empty(b.leased(10, long))
 		}},
 		rule{"a finish that is repeated returns the run as it ended", func(b *rig) {
-			run := b.start(owing)
+			run := b.start(withCallback)
 			ended := b.finish(run.Lease, completed("Result"))
 			b.changesNothing(run.Run.ID, func() {
 				for _, outcome := range []webtrigger.Outcome{completed("Result"), failed("Broken.")} {
@@ -104,11 +104,11 @@ func finishRules() []rule {
 			})
 		}},
 		rule{"a run that ended otherwise is not finished", func(b *rig) {
-			swept, requeued := b.strand(owing), b.start(owing)
+			swept, requeued := b.strand(withCallback), b.start(withCallback)
 			b.swept(swept.Run.ID)
 			b.stop(requeued.Run.ID, webtrigger.CancelStop(""))
 			b.requeue(requeued.Lease)
-			earlier := b.start(owing)
+			earlier := b.start(withCallback)
 			b.requeue(earlier.Lease)
 			b.finish(b.take(earlier.Run.ID, long).Lease, completed("Result"))
 			for _, run := range []webtrigger.ClaimedRun{swept, requeued, earlier} {
@@ -123,7 +123,7 @@ func finishRules() []rule {
 		}},
 		rule{"of simultaneous finishes one is stored, and all return it", func(b *rig) {
 			for range 10 {
-				run := b.start(owing)
+				run := b.start(withCallback)
 				returned := make([]webtrigger.Run, 16)
 				b.all(b.together(16, func(i int) (err error) {
 					returned[i], err = b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed(string(rune('A' + i))),
@@ -141,7 +141,7 @@ func finishRules() []rule {
 		}},
 		rule{"finish and requeue at once: the run ends or waits, never both", func(b *rig) {
 			for range 10 {
-				run := b.start(owing)
+				run := b.start(withCallback)
 				errs := b.together(2, func(i int) (err error) {
 					if i == 0 {
 						_, err = b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed("Result")})
@@ -160,7 +160,7 @@ func finishRules() []rule {
 		rule{"simultaneous ends of many runs are stored each under its run", func(b *rig) {
 			runs := make([]webtrigger.ClaimedRun, 48)
 			for i := range runs {
-				runs[i] = b.start(owing)
+				runs[i] = b.start(withCallback)
 			}
 			ended := make([]webtrigger.Run, len(runs))
 			b.all(b.together(len(runs), func(i int) (err error) {
@@ -184,7 +184,7 @@ func finishRules() []rule {
 			b.ends(completed("Result"), b.run(one.Run.ID))
 		}},
 		rule{"a finish of everything at its largest is stored whole", func(b *rig) {
-			run := b.start(owing)
+			run := b.start(withCallback)
 			large := strings.Repeat("é<&>\n", 1<<20/6)
 			batch := steps(1, 50)
 			for i := range batch.Events {

@@ -65,8 +65,8 @@ func isolationRules() []rule {
 			b.Len(b.messages(mine.ConversationID), 1)
 		}},
 		{"a transition touches its own run only", func(b *rig) {
-			untouched := b.start(owing, of(stranger)).Run
-			run := b.start(owing)
+			untouched := b.start(withCallback, of(stranger)).Run
+			run := b.start(withCallback)
 			b.changesNothing(untouched.ID, func() {
 				b.append(run.Lease, steps(1, 2))
 				b.requeue(run.Lease)

@@ -30,10 +30,10 @@ func deliveryOutcomeRules() []rule {
 	var rules []rule
 	for _, x := range begun {
 		rules = append(rules, rule{x.name, func(b *rig) {
-			b.complete(owing)
-			owed := b.claimDelivery()
-			sending := b.delivery(owed)
-			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, x.outcome))
+			b.complete(withCallback)
+			leased := b.claimDelivery()
+			sending := b.delivery(leased)
+			b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, x.outcome))
 			b.deliveryEnded(x.outcome, sending)
 			b.Empty(b.leased(10, long))
 			b.Empty(b.loseTrackOfNone())
@@ -42,82 +42,82 @@ func deliveryOutcomeRules() []rule {
 	return append(rules,
 		rule{"a delivery may end before it began, failed or blocked", func(b *rig) {
 			for _, outcome := range []webtrigger.DeliveryOutcome{unreached, blocked} {
-				b.complete(owing)
-				owed := b.lease(long)
-				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
-				b.True(b.delivery(owed).AttemptedAt.IsZero())
-				b.deliveryEnded(outcome, owed.Delivery)
-				b.leaseLost(b.store.ClaimDelivery(b.ctx, owed.Lease))
+				b.complete(withCallback)
+				leased := b.lease(long)
+				b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, outcome))
+				b.True(b.delivery(leased).AttemptedAt.IsZero())
+				b.deliveryEnded(outcome, leased.Delivery)
+				b.leaseLost(b.store.ClaimDelivery(b.ctx, leased.Lease))
 				b.Empty(b.leased(10, long))
 			}
 		}},
 		rule{"a delivery does not end before it began once its lease has expired", func(b *rig) {
-			b.complete(owing)
-			owed := b.lease(brief)
+			b.complete(withCallback)
+			leased := b.lease(brief)
 			b.outlast(brief)
 			for _, outcome := range []webtrigger.DeliveryOutcome{unreached, blocked} {
-				b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
+				b.leaseLost(b.store.FinishDelivery(b.ctx, leased.Lease, outcome))
 			}
-			b.Equal(owed.Delivery, b.delivery(owed))
+			b.Equal(leased.Delivery, b.delivery(leased))
 			b.lease(long)
 		}},
 		rule{"a delivery that has begun may end when its lease has expired", func(b *rig) {
-			b.complete(owing)
-			owed := b.lease(fair)
-			b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
+			b.complete(withCallback)
+			leased := b.lease(fair)
+			b.NoError(b.store.ClaimDelivery(b.ctx, leased.Lease))
 			b.outlast(fair)
-			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, answered))
-			b.Equal(webtrigger.DeliveryDelivered, b.delivery(owed).State)
+			b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, answered))
+			b.Equal(webtrigger.DeliveryDelivered, b.delivery(leased).State)
 		}},
 		rule{"a delivery that has ended keeps its outcome", func(b *rig) {
 			for _, first := range []webtrigger.DeliveryOutcome{answered, refused, blocked} {
-				b.complete(owing)
-				owed := b.lease(long)
+				b.complete(withCallback)
+				leased := b.lease(long)
 				if first.State != webtrigger.DeliveryBlocked {
-					b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
+					b.NoError(b.store.ClaimDelivery(b.ctx, leased.Lease))
 				}
-				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, first))
-				ended := b.delivery(owed)
-				b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, unreached))
-				b.leaseLost(b.store.ClaimDelivery(b.ctx, owed.Lease))
-				b.Equal(ended, b.delivery(owed))
+				b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, first))
+				ended := b.delivery(leased)
+				b.leaseLost(b.store.FinishDelivery(b.ctx, leased.Lease, unreached))
+				b.leaseLost(b.store.ClaimDelivery(b.ctx, leased.Lease))
+				b.Equal(ended, b.delivery(leased))
 			}
 		}},
 		rule{"of simultaneous outcomes one is kept", func(b *rig) {
 			for range 10 {
-				b.complete(owing)
-				owed := b.claimDelivery()
+				b.complete(withCallback)
+				leased := b.claimDelivery()
 				errs := b.together(8, func(i int) error {
-					return b.store.FinishDelivery(b.ctx, owed.Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 500 + i})
+					return b.store.FinishDelivery(b.ctx, leased.Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 500 + i})
 				})
 				b.Equal(1, b.succeeded(errs, webtrigger.ErrLeaseLost))
-				b.NoError(errs[b.delivery(owed).HTTPStatus-500])
+				b.NoError(errs[b.delivery(leased).HTTPStatus-500])
 			}
 		}},
 		rule{"a delivery that stays sending for too long is unknown", func(b *rig) {
-			b.complete(owing)
-			owed := b.claimDelivery()
-			sending := b.delivery(owed)
+			b.complete(withCallback)
+			leased := b.claimDelivery()
+			sending := b.delivery(leased)
 			b.outlast(brief)
 			swept, err := b.store.SweepDeliveries(b.ctx, brief, 10)
 			b.NoError(err)
 			want := sending
 			want.State = webtrigger.DeliveryUnknown
 			b.Equal([]webtrigger.Delivery{want}, swept)
-			b.Equal(want, b.delivery(owed))
+			b.Equal(want, b.delivery(leased))
 			b.Empty(b.leased(10, long), "nothing is sent again")
 			b.Empty(b.loseTrackOfNone())
 		}},
 		rule{"a delivery that has just begun is not unknown", func(b *rig) {
-			b.complete(owing)
-			owed := b.claimDelivery()
+			b.complete(withCallback)
+			leased := b.claimDelivery()
 			swept, err := b.store.SweepDeliveries(b.ctx, time.Hour, 10)
 			b.NoError(err)
 			b.Empty(swept)
-			b.Equal(webtrigger.DeliverySending, b.delivery(owed).State)
+			b.Equal(webtrigger.DeliverySending, b.delivery(leased).State)
 		}},
 		rule{"a delivery is not unknown before its time", func(b *rig) {
-			b.complete(owing)
+			b.complete(withCallback)
 			attempted := b.delivery(b.claimDelivery()).AttemptedAt
 			b.eventually(func() bool {
 				swept, err := b.store.SweepDeliveries(b.ctx, fair, 10)
@@ -127,18 +127,18 @@ func deliveryOutcomeRules() []rule {
 			b.False(b.now().Before(attempted.Add(fair)))
 		}},
 		rule{"a delivery that has not begun is never unknown", func(b *rig) {
-			b.complete(owing)
+			b.complete(withCallback)
 			b.outlast(brief)
 			b.Empty(b.loseTrackOfNone())
-			owed := b.lease(long)
+			leased := b.lease(long)
 			b.outlast(brief)
 			b.Empty(b.loseTrackOfNone())
-			b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
+			b.NoError(b.store.ClaimDelivery(b.ctx, leased.Lease))
 		}},
 		rule{"deliveries become unknown up to the limit, each once", func(b *rig) {
 			var want, got []int64
 			for range 5 {
-				b.complete(owing)
+				b.complete(withCallback)
 				want = append(want, b.claimDelivery().Delivery.ID)
 			}
 			b.outlast(brief)
@@ -152,67 +152,67 @@ func deliveryOutcomeRules() []rule {
 		}},
 		rule{"a late outcome replaces unknown, once", func(b *rig) {
 			for _, outcome := range []webtrigger.DeliveryOutcome{answered, refused} {
-				b.complete(owing)
-				owed := b.claimDelivery()
+				b.complete(withCallback)
+				leased := b.claimDelivery()
 				unknown := b.loseTrack()
-				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
+				b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, outcome))
 				b.deliveryEnded(outcome, unknown)
-				b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, unreached))
+				b.leaseLost(b.store.FinishDelivery(b.ctx, leased.Lease, unreached))
 				b.deliveryEnded(outcome, unknown)
 			}
 		}},
 		rule{"a wrong token does not replace unknown", func(b *rig) {
-			b.complete(owing)
-			owed := b.claimDelivery()
+			b.complete(withCallback)
+			leased := b.claimDelivery()
 			b.loseTrack()
-			owed.Lease.Token++
-			b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, answered))
-			b.Equal(webtrigger.DeliveryUnknown, b.delivery(owed).State)
+			leased.Lease.Token++
+			b.leaseLost(b.store.FinishDelivery(b.ctx, leased.Lease, answered))
+			b.Equal(webtrigger.DeliveryUnknown, b.delivery(leased).State)
 		}},
 		rule{"a late outcome lands on its own delivery after a redelivery", func(b *rig) {
-			run := b.complete(owing)
-			owed := b.claimDelivery()
+			run := b.complete(withCallback)
+			leased := b.claimDelivery()
 			unknown := b.loseTrack()
-			again, err := b.store.Redeliver(b.ctx, owed.Delivery.ID)
+			again, err := b.store.Redeliver(b.ctx, leased.Delivery.ID)
 			b.NoError(err)
-			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, answered))
+			b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, answered))
 			b.deliveryEnded(answered, unknown)
 			b.Equal(again, b.deliveries(run.ID)[1])
 		}},
 		rule{"the outcome of a callback is mirrored on its run, and changes nothing else of it", func(b *rig) {
 			for _, outcome := range []webtrigger.DeliveryOutcome{answered, refused} {
-				run := b.complete(owing)
+				run := b.complete(withCallback)
 				before := b.record(run.ID)
 				b.Zero(before.Run.Callback)
-				owed := b.claimDelivery()
+				leased := b.claimDelivery()
 				b.Equal(before.Run, b.run(run.ID), "no outcome yet")
-				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
+				b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, outcome))
 				after := b.record(run.ID)
-				after.Deliveries, before.Run.Callback = before.Deliveries, mirror(b.delivery(owed))
+				after.Deliveries, before.Run.Callback = before.Deliveries, mirror(b.delivery(leased))
 				b.Equal(before, after)
 			}
 		}},
 		rule{"an outcome before the claim is mirrored", func(b *rig) {
 			for _, outcome := range []webtrigger.DeliveryOutcome{unreached, blocked} {
-				run := b.complete(owing)
-				owed := b.lease(long)
-				b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, outcome))
-				b.Equal(mirror(b.delivery(owed)), b.run(run.ID).Callback)
+				run := b.complete(withCallback)
+				leased := b.lease(long)
+				b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, outcome))
+				b.Equal(mirror(b.delivery(leased)), b.run(run.ID).Callback)
 			}
 		}},
 		rule{"an unknown outcome is mirrored, and the late one in its place", func(b *rig) {
-			run := b.complete(owing)
-			owed := b.claimDelivery()
+			run := b.complete(withCallback)
+			leased := b.claimDelivery()
 			b.loseTrack()
 			got := b.run(run.ID).Callback
-			b.False(got.At.Before(b.delivery(owed).AttemptedAt))
+			b.False(got.At.Before(b.delivery(leased).AttemptedAt))
 			got.At = time.Time{}
-			b.Equal(mirror(b.delivery(owed)), got)
-			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, refused))
-			b.Equal(mirror(b.delivery(owed)), b.run(run.ID).Callback)
+			b.Equal(mirror(b.delivery(leased)), got)
+			b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, refused))
+			b.Equal(mirror(b.delivery(leased)), b.run(run.ID).Callback)
 		}},
 		rule{"a run mirrors its last delivery that has an outcome", func(b *rig) {
-			run := b.complete(owing)
+			run := b.complete(withCallback)
 			first := b.claimDelivery()
 			b.loseTrack()
 			unknown := b.run(run.ID).Callback

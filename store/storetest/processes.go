@@ -103,7 +103,7 @@ func processRules() []rule {
 		}},
 		{"a claim is held though its process has expired, until a sweep", func(b *rig) {
 			processID := b.process(brief)
-			run, ended, requeued := b.claimedBy(processID, owing), b.claimedBy(processID), b.claimedBy(processID)
+			run, ended, requeued := b.claimedBy(processID, withCallback), b.claimedBy(processID), b.claimedBy(processID)
 			b.outlast(brief)
 			b.append(run.Lease, steps(1, 2))
 			b.ends(completed("Result"), b.finish(ended.Lease, completed("Result")))

@@ -7,7 +7,7 @@ import "github.com/webtrigger-go/webtrigger"
 func requeueRules() []rule {
 	return []rule{
 		{"a run that is given back waits, and its attempt is not counted", func(b *rig) {
-			run := b.start(owing)
+			run := b.start(withCallback)
 			back := b.requeue(run.Lease)
 			b.Equal(webtrigger.RunQueued, back.Status)
 			b.Zero(back.Attempts)

@@ -12,7 +12,7 @@ func retentionRules() []rule {
 	soon := webtrigger.Retention{Events: 1, Completed: 1, Failed: 1, Cancelled: 1, TimedOut: 1}
 	return []rule{
 		{"without ages nothing goes", func(b *rig) {
-			run := b.complete(owing)
+			run := b.complete(withCallback)
 			b.outlast(time.Millisecond)
 			b.changesNothing(run.ID, func() { b.Zero(b.purge(webtrigger.Retention{})) })
 		}},
@@ -74,7 +74,7 @@ func retentionRules() []rule {
 		}},
 		{"an old trigger goes whole", func(b *rig) {
 			_, hash := b.key(assistant)
-			run := b.complete(owing, keyed("key", 1, long))
+			run := b.complete(withCallback, keyed("key", 1, long))
 			d := b.deliver()
 			stays := b.finish(b.start(of(stranger)).Lease, failed("text"))
 			b.outlast(time.Millisecond)
@@ -119,12 +119,12 @@ func retentionRules() []rule {
 			b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(webtrigger.Retention{Completed: 1, Failed: 1}))
 		}},
 		{"a trigger stays while its callback is pending or under way", func(b *rig) {
-			run := b.complete(owing)
+			run := b.complete(withCallback)
 			b.outlast(time.Millisecond)
 			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
-			owed := b.claimDelivery()
+			leased := b.claimDelivery()
 			b.Zero(b.purge(webtrigger.Retention{Completed: 1}))
-			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered}))
+			b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered}))
 			b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(webtrigger.Retention{Completed: 1}))
 			_, err := b.store.RunByID(b.ctx, run.ID)
 			b.notFound(err)
@@ -170,14 +170,14 @@ func retentionRules() []rule {
 		}},
 		{"a trigger is erased at once, with its pending callback", func(b *rig) {
 			_, hash := b.key(assistant)
-			run := b.complete(owing, keyed("key", 1, long))
+			run := b.complete(withCallback, keyed("key", 1, long))
 			sending := b.claimDelivery()
 			b.NoError(b.store.EraseTrigger(b.ctx, run.ConversationID))
 			b.gone(run, sending.Delivery.ID, hash)
 			b.ErrorIs(b.store.FinishDelivery(b.ctx, sending.Lease,
 				webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered}), webtrigger.ErrLeaseLost)
-			owing := b.complete(owing)
-			b.NoError(b.store.EraseTrigger(b.ctx, owing.ConversationID))
+			withCallback := b.complete(withCallback)
+			b.NoError(b.store.EraseTrigger(b.ctx, withCallback.ConversationID))
 			b.Empty(b.leased(10, long))
 			b.notFound(b.store.EraseTrigger(b.ctx, run.ConversationID))
 		}},

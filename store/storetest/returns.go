@@ -12,28 +12,28 @@ func returnRules() []rule {
 		{webtrigger.DeliveryPending, func(b *rig) webtrigger.LeasedDelivery { return b.lease(long) }},
 		{webtrigger.DeliverySending, func(b *rig) webtrigger.LeasedDelivery { return b.claimDelivery() }},
 		{webtrigger.DeliveryUnknown, func(b *rig) webtrigger.LeasedDelivery {
-			owed := b.claimDelivery()
+			leased := b.claimDelivery()
 			b.loseTrack()
-			return owed
+			return leased
 		}},
 	}
 	var rules []rule
 	for _, from := range states {
 		rules = append(rules, rule{"a delivery that is " + string(from.state) + " is returned as if it had never been leased", func(b *rig) {
-			run := b.complete(owing)
+			run := b.complete(withCallback)
 			before := b.record(run.ID).clone()
-			owed := from.reach(b)
-			b.Equal(from.state, b.delivery(owed).State)
-			b.NoError(b.store.ReturnDelivery(b.ctx, owed.Lease))
+			leased := from.reach(b)
+			b.Equal(from.state, b.delivery(leased).State)
+			b.NoError(b.store.ReturnDelivery(b.ctx, leased.Lease))
 			b.Equal(before, b.record(run.ID))
 			b.changesNothing(run.ID, func() {
-				b.leaseLost(b.store.ClaimDelivery(b.ctx, owed.Lease))
-				b.leaseLost(b.store.FinishDelivery(b.ctx, owed.Lease, delivered()))
-				b.leaseLost(b.store.ReturnDelivery(b.ctx, owed.Lease))
+				b.leaseLost(b.store.ClaimDelivery(b.ctx, leased.Lease))
+				b.leaseLost(b.store.FinishDelivery(b.ctx, leased.Lease, delivered()))
+				b.leaseLost(b.store.ReturnDelivery(b.ctx, leased.Lease))
 			})
 			b.Empty(b.loseTrackOfNone())
 			again := b.lease(long)
-			b.Equal(owed.Delivery, again.Delivery)
+			b.Equal(leased.Delivery, again.Delivery)
 			b.NoError(b.store.ClaimDelivery(b.ctx, again.Lease))
 			b.NoError(b.store.FinishDelivery(b.ctx, again.Lease, delivered()))
 			b.Equal(webtrigger.DeliveryDelivered, b.run(run.ID).Callback.State)
@@ -41,33 +41,33 @@ func returnRules() []rule {
 	}
 	return append(rules,
 		rule{"a delivery is not returned under another token, nor if it was never leased", func(b *rig) {
-			b.complete(owing)
-			never := b.deliveries(b.complete(owing).ID)[0]
-			owed := b.claimDelivery()
+			b.complete(withCallback)
+			never := b.deliveries(b.complete(withCallback).ID)[0]
+			leased := b.claimDelivery()
 			for _, lease := range []webtrigger.DeliveryLease{
-				{DeliveryID: owed.Delivery.ID}, {DeliveryID: owed.Delivery.ID, Token: owed.Lease.Token + 1},
+				{DeliveryID: leased.Delivery.ID}, {DeliveryID: leased.Delivery.ID, Token: leased.Lease.Token + 1},
 				{DeliveryID: never.ID}, {DeliveryID: absent, Token: 1},
 			} {
 				b.leaseLost(b.store.ReturnDelivery(b.ctx, lease))
 			}
-			b.Equal(webtrigger.DeliverySending, b.delivery(owed).State)
-			b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, delivered()))
+			b.Equal(webtrigger.DeliverySending, b.delivery(leased).State)
+			b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, delivered()))
 		}},
 		rule{"a delivery that has an outcome is not returned", func(b *rig) {
-			run := b.complete(owing)
-			owed := b.deliver()
-			b.changesNothing(run.ID, func() { b.leaseLost(b.store.ReturnDelivery(b.ctx, owed.Lease)) })
+			run := b.complete(withCallback)
+			leased := b.deliver()
+			b.changesNothing(run.ID, func() { b.leaseLost(b.store.ReturnDelivery(b.ctx, leased.Lease)) })
 		}},
 		rule{"a delivery is not returned beside another open one", func(b *rig) {
-			run := b.complete(owing)
-			owed := b.claimDelivery()
+			run := b.complete(withCallback)
+			leased := b.claimDelivery()
 			b.loseTrack()
-			_, err := b.store.Redeliver(b.ctx, owed.Delivery.ID)
+			_, err := b.store.Redeliver(b.ctx, leased.Delivery.ID)
 			b.NoError(err)
-			b.changesNothing(run.ID, func() { b.conflict(b.store.ReturnDelivery(b.ctx, owed.Lease)) })
+			b.changesNothing(run.ID, func() { b.conflict(b.store.ReturnDelivery(b.ctx, leased.Lease)) })
 		}},
 		rule{"an outcome of the run is the last that stands after a return", func(b *rig) {
-			run := b.complete(owing)
+			run := b.complete(withCallback)
 			first := b.deliver()
 			_, err := b.store.Redeliver(b.ctx, first.Delivery.ID)
 			b.NoError(err)
@@ -78,7 +78,7 @@ func returnRules() []rule {
 			b.Equal(mirror(b.delivery(first)), b.run(run.ID).Callback)
 		}},
 		rule{"a returned delivery that is not the last of its run is the open one", func(b *rig) {
-			run := b.complete(owing)
+			run := b.complete(withCallback)
 			first := b.claimDelivery()
 			b.loseTrack()
 			again, err := b.store.Redeliver(b.ctx, first.Delivery.ID)
@@ -93,19 +93,19 @@ func returnRules() []rule {
 		}},
 		rule{"return and claim at once: it is claimed or pending, never both", func(b *rig) {
 			for range 10 {
-				b.complete(owing)
-				owed := b.lease(long)
+				b.complete(withCallback)
+				leased := b.lease(long)
 				errs := b.together(2, func(i int) error {
 					if i == 0 {
-						return b.store.ClaimDelivery(b.ctx, owed.Lease)
+						return b.store.ClaimDelivery(b.ctx, leased.Lease)
 					}
-					return b.store.ReturnDelivery(b.ctx, owed.Lease)
+					return b.store.ReturnDelivery(b.ctx, leased.Lease)
 				})
 				b.NoError(errs[1])
 				if errs[0] != nil {
 					b.leaseLost(errs[0])
 				}
-				b.Equal(owed.Delivery, b.delivery(owed))
+				b.Equal(leased.Delivery, b.delivery(leased))
 				b.deliver()
 			}
 		}},

@@ -22,10 +22,10 @@ import (
 // goroutines.
 type rig struct {
 	*require.Assertions
-	t     *testing.T
-	ctx   context.Context
-	store webtrigger.Store
-	owing []int64 // the runs of owed
+	t           *testing.T
+	ctx         context.Context
+	store       webtrigger.Store
+	pendingRuns []int64 // the runs of pend
 
 	attempts int // attempts of the runs that take claims; 0: one
 }
@@ -96,7 +96,7 @@ func use(key string, body byte, ttl time.Duration) *webtrigger.Idempotency {
 
 const callbackURL = "https://receiver.example/hook?a=%2F&b=1"
 
-var owing = calling(callbackURL)
+var withCallback = calling(callbackURL)
 
 func trigger(changes ...change) webtrigger.NewTrigger {
 	t := webtrigger.NewTrigger{

@@ -148,7 +148,7 @@ func runRules() []rule {
 		}},
 		{"every transition returns the run as it reads then", func(b *rig) {
 			same := func(returned webtrigger.Run) { b.Equal(b.run(returned.ID), returned) }
-			run := b.accept(owing)
+			run := b.accept(withCallback)
 			same(run)
 			claimed := b.take(run.ID, long)
 			same(claimed.Run)

@@ -56,20 +56,20 @@ func secretRules() []rule {
 		}},
 		{"a delivery that is leased brings the secrets of its assistant as they are then", func(b *rig) {
 			b.NoError(b.store.SetSigningSecrets(b.ctx, assistant, []webtrigger.SigningSecret{one}))
-			b.complete(owing)
-			b.complete(owing, of(stranger))
+			b.complete(withCallback)
+			b.complete(withCallback, of(stranger))
 			b.NoError(b.store.SetSigningSecrets(b.ctx, assistant, []webtrigger.SigningSecret{two, one}))
-			owed := b.leased(2, long)
-			b.Len(owed, 2)
-			b.Equal(revealed([]webtrigger.SigningSecret{two, one}), revealed(owed[0].Secrets))
-			b.Empty(owed[1].Secrets)
+			leased := b.leased(2, long)
+			b.Len(leased, 2)
+			b.Equal(revealed([]webtrigger.SigningSecret{two, one}), revealed(leased[0].Secrets))
+			b.Empty(leased[1].Secrets)
 		}},
 		{"secrets that are set, read or leased are copies", func(b *rig) {
 			given := []webtrigger.SigningSecret{one, two}
 			b.NoError(b.store.SetSigningSecrets(b.ctx, assistant, given))
 			given[0] = two
 			b.secrets(assistant)[1] = one
-			b.complete(owing)
+			b.complete(withCallback)
 			b.lease(brief).Secrets[0] = two
 			b.Equal(revealed([]webtrigger.SigningSecret{one, two}), revealed(b.secrets(assistant)))
 		}},

@@ -11,7 +11,7 @@ func stopRules() []rule {
 	under := func(stop webtrigger.Stop) webtrigger.Outcome { return webtrigger.Outcome{}.Under(&stop) }
 	return []rule{
 		{"a queued run is cancelled at once", func(b *rig) {
-			run := b.accept(owing)
+			run := b.accept(withCallback)
 			ended := b.stop(run.ID, reason)
 			events := b.events(run)
 			b.Len(events, 3)
@@ -39,7 +39,7 @@ func stopRules() []rule {
 			b.Empty(b.claim(10))
 		}},
 		{"a running run goes on, with the cancel in its log", func(b *rig) {
-			run := b.start(owing)
+			run := b.start(withCallback)
 			b.Equal(run.Run, b.stop(run.Run.ID, reason))
 			events := b.events(run.Run)
 			b.Len(events, 3)
@@ -71,7 +71,7 @@ func stopRules() []rule {
 		}},
 		{"a recorded stop decides whatever the worker reports, and usage is kept", func(b *rig) {
 			for _, outcome := range []webtrigger.Outcome{completed("Result"), failed("Broken."), webtrigger.HeartbeatTimeout()} {
-				run := b.start(owing)
+				run := b.start(withCallback)
 				b.stop(run.Run.ID, reason)
 				outcome.Usage = &webtrigger.Usage{InputTokens: 1, OutputTokens: 2}
 				ended := b.finish(run.Lease, outcome)
@@ -91,7 +91,7 @@ func stopRules() []rule {
 				each(b.events(run.Run), kind))
 		}},
 		{"giving a stopped run back ends it", func(b *rig) {
-			run := b.start(owing)
+			run := b.start(withCallback)
 			b.stop(run.Run.ID, reason)
 			ended, err := b.store.RequeueRun(b.ctx, run.Lease, shutdown(steps(1, 1)))
 			b.NoError(err)
@@ -105,7 +105,7 @@ func stopRules() []rule {
 		{"a sweep ends a stopped run by its stop, with attempts left", func(b *rig) {
 			b.attempts = 5
 			for _, stop := range []webtrigger.Stop{reason, deadline} {
-				run := b.take(b.accept(owing).ID, brief).Run
+				run := b.take(b.accept(withCallback).ID, brief).Run
 				b.stop(run.ID, stop)
 				b.outlast(brief)
 				swept := b.sweep(webtrigger.Sweep{})
@@ -124,7 +124,7 @@ func stopRules() []rule {
 		}},
 		{"an ended run is returned unchanged", func(b *rig) {
 			for _, run := range []webtrigger.Run{
-				b.complete(owing), b.finish(b.start().Lease, failed("Broken.")), b.stop(b.accept().ID, reason), b.stop(b.accept().ID, deadline),
+				b.complete(withCallback), b.finish(b.start().Lease, failed("Broken.")), b.stop(b.accept().ID, reason), b.stop(b.accept().ID, deadline),
 			} {
 				b.changesNothing(run.ID, func() {
 					b.Equal(run, b.stop(run.ID, webtrigger.CancelStop("too late")))
@@ -192,7 +192,7 @@ func stopRules() []rule {
 		}},
 		{"stop and finish at once: one of them decides", func(b *rig) {
 			for range 20 {
-				run := b.start(owing)
+				run := b.start(withCallback)
 				b.all(b.together(2, func(i int) (err error) {
 					if i == 0 {
 						_, err = b.store.RequestStop(b.ctx, run.Run.ID, reason, nil)

@@ -16,7 +16,7 @@ func summaryRules() []rule {
 	return []rule{
 		{"a summary is the run without its result and its task definition", func(b *rig) {
 			task := b.task(assistant)
-			claimed := b.start(owing, doing(&task), keyed("key", 1, long))
+			claimed := b.start(withCallback, doing(&task), keyed("key", 1, long))
 			ended := b.finish(claimed.Lease, completed("Result"))
 			run := b.run(ended.ID)
 			b.Equal("Result", ended.Result)
@@ -70,7 +70,7 @@ func summaryRules() []rule {
 		}},
 		{"the owner of a resource is known in every state of it", func(b *rig) {
 			task := b.task(stranger)
-			run := b.complete(owing, of(stranger))
+			run := b.complete(withCallback, of(stranger))
 			later := b.accept(of(stranger), in(run.ConversationID))
 			waiting := b.accept()
 			conversation := webtrigger.Owner{AssistantID: stranger, ConversationID: run.ConversationID}

@@ -16,7 +16,7 @@ func sweepRules() []rule {
 			b.Empty(b.sweep(webtrigger.Sweep{MaxQueueTime: time.Nanosecond, Audit: true}))
 		}},
 		{"a run whose lease has expired is timed out", func(b *rig) {
-			run := b.strand(owing).Run
+			run := b.strand(withCallback).Run
 			swept := b.swept(run.ID)
 			b.ends(webtrigger.HeartbeatTimeout(), swept)
 			b.Len(b.events(run), 3)
@@ -31,7 +31,7 @@ func sweepRules() []rule {
 		}},
 		{"a run with attempts left is requeued and the attempt counts", func(b *rig) {
 			b.attempts = 2
-			run := b.strand(owing).Run
+			run := b.strand(withCallback).Run
 			swept := b.sweep(webtrigger.Sweep{})
 			b.Equal([]int64{run.ID}, ids(swept))
 			b.Equal(b.run(run.ID), swept[0])
@@ -106,7 +106,7 @@ func sweepRules() []rule {
 			b.ElementsMatch(waiting, swept)
 		}},
 		{"a run that waits for too long is timed out", func(b *rig) {
-			run := b.accept(owing)
+			run := b.accept(withCallback)
 			b.outlast(brief)
 			swept := b.sweep(webtrigger.Sweep{MaxQueueTime: brief})
 			b.Len(swept, 1)
@@ -162,7 +162,7 @@ func sweepRules() []rule {
 		{"of simultaneous sweeps each run is swept by one", func(b *rig) {
 			var want []int64
 			for range 40 {
-				want = append(want, b.take(b.accept(owing).ID, brief).Run.ID)
+				want = append(want, b.take(b.accept(withCallback).ID, brief).Run.ID)
 			}
 			b.outlast(brief)
 			swept := make([][]int64, 8)
@@ -187,7 +187,7 @@ func sweepRules() []rule {
 		}},
 		{"finish, stop and sweep at once end a run exactly once", func(b *rig) {
 			for round := range 30 {
-				run := b.take(b.accept(owing).ID, time.Duration(round%6+1)*time.Millisecond)
+				run := b.take(b.accept(withCallback).ID, time.Duration(round%6+1)*time.Millisecond)
 				errs := b.together(3, func(i int) (err error) {
 					switch i {
 					case 0:

@@ -69,7 +69,7 @@ func (b *rig) keepsText(text string) {
 	b.NoError(err)
 	b.Equal([]string{text, text, text}, []string{task.Name, task.Instructions, task.AllowedTools[0]})
 
-	run := b.accept(doing(&task), owing, func(t *webtrigger.NewTrigger) { t.Input.Subject, t.Input.Message = text, text })
+	run := b.accept(doing(&task), withCallback, func(t *webtrigger.NewTrigger) { t.Input.Subject, t.Input.Message = text, text })
 	claimed := b.take(run.ID, long)
 	b.Equal([]string{text, text}, []string{claimed.Input.Subject, claimed.Input.Message})
 	b.Equal(task, *claimed.Run.TaskDefinition)
@@ -88,9 +88,9 @@ func (b *rig) keepsText(text string) {
 	b.Equal([]string{text, text, text}, each(stored.Messages, content))
 	b.exact(payload, stored.Events.Events[2].Payload)
 
-	owed := b.lease(long)
-	b.NoError(b.store.ClaimDelivery(b.ctx, owed.Lease))
-	b.NoError(b.store.FinishDelivery(b.ctx, owed.Lease, webtrigger.DeliveryOutcome{
+	leased := b.lease(long)
+	b.NoError(b.store.ClaimDelivery(b.ctx, leased.Lease))
+	b.NoError(b.store.FinishDelivery(b.ctx, leased.Lease, webtrigger.DeliveryOutcome{
 		State: webtrigger.DeliveryFailed, Error: text, Response: text}))
 	delivery := b.deliveries(run.ID)[0]
 	b.Equal([]string{text, text}, []string{delivery.Error, delivery.Response})

@@ -15,7 +15,7 @@ func timeRules() []rule {
 			key, err := b.store.RevokeKey(b.ctx, key.ID)
 			b.NoError(err)
 			task := b.task(assistant)
-			run := b.complete(owing, doing(&task))
+			run := b.complete(withCallback, doing(&task))
 			b.deliver()
 			stored := b.record(run.ID)
 			d := stored.Deliveries[0]
@@ -49,7 +49,7 @@ func timeRules() []rule {
 			key, _ := b.key(assistant)
 			key, err := b.store.Key(b.ctx, key.ID)
 			b.NoError(err)
-			queued := b.run(b.accept(owing).ID)
+			queued := b.run(b.accept(withCallback).ID)
 			running := b.take(queued.ID, long)
 			b.finish(running.Lease, completed("Result"))
 			pending := b.deliveries(queued.ID)[0]
@@ -60,7 +60,7 @@ func timeRules() []rule {
 			}
 		}},
 		{"what happens later has no earlier time", func(b *rig) {
-			run := b.complete(owing)
+			run := b.complete(withCallback)
 			b.deliver()
 			stored := b.record(run.ID)
 			d := stored.Deliveries[0]
@@ -70,7 +70,7 @@ func timeRules() []rule {
 			b.ordered(each(stored.Messages, func(m webtrigger.Message) time.Time { return m.CreatedAt })...)
 		}},
 		{"a time that passes between two steps is seen in their stamps", func(b *rig) {
-			run := b.accept(owing)
+			run := b.accept(withCallback)
 			b.past(run.CreatedAt)
 			claimed := b.take(run.ID, long)
 			b.past(claimed.Run.StartedAt)
@@ -82,7 +82,7 @@ func timeRules() []rule {
 			b.True(ended.CompletedAt.After(b.events(run)[2].CreatedAt))
 		}},
 		{"the time of creation never changes", func(b *rig) {
-			run := b.start(owing)
+			run := b.start(withCallback)
 			b.past(run.Run.StartedAt)
 			b.append(run.Lease, steps(1, 1))
 			b.requeue(run.Lease)

@@ -30,7 +30,7 @@ func triggerRules() []rule {
 		{"a run is what its trigger said", func(b *rig) {
 			key, _ := b.key(assistant)
 			task := b.task(assistant)
-			t := trigger(owing, doing(&task))
+			t := trigger(withCallback, doing(&task))
 			t.KeyID = key.ID
 			t.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 			t.RequestID = "A-z.0_9~:+/="

@@ -16,7 +16,7 @@ import (
 // can be read.
 func watchRules() []rule {
 	queued := func(h webtrigger.Hint) bool { return h.Queued }
-	owed := func(h webtrigger.Hint) bool { return h.Pending }
+	leased := func(h webtrigger.Hint) bool { return h.Pending }
 	moved := func(id int64) match {
 		return func(h webtrigger.Hint) bool {
 			return slices.Contains(h.Conversations, id) ||
@@ -30,7 +30,7 @@ func watchRules() []rule {
 			b.NoError(e.end())
 			told := e.told()
 			for range 5 {
-				b.complete(owing)
+				b.complete(withCallback)
 			}
 			b.outlast(brief)
 			b.Equal(told, e.told())
@@ -99,33 +99,33 @@ func watchRules() []rule {
 		{"a pending callback gives a hint, however the run ended", func(b *rig) {
 			e := b.watch()
 			b.hears(func() match {
-				run := b.start(owing)
+				run := b.start(withCallback)
 				b.quiet(e)
 				b.finish(run.Lease, completed("Result"))
-				return owed
+				return leased
 			}, e)
 			b.hears(func() match {
-				run := b.accept(owing)
+				run := b.accept(withCallback)
 				b.quiet(e)
 				b.stop(run.ID, webtrigger.CancelStop(""))
-				return owed
+				return leased
 			}, e)
 			b.hears(func() match {
-				run := b.strand(owing).Run
+				run := b.strand(withCallback).Run
 				b.quiet(e)
 				b.swept(run.ID)
-				return owed
+				return leased
 			}, e)
 		}},
 		{"a redelivery is heard of", func(b *rig) {
 			e := b.watch()
-			b.complete(owing)
+			b.complete(withCallback)
 			b.hears(func() match {
 				ended := b.deliver()
 				b.quiet(e)
 				_, err := b.store.Redeliver(b.ctx, ended.Delivery.ID)
 				b.NoError(err)
-				return owed
+				return leased
 			}, e)
 		}},
 		{"all watchers hear, and one that ends leaves the others hearing", func(b *rig) {

@@ -28,7 +28,7 @@ func (d *deliveries) FinishDelivery(ctx context.Context, lease webtrigger.Delive
 	return err
 }
 
-// serveProductCallbacks has ended runs that owe their callbacks, and sends them
+// serveProductCallbacks has ended runs with pending callbacks, and sends them
 // on Do: with the claims and the outcomes committed, under the guard.
 func serveProductCallbacks(ctx context.Context, c Config) (*child.Server, error) {
 	store, err := openStore(ctx, c)
