@@ -235,7 +235,7 @@ func repairEscapes(raw []byte) []byte {
 
 const escapeLength = len(`\u0000`)
 
-// unicodeEscape reads the \uXXXX that raw begins with.
+// unicodeEscape reads the \u escape that raw begins with.
 func unicodeEscape(raw []byte) (rune, bool) {
 	if len(raw) < escapeLength || raw[0] != '\\' || raw[1] != 'u' {
 		return 0, false

@@ -92,7 +92,7 @@ func (x *execution) execute() {
 			a.err = err
 		}
 		x.finish(Finish{Outcome: x.outcome(a), Events: batch, Messages: messages})
-	case errors.Is(cause, ErrLeaseLost): // the lease is over, and perhaps nobody has swept the run
+	case errors.Is(cause, ErrLeaseLost): // the lease is over, and the run may not be swept yet
 		x.requeue(Requeue{Reason: RequeueHeartbeat, Events: batch})
 	case errors.Is(cause, ErrShutdown) && x.s.opts.MaxAttempts > 1:
 		x.requeue(Requeue{Reason: RequeueShutdown, Events: batch})

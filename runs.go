@@ -32,8 +32,8 @@ type Run struct {
 
 	BaseURL     string // base of StatusURL, StreamURL and EventsURL, in stored form
 	CallbackURL string // "" if there is no callback
-	TraceParent string // W3C traceparent; "" if there is none
-	RequestID   string // X-Request-Id of the trigger request, an attribute of the run's log records; "" if there is none
+	TraceParent string // W3C traceparent; empty if the request had none
+	RequestID   string // X-Request-Id of the trigger request, an attribute of the run's log records; empty if it was a Go call without one
 	Attempts    int    // number of attempts, including the current one
 	CreatedAt   time.Time
 	StartedAt   time.Time // start of the latest attempt, kept when the run is requeued; zero if never claimed

@@ -66,8 +66,8 @@ type NewTrigger struct {
 	BaseURL        string
 	CallbackURL    string // "" if there is no callback
 	CallbackHost   string // host of CallbackURL, in the form of Delivery.Host; stored for the run's deliveries
-	TraceParent    string // W3C traceparent; "" if there is none
-	RequestID      string // id of the request, for logs; "" if there is none
+	TraceParent    string // W3C traceparent; empty if the request had none
+	RequestID      string // id of the request, for logs; empty if it had none
 	Idempotency    *Idempotency
 	Claim          *Claimant
 	MaxQueued      int // maximum number of queued runs of the assistant, including this one; 0 for no limit

@@ -154,7 +154,7 @@ func readAssets() (map[string]asset, error) {
 	return assets, nil
 }
 
-// serveAsset serves a file to anybody: it holds no data.
+// serveAsset serves a file without a sign-in: it holds no data.
 func (c *Console) serveAsset(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("file")
 	file, ok := c.static[name]
@@ -175,7 +175,7 @@ func (c *Console) serveAsset(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(file.content))
 }
 
-// fail shows what is wrong as a page. Whoever is not signed in is sent to where
+// fail shows what is wrong as a page. A visitor who is not signed in is sent to where
 // that can be done.
 func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, webtrigger.ErrUnauthenticated) && c.opts.SignIn != "" {

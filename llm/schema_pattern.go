@@ -71,7 +71,7 @@ func goPattern(pattern string) (string, error) {
 	return b.String(), nil
 }
 
-// unicodeEscape reads \uXXXX, a pair of these or \u{X…} at the beginning of s. n is
+// unicodeEscape reads a \u escape, a pair of these or \u{…} at the beginning of s. n is
 // its length, 0 if there is none.
 func unicodeEscape(s string) (c rune, n int) {
 	if braced, ok := strings.CutPrefix(s, `\u{`); ok {
@@ -96,7 +96,7 @@ func unicodeEscape(s string) (c rune, n int) {
 	return 0, 0
 }
 
-// codeUnit reads \uXXXX at the beginning of s.
+// codeUnit reads a \u escape of four digits at the beginning of s.
 func codeUnit(s string) (rune, bool) {
 	if len(s) < 6 || s[0] != '\\' || s[1] != 'u' {
 		return 0, false

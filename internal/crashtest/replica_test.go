@@ -40,8 +40,7 @@ const (
 // lease is the lease of a replica, unless a test sets another one.
 const lease = time.Second
 
-// mortal is a store whose process ends at a named point, without a word to
-// anybody.
+// mortal is a store whose process ends at a named point, without any cleanup.
 type mortal struct {
 	webtrigger.Store
 	point string

@@ -67,7 +67,7 @@ type place struct {
 	open     func()
 	pace     time.Duration // between their events
 	lease    time.Duration // of the replicas
-	noClaims bool          // replicas that join do not claim until told
+	noClaims bool          // replicas that join claim no runs at first
 
 	mu    sync.Mutex
 	calls []call

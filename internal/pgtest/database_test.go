@@ -42,7 +42,7 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// A database goes although somebody is in it.
+// A database is dropped although it has connections.
 func TestDropDatabase(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Shared(t)

@@ -114,7 +114,7 @@ func (s *Server) init(opts *Options) error {
 
 // firstUp starts the server on a port that is free.
 func (s *Server) firstUp() (err error) {
-	for range 5 { // somebody may take the port between the look and the start
+	for range 5 { // another process may take the port between the look and the start
 		if s.port, err = freePort(); err != nil {
 			return err
 		}

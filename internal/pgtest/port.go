@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// freePort returns a port of 127.0.0.1 that nobody listens on at the moment.
+// freePort returns a port of 127.0.0.1 on which no process listens at the moment.
 //
 // It is below the range from which systems take the ports of outgoing
 // connections. From that range, a client that keeps dialling a server that is

@@ -46,7 +46,7 @@ func (s *Server) Down(mode Mode) error {
 }
 
 // Up starts the server after Down and returns once it accepts connections. If
-// somebody else has taken its port meanwhile, that is an error.
+// another process has taken its port meanwhile, that is an error.
 func (s *Server) Up() error {
 	logged := s.daemon.logSize()
 	err := s.daemon.start(filepath.Join(s.bin, "postgres"), "-D", s.data(),
@@ -68,7 +68,7 @@ func (s *Server) Up() error {
 // orderly exit, which removes it.
 func (s *Server) ready() bool { return s.lockLine(7) == "ready" }
 
-// lockLine returns a line of the lock file, "" if there is none.
+// lockLine returns a line of the lock file, or "" if the file has no such line.
 func (s *Server) lockLine(n int) string {
 	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
 	if err != nil {

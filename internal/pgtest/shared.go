@@ -21,7 +21,7 @@ var shared struct {
 // A test that takes the server down, or changes what belongs to all databases,
 // such as roles, calls [Start] instead.
 //
-// Nobody has to stop the server: it ends with the process. A TestMain that
+// The server needs no stop: it ends with the process. A TestMain that
 // wants to see it gone calls [StopShared] after m.Run:
 //
 //	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { pgtest.StopShared(); os.Exit(code) }))
@@ -48,7 +48,7 @@ func StopShared() {
 }
 
 // Database returns the DSN of an empty database on the [Shared] server, which
-// is dropped when the test ends, whoever is still connected to it.
+// is dropped when the test ends, with all connections to it.
 func Database(tb testing.TB) string {
 	tb.Helper()
 	s := Shared(tb)

@@ -16,12 +16,12 @@ var errGone = errors.New("conversation deleted")
 
 // subscriber is one reader of a tail; see tail.go for the protocol.
 type subscriber struct {
-	tail  *tail
-	query Query  // the cursors
-	pos   int64  // the last event dealt with, sent or not
-	page  view   // what is left of a page of its own; inside is false without one
-	told  int64  // the highest id of a purged event that was reported to it
-	gap   []byte // the frame that comes before the rest of the page; nil: none
+	tail     *tail
+	query    Query  // the cursors
+	pos      int64  // the last event dealt with, sent or not
+	page     view   // what is left of a page of its own; inside is false without one
+	reported int64  // the highest id of a purged event that was reported to it
+	gap      []byte // the frame that comes before the rest of the page; nil: none
 }
 
 // burst is what a subscriber sends next, if anything.
@@ -38,7 +38,7 @@ func (sub *subscriber) first(ctx context.Context) (burst, error) {
 		return burst{}, err
 	}
 	if sub.gap != nil {
-		return burst{}, &wire.Problem{Status: http.StatusGone, Code: "events_purged", PurgedTo: sub.told,
+		return burst{}, &wire.Problem{Status: http.StatusGone, Code: "events_purged", PurgedTo: sub.reported,
 			Detail: "Some of the requested events were purged. Resume with after_event_id set to the value of purged_to."}
 	}
 	return sub.next(ctx)
@@ -76,9 +76,9 @@ func (sub *subscriber) readPage(ctx context.Context, hints int) error {
 	if err != nil {
 		return err
 	}
-	if page.PurgedTo > sub.told {
-		sub.gap = gapFrame(query.ConversationID, max(query.AfterID, sub.told)+1, page.PurgedTo)
-		sub.told = page.PurgedTo
+	if page.PurgedTo > sub.reported {
+		sub.gap = gapFrame(query.ConversationID, max(query.AfterID, sub.reported)+1, page.PurgedTo)
+		sub.reported = page.PurgedTo
 	}
 	sub.page = view{inside: true, frames: hub.encode(page.Events), wake: hub.now}
 	if page.More {

@@ -26,7 +26,7 @@ import (
 
 const (
 	maxDepth  = 64  // levels of nesting; the top-level object is level 1
-	maxFaults = 100 // as many as anybody will read
+	maxFaults = 100 // more are not useful to a reader
 )
 
 // Fault is one thing wrong with a document that is well-formed, and where.

@@ -93,7 +93,7 @@ func (p *player) toolResults() (said []string) {
 	return said
 }
 
-// asked is how often somebody has asked for an answer.
+// asked is the number of requests for an answer.
 func (p *player) asked() (n int) {
 	for _, m := range p.req.Messages {
 		if m.Role == webtrigger.RoleUser {

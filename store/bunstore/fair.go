@@ -47,7 +47,7 @@ func (n running) add(assistantID string, keyID int64) {
 }
 
 // waitingOne locks the run that a claim names. It is nil if the claim may not take it.
-// The row is locked before the limits: nobody with the lock of the limits waits for a row.
+// The row is locked before the limits, so that the holder of that lock never waits for a row.
 func (t *tx) waitingOne(claim webtrigger.Claim) (*queueRow, error) {
 	q, err := t.lock(claim.RunID, forUpdate)
 	if err == sql.ErrNoRows || err == nil && q.running {

@@ -119,7 +119,7 @@ func TestClaimRuns_stoppedClientWithLimits_othersGoOn(t *testing.T) {
 	require.Error(t, stopped.Commit())
 }
 
-// A named run whose row somebody has locked does not stop claims with limits.
+// A named run whose row another transaction has locked does not stop claims with limits.
 func TestClaimRuns_lockedNamedRun_limitsAreFree(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))

@@ -25,7 +25,7 @@ func (s *Store) Replay(ctx context.Context, assistantID string, use webtrigger.I
 	return run, s.wrap("replay", err)
 }
 
-// replay returns the run of the live record, and ErrNotFound if there is none.
+// replay returns the run of the live record, or ErrNotFound without a live record.
 func (t *tx) replay(assistantID string, use webtrigger.Idempotency, now time.Time) (webtrigger.Run, error) {
 	var hash string
 	run, err := scanSummary(t.row(t.ctx, replayText, assistantID, use.Key, t.at(now)), &hash)

@@ -54,7 +54,7 @@ func listQueries(n int64) map[string]listQuery {
 	return map[string]listQuery{
 		"none":             {webtrigger.RunQuery{}, 50, ""},
 		"assistant":        {webtrigger.RunQuery{AssistantID: "3"}, 50, ""},
-		"absent assistant": {webtrigger.RunQuery{AssistantID: "nobody"}, 0, "runs_assistant"},
+		"absent assistant": {webtrigger.RunQuery{AssistantID: "absent"}, 0, "runs_assistant"},
 		"status":           {webtrigger.RunQuery{Status: webtrigger.RunCompleted}, 50, ""},
 		"rare status":      {webtrigger.RunQuery{Status: webtrigger.RunFailed}, int(min(n/1000, 50)), "ends_unsuccessful"},
 		"absent status":    {webtrigger.RunQuery{Status: webtrigger.RunTimedOut}, 0, "ends_unsuccessful"},

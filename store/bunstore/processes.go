@@ -97,7 +97,7 @@ func (s *Store) renewSQLite(ctx context.Context, p webtrigger.Process, limit tim
 	return renewed, nil
 }
 
-// readClaim adds a row of claimsText. A NULL run is none.
+// readClaim adds a row of claimsText. A row with a NULL run is not a claim.
 func readClaim(row scanner, renewed *webtrigger.Renewed) error {
 	var runID, token sql.NullInt64
 	var status, detail, failure sql.NullString
