@@ -161,10 +161,7 @@ func TestProcess_leaseExpiresWithMoreAttempts_stopsAndRequeues(t *testing.T) {
 // A claim whose answer is lost is returned and executed once. Its attempt does not count.
 func TestClaimRuns_unknownOutcome_isReturned(t *testing.T) {
 	t.Parallel()
-	for name, make := range map[string]func() (fault, func()){
-		"the answer is lost": func() (fault, func()) { return unanswered, func() {} },
-		"the commit stalls":  stalled,
-	} {
+	for name, make := range unknownOutcomes {
 		t.Run(name, func(t *testing.T) {
 			var executed atomic.Int32
 			runner := func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
@@ -194,10 +191,7 @@ func TestClaimRuns_unknownOutcome_isReturned(t *testing.T) {
 
 func TestTrigger_unknownOutcome_isExecutedOnce(t *testing.T) {
 	t.Parallel()
-	for name, make := range map[string]func() (fault, func()){
-		"the answer is lost": func() (fault, func()) { return unanswered, func() {} },
-		"the commit stalls":  stalled,
-	} {
+	for name, make := range unknownOutcomes {
 		t.Run(name, func(t *testing.T) {
 			onFaulty(t, nil, webtrigger.Options{Workers: 1}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
 				stop := b.work()

@@ -195,6 +195,13 @@ func stalled() (f fault, commit func()) {
 	return f, commit
 }
 
+// unknownOutcomes are the ways in which a caller does not learn whether its write is
+// stored. The second function stores what is stored late.
+var unknownOutcomes = map[string]func() (fault, func()){
+	"the answer is lost": func() (fault, func()) { return unanswered, func() {} },
+	"the commit stalls":  stalled,
+}
+
 // faultyStore is a way to a store with faults, by the name of the method.
 type faultyStore struct {
 	*faultstore.Store

@@ -27,13 +27,20 @@ func answer(s *pgtest.Server, dsn, sql string) <-chan error {
 	return done
 }
 
+// proxied returns a proxy before a database with a table.
+func proxied(t *testing.T) (s *pgtest.Server, name string, p *pgtest.Proxy) {
+	t.Helper()
+	s = pgtest.Shared(t)
+	name = s.Database(t)
+	p = startProxy(t, s.Port())
+	require.NoError(t, <-answer(s, p.DSN(name), `CREATE TABLE kept (n int)`))
+	return s, name, p
+}
+
 func TestProxy_closesAndHolds(t *testing.T) {
 	t.Parallel()
-	s := pgtest.Shared(t)
-	name := s.Database(t)
-	p := startProxy(t, s.Port())
+	s, name, p := proxied(t)
 	dsn := p.DSN(name)
-	require.NoError(t, <-answer(s, dsn, `CREATE TABLE kept (n int)`))
 
 	p.Disturb(pgtest.Fault{})
 	require.Error(t, <-answer(s, dsn, `SELECT 1`), "a new connection")
@@ -62,11 +69,8 @@ func TestProxy_closesAndHolds(t *testing.T) {
 
 func TestProxy_statements_disturbsOnlyThese(t *testing.T) {
 	t.Parallel()
-	s := pgtest.Shared(t)
-	name := s.Database(t)
-	p := startProxy(t, s.Port())
+	s, name, p := proxied(t)
 	dsn := p.DSN(name)
-	require.NoError(t, <-answer(s, dsn, `CREATE TABLE kept (n int)`))
 	inserts := func(text string) bool { return strings.Contains(text, "INSERT") }
 
 	p.Disturb(pgtest.Fault{Statements: inserts})

@@ -291,6 +291,22 @@ func TestClaimRuns_lockedConversation_hidesItsOwnRuns(t *testing.T) {
 	require.Len(t, claimedBy(t, s, p, 10, 0), 2)
 }
 
+// creation is the answer of CreateTrigger.
+type creation struct {
+	accepted webtrigger.CreatedTrigger
+	err      error
+}
+
+// creating creates a trigger in the background.
+func creating(t *testing.T, s *bunstore.Store, trigger webtrigger.NewTrigger) <-chan creation {
+	answer := make(chan creation, 1)
+	go func() {
+		accepted, err := s.CreateTrigger(t.Context(), trigger)
+		answer <- creation{accepted, err}
+	}()
+	return answer
+}
+
 // While a host's transaction has an idempotency key, other triggers are stored. One
 // with the same key waits alone, and gets the host's run once that is committed.
 func TestCreateTrigger_keyInAHostsTransaction_othersGoOn(t *testing.T) {
@@ -301,15 +317,7 @@ func TestCreateTrigger_keyInAHostsTransaction_othersGoOn(t *testing.T) {
 	require.NoError(t, err)
 	first, err := s.Tx(host).CreateTrigger(ctx, keyed("k", 1))
 	require.NoError(t, err)
-	type answer struct {
-		accepted webtrigger.CreatedTrigger
-		err      error
-	}
-	again := make(chan answer, 1)
-	go func() {
-		accepted, err := s.CreateTrigger(ctx, keyed("k", 1))
-		again <- answer{accepted, err}
-	}()
+	again := creating(t, s, keyed("k", 1))
 	awaitBlocked(t, db, 1)
 	storeTrigger(t, s)
 	_, err = s.CreateTrigger(ctx, keyed("other", 1))
@@ -335,15 +343,7 @@ func TestCreateTrigger_erasedWhileReplayed_isStored(t *testing.T) {
 	require.NoError(t, err)
 	_, err = eraser.ExecContext(ctx, `LOCK TABLE webtrigger_runs`) // after the record is read, before the run is
 	require.NoError(t, err)
-	type answer struct {
-		accepted webtrigger.CreatedTrigger
-		err      error
-	}
-	again := make(chan answer, 1)
-	go func() {
-		accepted, err := s.CreateTrigger(ctx, repeated)
-		again <- answer{accepted, err}
-	}()
+	again := creating(t, s, repeated)
 	awaitBlocked(t, db, 1)
 	for _, text := range []string{`DELETE FROM webtrigger_idempotency_keys WHERE run_id = ?`,
 		`DELETE FROM webtrigger_queue WHERE run_id = ?`, `DELETE FROM webtrigger_runs WHERE id = ?`} {

@@ -1,7 +1,6 @@
 package bunstore_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
 // previousRows is what a store of the version before the migration "core" had in
@@ -157,21 +157,30 @@ func (p *previousRows) fill(t *testing.T, db *bun.DB) {
 	}
 }
 
+// onPrevious runs a test on both databases with the tables and rows of the version
+// before the first migration of 2026-11-29.
+func onPrevious(t *testing.T, test func(t *testing.T, db *bun.DB, s *bunstore.Store, p *previousRows)) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/previous.json")
+	require.NoError(t, err)
+	p := new(previousRows)
+	require.NoError(t, json.Unmarshal(text, p))
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		db := open()
+		s := opened(t, db, nil)
+		require.NoError(t, s.MigrateBefore(t.Context(), "20261129000001"))
+		p.fill(t, db)
+		test(t, db, s, p)
+	})
+}
+
 // What the previous version has stored reads the same after the migration, and
 // goes on as before.
 func TestMigrateCore_storedRuns_readAndContinue(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("testdata/previous.json")
-	require.NoError(t, err)
-	var p previousRows
-	require.NoError(t, json.Unmarshal(text, &p))
-	onBoth(t, func(t *testing.T, open func() *bun.DB) {
-		ctx, db := context.Background(), open()
-		s := opened(t, db, nil)
-		require.NoError(t, s.MigrateBefore(ctx, "20261129000001"))
-		p.fill(t, db)
-		require.NoError(t, s.Migrate(ctx))
-		require.JSONEq(t, p.summarized(t), string(readAll(t, s, &p)))
+	onPrevious(t, func(t *testing.T, db *bun.DB, s *bunstore.Store, p *previousRows) {
+		require.NoError(t, s.Migrate(t.Context()))
+		require.JSONEq(t, p.summarized(t), string(readAll(t, s, p)))
 		continues(t, s)
 	})
 }

@@ -1,8 +1,6 @@
 package bunstore_test
 
 import (
-	"encoding/json"
-	"os"
 	"testing"
 	"time"
 
@@ -10,6 +8,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
 // Runs that were running before the migration end with the next sweep: by their stop,
@@ -17,15 +16,8 @@ import (
 // previous version have expired.
 func TestMigrateProcesses_runningRuns_endWithTheNextSweep(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("testdata/previous.json")
-	require.NoError(t, err)
-	var p previousRows
-	require.NoError(t, json.Unmarshal(text, &p))
-	onBoth(t, func(t *testing.T, open func() *bun.DB) {
-		ctx, db := t.Context(), open()
-		s := opened(t, db, nil)
-		require.NoError(t, s.MigrateBefore(ctx, "20261129000001"))
-		p.fill(t, db)
+	onPrevious(t, func(t *testing.T, db *bun.DB, s *bunstore.Store, _ *previousRows) {
+		ctx := t.Context()
 		require.NoError(t, s.MigrateBefore(ctx, "20261129000002"))
 		running := `SELECT count(*) FROM webtrigger_queue WHERE state = 'r'`
 		require.Equal(t, 2, count(t, db, running))

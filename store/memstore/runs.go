@@ -64,41 +64,30 @@ func (r *run) say(now time.Time, messages ...webtrigger.NewMessage) {
 
 // RunByID implements [webtrigger.RunStore].
 func (s *Store) RunByID(ctx context.Context, runID int64) (webtrigger.Run, error) {
-	if err := s.lock(ctx); err != nil {
-		return webtrigger.Run{}, err
-	}
-	defer s.unlock()
-	r := s.runs.get(runID)
-	if r == nil {
-		return webtrigger.Run{}, webtrigger.ErrNotFound
-	}
-	return r.copy(), nil
+	return s.read(ctx, func() *run { return s.runs.get(runID) }, (*run).copy)
 }
 
 // RunSummary implements [webtrigger.RunStore].
 func (s *Store) RunSummary(ctx context.Context, runID int64) (webtrigger.Run, error) {
-	if err := s.lock(ctx); err != nil {
-		return webtrigger.Run{}, err
-	}
-	defer s.unlock()
-	r := s.runs.get(runID)
-	if r == nil {
-		return webtrigger.Run{}, webtrigger.ErrNotFound
-	}
-	return r.summary(), nil
+	return s.read(ctx, func() *run { return s.runs.get(runID) }, (*run).summary)
 }
 
 // RunByKey implements [webtrigger.RunStore].
 func (s *Store) RunByKey(ctx context.Context, runKey string) (webtrigger.Run, error) {
+	return s.read(ctx, func() *run { return s.runOf[runKey] }, (*run).summary)
+}
+
+// read returns the part of a run that a caller gets.
+func (s *Store) read(ctx context.Context, find func() *run, part func(*run) webtrigger.Run) (webtrigger.Run, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.Run{}, err
 	}
 	defer s.unlock()
-	r := s.runOf[runKey]
+	r := find()
 	if r == nil {
 		return webtrigger.Run{}, webtrigger.ErrNotFound
 	}
-	return r.summary(), nil
+	return part(r), nil
 }
 
 // Runs implements [webtrigger.RunStore]. A filter is tried on one run after the
