@@ -3,7 +3,6 @@
 package crashtest_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,8 +26,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/servertest"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -48,24 +48,8 @@ const patience = 60 * time.Second
 
 // process is a replica.
 type process struct {
-	cmd    *exec.Cmd
-	url    string
-	exited chan struct{}
-}
-
-func (p *process) alive() bool {
-	select {
-	case <-p.exited:
-		return false
-	default:
-		return true
-	}
-}
-
-func (p *process) kill() time.Time {
-	_ = p.cmd.Process.Kill()
-	<-p.exited
-	return time.Now()
+	*servertest.Process
+	url string
 }
 
 // rig is a database, a receiver of callbacks, and what was promised.
@@ -146,26 +130,13 @@ func (r *rig) receive(w http.ResponseWriter, req *http.Request) {
 // start starts a replica, which kills itself at a point ("": nowhere).
 func (r *rig) start(point string) *process {
 	r.t.Helper()
-	p := &process{cmd: exec.Command(os.Args[0]), exited: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), envDatabase+"="+r.database, envAttempts+"="+strconv.Itoa(r.attempts), envLease+"="+r.lease.String(), envPoint+"="+point, envRoots+"="+r.roots)
-	said := new(logtest.Buffer)
-	p.cmd.Stderr = said
-	out, err := p.cmd.StdoutPipe()
-	require.NoError(r.t, err)
-	require.NoError(r.t, p.cmd.Start())
-	line, err := bufio.NewReader(out).ReadString('\n')
-	go func() {
-		_ = p.cmd.Wait()
-		close(p.exited)
-	}()
-	r.t.Cleanup(func() { p.kill() })
-	if err != nil {
-		<-p.exited
-		require.NoError(r.t, err, "a replica does not start: %s", said)
-	}
-	p.url = strings.TrimSpace(line)
-	return p
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), envDatabase+"="+r.database, envAttempts+"="+strconv.Itoa(r.attempts), envLease+"="+r.lease.String(), envPoint+"="+point, envRoots+"="+r.roots)
+	p := servertest.Start(r.t, cmd)
+	return &process{p, p.Printed(r.t, printedURL)}
 }
+
+var printedURL = regexp.MustCompile(`(?m)^(http://\S+)$`)
 
 var client = &http.Client{Timeout: 10 * time.Second}
 
@@ -315,7 +286,7 @@ func TestKillAtRandom(t *testing.T) {
 		victim := random.IntN(len(replicas))
 		timer := time.NewTimer(time.Duration(random.IntN(150)) * time.Millisecond)
 		<-timer.C
-		replicas[victim].kill()
+		replicas[victim].Kill()
 		wg.Wait()
 		replicas[victim] = r.start("")
 	}
@@ -336,11 +307,11 @@ func TestKillAtRandom(t *testing.T) {
 func (r *rig) end(replicas ...*process) {
 	r.t.Helper()
 	for _, p := range replicas {
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		_ = p.Cmd.Process.Signal(syscall.SIGTERM)
 	}
 	for _, p := range replicas {
 		select {
-		case <-p.exited:
+		case <-p.Exited:
 		case <-time.After(patience):
 			r.t.Fatal("a replica does not drain")
 		}
@@ -385,22 +356,22 @@ func (r *rig) dieAt(point string) time.Time {
 	p := r.start(point)
 	if point == midPost {
 		r.mu.Lock()
-		r.midPost = func() { p.kill() }
+		r.midPost = func() { p.Kill() }
 		r.mu.Unlock()
 	}
 	deadline := time.Now().Add(patience)
-	for p.alive() && time.Now().Before(deadline) {
+	for p.Alive() && time.Now().Before(deadline) {
 		var wg sync.WaitGroup
 		for range 6 { // more than it has slots: some are queued, and claimed
 			wg.Go(func() { r.trigger(p) })
 		}
 		wg.Wait()
 		select {
-		case <-p.exited:
+		case <-p.Exited:
 		case <-time.After(300 * time.Millisecond):
 		}
 	}
-	require.False(r.t, p.alive(), "it did not come to %q", point)
+	require.False(r.t, p.Alive(), "it did not come to %q", point)
 	return time.Now()
 }
 

@@ -66,7 +66,7 @@ func TestStoppedWorker_comesBack_writesNothing(t *testing.T) {
 				require.NotZero(t, id)
 				require.Eventually(t, func() bool { return len(r.events(r.run(id))) > 5 }, patience, 20*time.Millisecond)
 			}
-			require.NoError(t, stopped.cmd.Process.Signal(syscall.SIGSTOP))
+			require.NoError(t, stopped.Cmd.Process.Signal(syscall.SIGSTOP))
 			asleep := time.NewTimer(3 * lease)
 			other := r.start("")
 			left := make(map[int64][]webtrigger.Event)
@@ -75,7 +75,7 @@ func TestStoppedWorker_comesBack_writesNothing(t *testing.T) {
 				left[id] = r.events(r.run(id))
 			}
 			<-asleep.C
-			require.NoError(t, stopped.cmd.Process.Signal(syscall.SIGCONT))
+			require.NoError(t, stopped.Cmd.Process.Signal(syscall.SIGCONT))
 			after := r.say(stopped, "work")
 			require.NotZero(t, after, "it serves again")
 			require.Equal(t, webtrigger.RunCompleted, r.ended(after).Status)
@@ -87,7 +87,7 @@ func TestStoppedWorker_comesBack_writesNothing(t *testing.T) {
 				events := r.events(r.run(id))
 				require.Equal(t, left[id], events[:len(left[id])])
 				for _, e := range events[len(left[id]):] {
-					require.NotContains(t, string(e.Payload), fmt.Sprintf(`"process":%d`, stopped.cmd.Process.Pid),
+					require.NotContains(t, string(e.Payload), fmt.Sprintf(`"process":%d`, stopped.Cmd.Process.Pid),
 						"run %d: written by the process that was stopped", id)
 				}
 			}

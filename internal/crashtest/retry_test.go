@@ -25,7 +25,7 @@ func TestRetryAfterDeathIsTheSameTrigger(t *testing.T) {
 	_, _, err := r.post(dying, "k")
 	require.Error(t, err)
 	select {
-	case <-dying.exited:
+	case <-dying.Exited:
 	case <-time.After(patience):
 		require.FailNow(t, "the replica has not died")
 	}

@@ -1,4 +1,5 @@
-// Package servertest runs the evaluation server as a process, for tests.
+// Package servertest runs servers as processes, for tests: the evaluation server, or the
+// test program itself.
 package servertest
 
 import (
@@ -75,10 +76,28 @@ func Start(t testing.TB, cmd *exec.Cmd) *Process {
 			t.Error("the server has a data race")
 		}
 		if t.Failed() {
-			t.Logf("the server's log:\n%s", p.Stderr)
+			log := p.Stderr.String()
+			t.Logf("the server's log (the last 16 KiB):\n%s", log[max(0, len(log)-16<<10):])
 		}
 	})
 	return p
+}
+
+// Alive reports whether the process has not ended.
+func (p *Process) Alive() bool {
+	select {
+	case <-p.Exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// Kill kills the process (SIGKILL) and returns when it has ended.
+func (p *Process) Kill() time.Time {
+	_ = p.Cmd.Process.Kill()
+	<-p.Exited
+	return time.Now()
 }
 
 // Printed waits until the process has printed what matches, and returns the first
