@@ -40,11 +40,19 @@ var errEnded = errors.New("the program has ended")
 // the program when this process or the daemon ends. A volatile directory may be
 // in memory.
 func newDaemon(prefix, signal string, volatile bool) (*daemon, error) {
+	return newDaemonIn("", prefix, signal, volatile)
+}
+
+// newDaemonIn is newDaemon with the parent of the directory; "": by volatile.
+func newDaemonIn(parent, prefix, signal string, volatile bool) (*daemon, error) {
 	user, err := unprivileged()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := user.makeDir(prefix, volatile)
+	if parent == "" {
+		parent = user.parent(volatile)
+	}
+	dir, err := user.makeDir(parent, prefix)
 	if err != nil {
 		return nil, err
 	}

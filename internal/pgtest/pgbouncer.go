@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,6 +21,10 @@ type BouncerOptions struct {
 	// PoolSize is the number of connections to the server, for each pair of a
 	// database and a user. Zero means 4.
 	PoolSize int
+
+	// ServerPort is the port that leads to the server, such as that of a [Proxy].
+	// Zero means the server's own.
+	ServerPort int
 
 	// PreparedStatements is how many named statements of the protocol
 	// PgBouncer keeps for each connection to the server (its setting
@@ -65,7 +70,7 @@ func StartPgBouncer(server *Server, opts *BouncerOptions) (*PgBouncer, error) {
 	}
 	b := &PgBouncer{bin: server.bin, daemon: d}
 	for range 5 { // as in Server.init
-		if err = b.start(program, server.port, settings); !errors.Is(err, errPortTaken) {
+		if err = b.start(program, cmp.Or(opts.ServerPort, server.port), settings); !errors.Is(err, errPortTaken) {
 			break
 		}
 	}

@@ -49,6 +49,10 @@ type Options struct {
 	// Linux, if /dev/shm has 2 GiB free and TMPDIR is not set.
 	Durable bool
 
+	// Disk is what the directory is on, in the place of the above. The caller closes
+	// it when the server is stopped.
+	Disk *Disk
+
 	// Settings are lines of postgresql.conf, by name. They win over what the
 	// package sets itself, which is max_connections 200, shared_buffers 64MB,
 	// what Durable says, and without that max_wal_size 256MB. The port and the
@@ -79,7 +83,11 @@ func Start(opts *Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := newDaemon("webtrigger-pg-", "QUIT", !opts.Durable)
+	parent := ""
+	if opts.Disk != nil {
+		parent = opts.Disk.dir
+	}
+	d, err := newDaemonIn(parent, "webtrigger-pg-", "QUIT", !opts.Durable)
 	if err != nil {
 		return nil, fmt.Errorf("pgtest: %w", err)
 	}

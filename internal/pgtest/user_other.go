@@ -17,4 +17,6 @@ func unprivileged() (*account, error) {
 
 func (*account) attributes() *syscall.SysProcAttr { return nil }
 
-func (*account) makeDir(string, bool) (string, error) { return "", ErrNotInstalled }
+func (*account) parent(bool) string { return "" }
+
+func (*account) makeDir(string, string) (string, error) { return "", ErrNotInstalled }

@@ -47,8 +47,8 @@ func (a *account) attributes() *syscall.SysProcAttr {
 
 // makeDir makes a directory that belongs to the account and is closed to all
 // others.
-func (a *account) makeDir(prefix string, volatile bool) (string, error) {
-	dir, err := os.MkdirTemp(a.parent(volatile), prefix)
+func (a *account) makeDir(parent, prefix string) (string, error) {
+	dir, err := os.MkdirTemp(parent, prefix)
 	if err != nil || a.credential == nil {
 		return dir, err
 	}
