@@ -64,6 +64,49 @@ func (t EventType) Terminal() bool {
 	return false
 }
 
+// EventQuery selects events of one conversation. A page contains only events that
+// match every cursor.
+type EventQuery struct {
+	ConversationID int64
+	RunID          int64 // 0 for all runs
+	AfterID        int64 // only higher ids
+	AfterSequence  int64 // only higher sequences; requires RunID
+	Limit          int
+	MaxBytes       int // maximum size of the payloads of a page, which has at least one event; 0 for no limit
+}
+
+// EventPage is one read of the event log, as of one instant.
+type EventPage struct {
+	Events []Event
+	More   bool  // Limit or MaxBytes ended the page; more events match the query
+	LastID int64 // id of the conversation's last event, of any run; 0 if there is none
+	Ended  bool  // every run that the query covers has ended and adds no more events
+
+	// PurgedTo is the highest id of the purged events that match the query, after its
+	// cursors. Events that still exist may have lower ids. If zero, no such event was
+	// purged.
+	PurgedTo int64
+}
+
+// Hint is a wake-up from the store. It may be incomplete. A zero Hint means that
+// anything may have changed.
+type Hint struct {
+	Queued        bool    // runs are queued
+	Pending       bool    // deliveries are pending
+	Conversations []int64 // conversations with new events, other than those in Events
+	Stopped       []int64 // runs whose stop was recorded
+
+	// Events are new events of AppendEvents, as Events returns them, except that
+	// RunKey may be missing. The events of one batch are adjacent. A store may list
+	// their conversations in Conversations instead.
+	Events []Event
+}
+
+// isZero reports whether the hint is the zero Hint.
+func (h Hint) isZero() bool {
+	return !h.Queued && !h.Pending && len(h.Conversations) == 0 && len(h.Stopped) == 0 && len(h.Events) == 0
+}
+
 // RequeueReason is the reason why a claimed run was requeued.
 type RequeueReason string
 

@@ -190,8 +190,47 @@ func (x *execution) call(returned chan<- answer) {
 		}
 		returned <- a
 	}()
+	if err := x.readHistory(); err != nil {
+		a = answer{err: err}
+		return
+	}
 	result, err := x.s.runner.Run(x.ctx, x.task, x.emit)
 	a = answer{result, err}
+}
+
+// readHistory sets the earlier messages of the task. While the store is unavailable, it
+// repeats the read until the run's context ends.
+func (x *execution) readHistory() error {
+	run := &x.task.Run
+	if !run.Continues {
+		return nil
+	}
+	query := HistoryQuery{ConversationID: run.ConversationID, BeforeRunID: run.ID,
+		MaxMessages: x.s.opts.History.MaxMessages, MaxBytes: x.s.opts.History.MaxBytes}
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		ctx, cancel := context.WithTimeout(x.ctx, statementTimeout)
+		messages, err := x.s.store.History(ctx, query)
+		cancel()
+		if err == nil {
+			for len(messages) > 0 && messages[0].Role == RoleTool {
+				messages = messages[1:] // the call that it answers is left out
+			}
+			x.task.History = messages
+			return nil
+		}
+		if x.ctx.Err() != nil {
+			return x.ctx.Err()
+		}
+		if !storeAway(err) {
+			x.log.Error("history read failed", "error", err)
+			return failure("The earlier messages of the conversation could not be read.")
+		}
+		x.log.Warn("history read failed", "retry_in", pause, "error", err)
+		select {
+		case <-x.ctx.Done():
+		case <-time.After(pause):
+		}
+	}
 }
 
 // failure is a reason in a sentence of our own for a run's error_message.

@@ -29,6 +29,41 @@ func (r Retention) check() error {
 	return nil
 }
 
+// RetentionStore deletes the data of ended runs. Deleted data no longer exists for
+// any method, and its ids are never reused.
+type RetentionStore interface {
+	// Purge checks the next runs, ordered by id, and deletes the data that is past
+	// its retention age. The age counts from the end of the run. A sequence of calls
+	// checks each run once. If a run cannot be purged, Purge continues with the others
+	// and returns an error with its result. The pass then continues at Next too.
+	//
+	// If a run is older than purge.Keep.Events, Purge deletes its events and keeps
+	// the rest. EventPage.PurgedTo reports this to readers. Purge deletes a whole
+	// trigger once each of its runs is older than the age of its status and none of
+	// its deliveries is pending or sending. That includes its runs, messages, events,
+	// deliveries and idempotency records.
+	Purge(ctx context.Context, purge Purge) (Purged, error)
+
+	// EraseTrigger deletes a whole trigger, regardless of its age, including pending
+	// and sending deliveries. If one of its runs has not ended, it returns
+	// ErrConflict.
+	EraseTrigger(ctx context.Context, conversationID int64) error
+}
+
+// Purge configures one call of RetentionStore.Purge.
+type Purge struct {
+	Keep  Retention
+	After int64 // only runs with a higher id; 0 starts a pass
+	Limit int   // maximum number of runs whose events are deleted, and of triggers
+}
+
+// Purged is the result of one Purge call.
+type Purged struct {
+	Events   int   // runs whose events were deleted and that are kept
+	Triggers int   // triggers that were deleted
+	Next     int64 // After of the next call; 0 if the pass is complete
+}
+
 // EraseTrigger permanently deletes a trigger, regardless of its age: the conversation
 // with its runs, messages, events, deliveries and idempotency records. A pending
 // callback is not sent. If a run has not ended, it returns ErrConflict. Cancel the

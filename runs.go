@@ -19,6 +19,7 @@ type Run struct {
 	ID             int64
 	Key            string // run_key: a UUID that receivers can use to deduplicate callbacks
 	ConversationID int64  // the trigger_id if the run started the conversation
+	Continues      bool   // the run joined a conversation that an earlier run started
 	AssistantID    string
 	KeyID          int64 // the API key of the caller; 0 for a Go call
 	Status         RunStatus

@@ -224,6 +224,12 @@ type RunStore interface {
 	// exist, the list is empty.
 	Messages(ctx context.Context, conversationID, after int64, limit int) ([]Message, error)
 
+	// History returns the newest messages of the earlier runs of a conversation,
+	// ordered by run, then by message. Of this list it returns the longest end that is
+	// within both limits of query. If the conversation does not exist, the list is
+	// empty.
+	History(ctx context.Context, query HistoryQuery) ([]Message, error)
+
 	// RequestStop records that a run must end as stop specifies. It returns the
 	// resulting run.
 	//
@@ -452,25 +458,4 @@ type DeliveryStore interface {
 	// redelivery instead: it is due now, and its Retry is 0. If any other delivery of
 	// the run is open, Redeliver returns ErrConflict.
 	Redeliver(ctx context.Context, deliveryID int64) (Delivery, error)
-}
-
-// RetentionStore deletes the data of ended runs. Deleted data no longer exists for
-// any method, and its ids are never reused.
-type RetentionStore interface {
-	// Purge checks the next runs, ordered by id, and deletes the data that is past
-	// its retention age. The age counts from the end of the run. A sequence of calls
-	// checks each run once. If a run cannot be purged, Purge continues with the others
-	// and returns an error with its result. The pass then continues at Next too.
-	//
-	// If a run is older than purge.Keep.Events, Purge deletes its events and keeps
-	// the rest. EventPage.PurgedTo reports this to readers. Purge deletes a whole
-	// trigger once each of its runs is older than the age of its status and none of
-	// its deliveries is pending or sending. That includes its runs, messages, events,
-	// deliveries and idempotency records.
-	Purge(ctx context.Context, purge Purge) (Purged, error)
-
-	// EraseTrigger deletes a whole trigger, regardless of its age, including pending
-	// and sending deliveries. If one of its runs has not ended, it returns
-	// ErrConflict.
-	EraseTrigger(ctx context.Context, conversationID int64) error
 }

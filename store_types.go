@@ -169,6 +169,14 @@ type Sweep struct {
 	Audit        bool          // also search for runs that the regular search cannot find
 }
 
+// HistoryQuery selects the messages that the Runner of a run gets as its history.
+type HistoryQuery struct {
+	ConversationID int64
+	BeforeRunID    int64 // only messages of runs with a lower id
+	MaxMessages    int
+	MaxBytes       int // maximum size of the contents together
+}
+
 // RunQuery selects runs, newest first. A zero field does not limit the selection.
 type RunQuery struct {
 	AssistantID string
@@ -177,63 +185,6 @@ type RunQuery struct {
 	From        time.Time // created at or after this instant
 	To          time.Time // created before this instant
 	Page        Page
-}
-
-// Purge configures one call of RetentionStore.Purge.
-type Purge struct {
-	Keep  Retention
-	After int64 // only runs with a higher id; 0 starts a pass
-	Limit int   // maximum number of runs whose events are deleted, and of triggers
-}
-
-// Purged is the result of one Purge call.
-type Purged struct {
-	Events   int   // runs whose events were deleted and that are kept
-	Triggers int   // triggers that were deleted
-	Next     int64 // After of the next call; 0 if the pass is complete
-}
-
-// EventQuery selects events of one conversation. A page contains only events that
-// match every cursor.
-type EventQuery struct {
-	ConversationID int64
-	RunID          int64 // 0 for all runs
-	AfterID        int64 // only higher ids
-	AfterSequence  int64 // only higher sequences; requires RunID
-	Limit          int
-	MaxBytes       int // maximum size of the payloads of a page, which has at least one event; 0 for no limit
-}
-
-// EventPage is one read of the event log, as of one instant.
-type EventPage struct {
-	Events []Event
-	More   bool  // Limit or MaxBytes ended the page; more events match the query
-	LastID int64 // id of the conversation's last event, of any run; 0 if there is none
-	Ended  bool  // every run that the query covers has ended and adds no more events
-
-	// PurgedTo is the highest id of the purged events that match the query, after its
-	// cursors. Events that still exist may have lower ids. If zero, no such event was
-	// purged.
-	PurgedTo int64
-}
-
-// Hint is a wake-up from the store. It may be incomplete. A zero Hint means that
-// anything may have changed.
-type Hint struct {
-	Queued        bool    // runs are queued
-	Pending       bool    // deliveries are pending
-	Conversations []int64 // conversations with new events, other than those in Events
-	Stopped       []int64 // runs whose stop was recorded
-
-	// Events are new events of AppendEvents, as Events returns them, except that
-	// RunKey may be missing. The events of one batch are adjacent. A store may list
-	// their conversations in Conversations instead.
-	Events []Event
-}
-
-// isZero reports whether the hint is the zero Hint.
-func (h Hint) isZero() bool {
-	return !h.Queued && !h.Pending && len(h.Conversations) == 0 && len(h.Stopped) == 0 && len(h.Events) == 0
 }
 
 // DeliveryQuery selects the pending deliveries that LeaseDeliveries leases.
@@ -380,6 +331,9 @@ func (unimplementedStore) Conversation(context.Context, int64) (Conversation, er
 }
 func (unimplementedStore) Messages(context.Context, int64, int64, int) ([]Message, error) {
 	return nil, unimplemented("Messages")
+}
+func (unimplementedStore) History(context.Context, HistoryQuery) ([]Message, error) {
+	return nil, unimplemented("History")
 }
 func (unimplementedStore) RequestStop(context.Context, int64, Stop, *Lease) (Run, error) {
 	return Run{}, unimplemented("RequestStop")

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 	"unicode"
@@ -413,73 +412,4 @@ func checkJSON(pointer string, raw json.RawMessage, f *faults) {
 	for _, fault := range found {
 		f.add(pointer+fault.Pointer, fault.Detail)
 	}
-}
-
-// Limits sets limits for triggers and runs. If zero, there are no limits. A request over
-// a limit of the trigger endpoint is rejected with 429 and Retry-After. The rate is
-// checked before the body is validated, the queue after it. An idempotent replay is
-// never rejected. A request that is rejected for another reason does not count toward
-// the rate, unless the host name of its callback URL was resolved.
-type Limits struct {
-	// TriggersPerKey is the maximum number of triggers per API key and Window. It is
-	// the size of a token bucket that refills at a constant rate, so an idle key may
-	// use all tokens at once. Each process counts separately: n processes allow n
-	// times as many. Triggers without an API key (Go calls, ServeTrigger) do not
-	// count. If zero, there is no limit. It must not be negative.
-	TriggersPerKey int
-
-	// Window is the time in which TriggersPerKey tokens refill. If zero, it is 1 min.
-	// It must be a whole number of seconds. Minimum: 1 s.
-	Window time.Duration
-
-	// QueuedPerAssistant is the maximum number of queued runs of an assistant, over
-	// all processes and all callers. [Service.Trigger] and [Service.TriggerVia] also
-	// return [ErrQueueFull]. A run that is claimed immediately does not count, and
-	// neither does a run that was created while this limit was 0. If zero, there is
-	// no limit. It must not be negative.
-	QueuedPerAssistant int
-
-	// RunningPerAssistant is the maximum number of running runs of an assistant, over
-	// all processes. Other runs of the assistant stay queued. All processes should have
-	// the same limit: each applies its own to what it claims. With a limit, a run is
-	// always queued first, and then claimed. [Service.Execute] returns ErrConflict for a
-	// run over the limit. If zero, there is no limit. It must not be negative.
-	RunningPerAssistant int
-
-	// RunningPerKey is the same limit for the runs that one API key created. Triggers
-	// without an API key do not count. If zero, there is no limit. It must not be
-	// negative.
-	RunningPerKey int
-}
-
-// limitsRunning reports whether there is a limit of running runs.
-func (l *Limits) limitsRunning() bool { return l.RunningPerAssistant > 0 || l.RunningPerKey > 0 }
-
-// complete checks l and sets the defaults of zero fields.
-func (l *Limits) complete() error {
-	if l.TriggersPerKey < 0 || l.QueuedPerAssistant < 0 || l.RunningPerAssistant < 0 || l.RunningPerKey < 0 {
-		return errors.New("TriggersPerKey, QueuedPerAssistant, RunningPerAssistant and RunningPerKey must not be negative")
-	}
-	if l.Window == 0 {
-		l.Window = time.Minute
-	}
-	if l.Window < time.Second || l.Window%time.Second != 0 {
-		return fmt.Errorf("%s must be a whole number of seconds, at least 1s", "Window")
-	}
-	return nil
-}
-
-// queueRetry is the Retry-After of a queue_full response. It is an estimate; the
-// actual wait depends on the queued runs.
-const queueRetry = 5 * time.Second
-
-func queueFull(limit int) *wire.Problem {
-	return &wire.Problem{Status: http.StatusTooManyRequests, Code: "queue_full",
-		Detail: "This assistant has reached its limit of queued runs. Try again after the delay in Retry-After.", RetryAfter: queueRetry,
-		Quota: &wire.Quota{Policy: "queue", Limit: limit, Unit: "concurrent-requests", Reset: queueRetry}}
-}
-
-func rateLimited(q wire.Quota) *wire.Problem {
-	return &wire.Problem{Status: http.StatusTooManyRequests, Code: "rate_limited",
-		Detail: "This API key has exceeded its rate limit. Try again after the delay in Retry-After.", RetryAfter: q.Reset, Quota: &q}
 }

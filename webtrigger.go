@@ -40,6 +40,7 @@
 package webtrigger
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -91,6 +92,12 @@ type Task struct {
 	Input      RunInput        // the caller's input
 	Prompt     string          // what the assistant sees: the message, followed by the lines of the context if there is one
 	Definition *TaskDefinition // the task definition as of the trigger; nil if the trigger named none
+
+	// History is the earlier messages of the conversation, without those of this run
+	// and of later runs. They are ordered by run, then by message. The newest are kept
+	// within [Options.History]. The first one is not a tool message. If the run started
+	// its conversation, History is nil.
+	History []Message
 }
 
 // Emit records one event of the run. The payload must marshal to a JSON object.
@@ -215,6 +222,9 @@ type Options struct {
 	// ends. If zero, it is 20 s. If negative, Work interrupts them immediately.
 	DrainTimeout time.Duration
 
+	// History limits the messages of [Task.History].
+	History HistoryOptions
+
 	// Retention sets how long ended runs are kept. If zero, they are kept forever.
 	Retention Retention
 
@@ -236,6 +246,27 @@ type Options struct {
 
 	// Hooks are functions that the service calls for tracing and metrics.
 	Hooks Hooks
+}
+
+// HistoryOptions limits the earlier messages that a Runner gets. The newest messages
+// are kept. A message that does not fit is left out with all earlier ones.
+type HistoryOptions struct {
+	// MaxMessages is the maximum number of messages. If zero, it is 100. It must not be
+	// negative.
+	MaxMessages int
+
+	// MaxBytes is the maximum size of their contents together, in bytes of UTF-8. If
+	// zero, it is 256 KiB. It must not be negative.
+	MaxBytes int
+}
+
+// complete checks o and sets the defaults of zero fields.
+func (o *HistoryOptions) complete() error {
+	if o.MaxMessages < 0 || o.MaxBytes < 0 {
+		return errors.New("History.MaxMessages and History.MaxBytes must not be negative")
+	}
+	o.MaxMessages, o.MaxBytes = cmp.Or(o.MaxMessages, 100), cmp.Or(o.MaxBytes, 256<<10)
+	return nil
 }
 
 // CallbackOptions configures how callbacks are sent, and which addresses they may
@@ -399,6 +430,9 @@ func (o *Options) complete(runner Runner) error {
 		o.DeltaInterval = 50 * time.Millisecond
 	}
 	if err := o.Streams.complete(); err != nil {
+		return err
+	}
+	if err := o.History.complete(); err != nil {
 		return err
 	}
 	if o.DrainTimeout == 0 {

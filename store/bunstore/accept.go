@@ -186,7 +186,9 @@ func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, now time.Time) (
 	if err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
-	return acceptedNow(&trigger, runID, q.conversationID, q.running, now), t.insert(q, &trigger)
+	accepted := acceptedNow(&trigger, runID, q.conversationID, q.running, now)
+	accepted.Run.Continues = message > firstMessage
+	return accepted, t.insert(q, &trigger)
 }
 
 // insert stores a new run's row in the queue.

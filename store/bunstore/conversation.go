@@ -146,9 +146,9 @@ const firstMessage = 1
 
 // say appends messages to a locked run's conversation when the run ends: the
 // transcript and, if the run is completed, the result, which reads derive where the
-// conversation is single. It returns the ids of the conversation's last message and
-// of the result (0: none).
-func (t *tx) say(q *queueRow, now time.Time, messages []webtrigger.NewMessage, outcome webtrigger.Outcome) (last, result int64, err error) {
+// conversation is single. It returns the ids of the first of these messages, of the
+// conversation's last one, and of the result (0: none).
+func (t *tx) say(q *queueRow, now time.Time, messages []webtrigger.NewMessage, outcome webtrigger.Outcome) (first, last, result int64, err error) {
 	completed := outcome.Status == webtrigger.RunCompleted
 	count := int64(len(messages))
 	if completed {
@@ -159,7 +159,7 @@ func (t *tx) say(q *queueRow, now time.Time, messages []webtrigger.NewMessage, o
 		err := t.row(t.ctx, `UPDATE {conversations} SET last_message_id = last_message_id + $2 WHERE id = $1 RETURNING last_message_id`,
 			q.conversationID, count).Scan(&last)
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 	}
 	if completed {
@@ -171,10 +171,10 @@ func (t *tx) say(q *queueRow, now time.Time, messages []webtrigger.NewMessage, o
 	}
 	for i, m := range messages {
 		if err := t.storeMessage(q, last-count+1+int64(i), m, now); err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 	}
-	return last, result, nil
+	return last - count + 1, last, result, nil
 }
 
 func (t *tx) storeMessage(q *queueRow, id int64, m webtrigger.NewMessage, now time.Time) error {

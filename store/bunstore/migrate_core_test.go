@@ -84,6 +84,11 @@ func (p *previousRows) summarized(t *testing.T) string {
 	t.Helper()
 	var said map[string]any
 	require.NoError(t, json.Unmarshal(p.Reads, &said))
+	first := make(map[any]float64) // of conversations
+	for _, v := range said["runs"].([]any) { // newest first
+		run := v.(map[string]any)
+		first[run["ConversationID"]] = run["ID"].(float64)
+	}
 	for what, v := range said {
 		kind, _, _ := strings.Cut(what, " ")
 		summarize := func(v any) {
@@ -91,6 +96,7 @@ func (p *previousRows) summarized(t *testing.T) string {
 			if !ok {
 				return
 			}
+			run["Continues"] = run["ID"] != first[run["ConversationID"]]
 			run["TaskDefinitionID"] = 0
 			if task, ok := run["TaskDefinition"].(map[string]any); ok {
 				run["TaskDefinitionID"] = task["ID"]

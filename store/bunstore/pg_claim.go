@@ -82,10 +82,10 @@ const (
 	// pgClaimAnswer has one row with the run id 0 if the process may not claim.
 	pgClaimAnswer = `
 	SELECT q.run_id, q.token, q.attempts, q.started_at, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.task, r.base_url,
-		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata
+		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata, r.message_id
 	FROM q CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = q.run_id LIMIT 1) r
 	UNION ALL
-	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL
+	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1
 	WHERE NOT EXISTS (SELECT FROM me)`
 )
 
@@ -147,12 +147,13 @@ func (s *Store) pgClaimStatement(ctx context.Context, on session, text string, a
 func scanClaimed(row scanner, c *webtrigger.ClaimedRun) error {
 	r := &c.Run
 	var task []byte
+	var messageID int64
 	err := row.Scan(&r.ID, &c.Lease.Token, &r.Attempts, stamp{&r.StartedAt}, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL,
-		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message, raw{&c.Input.Context}, raw{&c.Input.Metadata})
+		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message, raw{&c.Input.Context}, raw{&c.Input.Metadata}, &messageID)
 	if err != nil {
 		return err
 	}
-	r.Status, c.Lease.RunID = webtrigger.RunRunning, r.ID
+	r.Status, r.Continues, c.Lease.RunID = webtrigger.RunRunning, messageID > firstMessage, r.ID
 	return setTask(r, task)
 }
 

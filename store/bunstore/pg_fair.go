@@ -162,7 +162,7 @@ const (
 		) l
 	),` + pgClaimed + `,` + pgStarted + pgClaimAnswer + `
 	UNION ALL
-	(SELECT -1, 0, open, NULL, '00000000-0000-0000-0000-000000000000', 0, assistant_id, 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL
+	(SELECT -1, 0, open, NULL, '00000000-0000-0000-0000-000000000000', 0, assistant_id, 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1
 		FROM walk ORDER BY step DESC LIMIT 1)
 	ORDER BY 2`
 )

@@ -84,7 +84,7 @@ const runColumns = stateColumns + `, r.task, e.result`
 // has its id, is read without the rest, also if the database stores the text apart.
 const summaryColumns = stateColumns + `, substr(r.task, 1, 64), NULL`
 
-const stateColumns = `r.id, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.base_url, r.callback_url, r.trace_parent,
+const stateColumns = `r.id, r.run_key, r.conversation_id, r.message_id, r.assistant_id, r.key_id, r.base_url, r.callback_url, r.trace_parent,
 	r.request_id, r.created_at, coalesce(e.status, CASE WHEN q.state = 'r' THEN 'running' ELSE 'queued' END), e.status_detail,
 	e.error_message, e.input_tokens, e.output_tokens, coalesce(e.attempts, q.attempts, 0), coalesce(e.started_at, q.started_at),
 	e.completed_at, cb.id, cb.state, cb.http_status, cb.error_class, coalesce(cb.completed_at, cb.unknown_at)`
@@ -110,6 +110,7 @@ type runRow struct {
 	summary                   bool // task is the beginning of the definition
 	run                       webtrigger.Run
 	id, conversationID        sql.NullInt64 // NULL: an outer join found none
+	messageID                 sql.NullInt64
 	key, assistantID          sql.NullString
 	keyID, attempts           sql.NullInt64
 	status, detail, failure   sql.NullString
@@ -124,7 +125,7 @@ type runRow struct {
 // dest is where the columns go.
 func (x *runRow) dest() []any {
 	return []any{
-		&x.id, &x.key, &x.conversationID, &x.assistantID, &x.keyID, &x.base, &x.callback, &x.trace,
+		&x.id, &x.key, &x.conversationID, &x.messageID, &x.assistantID, &x.keyID, &x.base, &x.callback, &x.trace,
 		&x.requestID, stamp{&x.run.CreatedAt}, &x.status, &x.detail,
 		&x.failure, &x.inputTokens, &x.outputTokens, &x.attempts, stamp{&x.run.StartedAt},
 		stamp{&x.run.CompletedAt}, &x.delivery, &x.deliveryState, &x.httpStatus, &x.errorClass, stamp{&x.run.Callback.At},
@@ -139,6 +140,7 @@ func (x *runRow) read() (*webtrigger.Run, error) {
 	}
 	run := &x.run
 	run.ID, run.Key, run.ConversationID, run.AssistantID = x.id.Int64, x.key.String, x.conversationID.Int64, x.assistantID.String
+	run.Continues = x.messageID.Int64 > firstMessage
 	run.KeyID, run.BaseURL, run.CallbackURL = x.keyID.Int64, x.base.String, x.callback.String
 	run.TraceParent, run.RequestID, run.Attempts = x.trace.String, x.requestID.String, int(x.attempts.Int64)
 	if err := x.readTask(); err != nil {

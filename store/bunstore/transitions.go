@@ -58,7 +58,7 @@ func (t *tx) requeue(q *queueRow, reason webtrigger.RequeueReason, counted bool,
 // FinishRun keeps its token, so that a repeated call finds it. Other ends have 0.
 func (t *tx) end(q *queueRow, token int64, outcome webtrigger.Outcome, messages []webtrigger.NewMessage, now time.Time) error {
 	outcome = outcome.Under(q.stop)
-	last, result, err := t.say(q, now, messages, outcome)
+	first, last, result, err := t.say(q, now, messages, outcome)
 	if err != nil {
 		return err
 	}
@@ -72,10 +72,10 @@ func (t *tx) end(q *queueRow, token int64, outcome webtrigger.Outcome, messages 
 	}
 	text := sql.NullString{String: outcome.Result, Valid: result > 0}
 	_, err = t.exec(t.ctx, `INSERT INTO {ends} (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id,
-			input_tokens, output_tokens, completed_at, started_at, attempts, status, status_detail, error_message, result)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+			input_tokens, output_tokens, completed_at, started_at, attempts, status, status_detail, error_message, result, first_message_id)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		q.runID, token, q.sequence, q.started, last, result, used, produced, t.at(now), t.at(q.startedAt), q.attempts,
-		string(outcome.Status), outcome.StatusDetail, outcome.ErrorMessage, text)
+		string(outcome.Status), outcome.StatusDetail, outcome.ErrorMessage, text, first)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package memstore
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -182,6 +183,31 @@ func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit
 	}
 	rest := conv.messages[min(after, int64(len(conv.messages))):]
 	return slices.Clone(rest[:min(limit, len(rest))]), nil
+}
+
+// History implements [webtrigger.RunStore].
+func (s *Store) History(ctx context.Context, query webtrigger.HistoryQuery) ([]webtrigger.Message, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	conv := s.conversations.get(query.ConversationID)
+	if conv == nil {
+		return nil, nil
+	}
+	var earlier []webtrigger.Message
+	for _, m := range conv.messages {
+		if m.RunID < query.BeforeRunID {
+			earlier = append(earlier, m)
+		}
+	}
+	slices.SortStableFunc(earlier, func(a, b webtrigger.Message) int { return cmp.Compare(a.RunID, b.RunID) })
+	first, size := len(earlier), 0
+	for first > 0 && len(earlier)-first < query.MaxMessages && size+len(earlier[first-1].Content) <= query.MaxBytes {
+		first--
+		size += len(earlier[first].Content)
+	}
+	return slices.Clone(earlier[first:]), nil
 }
 
 // RequestStop implements [webtrigger.RunStore].

@@ -92,6 +92,7 @@ func (s *Store) accept(conv *conversation, t webtrigger.NewTrigger, input webtri
 		ID:             s.runs.nextID(),
 		Key:            t.RunKey,
 		ConversationID: conv.ID,
+		Continues:      len(conv.runs) > 0,
 		AssistantID:    t.AssistantID,
 		KeyID:          t.KeyID,
 		Status:         webtrigger.RunQueued,

@@ -179,6 +179,9 @@ func calls() []call {
 		{"Messages", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.Messages(ctx, s.queued.ConversationID, 0, 10))
 		}},
+		{"History", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.History(ctx, webtrigger.HistoryQuery{ConversationID: s.queued.ConversationID, BeforeRunID: absent, MaxMessages: 10, MaxBytes: 100}))
+		}},
 		{"RequestStop of a queued run", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.RequestStop(ctx, s.queued.ID, webtrigger.CancelStop(""), nil))
 		}},

@@ -50,6 +50,7 @@ func groups() []group {
 		{"bounds", boundRules()},
 		{"runs", runRules()},
 		{"summaries", summaryRules()},
+		{"history", historyRules()},
 		{"claims", claimRules()},
 		{"fairness", fairnessRules()},
 		{"processes", processRules()},

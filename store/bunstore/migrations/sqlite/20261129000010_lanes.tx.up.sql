@@ -1,0 +1,7 @@
+-- Conversations with keys, and lanes: see docs/conversations.md. Rows of earlier
+-- versions stay as they are; the audit of the sweep puts their lanes in order.
+ALTER TABLE {{.Prefix}}conversations ADD COLUMN key text; -- NULL: none
+--bun:split
+ALTER TABLE {{.Prefix}}runs ADD COLUMN conversation_key text; -- of its conversation
+--bun:split
+ALTER TABLE {{.Prefix}}ends ADD COLUMN first_message_id integer; -- where the transcript begins; NULL: after the user's message
