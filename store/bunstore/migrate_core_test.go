@@ -84,7 +84,7 @@ func (p *previousRows) summarized(t *testing.T) string {
 	t.Helper()
 	var said map[string]any
 	require.NoError(t, json.Unmarshal(p.Reads, &said))
-	first := make(map[any]float64) // of conversations
+	first := make(map[any]float64)           // of conversations
 	for _, v := range said["runs"].([]any) { // newest first
 		run := v.(map[string]any)
 		first[run["ConversationID"]] = run["ID"].(float64)
