@@ -1,0 +1,244 @@
+//go:build unix
+
+package chaostest_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// violation is a promise that a run shows to be broken.
+type violation struct {
+	kind string
+	text string
+}
+
+// The promises. Each has a column in the report.
+const (
+	lost         = "lost"         // acknowledged, and not stored
+	neverCalled  = "never called" // ended, and no Runner was called
+	otherEnds    = "ends != 1"    // not one end, the last of its events, that everybody was told of
+	otherPosts   = "callbacks != 1"
+	lateEffects  = "late effects"  // stored by a Runner whose run another claim had
+	twice        = "created twice" // one idempotency key, two runs
+	repeated     = "repeated"      // a Runner with one attempt was called again
+	notCompleted = "not completed" // ended by something other than its Runner
+	wrongAnswers = "wrong answers" // to a caller: neither 202 nor 503
+)
+
+var promises = []string{lost, neverCalled, otherEnds, otherPosts, lateEffects, twice, repeated, notCompleted, wrongAnswers}
+
+// judge compares the ledger with the store.
+type judge struct {
+	*rig
+	forgiven bool // the asynchronous standby was promoted: what its commits lost is lost
+	found    []violation
+}
+
+func (j *judge) find(kind, format string, args ...any) {
+	j.found = append(j.found, violation{kind, fmt.Sprintf(format, args...)})
+}
+
+// check waits until the runs up to the last one acknowledged have ended and their
+// callbacks are done. Then it compares what the ledger says about the triggers that
+// were sent from the nth on with what is stored. It returns the broken promises.
+func (r *rig) check(n int, forgiven bool) []violation {
+	r.Helper()
+	scope := r.load.since(n)
+	acks := make(map[string]*sent, len(scope)) // by run key
+	from := time.Now()
+	for _, s := range scope {
+		if s.began.Before(from) {
+			from = s.began
+		}
+		if key, at := r.load.ack(s); !at.IsZero() {
+			acks[key] = s
+		}
+	}
+	upTo := r.load.lastRun()
+	j := &judge{rig: r, forgiven: forgiven}
+	j.settle(upTo)
+	r.account.read(r.T, r.ledger)
+	require.LessOrEqual(r, r.account.torn, len(r.kills), "lines of the ledger that are not whole")
+
+	stored := j.stored(from.Add(-5*time.Second), upTo) // the clock of the store is that of this machine
+	for key, s := range acks {
+		if _, ok := stored[key]; !ok {
+			j.find(lost, "trigger %s, run %s", s.name, key)
+		}
+	}
+	for key, run := range stored {
+		if _, ok := acks[key]; ok || run.CreatedAt.After(from) {
+			j.run(run)
+		}
+	}
+	j.duplicates(from)
+	r.load.mu.Lock()
+	for _, text := range r.load.wrong {
+		j.find(wrongAnswers, "%s", text)
+	}
+	r.load.wrong = nil
+	r.load.mu.Unlock()
+	return j.found
+}
+
+// settle waits until nothing changes any more by itself.
+func (j *judge) settle(upTo int64) {
+	j.Helper()
+	killed := j.lastKill()
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		var waiting int
+		err := j.db.NewRaw(`SELECT (SELECT count(*) FROM webtrigger_queue WHERE run_id <= ?0)
+			+ (SELECT count(*) FROM webtrigger_deliveries WHERE run_id <= ?0 AND (state = 'pending' OR state = 'sending' AND attempted_at > ?1))`,
+			upTo, killed).Scan(j.Context(), &waiting)
+		if err == nil && waiting == 0 {
+			return
+		}
+		require.True(j, time.Now().Before(deadline), "runs and callbacks do not end: %d, error %v\n%s", waiting, err, j.logs(""))
+	}
+}
+
+func (r *rig) lastKill() (at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.kills) > 0 {
+		at = r.kills[len(r.kills)-1]
+	}
+	return at
+}
+
+// killedWithin reports whether a replica was killed in the 10 s that a callback takes.
+func (r *rig) killedWithin(attempted time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.kills, func(at time.Time) bool {
+		return !at.Before(attempted.Add(-time.Second)) && at.Sub(attempted) < 11*time.Second
+	})
+}
+
+// stored are the runs of the store up to an id, by key.
+func (j *judge) stored(from time.Time, upTo int64) map[string]webtrigger.Run {
+	j.Helper()
+	all := make(map[string]webtrigger.Run)
+	query := webtrigger.RunQuery{From: from, Page: webtrigger.Page{Before: upTo + 1, Limit: webtrigger.MaxPageSize}}
+	for {
+		page, err := j.store.Runs(j.Context(), query)
+		require.NoError(j, err)
+		for _, run := range page {
+			all[run.Key] = run
+		}
+		if len(page) < query.Page.Limit {
+			return all
+		}
+		query.Page.Before = page[len(page)-1].ID
+	}
+}
+
+// run checks one run that is stored.
+func (j *judge) run(run webtrigger.Run) {
+	j.Helper()
+	run, err := j.store.RunByID(j.Context(), run.ID) // a list has no results
+	require.NoError(j, err)
+	j.events(run)
+	calls := j.account.calls[run.Key]
+	if len(calls) == 0 {
+		j.find(neverCalled, "run %d: %s %s", run.ID, run.Status, run.StatusDetail)
+	}
+	if run.Status != webtrigger.RunCompleted {
+		j.find(notCompleted, "run %d: %s %s %s", run.ID, run.Status, run.StatusDetail, run.ErrorMessage)
+	} else if !slices.ContainsFunc(j.account.effects[run.Key], func(e entry) bool { return e.Call == run.Result }) {
+		j.find(neverCalled, "run %d: its result is of call %q, which had no effect", run.ID, run.Result)
+	}
+	if j.forgiven {
+		return
+	}
+	for i, call := range calls {
+		if call.Replica == "a" && i < len(calls)-1 {
+			j.find(repeated, "run %d: called on a, then on %s", run.ID, calls[i+1].Replica)
+		}
+	}
+	j.callbacks(run)
+}
+
+// callbacks checks that the receiver of a run was told once, and the truth.
+func (j *judge) callbacks(run webtrigger.Run) {
+	j.Helper()
+	told := j.account.callbacks[run.Key]
+	want := 1
+	if !j.receivers.reads(run.CallbackURL) {
+		want = 0
+	}
+	if len(told) != want {
+		deliveries, err := j.store.Deliveries(j.Context(), run.ID)
+		require.NoError(j, err)
+		d := deliveries[0]
+		if len(told) > want || !j.killedWithin(d.AttemptedAt) {
+			j.find(otherPosts, "run %d: %d, the delivery is %s %s %s", run.ID, len(told), d.State, d.FailureClass, d.Error)
+		}
+	}
+	for _, post := range told {
+		ended, err := time.Parse(time.RFC3339Nano, post.Ended)
+		require.NoError(j, err)
+		if post.Status != string(run.Status) || !ended.Equal(run.CompletedAt) {
+			j.find(otherEnds, "run %d is %s at %v, its receiver was told %s at %v", run.ID, run.Status, run.CompletedAt, post.Status, ended)
+		}
+	}
+}
+
+// events checks that a run has no gap and one end, and that after each claim only one
+// call of a Runner has stored events.
+func (j *judge) events(run webtrigger.Run) {
+	j.Helper()
+	page, err := j.store.Events(j.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 1000})
+	require.NoError(j, err)
+	var seen []string // calls, in the order of their events
+	current := ""     // none since the last claim
+	ends := 0
+	for i, e := range page.Events {
+		if int(e.Sequence) != i+1 {
+			j.find(otherEnds, "run %d: event %d has sequence %d", run.ID, i+1, e.Sequence)
+		}
+		switch e.Type {
+		case "run_started":
+			current = ""
+		case "x_step":
+			var payload struct{ Call string }
+			require.NoError(j, json.Unmarshal(e.Payload, &payload))
+			switch {
+			case current == "" && slices.Contains(seen, payload.Call):
+				j.find(lateEffects, "run %d: an event of %s after another claim", run.ID, payload.Call)
+			case current == "":
+				seen, current = append(seen, payload.Call), payload.Call
+			case current != payload.Call:
+				j.find(lateEffects, "run %d: events of %s and %s under one claim", run.ID, current, payload.Call)
+			}
+		case "run_completed", "run_failed", "run_cancelled", "run_timed_out":
+			ends++
+		}
+	}
+	last := page.Events[len(page.Events)-1]
+	if ends != 1 || string(last.Type) != "run_"+string(run.Status) {
+		j.find(otherEnds, "run %d: %d ends, the last event is %s, the status %s", run.ID, ends, last.Type, run.Status)
+	}
+	if run.Status == webtrigger.RunCompleted && run.Result != current {
+		j.find(lateEffects, "run %d: ended by %s, the last claim's call is %s", run.ID, run.Result, current)
+	}
+}
+
+// duplicates checks that each trigger has one run.
+func (j *judge) duplicates(from time.Time) {
+	j.Helper()
+	var names []string
+	err := j.db.NewRaw(`SELECT split_part(message, ' ', 1) FROM webtrigger_runs WHERE created_at >= ? GROUP BY 1 HAVING count(*) > 1`,
+		from.Add(-time.Second)).Scan(j.Context(), &names)
+	require.NoError(j, err)
+	for _, name := range names {
+		j.find(twice, "trigger %s", name)
+	}
+}

@@ -1,0 +1,94 @@
+//go:build unix
+
+package chaostest_test
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+)
+
+// stalled is a synchronous standby that does not answer: commits wait for it, and reads
+// do not.
+func stalled() *fault {
+	return &fault{name: "stalled commits", lasts: 4 * time.Second,
+		begin: func(r *rig) { require.NoError(r, r.synchronous.Pause()) },
+		end:   func(r *rig) { require.NoError(r, r.synchronous.Resume()) },
+	}
+}
+
+// readOnly is a server that accepts no writes, as during a failover.
+func readOnly() *fault {
+	const setting = "default_transaction_read_only"
+	return &fault{name: "read-only window", lasts: 2 * time.Second,
+		begin: func(r *rig) { require.NoError(r, r.primary.Set(setting, "on")) },
+		end:   func(r *rig) { require.NoError(r, r.primary.Set(setting, "off")) },
+	}
+}
+
+// fullDisk is a server whose disk is full. Where this process may not mount a disk, all
+// inserts into the tables fail with the server's error for that.
+func fullDisk() *fault {
+	return &fault{name: "full disk", lasts: 3 * time.Second,
+		begin: func(r *rig) {
+			if r.disk != nil && r.primary == r.first {
+				require.NoError(r, r.disk.Fill())
+				return
+			}
+			r.Log("the disk of this server cannot be filled: its inserts fail as if it were")
+			r.psql(`CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+				'BEGIN RAISE EXCEPTION USING ERRCODE = ''53100'', MESSAGE = ''No space left on device''; END'`)
+			for _, table := range []string{"runs", "queue", "ends", "events", "deliveries"} {
+				r.psql(`CREATE TRIGGER full_disk BEFORE INSERT ON webtrigger_` + table + ` EXECUTE FUNCTION full_disk()`)
+			}
+		},
+		end: func(r *rig) {
+			if r.disk != nil && r.primary == r.first {
+				require.NoError(r, r.disk.Free())
+				if _, err := r.primary.Psql("postgres", `SELECT 1`); err != nil { // it stops when it cannot write its log
+					require.NoError(r, r.primary.Restart(pgtest.Immediate))
+				}
+				return
+			}
+			r.psql(`DROP FUNCTION full_disk CASCADE`)
+		},
+	}
+}
+
+// failedOver is a crash of the primary. The synchronous standby is promoted.
+func failedOver() *fault {
+	return &fault{name: "failover to the synchronous standby", slow: true, end: none,
+		begin: func(r *rig) { require.NoError(r, r.failover(r.synchronous)) },
+		after: func(r *rig) { r.complete() },
+	}
+}
+
+// promoted is a crash of the primary and of its synchronous standby. The asynchronous
+// standby, which is a moment behind, is promoted.
+func promoted() *fault {
+	return &fault{name: "promotion of the asynchronous standby", slow: true, about: commits, end: none,
+		begin: func(r *rig) {
+			r.feedAsynchronous.Disturb(pgtest.Fault{Hold: true})
+			time.Sleep(500*time.Millisecond + rand.N(500*time.Millisecond))
+			require.NoError(r, r.failover(r.asynchronous))
+			r.feedAsynchronous.Heal()
+		},
+		after: func(r *rig) { r.complete() },
+	}
+}
+
+const listeners = `FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%' AND pid <> pg_backend_pid()`
+
+// deaf is the end of the sessions that listen for notifications. They come back.
+func deaf() *fault {
+	return &fault{name: "lost LISTEN", lasts: 2 * time.Second,
+		begin: func(r *rig) { r.psql(`SELECT pg_terminate_backend(pid) ` + listeners) },
+		end: func(r *rig) {
+			require.Eventually(r, func() bool { return r.psql(`SELECT count(*) >= 2 `+listeners) == "t" }, 30*time.Second, 100*time.Millisecond,
+				"two of the three replicas must listen again")
+		},
+	}
+}

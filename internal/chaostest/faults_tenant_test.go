@@ -1,0 +1,133 @@
+//go:build unix
+
+package chaostest_test
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// tenantTime is for how long a fault of one assistant lasts: longer than the strangers'
+// limit.
+const tenantTime = 5 * time.Second
+
+// underWay has an assistant's caller trigger runs that take a while, and returns them.
+func (r *rig) underWay(a *caller, n int) []*sent {
+	runs := make([]*sent, n)
+	var all sync.WaitGroup
+	for i := range runs {
+		all.Go(func() { runs[i] = r.load.send(a, tenantTime/2, r.load.next) })
+	}
+	all.Wait()
+	for _, s := range runs {
+		require.NotNil(r, s)
+	}
+	return runs
+}
+
+func (r *rig) transaction() bun.Tx {
+	r.Helper()
+	tx, err := r.db.BeginTx(context.WithoutCancel(r.Context()), nil)
+	require.NoError(r, err)
+	return tx
+}
+
+// lockedRows are rows of one assistant that another program has locked: of its runs,
+// callbacks, key and settings.
+func lockedRows() *fault {
+	var tx bun.Tx
+	return &fault{name: "locked rows", lasts: tenantTime, about: tenants,
+		begin: func(r *rig) {
+			a := r.load.assistants[lockedAssistant]
+			r.underWay(a, 3)
+			tx = r.transaction()
+			for _, text := range []string{
+				`SELECT FROM webtrigger_queue WHERE assistant_id = ? FOR UPDATE`,
+				`SELECT FROM webtrigger_deliveries WHERE assistant_id = ? AND state <> 'delivered' FOR UPDATE`,
+				`SELECT FROM webtrigger_api_keys WHERE assistant_id = ? FOR UPDATE`,
+				`SELECT FROM webtrigger_channels WHERE assistant_id = ? FOR UPDATE`,
+			} {
+				_, err := tx.ExecContext(r.Context(), text, a.id)
+				require.NoError(r, err)
+			}
+		},
+		end: func(r *rig) { require.NoError(r, tx.Rollback()) },
+	}
+}
+
+// openTransactions are transactions of a host that stay open: one continues the
+// conversation of a run that is under way, another one holds an idempotency key that
+// callers use.
+func openTransactions() *fault {
+	var continuing, holding bun.Tx
+	var waiting sync.WaitGroup
+	return &fault{name: "open host transactions", lasts: tenantTime, about: tenants,
+		begin: func(r *rig) {
+			a := r.load.assistants[lockedAssistant]
+			key, _ := r.load.ack(r.underWay(a, 1)[0])
+			run, err := r.store.RunByKey(r.Context(), key)
+			require.NoError(r, err)
+			continuing = r.transaction()
+			_, err = r.service.TriggerVia(r.Context(), r.store.Tx(continuing), a.id,
+				webtrigger.TriggerRequest{Message: a.name() + " 30ms", ConversationID: run.ConversationID})
+			require.NoError(r, err)
+
+			holding = r.transaction()
+			name := a.name()
+			_, err = r.store.Tx(holding).CreateTrigger(r.Context(), webtrigger.NewTrigger{
+				RunKey: uuid.NewString(), AssistantID: a.id, BaseURL: "https://app.example.com",
+				Input:       webtrigger.RunInput{Subject: "s", Message: name + " 30ms"},
+				Idempotency: &webtrigger.Idempotency{Key: name, TTL: time.Hour},
+			})
+			require.NoError(r, err)
+			for _, x := range r.replicas {
+				waiting.Go(func() { r.load.sendAs(a, name, 30*time.Millisecond, func() *replica { return x }) })
+			}
+		},
+		end: func(r *rig) {
+			assert.NoError(r.T, continuing.Commit())
+			assert.NoError(r.T, holding.Rollback()) // the first of the callers gets the key
+			waiting.Wait()
+		},
+	}
+}
+
+// slowReceiver is a receiver of one assistant that takes seconds to answer.
+func slowReceiver() *fault {
+	return &fault{name: "slow receiver", lasts: tenantTime, about: tenants,
+		begin: func(r *rig) {
+			r.receivers.late.Store(true)
+			r.divert(slowAssistant, func() string { return r.receivers.slow.URL + "/" })
+		},
+		end: func(r *rig) {
+			r.load.assistants[slowAssistant].url.Store(nil)
+			r.receivers.late.Store(false)
+		},
+	}
+}
+
+// deadReceivers are receivers of one assistant that say nothing, on several hosts.
+func deadReceivers() *fault {
+	return &fault{name: "dead receivers", lasts: tenantTime, about: tenants,
+		begin: func(r *rig) { r.divert(silentAssistant, r.receivers.dead) },
+		end:   func(r *rig) { r.load.assistants[silentAssistant].url.Store(nil) },
+	}
+}
+
+// divert has an assistant's callbacks go elsewhere: of more runs at once than all
+// replicas together have senders.
+func (r *rig) divert(assistant int, url func() string) {
+	a := r.load.assistants[assistant]
+	a.url.Store(&url)
+	for range 3 * senders {
+		r.load.under.Go(func() { r.load.send(a, 0, r.load.next) })
+	}
+}

@@ -1,0 +1,108 @@
+//go:build unix
+
+package chaostest_test
+
+import (
+	"math/rand/v2"
+	"syscall"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+)
+
+// fault is something that happens to the system.
+type fault struct {
+	name  string
+	lasts time.Duration // from Begin to End
+	begin func(r *rig)
+	end   func(r *rig)
+	after func(r *rig) // when the system has recovered; nil: nothing
+	about about
+	slow  bool // a round takes a minute
+}
+
+// about says whom a fault concerns, and so what is measured: the time to recover, or
+// what the other assistants notice.
+type about int
+
+const (
+	everybody about = iota
+	tenants         // assistants with a role of their own
+	commits         // commits are lost: what they said is forgiven
+)
+
+func none(*rig) {}
+
+// several is a replica whose runs have several attempts. A fault of one replica concerns
+// one of them. The others are the first one, and the one that is behind PgBouncer.
+type several int
+
+const (
+	direct several = 1
+	pooled several = 2
+	either several = 0
+)
+
+func (s several) of(r *rig) *replica {
+	if s == either {
+		s = several(1 + rand.IntN(2))
+	}
+	return r.replicas[s]
+}
+
+// killed is kill -9 at a random instant.
+func killed(which several) *fault {
+	return &fault{name: "kill -9 of a replica", end: none, begin: func(r *rig) {
+		time.Sleep(rand.N(300 * time.Millisecond))
+		r.kill(which.of(r))
+	}}
+}
+
+// stopped is SIGSTOP for longer than a lease: the others sweep the replica's runs.
+func stopped(which several) *fault {
+	var x *replica
+	return &fault{name: "SIGSTOP of a replica", lasts: 2*lease + lease/2,
+		begin: func(r *rig) {
+			x = which.of(r)
+			x.signal(r.T, syscall.SIGSTOP)
+		},
+		end: func(r *rig) { x.signal(r.T, syscall.SIGCONT) },
+	}
+}
+
+// cut is a replica without a way to the store, for longer than a lease. Its connections
+// are closed, or are silent.
+func cut(which several) *fault {
+	var x *replica
+	return &fault{name: "cut between a replica and the store", lasts: 2*lease + lease/2,
+		begin: func(r *rig) {
+			x = which.of(r)
+			x.link.Disturb(pgtest.Fault{Hold: rand.IntN(2) == 0})
+		},
+		end: func(*rig) { x.link.Heal() },
+	}
+}
+
+// jumped is a clock that is an hour wrong on two of three replicas.
+func jumped() *fault {
+	jump := func(r *rig) {
+		for _, x := range r.replicas[1:] {
+			x.signal(r.T, syscall.SIGUSR1)
+		}
+	}
+	return &fault{name: "clock jumps", lasts: 2 * time.Second, begin: jump, end: jump}
+}
+
+// restarted is a restart of PostgreSQL.
+func restarted(mode pgtest.Mode) *fault {
+	name := "restart of Postgres (fast)"
+	if mode == pgtest.Immediate {
+		name = "restart of Postgres (immediate)"
+	}
+	return &fault{name: name, lasts: time.Second,
+		begin: func(r *rig) { require.NoError(r, r.primary.Down(mode)) },
+		end:   func(r *rig) { require.NoError(r, r.primary.Up()) },
+	}
+}

@@ -1,0 +1,99 @@
+//go:build unix
+
+package chaostest_test
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// receivers receive callbacks: at one address as they should, at one slowly, and at one
+// not at all. They write to the ledger.
+type receivers struct {
+	t          *testing.T
+	ledger     *ledger
+	good, slow *httptest.Server
+	silent     []net.Listener // accept connections and say nothing
+	late       atomic.Bool    // the slow one is slow
+	arrived    func(runKey string)
+}
+
+// slowness is less than the 10 s that a callback has.
+const slowness = 4 * time.Second
+
+func newReceivers(t *testing.T, l *ledger, arrived func(runKey string)) *receivers {
+	t.Helper()
+	r := &receivers{t: t, ledger: l, arrived: arrived}
+	start := func(h http.HandlerFunc) *httptest.Server {
+		s := httptest.NewUnstartedServer(h)
+		s.Config.ErrorLog = log.New(io.Discard, "", 0) // replicas die in mid-handshake
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s
+	}
+	r.good = start(r.receive)
+	r.slow = start(func(w http.ResponseWriter, req *http.Request) {
+		if r.late.Load() {
+			time.Sleep(slowness)
+		}
+		r.receive(w, req)
+	})
+	for range 8 {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		require.NoError(t, err)
+		t.Cleanup(func() { l.Close() })
+		r.silent = append(r.silent, l)
+	}
+	return r
+}
+
+// dead is the address of a receiver that says nothing.
+func (r *receivers) dead() string {
+	return "https://" + r.silent[rand.IntN(len(r.silent))].Addr().String() + "/"
+}
+
+// reads reports whether the receiver of a URL reads callbacks.
+func (r *receivers) reads(url string) bool {
+	return strings.HasPrefix(url, r.good.URL) || strings.HasPrefix(url, r.slow.URL)
+}
+
+// roots is a file with the certificate of the receivers.
+func (r *receivers) roots() string {
+	path := filepath.Join(r.t.TempDir(), "roots.pem")
+	block := &pem.Block{Type: "CERTIFICATE", Bytes: r.good.Certificate().Raw}
+	require.NoError(r.t, os.WriteFile(path, pem.EncodeToMemory(block), 0o600))
+	return path
+}
+
+func (r *receivers) receive(w http.ResponseWriter, req *http.Request) {
+	var body struct {
+		RunKey      string `json:"run_key"`
+		Status      string `json:"status"`
+		CompletedAt string `json:"completed_at"`
+	}
+	raw, err := io.ReadAll(req.Body)
+	if err != nil {
+		return // the sender has died
+	}
+	if !assert.NoError(r.t, json.Unmarshal(raw, &body), "%s", raw) {
+		return
+	}
+	assert.NoError(r.t, r.ledger.add(entry{Kind: received, RunKey: body.RunKey, Status: body.Status, Ended: body.CompletedAt}))
+	r.arrived(body.RunKey)
+	w.WriteHeader(http.StatusNoContent)
+}

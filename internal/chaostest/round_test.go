@@ -1,0 +1,142 @@
+//go:build unix
+
+package chaostest_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// round is what one round of a fault, or of several at once, has shown.
+type round struct {
+	recovery time.Duration   // from the end of the last fault
+	during   []time.Duration // of the triggers of strangers
+}
+
+// round disturbs the system, and returns when it has recovered.
+func (r *rig) round(faults ...*fault) (result round) {
+	r.Helper()
+	first := r.load.count()
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var healed time.Time
+	var names []string
+	for _, f := range faults {
+		names = append(names, f.name)
+		all.Go(func() {
+			f.begin(r)
+			over := time.Now() // unless it lasts
+			time.Sleep(f.lasts)
+			f.end(r)
+			if f.lasts > 0 {
+				over = time.Now()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if over.After(healed) {
+				healed = over
+			}
+		})
+	}
+	all.Wait()
+	disturbed := r.load.since(first)
+	result.recovery = r.recovered(healed)
+	for _, s := range disturbed {
+		if !r.load.concerned(s) {
+			result.during = append(result.during, r.latency(s))
+		}
+	}
+	r.T.Logf("%s: recovered after %v", strings.Join(names, ", "), result.recovery.Round(time.Millisecond))
+	for _, f := range faults {
+		if f.after != nil {
+			f.after(r)
+		}
+	}
+	return result
+}
+
+// calm returns how long triggers of strangers take while nothing disturbs.
+func (r *rig) calm(lasts time.Duration) (times []time.Duration) {
+	first := r.load.count()
+	time.Sleep(lasts)
+	for _, s := range r.load.since(first) {
+		if !r.load.concerned(s) {
+			times = append(times, r.latency(s))
+		}
+	}
+	return times
+}
+
+// concerned reports whether a fault of one assistant may concern a trigger. Other
+// assistants are strangers to it.
+func (l *load) concerned(s *sent) bool {
+	return slices.ContainsFunc(l.assistants[lockedAssistant:], func(a *caller) bool { return a.id == s.assistant })
+}
+
+// latency waits for the callback of a trigger, and returns how long it took.
+func (r *rig) latency(s *sent) time.Duration {
+	for deadline := s.began.Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if total, ok := r.load.total(s); ok {
+			return total
+		}
+	}
+	return patience
+}
+
+// quantile returns the q-quantile of times.
+func quantile(times []time.Duration, q float64) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(times))
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+// table is the report of a campaign.
+type table struct{ rows []*row }
+
+// row is one fault of it.
+type row struct {
+	name         string
+	rounds       int
+	broken       map[string]int
+	calm, during []time.Duration
+	recoveries   []time.Duration
+}
+
+func newTable() *table { return &table{} }
+
+func (t *table) begin(name string, calm []time.Duration) *row {
+	x := &row{name: name, calm: calm, broken: make(map[string]int)}
+	t.rows = append(t.rows, x)
+	return x
+}
+
+func (x *row) add(result round, broken []violation) {
+	x.rounds++
+	x.during = append(x.during, result.during...)
+	x.recoveries = append(x.recoveries, result.recovery)
+	for _, v := range broken {
+		x.broken[v.kind]++
+	}
+}
+
+func (t *table) String() string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "fault\trounds\t%s\tp99 of strangers, calm\tp99, fault\trecovery p50\tmax\n", strings.Join(promises, "\t"))
+	ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+	for _, x := range t.rows {
+		fmt.Fprintf(w, "%s\t%d", x.name, x.rounds)
+		for _, kind := range promises {
+			fmt.Fprintf(w, "\t%d", x.broken[kind])
+		}
+		fmt.Fprintf(w, "\t%v\t%v\t%v\t%v\n", ms(quantile(x.calm, 0.99)), ms(quantile(x.during, 0.99)), ms(quantile(x.recoveries, 0.5)), ms(quantile(x.recoveries, 1)))
+	}
+	w.Flush()
+	return text.String()
+}
