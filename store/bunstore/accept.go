@@ -246,7 +246,7 @@ func (h *hostStore) CreateTrigger(ctx context.Context, trigger webtrigger.NewTri
 	t := h.begin(ctx)
 	accepted, err := t.accept(trigger)
 	if err == nil {
-		err = h.store.handOver(ctx, t, h.tx)
+		err = h.store.enqueue(ctx, h.tx, t.queued)
 	}
 	if err == nil && h.store.notifies() {
 		err = h.store.notifyWithin(ctx, t)

@@ -26,6 +26,7 @@ func TestBatchesLinger(t *testing.T) {
 		var sizes []int
 		b := &batcher[int, int]{
 			background: new(sync.WaitGroup),
+			waiting:    newWaitlist[int, int](),
 			workers:    1,
 			linger:     2 * time.Millisecond,
 			run: func(_ context.Context, calls []*call[int, int]) error {
@@ -64,6 +65,7 @@ func TestBatchesHaveABound(t *testing.T) {
 		first := make(chan struct{})
 		b := &batcher[int, int]{
 			background: new(sync.WaitGroup),
+			waiting:    newWaitlist[int, int](),
 			workers:    1,
 			max:        3,
 			run: func(_ context.Context, calls []*call[int, int]) error {
@@ -97,6 +99,7 @@ func TestBatches(t *testing.T) {
 		first := make(chan struct{})
 		b := &batcher[string, int]{
 			background: new(sync.WaitGroup),
+			waiting:    newWaitlist[string, int](),
 			workers:    1,
 			subject:    func(arg string) (any, bool) { return arg, arg != "none" },
 			run: func(_ context.Context, calls []*call[string, int]) error {
@@ -153,21 +156,21 @@ func TestBatches_manyCallsAlone_moreAreRefused(t *testing.T) {
 		release := make(chan struct{})
 		b := &batcher[int, int]{
 			background: new(sync.WaitGroup),
+			waiting:    newWaitlist[int, int](),
 			workers:    1,
-			slots:      make(chan struct{}, 1),
 			run: func(_ context.Context, calls []*call[int, int]) error {
 				for _, c := range calls {
 					c.alone = true
 				}
 				return nil
 			},
-			one: func(_ context.Context, arg int) (int, error) {
-				<-release
-				return arg, nil
-			},
 		}
+		b.then = newAlone(b.background, func(_ context.Context, arg int) (int, error) {
+			<-release
+			return arg, nil
+		})
 		var wait sync.WaitGroup
-		for range maxQueue {
+		for range maxQueue + aloneSlots {
 			wait.Go(func() {
 				_, err := b.do(t.Context(), 1)
 				require.NoError(t, err)

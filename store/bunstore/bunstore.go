@@ -79,10 +79,26 @@ type Options struct {
 	Listen func(ctx context.Context, channel string, listening func(), notify func(payload string)) error
 
 	// Enqueue passes queued runs to another engine, such as River, inside the
-	// transaction that queues them. An error fails that transaction. Workers never
-	// claim such runs: the engine must call [webtrigger.Service.Execute]. It is
-	// supported only on Postgres. If nil, runs are queued in the store.
+	// transaction that queues them. All runs of a call belong to one assistant.
+	// Workers never claim such runs: the engine must call
+	// [webtrigger.Service.Execute]. It is supported only on Postgres. If nil, runs are
+	// queued in the store.
+	//
+	// An error or a panic rolls the transaction back, so nothing was stored: the error
+	// of the call wraps [webtrigger.ErrUnavailable] and [webtrigger.ErrNotStored]. If the
+	// runs of several triggers were passed together, each is then passed alone. So
+	// Enqueue may be called more than once for a trigger, each time with another run
+	// id.
+	//
+	// Enqueue must return when ctx ends, after EnqueueTimeout. If it does not, the
+	// transaction is rolled back without it, and its connection is free when its
+	// statement has ended. If two such calls of an assistant have not returned,
+	// further ones fail at once.
 	Enqueue func(ctx context.Context, tx bun.Tx, runs []RunRef) error
+
+	// EnqueueTimeout is the maximum duration of a call of Enqueue. If zero, it is
+	// DefaultEnqueueTimeout.
+	EnqueueTimeout time.Duration
 
 	// Clock provides the time for expiries and timestamps on SQLite. If nil, it is the
 	// wall clock. Leases count in monotonic time; see [webtrigger.Clock]. Postgres
@@ -128,6 +144,7 @@ type Store struct {
 	patrol   patrol
 	schema   schemaState
 	turns    turns
+	hooks    hooks
 
 	noListener sync.Once // logs that there is none
 
@@ -175,6 +192,13 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 	if s.opts.MaxBatch < 0 {
 		return nil, errors.New("bunstore: Options.MaxBatch may not be negative")
 	}
+	if s.opts.EnqueueTimeout < 0 {
+		return nil, errors.New("bunstore: Options.EnqueueTimeout may not be negative")
+	}
+	if s.opts.EnqueueTimeout == 0 {
+		s.opts.EnqueueTimeout = DefaultEnqueueTimeout
+	}
+	s.hooks = hooks{abandoned: make(map[string]int), hung: make(map[string]bool)}
 	if s.opts.Clock != nil {
 		s.clock = s.opts.Clock.Now
 	}

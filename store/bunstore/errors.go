@@ -26,6 +26,9 @@ func (s *Store) wrap(doing string, err error) error {
 	case decided(err):
 		return err
 	}
+	if failed, ok := hookFailed(err); ok {
+		return wrapHook(doing, failed)
+	}
 	if missing := s.notMigrated(err); missing != nil {
 		return fmt.Errorf("bunstore: %s: %w", doing, missing)
 	}
@@ -105,6 +108,9 @@ func again(ctx context.Context, do func() error) error {
 func rolledBack(err error) bool {
 	if err == nil || busy(err) { // what was busy for so long may stay so
 		return false
+	}
+	if _, ok := hookFailed(err); ok {
+		return true
 	}
 	if sqliteCode(err) != 0 {
 		return true

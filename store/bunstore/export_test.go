@@ -23,14 +23,14 @@ func (s *Store) KnownConnections() int {
 func (s *Store) AcceptsWaiting() int {
 	s.accepts.mu.Lock()
 	defer s.accepts.mu.Unlock()
-	return len(s.accepts.queue)
+	return s.accepts.waiting.count
 }
 
 // AcceptsUnderWay is how many batches of triggers are under way, once none waits.
 func (s *Store) AcceptsUnderWay() int {
 	s.accepts.mu.Lock()
 	defer s.accepts.mu.Unlock()
-	if len(s.accepts.queue) > 0 {
+	if s.accepts.waiting.count > 0 {
 		return 0
 	}
 	return s.accepts.busy

@@ -41,6 +41,8 @@ type lent struct {
 	broken  bool // the pool must close the connection
 	undone  bool // the failed use left nothing in the database
 	settled bool // both are known, and the error says nothing more
+
+	left func() // waits until the host's code has left the connection; nil: it has
 }
 
 // failed records what an error says about the connection and the statement.
@@ -82,19 +84,33 @@ func (p *lender) once(ctx context.Context, use func(l *lent) error) (again, used
 		return notExecuted(err) || sessionEnded(err), false, refusedSettings(err)
 	}
 	l := &lent{Conn: conn}
-	defer func() { p.kept.giveBack(l.Conn, p.db, l.broken) }()
+	defer func() {
+		if l.left == nil {
+			p.close(l)
+			return
+		}
+		go func() {
+			l.left()
+			p.close(l)
+		}()
+	}()
 	if used, err = p.prepareConnection(ctx, l); err == nil {
 		if err = use(l); err != nil {
 			l.failed(err)
 		}
 	}
+	return l.undone, used, err
+}
+
+// close gives a connection back. The pool closes a broken one.
+func (p *lender) close(l *lent) {
 	if l.broken {
-		_ = conn.Raw(func(raw any) error {
+		_ = l.Raw(func(raw any) error {
 			p.forget(raw)
-			return driver.ErrBadConn // the pool closes it
+			return driver.ErrBadConn
 		})
 	}
-	return l.undone, used, err
+	p.kept.giveBack(l.Conn, p.db, l.broken)
 }
 
 // prepareConnection looks at a connection before it is used.
@@ -217,8 +233,20 @@ func (p *lender) transact(ctx context.Context, op func(tx bun.Tx) error) error {
 			l.lostBefore(ctx, err)
 			return err
 		}
-		defer tx.Rollback() // after a panic of op
-		if err := op(tx); err != nil {
+		returned := false
+		defer func() {
+			if !returned { // op panicked
+				_ = tx.Rollback()
+			}
+		}()
+		err = op(tx)
+		returned = true
+		if err != nil {
+			if failed, ok := hookFailed(err); ok && failed.abandoned {
+				l.broken, l.settled = true, true
+				l.left = func() { _ = tx.Rollback() } // waits for the statement of the hook
+				return err
+			}
 			failed := tx.Rollback()
 			if failed != nil || sessionEnded(err) || notExecuted(err) {
 				l.lostBefore(ctx, err)

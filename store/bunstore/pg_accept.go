@@ -203,10 +203,7 @@ func (s *Store) pgAcceptWithEngine(ctx context.Context, input pgTriggers, calls 
 				queued = append(queued, RunRef{run.ID, run.Key, run.AssistantID})
 			}
 		}
-		if len(queued) == 0 {
-			return nil
-		}
-		return s.opts.Enqueue(ctx, bunTx, queued)
+		return s.enqueue(ctx, bunTx, queued)
 	})
 	return stored, hint, err
 }

@@ -20,7 +20,8 @@ const (
 
 // SweepRuns implements [webtrigger.WorkStore]. The mark of lost processes is committed
 // before their claims are read. Each run is swept in a transaction of its own. A run
-// that another transaction has locked is left to the next sweep.
+// that another transaction has locked is left to the next sweep, and so are the runs of an
+// assistant for which Options.Enqueue has hung.
 func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) (swept []webtrigger.Run, _ error) {
 	if err := ended(ctx); err != nil {
 		return nil, err
@@ -31,13 +32,17 @@ func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) (swept []
 	}
 	found, err := s.overdue(ctx, sweep)
 	errs = append(errs, err)
-	unavailable := 0
+	unavailable, hung := 0, make(map[string]bool)
 	for _, o := range found {
 		if len(swept) == sweep.Limit || ctx.Err() != nil || unavailable == sweepErrors {
 			break
 		}
-		run, err := s.sweepOne(ctx, o)
-		if unavailable++; !errors.Is(err, webtrigger.ErrUnavailable) {
+		run, err := s.sweepOne(ctx, o, !hung[o.assistantID])
+		failed, ofHook := hookFailed(err)
+		if ofHook && failed.hung {
+			hung[o.assistantID] = true
+		}
+		if unavailable++; ofHook || !errors.Is(err, webtrigger.ErrUnavailable) {
 			unavailable = 0
 		}
 		if err != nil {
@@ -85,6 +90,7 @@ func (s *Store) markLost(ctx context.Context, processID string) error {
 // overdueRun is a run that a sweep has found.
 type overdueRun struct {
 	runID       int64
+	assistantID string
 	running     bool
 	token       int64     // of the claim
 	since       time.Time // when its process expired, or since when it is queued
@@ -94,22 +100,23 @@ type overdueRun struct {
 
 const (
 	// lostClaimsText lists claims of lost processes, oldest expiry first.
-	lostClaimsText = `SELECT q.run_id, true, q.token, p.expires_at, p.max_attempts
+	lostClaimsText = `SELECT q.run_id, q.assistant_id, true, q.token, p.expires_at, p.max_attempts
 		FROM {processes} p JOIN {queue} q ON q.process_id = p.id AND q.state = 'r'
 		WHERE p.lost_at IS NOT NULL ORDER BY p.expires_at, q.run_id LIMIT $1`
 
 	// orphansText lists claims whose process is not registered.
-	orphansText = `SELECT run_id, true, token, coalesce(started_at, waits_since), 1 FROM {queue} q
+	orphansText = `SELECT run_id, assistant_id, true, token, coalesce(started_at, waits_since), 1 FROM {queue} q
 		WHERE state = 'r' AND NOT EXISTS (SELECT 1 FROM {processes} p WHERE p.id = q.process_id) ORDER BY run_id LIMIT $1`
 
-	lateText = `SELECT run_id, false, token, waits_since, 0 FROM {queue}
+	lateText = `SELECT run_id, assistant_id, false, token, waits_since, 0 FROM {queue}
 		WHERE state = 'q' AND waits_since < $2 ORDER BY waits_since, run_id LIMIT $1`
 
 	unexpiredText = `SELECT count(*) FROM {processes} WHERE id = $1 AND lost_at IS NULL AND expires_at > $2`
 )
 
 // overdue finds the runs to sweep, without locks, those first that were due first: more
-// than the limit, as others may have some of them.
+// than the limit, as others may have some of them. Those of assistants for which
+// Options.Enqueue hung come last.
 func (s *Store) overdue(ctx context.Context, sweep webtrigger.Sweep) (found []overdueRun, _ error) {
 	err := s.write(ctx, "sweep runs", func(t *tx) error {
 		found = nil
@@ -117,7 +124,7 @@ func (s *Store) overdue(ctx context.Context, sweep webtrigger.Sweep) (found []ov
 			rows, err := t.rows(t.ctx, text, append([]any{sweep.Limit + sweepSpare}, args...)...)
 			return each(rows, err, func(row scanner) error {
 				var o overdueRun
-				err := row.Scan(&o.runID, &o.running, &o.token, stamp{&o.since}, &o.maxAttempts)
+				err := row.Scan(&o.runID, &o.assistantID, &o.running, &o.token, stamp{&o.since}, &o.maxAttempts)
 				o.due = o.since.Add(wait)
 				found = append(found, o)
 				return err
@@ -140,7 +147,19 @@ func (s *Store) overdue(ctx context.Context, sweep webtrigger.Sweep) (found []ov
 				}
 			}
 		}
-		slices.SortStableFunc(found, func(a, b overdueRun) int { return a.due.Compare(b.due) })
+		hung := make(map[string]bool)
+		for _, o := range found {
+			hung[o.assistantID] = s.hooks.hangs(o.assistantID)
+		}
+		slices.SortStableFunc(found, func(a, b overdueRun) int {
+			if hung[a.assistantID] != hung[b.assistantID] {
+				if hung[a.assistantID] {
+					return 1
+				}
+				return -1
+			}
+			return a.due.Compare(b.due)
+		})
 		return nil
 	})
 	return found, err
@@ -162,7 +181,8 @@ func (t *tx) unexpired(processID string) (_ bool, now time.Time, _ error) {
 }
 
 // sweepOne ends or requeues a run, unless another transaction has locked or changed it.
-func (s *Store) sweepOne(ctx context.Context, o overdueRun) (swept *webtrigger.Run, _ error) {
+// If enqueue is false, it does not requeue.
+func (s *Store) sweepOne(ctx context.Context, o overdueRun, enqueue bool) (swept *webtrigger.Run, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	err := s.write(ctx, "sweep run", func(t *tx) error {
@@ -185,6 +205,9 @@ func (s *Store) sweepOne(ctx context.Context, o overdueRun) (swept *webtrigger.R
 		case !q.running:
 			err = t.end(q, 0, webtrigger.QueueTimeout(), nil, now)
 		case q.stop == nil && q.attempts < o.maxAttempts:
+			if !enqueue {
+				return nil
+			}
 			err = t.requeue(q, webtrigger.RequeueHeartbeat, true, now)
 		default:
 			err = t.end(q, 0, webtrigger.HeartbeatTimeout(), nil, now)

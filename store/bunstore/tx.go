@@ -58,7 +58,7 @@ func (s *Store) writePostgres(ctx context.Context, op func(t *tx) error) error {
 			return err
 		}
 		hint = t.hint
-		return s.handOver(ctx, t, bunTx)
+		return s.enqueue(ctx, bunTx, t.queued)
 	})
 	if err == nil {
 		s.share(hint)
@@ -78,14 +78,6 @@ func (s *Store) writeSQLite(ctx context.Context, op func(t *tx) error) error {
 		s.share(hint)
 	}
 	return err
-}
-
-// handOver gives the runs that a transaction has queued to the host's engine.
-func (s *Store) handOver(ctx context.Context, t *tx, hostTx bun.Tx) error {
-	if len(t.queued) == 0 || s.opts.Enqueue == nil {
-		return nil
-	}
-	return s.opts.Enqueue(ctx, hostTx, t.queued)
 }
 
 // run reads a run as this transaction sees it.

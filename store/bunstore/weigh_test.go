@@ -64,10 +64,12 @@ func TestWeights_everyText_counts(t *testing.T) {
 // Large task definitions fill a batch as other texts do.
 func TestBatches_largeTasks_areSmall(t *testing.T) {
 	t.Parallel()
-	b := &batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger]{weigh: weighTrigger}
+	b := &batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger]{waiting: newWaitlist[webtrigger.NewTrigger, webtrigger.CreatedTrigger]()}
 	task := &webtrigger.TaskDefinition{Instructions: string(make([]byte, 200_000))}
 	for range 100 {
-		b.queue = append(b.queue, &call[webtrigger.NewTrigger, webtrigger.CreatedTrigger]{arg: webtrigger.NewTrigger{TaskDefinition: task}})
+		trigger := webtrigger.NewTrigger{TaskDefinition: task}
+		b.waiting.add("1", &call[webtrigger.NewTrigger, webtrigger.CreatedTrigger]{arg: trigger, weight: weighTrigger(trigger)})
 	}
-	require.Len(t, b.next(), maxWeight/200_000)
+	calls, _ := b.next()
+	require.Len(t, calls, maxWeight/200_000)
 }

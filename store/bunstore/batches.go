@@ -1,0 +1,98 @@
+package bunstore
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// batch makes the store's batchers.
+func (s *Store) batch() {
+	// One worker makes fewer and larger batches, which cost a fifth less. Ends have two: the next claim waits for them.
+	// Those within bounds would wait for each other's locks besides.
+	s.accepts, s.bounded = s.batchAccepts(), s.batchAccepts()
+
+	ofRun := func(a appending) (any, bool) { return a.lease.RunID, true }
+	s.appends = newBatcher(s, s.runAppends, nil)
+	s.appends.weigh, s.appends.subject, s.appends.workers = weighAppending, ofRun, 1
+	s.appends.then = newBatcher(s, s.pgAppendShared, s.appendAlone)
+	s.appends.then.weigh, s.appends.then.subject, s.appends.then.workers = weighAppending, ofRun, 1
+
+	s.ends = newBatcher(s, s.runEnds, s.finishAlone)
+	s.ends.weigh, s.ends.subject = weighEnding, func(e ending) (any, bool) { return e.lease.RunID, true }
+
+	s.begins = newBatcher(s, s.pgBegin, s.beginAlone)
+	s.begins.workers, s.begins.linger = 1, linger
+	s.begins.subject = func(l webtrigger.DeliveryLease) (any, bool) { return l.DeliveryID, true }
+
+	s.outcomes = newBatcher(s, s.pgFinishDeliveries, s.finishDeliveryAlone)
+	s.outcomes.workers, s.outcomes.linger, s.outcomes.weigh = 1, linger, weighDelivered
+	s.outcomes.subject = func(d delivered) (any, bool) { return d.lease.DeliveryID, true }
+
+	s.grants = newBatcher(s, s.runGrants, nil)
+	s.grants.weigh = func(asking) int { return webtrigger.MaxGrantResultBytes } // what the answer may have
+}
+
+const (
+	maxRequests = 256 // idempotency keys in a batch: each is a lock of the server until the commit
+	hookWorkers = 8   // batches of Options.Enqueue under way
+	aloneSlots  = 4   // connections that calls of one kind may wait on, alone
+	aloneEach   = 2   // those of one group
+)
+
+// batchAccepts makes a batcher of triggers. A batch of Options.Enqueue has those of one
+// assistant, and assistants whose batches take long leave half the workers to the
+// others.
+func (s *Store) batchAccepts() *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger] {
+	b := newBatcher(s, s.runAccepts, s.acceptAlone)
+	b.weigh, b.subject, b.subjects, b.workers = weighTrigger, requestOf, maxRequests, 1
+	b.group = func(t webtrigger.NewTrigger) any { return t.AssistantID }
+	b.waiting.maxBytes = maxQueueBytes
+	b.then.group, b.then.each = b.group, aloneEach
+	b.then.weigh, b.then.waiting.maxBytes = b.weigh, maxQueueBytes
+	if s.opts.Enqueue != nil {
+		b.each, b.workers = 1, hookWorkers
+		b.most = func() int { // connections are for others too
+			if most := s.db.DB.Stats().MaxOpenConnections; most > 0 {
+				return max(1, most/2)
+			}
+			return hookWorkers
+		}
+	}
+	return b
+}
+
+// newBatcher returns a batcher of what run does. Two workers keep Postgres busy
+// while one batch waits for its commit; SQLite has one writer anyway. If one is nil, run
+// leaves nothing to be done alone.
+func newBatcher[A, R any](s *Store, run func(ctx context.Context, calls []*call[A, R]) error,
+	one func(ctx context.Context, arg A) (R, error),
+) *batcher[A, R] {
+	b := &batcher[A, R]{
+		run: run, workers: 2, max: s.opts.MaxBatch, background: &s.background, waiting: newWaitlist[A, R](),
+		timeout: func() time.Duration { return s.timeout },
+	}
+	if one != nil {
+		b.then = newAlone(&s.background, one)
+	}
+	return b
+}
+
+// newAlone returns a batcher of single calls. They run beside the batches, under the
+// deadlines of their callers, and each may wait for a lock on its own connection.
+func newAlone[A, R any](background *sync.WaitGroup, one func(ctx context.Context, arg A) (R, error)) *batcher[A, R] {
+	return &batcher[A, R]{
+		workers: aloneSlots, each: aloneSlots, max: 1, background: background, waiting: newWaitlist[A, R](),
+		run: func(_ context.Context, calls []*call[A, R]) error {
+			for _, c := range calls {
+				c.result, c.err = one(c.ctx, c.arg)
+			}
+			return nil
+		},
+	}
+}
+
+// micros is a duration as statements want it.
+func micros(d time.Duration) int64 { return d.Microseconds() }
