@@ -37,8 +37,8 @@ func TestChaos_oneRoundOfEachFault_keepsThePromises(t *testing.T) {
 	calm := r.calm(2 * time.Second)
 	t.Logf("calm: p50 %v, p99 %v of %d", quantile(calm, 0.5), quantile(calm, 0.99), len(calm))
 	r.checkStrangers(calm, r.round(deadReceivers(), slowReceiver(), lockedRows(), openTransactions(), jumped(), deaf()).during)
-	r.round(killed(direct), cut(direct), stopped(pooled))
-	for _, f := range []*fault{restarted(pgtest.Fast), restarted(pgtest.Immediate), readOnly(), stalled(), fullDisk(), failedOver()} {
+	r.round(killed(direct), cut(direct), stopped(pooled), severed())
+	for _, f := range []*fault{restarted(pgtest.Fast), restarted(pgtest.Immediate), readOnly(), stalled(3 * time.Second), fullDisk(), failedOver()} {
 		r.round(f)
 	}
 	kept := r.load.count()
@@ -71,13 +71,13 @@ func (r *rig) fail(where string, broken []violation) {
 }
 
 // checkStrangers checks what assistants notice of faults of others. Both figures are
-// shown; a machine that is busy with other things may add twice its calm time to the
-// limit.
+// shown; a machine that is busy with other things may add four times its calm time to
+// the limit.
 func (r *rig) checkStrangers(calm, during []time.Duration) {
 	r.Helper()
 	before, then := quantile(calm, 0.99), quantile(during, 0.99)
 	r.T.Logf("strangers: p99 %v of %d, calm %v: %.2fx", then.Round(time.Millisecond), len(during), before.Round(time.Millisecond), float64(then)/float64(before))
-	assert.LessOrEqual(r.T, then, strangersLimit+2*before, "p99 of assistants that the fault does not concern")
+	assert.LessOrEqual(r.T, then, strangersLimit+4*before, "p99 of assistants that the fault does not concern")
 }
 
 const strangersLimit = 2 * time.Second
@@ -90,7 +90,8 @@ func all() []func() *fault {
 		func() *fault { return cut(either) },
 		func() *fault { return restarted(pgtest.Fast) },
 		func() *fault { return restarted(pgtest.Immediate) },
-		stalled, fullDisk, readOnly, failedOver,
+		func() *fault { return stalled(13 * time.Second) }, // for longer than a statement may take
+		severed, fullDisk, readOnly, failedOver,
 		jumped, deaf, lockedRows, openTransactions, slowReceiver, deadReceivers,
 		promoted,
 	}

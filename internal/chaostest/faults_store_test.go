@@ -13,8 +13,8 @@ import (
 
 // stalled is a synchronous standby that does not answer: commits wait for it, and reads
 // do not.
-func stalled() *fault {
-	return &fault{name: "stalled commits", lasts: 4 * time.Second,
+func stalled(lasts time.Duration) *fault {
+	return &fault{name: "stalled commits", slow: true, lasts: lasts,
 		begin: func(r *rig) { require.NoError(r, r.synchronous.Pause()) },
 		end:   func(r *rig) { require.NoError(r, r.synchronous.Resume()) },
 	}
@@ -23,7 +23,7 @@ func stalled() *fault {
 // readOnly is a server that accepts no writes, as during a failover.
 func readOnly() *fault {
 	const setting = "default_transaction_read_only"
-	return &fault{name: "read-only window", lasts: 2 * time.Second,
+	return &fault{name: "read-only window", lasts: time.Second,
 		begin: func(r *rig) { require.NoError(r, r.primary.Set(setting, "on")) },
 		end:   func(r *rig) { require.NoError(r, r.primary.Set(setting, "off")) },
 	}
@@ -32,7 +32,7 @@ func readOnly() *fault {
 // fullDisk is a server whose disk is full. Where this process may not mount a disk, all
 // inserts into the tables fail with the server's error for that.
 func fullDisk() *fault {
-	return &fault{name: "full disk", lasts: 3 * time.Second,
+	return &fault{name: "full disk", lasts: 2 * time.Second,
 		begin: func(r *rig) {
 			if r.disk != nil && r.primary == r.first {
 				require.NoError(r, r.disk.Fill())
@@ -84,7 +84,7 @@ const listeners = `FROM pg_stat_activity WHERE datname = current_database() AND 
 
 // deaf is the end of the sessions that listen for notifications. They come back.
 func deaf() *fault {
-	return &fault{name: "lost LISTEN", lasts: 2 * time.Second,
+	return &fault{name: "lost LISTEN", lasts: time.Second,
 		begin: func(r *rig) { r.psql(`SELECT pg_terminate_backend(pid) ` + listeners) },
 		end: func(r *rig) {
 			require.Eventually(r, func() bool { return r.psql(`SELECT count(*) >= 2 `+listeners) == "t" }, 30*time.Second, 100*time.Millisecond,

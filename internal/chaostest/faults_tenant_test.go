@@ -24,7 +24,7 @@ func (r *rig) underWay(a *caller, n int) []*sent {
 	runs := make([]*sent, n)
 	var all sync.WaitGroup
 	for i := range runs {
-		all.Go(func() { runs[i] = r.load.send(a, tenantTime/2, r.load.next) })
+		all.Go(func() { runs[i] = r.load.send(a, tenantTime/4, r.load.next) })
 	}
 	all.Wait()
 	for _, s := range runs {
@@ -103,14 +103,8 @@ func openTransactions() *fault {
 // slowReceiver is a receiver of one assistant that takes seconds to answer.
 func slowReceiver() *fault {
 	return &fault{name: "slow receiver", lasts: tenantTime, about: tenants,
-		begin: func(r *rig) {
-			r.receivers.late.Store(true)
-			r.divert(slowAssistant, func() string { return r.receivers.slow.URL + "/" })
-		},
-		end: func(r *rig) {
-			r.load.assistants[slowAssistant].url.Store(nil)
-			r.receivers.late.Store(false)
-		},
+		begin: func(r *rig) { r.divert(slowAssistant, func() string { return r.receivers.slow.URL + "/" }) },
+		end:   func(r *rig) { r.load.assistants[slowAssistant].url.Store(nil) },
 	}
 }
 

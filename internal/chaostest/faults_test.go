@@ -52,20 +52,36 @@ func (s several) of(r *rig) *replica {
 	return r.replicas[s]
 }
 
+// occupy has a replica execute runs that last as long as it takes to sweep them and to
+// execute them again, and send callbacks to a receiver that answers late.
+func (r *rig) occupy(x *replica) {
+	late := func() string { return r.receivers.slow.URL + "/" }
+	for i := range 6 {
+		a := r.load.assistants[i]
+		r.load.under.Go(func() { r.load.send(a, lease, func() *replica { return x }) })
+		r.load.under.Go(func() { r.load.sendTo(a, a.name(), 0, late, func() *replica { return x }) })
+	}
+	time.Sleep(300 * time.Millisecond)
+}
+
 // killed is kill -9 at a random instant.
 func killed(which several) *fault {
 	return &fault{name: "kill -9 of a replica", end: none, begin: func(r *rig) {
+		x := which.of(r)
+		r.occupy(x)
 		time.Sleep(rand.N(300 * time.Millisecond))
-		r.kill(which.of(r))
+		r.kill(x)
 	}}
 }
 
-// stopped is SIGSTOP for longer than a lease: the others sweep the replica's runs.
+// stopped is SIGSTOP for longer than a lease: the others sweep the replica's runs, and
+// execute them when it continues.
 func stopped(which several) *fault {
 	var x *replica
-	return &fault{name: "SIGSTOP of a replica", lasts: 2*lease + lease/2,
+	return &fault{name: "SIGSTOP of a replica", lasts: 2 * lease,
 		begin: func(r *rig) {
 			x = which.of(r)
+			r.occupy(x)
 			x.signal(r.T, syscall.SIGSTOP)
 		},
 		end: func(r *rig) { x.signal(r.T, syscall.SIGCONT) },
@@ -76,13 +92,27 @@ func stopped(which several) *fault {
 // are closed, or are silent.
 func cut(which several) *fault {
 	var x *replica
-	return &fault{name: "cut between a replica and the store", lasts: 2*lease + lease/2,
+	return &fault{name: "cut between a replica and the store", lasts: 2 * lease,
 		begin: func(r *rig) {
 			x = which.of(r)
+			r.occupy(x)
 			x.link.Disturb(pgtest.Fault{Hold: rand.IntN(2) == 0})
 		},
 		end: func(*rig) { x.link.Heal() },
 	}
+}
+
+// severed is a replica whose connections to the store are closed again and again, with
+// the answers that are on their way.
+func severed() *fault {
+	return &fault{name: "closed connections of a replica", end: none, begin: func(r *rig) {
+		x := r.replicas[rand.IntN(3)]
+		for range 15 {
+			x.link.Disturb(pgtest.Fault{})
+			x.link.Heal()
+			time.Sleep(rand.N(200 * time.Millisecond))
+		}
+	}}
 }
 
 // jumped is a clock that is an hour wrong on two of three replicas.
@@ -95,14 +125,15 @@ func jumped() *fault {
 	return &fault{name: "clock jumps", lasts: 2 * time.Second, begin: jump, end: jump}
 }
 
-// restarted is a restart of PostgreSQL.
+// restarted is a restart of PostgreSQL, in order, or after a crash that lasts for longer
+// than a lease.
 func restarted(mode pgtest.Mode) *fault {
-	name := "restart of Postgres (fast)"
-	if mode == pgtest.Immediate {
-		name = "restart of Postgres (immediate)"
-	}
-	return &fault{name: name, lasts: time.Second,
+	f := &fault{name: "restart of Postgres (fast)", lasts: 300 * time.Millisecond,
 		begin: func(r *rig) { require.NoError(r, r.primary.Down(mode)) },
 		end:   func(r *rig) { require.NoError(r, r.primary.Up()) },
 	}
+	if mode == pgtest.Immediate {
+		f.name, f.lasts = "restart of Postgres (immediate)", lease+lease/2
+	}
+	return f
 }

@@ -110,18 +110,23 @@ func (l *load) send(a *caller, takes time.Duration, at func() *replica) *sent {
 	return l.sendAs(a, a.name(), takes, at)
 }
 
-// sendAs triggers until a replica says 202, with one idempotency key. It returns nil if
-// the caller gives up.
 func (l *load) sendAs(a *caller, name string, takes time.Duration, at func() *replica) *sent {
+	url := a.url.Load()
+	if url == nil {
+		good := func() string { return l.rig.receivers.good.URL + "/" }
+		url = &good
+	}
+	return l.sendTo(a, name, takes, *url, at)
+}
+
+// sendTo triggers until a replica says 202, with one idempotency key. It returns nil if
+// the caller gives up.
+func (l *load) sendTo(a *caller, name string, takes time.Duration, url func() string, at func() *replica) *sent {
 	s := &sent{name: name, assistant: a.id, began: time.Now()}
 	l.mu.Lock()
 	l.sent = append(l.sent, s)
 	l.mu.Unlock()
-	url := l.rig.receivers.good.URL + "/"
-	if other := a.url.Load(); other != nil {
-		url = (*other)()
-	}
-	body := fmt.Sprintf(`{"message": "%s %v", "callback_url": %q}`, s.name, takes, url)
+	body := fmt.Sprintf(`{"message": "%s %v", "callback_url": %q}`, s.name, takes, url())
 	for {
 		if e, ok := l.post(at(), a, s.name, body); ok {
 			e.Kind, e.Trigger = acknowledged, s.name

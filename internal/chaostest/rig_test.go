@@ -209,13 +209,19 @@ func (r *rig) recovered(since time.Time) time.Duration {
 	r.Helper()
 	upTo := r.load.lastRun()
 	var all sync.WaitGroup
-	for _, x := range r.replicas {
-		all.Go(func() { assert.NoError(r.T, r.probe(x)) })
+	var took [len(r.replicas)]time.Duration
+	for i, x := range r.replicas {
+		all.Go(func() {
+			assert.NoError(r.T, r.probe(x))
+			took[i] = time.Since(since).Round(time.Millisecond)
+		})
 	}
-	all.Wait()
 	for deadline := time.Now().Add(patience); r.open(upTo) != 0; time.Sleep(50 * time.Millisecond) {
 		require.True(r, time.Now().Before(deadline), "%d runs that were acknowledged before the fault's end do not end", r.open(upTo))
 	}
+	ended := time.Since(since).Round(time.Millisecond)
+	all.Wait()
+	r.T.Logf("after its end, the replicas work after %v, and the earlier runs have ended after %v", took, ended)
 	return time.Since(since)
 }
 

@@ -43,6 +43,7 @@ func (r *rig) round(faults ...*fault) (result round) {
 		})
 	}
 	all.Wait()
+	r.T.Log(strings.Join(names, ", "))
 	disturbed := r.load.since(first)
 	result.recovery = r.recovered(healed)
 	for _, s := range disturbed {
@@ -50,7 +51,6 @@ func (r *rig) round(faults ...*fault) (result round) {
 			result.during = append(result.during, r.latency(s))
 		}
 	}
-	r.T.Logf("%s: recovered after %v", strings.Join(names, ", "), result.recovery.Round(time.Millisecond))
 	for _, f := range faults {
 		if f.after != nil {
 			f.after(r)
