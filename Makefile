@@ -37,8 +37,8 @@ callbacks-long: ## hold the guard to 10 million addresses and callbacks to 10000
 streams-long: ## hold the streams of two replicas, in memory and on Postgres, to 1000 subscribers over 100000 events
 	@sh scripts/streams-long.sh
 
-crash-long: ## kill 200 replicas on one Postgres at random instants instead of the suite's 20
-	@WEBTRIGGER_KILLS=200 go test -count=1 -timeout 30m -v -run TestKillAtRandom ./internal/crashtest
+crash-long: ## kill 200 replicas on one Postgres at random instants instead of the suite's 10, and move a reader between replicas 2000 times
+	@WEBTRIGGER_KILLS=200 go test -count=1 -timeout 30m -v -run 'TestKillAtRandom|TestStreamAcrossReplicas' ./internal/crashtest
 
 outage-long: ## pause, stall and cut off stores for as long as in production (up to 2 minutes) instead of the suite's seconds
 	@WEBTRIGGER_OUTAGE_LONG=1 go test -count=1 -timeout 30m -v ./internal/outagetest

@@ -260,12 +260,12 @@ func (r *rig) checkEvents(run webtrigger.Run) {
 	require.Contains(r.t, []webtrigger.RunStatus{webtrigger.RunCompleted, webtrigger.RunTimedOut}, run.Status)
 }
 
-// kills is how many replicas TestKillAtRandom ends: WEBTRIGGER_KILLS, else 20.
+// kills is how many replicas TestKillAtRandom ends: WEBTRIGGER_KILLS, else 10.
 func kills() int {
 	if n, err := strconv.Atoi(os.Getenv("WEBTRIGGER_KILLS")); err == nil {
 		return n
 	}
-	return 20
+	return 10
 }
 
 func TestKillAtRandom(t *testing.T) {

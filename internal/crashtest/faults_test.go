@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -191,15 +192,16 @@ func (r *rig) read(p *process, conversation, after int64, atMost int, seen func(
 	return sequences, ids, false
 }
 
-// A reader that goes from replica to replica in the middle of a run, a thousand
-// times, sees each event once and in order, whoever executes the run. At first b
-// has no other reader: each connection finds a replica that watches nothing yet,
-// and costs the database one to listen on.
+// A reader that goes from replica to replica in the middle of a run, ten times for
+// each kill of TestKillAtRandom, sees each event once and in order, whoever executes
+// the run. At first b has no other reader: each connection finds a replica that watches
+// nothing yet, and costs the database one to listen on.
 func TestStreamAcrossReplicas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pgtest.Database(t))
 	a, b := r.start(""), r.start("")
-	id := r.say(b, "1100")
+	moves := 10 * int64(kills())
+	id := r.say(b, strconv.FormatInt(moves+moves/10, 10))
 	require.NotZero(t, id)
 	conversation := r.run(id).ConversationID
 	stay := func(p *process, after int64) <-chan []int64 {
@@ -224,11 +226,11 @@ func TestStreamAcrossReplicas(t *testing.T) {
 		if len(ids) > 0 {
 			seen, last = append(seen, sequences...), ids[len(ids)-1]
 		}
-		if connections == 100 {
+		if connections == moves/10 {
 			before, rest = seen, stay(b, last)
 		}
 	}
-	require.GreaterOrEqual(t, connections, int64(1000))
+	require.GreaterOrEqual(t, connections, moves)
 	require.Equal(t, webtrigger.RunCompleted, r.ended(id).Status)
 	want := make([]int64, len(r.events(r.run(id))))
 	for i := range want {
