@@ -373,7 +373,7 @@ func main() { _, _ = webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{
 	run := func(args ...string) {
 		cmd := exec.Command("go", args...)
 		cmd.Dir = host
-		cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
+		cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS="+os.Getenv("GOFLAGS")+" -mod=mod")
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, string(out))
 	}

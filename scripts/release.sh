@@ -53,7 +53,7 @@ cd "$work/clone"
 # from the server. The user's module cache must not keep a version that is not
 # published yet, so the modules go into another one, which reads from the first.
 proxies="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)"
-export GOWORK=off GOFLAGS='-modcacherw -trimpath' GOMODCACHE="$work/modules" GOPROXY="$proxies" GOPRIVATE="$root"
+export GOWORK=off GOFLAGS="${GOFLAGS-} -modcacherw -trimpath" GOMODCACHE="$work/modules" GOPROXY="$proxies" GOPRIVATE="$root"
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="url.file://$work/clone.insteadOf" GIT_CONFIG_VALUE_0="https://$root"
 
 # Makes the release commit from the changed files, and the tags on it.

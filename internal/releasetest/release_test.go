@@ -52,7 +52,7 @@ func TestRelease_taggedModules_buildInHosts(t *testing.T) {
 	slices.Sort(tags)
 	require.Equal(t, tags, strings.Fields(output(t, repo, nil, "git", "tag")))
 
-	env := append(publish(t, repo), "GOFLAGS=-modcacherw -trimpath", "GOSUMDB=off", "GOPRIVATE=", "GONOPROXY=")
+	env := append(publish(t, repo), "GOFLAGS="+os.Getenv("GOFLAGS")+" -modcacherw -trimpath", "GOSUMDB=off", "GOPRIVATE=", "GONOPROXY=")
 	for _, c := range consumers {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -1,0 +1,15 @@
+# Sourced by the checks and by the suite: the flags of every build that they do.
+#
+# Each set of flags compiles every package once more, the standard library included.
+# So the checks, the tests and the programs that the tests build share one set. With
+# -trimpath the hosts of internal/releasetest share it too, whose sources are elsewhere.
+
+# The race detector needs cgo and a C compiler. Where there is none, only checks run.
+if command -v "${CC:-gcc}" >/dev/null; then
+	export CGO_ENABLED=1
+	flags='-race -trimpath'
+else
+	flags=-trimpath
+fi
+GOFLAGS="$(go env GOFLAGS) $flags"
+export GOFLAGS
