@@ -76,7 +76,7 @@ func startProxy(t *testing.T, port int) *pgtest.Proxy {
 	return proxy
 }
 
-// complete starts the standbys that are missing. Afterwards commits wait for the
+// complete starts the standbys that are missing. Then commits wait for the
 // synchronous one.
 func (c *cluster) complete() {
 	c.Helper()
@@ -102,7 +102,7 @@ func (c *cluster) complete() {
 }
 
 // failover ends the primary as a crash does, and has the addresses lead to a standby
-// that is promoted. The others are gone: complete replaces them.
+// that is promoted. The others end: complete replaces them.
 func (c *cluster) failover(to *pgtest.Server) error {
 	var errs []error
 	for _, s := range []*pgtest.Server{c.primary, c.synchronous, c.asynchronous} {

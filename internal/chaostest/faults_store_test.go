@@ -29,7 +29,7 @@ func readOnly() *fault {
 	}
 }
 
-// fullDisk is a server whose disk is full. Where this process may not mount a disk, all
+// fullDisk is a server whose disk is full. If this process cannot mount a disk, all
 // inserts into the tables fail with the server's error for that.
 func fullDisk() *fault {
 	return &fault{name: "full disk", lasts: 2 * time.Second,
@@ -82,7 +82,7 @@ func promoted() *fault {
 
 const listeners = `FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%' AND pid <> pg_backend_pid()`
 
-// deaf is the end of the sessions that listen for notifications. They come back.
+// deaf is the end of the sessions that listen for notifications. The replicas listen again.
 func deaf() *fault {
 	return &fault{name: "lost LISTEN", lasts: time.Second,
 		begin: func(r *rig) { r.psql(`SELECT pg_terminate_backend(pid) ` + listeners) },

@@ -15,16 +15,12 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// tenantTime is for how long a fault of one assistant lasts: longer than the strangers'
-// limit.
-const tenantTime = 5 * time.Second
-
-// underWay has an assistant's caller trigger runs that take a while, and returns them.
+// underWay has an assistant's caller trigger runs that take a moment, and returns them.
 func (r *rig) underWay(a *caller, n int) []*sent {
 	runs := make([]*sent, n)
 	var all sync.WaitGroup
 	for i := range runs {
-		all.Go(func() { runs[i] = r.load.send(a, tenantTime/4, r.load.next) })
+		all.Go(func() { runs[i] = r.load.send(a, 1200*time.Millisecond, r.load.next) })
 	}
 	all.Wait()
 	for _, s := range runs {
@@ -42,9 +38,9 @@ func (r *rig) transaction() bun.Tx {
 
 // lockedRows are rows of one assistant that another program has locked: of its runs,
 // callbacks, key and settings.
-func lockedRows() *fault {
+func lockedRows(lasts time.Duration) *fault {
 	var tx bun.Tx
-	return &fault{name: "locked rows", lasts: tenantTime, about: tenants,
+	return &fault{name: "locked rows", lasts: lasts, slow: true, about: tenants,
 		begin: func(r *rig) {
 			a := r.load.assistants[lockedAssistant]
 			r.underWay(a, 3)
@@ -66,10 +62,10 @@ func lockedRows() *fault {
 // openTransactions are transactions of a host that stay open: one continues the
 // conversation of a run that is under way, another one holds an idempotency key that
 // callers use.
-func openTransactions() *fault {
+func openTransactions(lasts time.Duration) *fault {
 	var continuing, holding bun.Tx
 	var waiting sync.WaitGroup
-	return &fault{name: "open host transactions", lasts: tenantTime, about: tenants,
+	return &fault{name: "open host transactions", lasts: lasts, slow: true, about: tenants,
 		begin: func(r *rig) {
 			a := r.load.assistants[lockedAssistant]
 			key, _ := r.load.ack(r.underWay(a, 1)[0])
@@ -101,27 +97,27 @@ func openTransactions() *fault {
 }
 
 // slowReceiver is a receiver of one assistant that takes seconds to answer.
-func slowReceiver() *fault {
-	return &fault{name: "slow receiver", lasts: tenantTime, about: tenants,
-		begin: func(r *rig) { r.divert(slowAssistant, func() string { return r.receivers.slow.URL + "/" }) },
+func slowReceiver(lasts time.Duration) *fault {
+	return &fault{name: "slow receiver", lasts: lasts, slow: true, about: tenants,
+		begin: func(r *rig) { r.divert(slowAssistant, lasts, func() string { return r.receivers.slow.URL + "/" }) },
 		end:   func(r *rig) { r.load.assistants[slowAssistant].url.Store(nil) },
 	}
 }
 
 // deadReceivers are receivers of one assistant that say nothing, on several hosts.
-func deadReceivers() *fault {
-	return &fault{name: "dead receivers", lasts: tenantTime, about: tenants,
-		begin: func(r *rig) { r.divert(silentAssistant, r.receivers.dead) },
+func deadReceivers(lasts time.Duration) *fault {
+	return &fault{name: "dead receivers", lasts: lasts, slow: true, about: tenants,
+		begin: func(r *rig) { r.divert(silentAssistant, lasts, r.receivers.dead) },
 		end:   func(r *rig) { r.load.assistants[silentAssistant].url.Store(nil) },
 	}
 }
 
-// divert has an assistant's callbacks go elsewhere: of more runs at once than all
-// replicas together have senders.
-func (r *rig) divert(assistant int, url func() string) {
+// divert has an assistant's callbacks go elsewhere: for as long as the fault lasts, those
+// of more runs than all replicas together have senders.
+func (r *rig) divert(assistant int, lasts time.Duration, url func() string) {
 	a := r.load.assistants[assistant]
 	a.url.Store(&url)
-	for range 3 * senders {
+	for range 3 * senders * max(int(lasts/(8*time.Second)), 1) {
 		r.load.under.Go(func() { r.load.send(a, 0, r.load.next) })
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
-// fault is something that happens to the system.
+// fault is one kind of disturbance.
 type fault struct {
 	name  string
 	lasts time.Duration // from Begin to End
@@ -52,13 +52,14 @@ func (s several) of(r *rig) *replica {
 	return r.replicas[s]
 }
 
-// occupy has a replica execute runs that last as long as it takes to sweep them and to
-// execute them again, and send callbacks to a receiver that answers late.
+// occupy has a replica execute runs that last until it is disturbed no more, also if the
+// others sweep them meanwhile and execute them again, and send callbacks to a receiver
+// that answers late.
 func (r *rig) occupy(x *replica) {
 	late := func() string { return r.receivers.slow.URL + "/" }
 	for i := range 6 {
 		a := r.load.assistants[i]
-		r.load.under.Go(func() { r.load.send(a, lease, func() *replica { return x }) })
+		r.load.under.Go(func() { r.load.send(a, 2*lease, func() *replica { return x }) })
 		r.load.under.Go(func() { r.load.sendTo(a, a.name(), 0, late, func() *replica { return x }) })
 	}
 	time.Sleep(300 * time.Millisecond)
@@ -125,15 +126,28 @@ func jumped() *fault {
 	return &fault{name: "clock jumps", lasts: 2 * time.Second, begin: jump, end: jump}
 }
 
-// restarted is a restart of PostgreSQL, in order, or after a crash that lasts for longer
-// than a lease.
-func restarted(mode pgtest.Mode) *fault {
-	f := &fault{name: "restart of Postgres (fast)", lasts: 300 * time.Millisecond,
-		begin: func(r *rig) { require.NoError(r, r.primary.Down(mode)) },
+// restarted is an orderly restart of PostgreSQL.
+func restarted() *fault {
+	return &fault{name: "restart of Postgres", lasts: 300 * time.Millisecond,
+		begin: func(r *rig) { require.NoError(r, r.primary.Down(pgtest.Fast)) },
 		end:   func(r *rig) { require.NoError(r, r.primary.Up()) },
 	}
-	if mode == pgtest.Immediate {
-		f.name, f.lasts = "restart of Postgres (immediate)", lease+lease/2
+}
+
+// crashed is a crash of PostgreSQL, which is away for longer than a lease. The first
+// replica, whose runs have one attempt, reaches it later than the others: for that time
+// it has expired, and they have not.
+func crashed(later time.Duration) *fault {
+	return &fault{name: "crash of Postgres", lasts: lease + lease/2,
+		begin: func(r *rig) {
+			r.occupy(r.replicas[0])
+			require.NoError(r, r.primary.Down(pgtest.Immediate))
+			r.replicas[0].link.Disturb(pgtest.Fault{})
+		},
+		end: func(r *rig) {
+			require.NoError(r, r.primary.Up())
+			time.Sleep(later)
+			r.replicas[0].link.Heal()
+		},
 	}
-	return f
 }

@@ -30,7 +30,7 @@ type entry struct {
 const (
 	acknowledged = "acknowledged" // the caller has a 202
 	called       = "call"         // the Runner was called
-	effect       = "effect"       // the Runner has done something that cannot be undone
+	effect       = "effect"       // the Runner has an effect that cannot be undone
 	received     = "callback"     // the receiver has read a callback
 )
 

@@ -36,6 +36,7 @@ type load struct {
 type caller struct {
 	id, key string
 	n       atomic.Int64
+	busy    chan struct{}                 // an element for each trigger under way
 	url     atomic.Pointer[func() string] // for callbacks; nil: the good receiver
 }
 
@@ -58,13 +59,13 @@ const (
 func newLoad(r *rig) *load {
 	l := &load{rig: r, arrivals: make(map[string]time.Time), ending: make(chan struct{})}
 	for i := range 10 {
-		l.assistants = append(l.assistants, &caller{id: fmt.Sprint(i + 1), key: strings.Repeat(fmt.Sprintf("%02x", 0xa0+i), 32)})
+		l.assistants = append(l.assistants, &caller{id: fmt.Sprint(i + 1), key: strings.Repeat(fmt.Sprintf("%02x", 0xa0+i), 32), busy: make(chan struct{}, 8)})
 	}
 	return l
 }
 
 // begin has each caller send a trigger at each interval, whatever became of the last
-// one.
+// ones, unless very many are under way.
 func (l *load) begin(every time.Duration) {
 	for i, a := range l.assistants {
 		l.under.Go(func() {
@@ -80,7 +81,14 @@ func (l *load) begin(every time.Duration) {
 				if n%8 == 7 {
 					takes = 900 * time.Millisecond
 				}
-				l.under.Go(func() { l.send(a, takes, l.next) })
+				select {
+				case a.busy <- struct{}{}:
+					l.under.Go(func() {
+						l.send(a, takes, l.next)
+						<-a.busy
+					})
+				default:
+				}
 				select {
 				case <-tick.C:
 				case <-l.ending:

@@ -77,8 +77,8 @@ func (r *replica) signal(t *testing.T, s syscall.Signal) {
 	require.NoError(t, p.Cmd.Process.Signal(s))
 }
 
-// newRig starts everything but the load. running is Limits.RunningPerAssistant.
-func newRig(t *testing.T, running int) *rig {
+// newRig starts everything but the replicas and the load.
+func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{T: t, cluster: newCluster(t), account: newAccount(),
 		client: &http.Client{Timeout: 6 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 50}}}
@@ -95,23 +95,26 @@ func newRig(t *testing.T, running int) *rig {
 	r.bouncer, err = pgtest.StartPgBouncer(r.primary, &pgtest.BouncerOptions{ServerPort: r.address.Port(), PoolSize: 20})
 	require.NoError(t, err)
 	t.Cleanup(r.bouncer.Stop)
+	return r
+}
+
+// startReplicas starts the replicas, each with a number of workers and a limit of running
+// runs for each assistant (0: none).
+func (r *rig) startReplicas(workers, running int) {
+	r.Helper()
 	for i := range r.replicas {
 		x := &replica{}
 		if i == 2 {
-			x.link = startProxy(t, r.bouncer.Port())
+			x.link = startProxy(r.T, r.bouncer.Port())
 		} else {
-			x.link = startProxy(t, r.primary.Port())
+			x.link = startProxy(r.T, r.primary.Port())
 			r.follow = append(r.follow, x.link)
 		}
 		x.spec = replicaSpec{Name: string(rune('a' + i)), DSN: x.link.DSN(r.database), Pooled: i == 2, Attempts: min(1+2*i, 3),
-			Lease: lease, Workers: 8, Running: running, Ledger: r.ledgerPath, Roots: r.roots}
-		if running > 0 {
-			x.spec.Workers = 4
-		}
+			Lease: lease, Workers: workers, Running: running, Ledger: r.ledgerPath, Roots: r.roots}
 		r.replicas[i] = x
 		x.process, x.url = r.start(x)
 	}
-	return r
 }
 
 func (r *rig) openStore() {

@@ -14,7 +14,7 @@ import (
 // round is what one round of a fault, or of several at once, has shown.
 type round struct {
 	recovery time.Duration   // from the end of the last fault
-	during   []time.Duration // of the triggers of strangers
+	during   []time.Duration // of the triggers of other assistants
 }
 
 // round disturbs the system, and returns when it has recovered.
@@ -59,7 +59,7 @@ func (r *rig) round(faults ...*fault) (result round) {
 	return result
 }
 
-// calm returns how long triggers of strangers take while nothing disturbs.
+// calm returns how long triggers of other assistants take while nothing disturbs.
 func (r *rig) calm(lasts time.Duration) (times []time.Duration) {
 	first := r.load.count()
 	time.Sleep(lasts)
@@ -71,8 +71,8 @@ func (r *rig) calm(lasts time.Duration) (times []time.Duration) {
 	return times
 }
 
-// concerned reports whether a fault of one assistant may concern a trigger. Other
-// assistants are strangers to it.
+// concerned reports whether a fault of one assistant may concern a trigger. The
+// others must not notice it.
 func (l *load) concerned(s *sent) bool {
 	return slices.ContainsFunc(l.assistants[lockedAssistant:], func(a *caller) bool { return a.id == s.assistant })
 }
@@ -128,7 +128,7 @@ func (x *row) add(result round, broken []violation) {
 func (t *table) String() string {
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "fault\trounds\t%s\tp99 of strangers, calm\tp99, fault\trecovery p50\tmax\n", strings.Join(promises, "\t"))
+	fmt.Fprintf(w, "fault\trounds\t%s\tp99 of others, calm\tp99, fault\trecovery p50\tmax\n", strings.Join(promises, "\t"))
 	ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 	for _, x := range t.rows {
 		fmt.Fprintf(w, "%s\t%d", x.name, x.rounds)

@@ -20,7 +20,7 @@ type Disk struct {
 	closed atomic.Bool
 }
 
-// NewDisk makes a disk. The error is [ErrNoDisk] if this process may not. Close the disk
+// NewDisk makes a disk. The error is [ErrNoDisk] if this process has no right to. Close the disk
 // when done.
 func NewDisk(bytes int64) (*Disk, error) {
 	dir, err := os.MkdirTemp("/tmp", "webtrigger-disk-") // the path of a socket is short
