@@ -66,7 +66,7 @@ func TestToolsOffered(t *testing.T) {
 	}
 }
 
-func TestToolOutsideTheListsIsRefused(t *testing.T) {
+func TestAgent_toolOutsideTheLists_isRejected(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, call string }{
 		{"the assistant's", "task_only"},
@@ -279,7 +279,7 @@ func TestStepLimit(t *testing.T) {
 		require.ErrorContains(t, err, "steps")
 		require.Empty(t, got.Text)
 		require.Len(t, model.requests, tt.steps)
-		require.Equal(t, tt.steps-1, called, "nobody would read what the last ones say")
+		require.Equal(t, tt.steps-1, called, "the results of the last calls have no reader")
 	}
 	// The last step may answer.
 	model := &answers{responses: []llm.Response{calls("a", `{}`), says("done")}}
@@ -289,8 +289,8 @@ func TestStepLimit(t *testing.T) {
 	require.Equal(t, "done", got.Text)
 }
 
-// The cause is what the run hears of, whatever the model makes of its end.
-func TestCancelDuringModel(t *testing.T) {
+// The run fails with the cause of its context's end, whatever error the model returns.
+func TestAgent_cancelledDuringModelCall_failsWithCause(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(ctx context.Context) (*llm.Response, error){
 		"the cause":    func(ctx context.Context) (*llm.Response, error) { return nil, context.Cause(ctx) },
@@ -427,7 +427,7 @@ func TestJSONOutputIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestWithoutInstructionsThereIsNoSystemMessage(t *testing.T) {
+func TestAgent_noInstructions_sendsNoSystemMessage(t *testing.T) {
 	t.Parallel()
 	model := &answers{responses: []llm.Response{says("ok")}}
 	agent := newAgent(t, model, &llm.AgentOptions{Instructions: func(context.Context, string) (string, error) { return " \n", nil }})
@@ -457,9 +457,9 @@ func TestUnfinishedAnswersFail(t *testing.T) {
 
 func TestWhyAModelDeclined(t *testing.T) {
 	t.Parallel()
-	model := &answers{responses: []llm.Response{{Finish: llm.FinishRefusal, Detail: "I may not\xff. " + strings.Repeat("x", 2000)}}}
+	model := &answers{responses: []llm.Response{{Finish: llm.FinishRefusal, Detail: "I must not\xff. " + strings.Repeat("x", 2000)}}}
 	_, err := newAgent(t, model, nil).Run(t.Context(), task(nil), new(recorder).emit)
-	require.ErrorContains(t, err, "The model declined to answer. It says: I may not\uFFFD. xxx")
+	require.ErrorContains(t, err, "The model declined to answer. It says: I must not\uFFFD. xxx")
 	require.Less(t, len(err.Error()), 1100)
 }
 
@@ -483,7 +483,7 @@ func TestModelErrors(t *testing.T) {
 	require.ErrorContains(t, err, "no answer")
 }
 
-func TestRefusedEventsStopTheRun(t *testing.T) {
+func TestAgent_rejectedEvent_stopsRun(t *testing.T) {
 	t.Parallel()
 	for _, typ := range []webtrigger.EventType{
 		webtrigger.EventModelCompleted, webtrigger.EventMessageCompleted, webtrigger.EventMessageDelta, "x_own",
@@ -505,13 +505,13 @@ func TestRefusedEventsStopTheRun(t *testing.T) {
 			})
 			agent := newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{tool("a", nil, result(""))}})
 			_, err := agent.Run(t.Context(), task(nil), (&recorder{refuse: typ}).emit)
-			require.ErrorIs(t, err, errRefused)
+			require.ErrorIs(t, err, errRejected)
 			require.LessOrEqual(t, len(inner.requests), 1)
 		})
 	}
 }
 
-func TestNewAgentRefuses(t *testing.T) {
+func TestNewAgent_invalidOptions_returnsError(t *testing.T) {
 	t.Parallel()
 	model := &answers{}
 	good := func(name string) llm.Tool { return tool(name, nil, result("")) }

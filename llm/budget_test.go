@@ -44,7 +44,7 @@ func TestTokenBudget(t *testing.T) {
 			agent := newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{tool("a", &called, result(""))}, MaxTokens: tt.budget})
 			got, err := agent.Run(t.Context(), task(nil), new(recorder).emit)
 			require.Len(t, model.requests, tt.asked)
-			require.Equal(t, tt.asked-1, called, "nobody would read what a further one says")
+			require.Equal(t, tt.asked-1, called, "the result of a further call has no reader")
 			require.EqualValues(t, int64(tt.asked)*tt.each, got.Usage.InputTokens+got.Usage.OutputTokens)
 			if tt.fails {
 				require.ErrorContains(t, err, "tokens")
@@ -93,7 +93,7 @@ func TestLookupsThatFail(t *testing.T) {
 		_, err := newAgent(t, model, opts).Run(t.Context(), task(nil), new(recorder).emit)
 		require.ErrorIs(t, err, away)
 	}
-	require.Empty(t, model.requests, "no model is asked without its instructions, or with tools that nobody allowed")
+	require.Empty(t, model.requests, "the model must not be called without its instructions or with tools that are not allowed")
 }
 
 func TestAgentTools(t *testing.T) {

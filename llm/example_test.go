@@ -14,7 +14,7 @@ func Example() {
 	type order struct {
 		ID int `json:"id" jsonschema:"the order's number"`
 	}
-	status, err := llm.NewTool("order_status", "Tells where an order is.", func(_ context.Context, o order) (string, error) {
+	status, err := llm.NewTool("order_status", "Returns where an order is.", func(_ context.Context, o order) (string, error) {
 		return fmt.Sprintf("order %d is on its way", o.ID), nil
 	})
 	if err != nil {

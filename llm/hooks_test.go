@@ -15,9 +15,9 @@ import (
 
 type hookKey struct{}
 
-// Hooks hear of every call, also of those that fail or are refused, and what they
-// give goes on with it.
-func TestHooksTellOfCalls(t *testing.T) {
+// Hooks are called for every call, also for a call that fails or is rejected. The
+// context that they return is passed on.
+func TestHooks_anyCall_areCalled(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var heard []string

@@ -15,7 +15,7 @@ import (
 
 // A mistake of the model is reported to it, and what it sees of the mistake is a
 // valid call: vendors reject a conversation with any other.
-func TestRun_modelMakesAMistake_goesOn(t *testing.T) {
+func TestRun_modelMakesAMistake_continues(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("n", 1000)
 	for _, tt := range []struct {
@@ -77,7 +77,7 @@ func TestRun_modelMakesAMistake_goesOn(t *testing.T) {
 	}
 }
 
-func TestRun_noToolsAndACall_tellsTheModelToAnswer(t *testing.T) {
+func TestRun_noToolsAndACall_asksTheModelToAnswer(t *testing.T) {
 	t.Parallel()
 	model := &answers{responses: []llm.Response{calls("a", `{}`), says("ok")}}
 	_, err := newAgent(t, model, nil).Run(t.Context(), task(nil), new(recorder).emit)

@@ -18,15 +18,16 @@ const (
 
 // RetryOptions is everything about a Retrier that has a default.
 type RetryOptions struct {
-	// MaxAttempts bounds how often one call is made, the first time included.
-	// 0: DefaultMaxAttempts. 1: never repeated. Negative: until the deadline of the
-	// context, or for ever where it has none.
+	// MaxAttempts is the maximum number of attempts of one call, the first included.
+	// If zero, it is DefaultMaxAttempts. If 1, calls are never retried. If negative,
+	// they are retried until the context's deadline, or without limit if it has none.
 	MaxAttempts int
 
-	// MinDelay and MaxDelay bound the wait between attempts where the vendor asks
-	// for none: about MinDelay after the first, doubled each time, MaxDelay at the
-	// most, and shortened by up to a half at random, so that runs that failed
-	// together do not come back together. 0: DefaultMinDelay, DefaultMaxDelay.
+	// MinDelay and MaxDelay bound the wait between attempts if the vendor does not ask
+	// for a delay. The first wait is about MinDelay. Each further wait is twice as
+	// long, at most MaxDelay. Every wait is shortened by up to a half at random, so
+	// that runs that failed together do not retry together. If zero, they are
+	// DefaultMinDelay and DefaultMaxDelay.
 	MinDelay, MaxDelay time.Duration
 
 	// Logger receives a warning for each failed call, with the vendor's own text. If
@@ -34,16 +35,15 @@ type RetryOptions struct {
 	Logger *slog.Logger
 }
 
-// Retrier is a model that repeats the calls of another one that fail for a
-// reason that may pass: those whose error is an [*Error] with Retryable set. The
-// models of vendors are Retriers already and need none around them.
+// Retrier is a model that retries the failed calls of another model if the error is an
+// [*Error] with Retryable set. The models of vendors are already Retriers.
 //
-// It waits as long as Error.RetryAfter asks, else as RetryOptions say. It does
-// not wait for an attempt that would begin after the context's deadline: then the
-// error is returned at once, so that the run fails by its true reason.
+// It waits for Error.RetryAfter. If that is zero, it waits as RetryOptions define. If
+// an attempt would begin after the context's deadline, it returns the error at once, so
+// that the run fails with the original reason.
 //
-// A call that has streamed anything is not repeated: what was shown cannot be
-// taken back, and a second answer would begin anew.
+// A call that has streamed a part of its answer is not retried, because a second answer
+// would begin again after the text that was already shown.
 type Retrier struct {
 	model LLM
 	opts  RetryOptions

@@ -74,8 +74,8 @@ func TestRetryBacksOff(t *testing.T) {
 	})
 }
 
-// Two that failed together do not come back together.
-func TestRetryJitter(t *testing.T) {
+// Calls that failed together are not retried together.
+func TestRetrier_jitter_spreadsRetries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, after := range []time.Duration{0, time.Minute} {
@@ -103,8 +103,8 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-// A request that no clock can hold is no request to come back at once.
-func TestRetryAfterAbsurd(t *testing.T) {
+// A Retry-After that exceeds every duration must not cause a retry at once.
+func TestRetrier_absurdRetryAfter_doesNotRetryAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -189,7 +189,7 @@ func TestRetryCancel(t *testing.T) {
 		require.Zero(t, time.Since(began))
 		require.Len(t, model.calls, 1)
 	})
-	// An error that the end of the context brought about is told by its cause.
+	// If the end of the context caused the error, the error is the context's cause.
 	for _, said := range []error{passing(0), &llm.Error{Err: errVendor}, context.Canceled} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())

@@ -59,7 +59,7 @@ func TestArguments_unsupportedKeyword_isIgnoredAlone(t *testing.T) {
 		{"draft 06", `{"$schema":"http://json-schema.org/draft-06/schema#","properties":{"q":{"const":1}}}`, `{"q":1}`, `{"q":2}`, ""},
 		{"draft 07 without hash", `{"$schema":"http://json-schema.org/draft-07/schema","properties":{"q":{"items":[{"type":"string"}],"additionalItems":false}}}`, `{"q":["x"]}`, `{"q":["x","y"]}`, ""},
 		{"draft 2019-09", `{"$schema":"https://json-schema.org/draft/2019-09/schema","$recursiveAnchor":true,"properties":{"next":{"$recursiveRef":"#"},"n":{"type":"integer"},"t":{"items":[{"type":"string"}]}}}`, `{"next":{"n":1},"t":["x",1]}`, `{"next":{"n":"x"}}`, ""},
-		{"draft of somebody", `{"$schema":"https://example.com/schema","properties":{"n":{"type":"integer"}}}`, `{"n":1}`, `{"n":"x"}`, ""},
+		{"unknown draft", `{"$schema":"https://example.com/schema","properties":{"n":{"type":"integer"}}}`, `{"n":1}`, `{"n":"x"}`, ""},
 		{"tuple without a draft", `{"properties":{"t":{"items":[{"type":"string"}],"additionalItems":{"type":"integer"}}}}`, `{"t":["x",1]}`, `{"t":["x","y"]}`, ""},
 		{"dependencies", `{"dependencies":{"a":["b"],"c":{"required":["d"]}}}`, `{"a":1,"b":1}`, `{"a":1}`, ""},
 		{"required null", `{"properties":{"q":{"type":"string"}},"required":null}`, `{}`, `{"q":1}`, ""},

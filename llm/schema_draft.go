@@ -17,7 +17,7 @@ var olderDrafts = []string{"07", "06", "04", "03"}
 var supported = []string{"", "2020-12", "07"}
 
 // translate rewrites a schema in place for the jsonschema package, with the same
-// meaning. It returns the keywords that it had to leave out.
+// meaning. It returns the keywords that it omitted.
 func translate(root *schemadoc.Value) []schemadoc.Loss {
 	draft := schemadoc.Draft(root)
 	older := slices.Contains(olderDrafts, draft)

@@ -12,8 +12,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
-// Whatever a schema and a value are: an answer comes back, an error is short and
-// can be stored, and the same question has the same answer.
+// For any schema and value, validation ends, an error is short and can be stored, and
+// a second validation returns the same result.
 func FuzzCompileSchema(f *testing.F) {
 	for _, seed := range [][2]string{
 		{`true`, `1`},

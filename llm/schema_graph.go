@@ -13,11 +13,10 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// graph is a schema with its subschemas and their references, as far as two
-// things need them that the jsonschema package does not do: refusing a
-// reference that leads back to itself without descending into the value (the
-// validator would recurse until the process dies), and finding the place of a
-// violation in the value.
+// graph is a schema with its subschemas and their references. It serves two purposes
+// that the jsonschema package does not: to reject a reference that leads back to itself
+// without descending into the value (the validator would recurse until the process
+// exits), and to find the place of a violation in the value.
 type graph struct {
 	nodes     []*node
 	byPath    map[string]*node
@@ -34,10 +33,10 @@ type node struct {
 	root    string   // the path of the schema that base names
 	subs    []sub
 	ref     *node
-	inPlace []*node // what judges the same value: references and applicators
+	inPlace []*node // schemas that apply to the same value: references and applicators
 }
 
-// sub is a schema within a schema. Those in place judge the same value.
+// sub is a schema within a schema. Those in place apply to the same value.
 type sub struct {
 	keyword string
 	name    string // its key or index within the keyword; "": the keyword is the schema
@@ -110,8 +109,8 @@ func (g *graph) add(s *jsonschema.Schema, raw any, path string, base *url.URL, r
 	return n, nil
 }
 
-// checkKeywords refuses what the jsonschema package takes and then never lets
-// any value pass.
+// checkKeywords rejects keywords that the jsonschema package accepts although no
+// value can pass them.
 func checkKeywords(s *jsonschema.Schema, path string) error {
 	for _, t := range append([]string{s.Type}, s.Types...) {
 		switch t {
@@ -165,7 +164,7 @@ func (g *graph) link(n *node) error {
 		if err != nil {
 			return fmt.Errorf("%s: $dynamicRef: %w", place(n.path), err)
 		}
-		// Which of the anchors it means is known when a value is judged.
+		// The value decides which of the anchors applies.
 		n.inPlace = append(append(n.inPlace, target), g.dynamic[target.DynamicAnchor]...)
 	}
 	return nil
@@ -195,7 +194,7 @@ func (g *graph) resolve(n *node, ref string) (*node, error) {
 	return target, nil
 }
 
-// checkCycles refuses a schema that judges a value by judging the same value.
+// checkCycles rejects a schema that applies to a value by applying to the same value.
 func (g *graph) checkCycles() error {
 	const underWay, done = 1, 2
 	state := make(map[*node]int, len(g.nodes))
@@ -280,7 +279,7 @@ func normalPointer(pointer string) string {
 	return strings.Join(parts, "/")
 }
 
-// place names where something is, for people.
+// place describes a position for people.
 func place(pointer string) string {
 	if pointer == "" {
 		return "the top level"

@@ -185,6 +185,7 @@ func accommodate(s *schemadoc.Value, loose map[*schemadoc.Value]bool) {
 			}
 		}
 	}
-	// These apply to what no other keyword has looked at, and one of those may be gone.
+	// These apply to values that no other keyword covers, and other keywords may have been
+	// deleted above.
 	s.Delete("unevaluatedProperties", "unevaluatedItems")
 }

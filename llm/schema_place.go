@@ -15,15 +15,14 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// finder says where in a value a schema is violated. The jsonschema package
-// names the schema's keyword only, and the first violation in the order of a
-// map. A finder judges parts of the value by parts of the schema until it has
-// the smallest that fail.
+// finder finds where in a value a schema is violated. The jsonschema package names only
+// the schema's keyword, and the first violation in the order of a map. A finder validates
+// parts of the value against parts of the schema until it has the smallest that fail.
 type finder struct {
 	root *node
 	keys map[*node]string
-	// parts has a property for every schema of the graph: {key: value} is judged
-	// by that one. So the references of all are resolved once.
+	// parts has a property for every schema of the graph: {key: value} is validated
+	// against that schema. So the references of all are resolved once.
 	parts *jsonschema.Resolved
 }
 
@@ -31,11 +30,11 @@ type finder struct {
 const (
 	maxViolations = 5
 	maxParts      = 2_000  // of a schema
-	maxJudgements = 20_000 // of parts of a value
+	maxValidations = 20_000 // of parts of a value
 )
 
-// newFinder returns nil when the schema is too large or too odd for it: then
-// the jsonschema package's own words have to do.
+// newFinder returns nil if the schema is too large or cannot be resolved. The error is
+// then the jsonschema package's own.
 func newFinder(g *graph) *finder {
 	if len(g.nodes) > maxParts {
 		return nil
@@ -67,7 +66,7 @@ func (f *finder) explain(value any, failure error) error {
 	if f == nil {
 		return failure
 	}
-	s := search{finder: f, left: maxJudgements}
+	s := search{finder: f, left: maxValidations}
 	s.look(f.root, value, "")
 	if len(s.found) == 0 {
 		return failure
@@ -78,13 +77,13 @@ func (f *finder) explain(value any, failure error) error {
 // search is one explanation under way.
 type search struct {
 	*finder
-	left  int // judgements
+	left  int // validations
 	found []string
 }
 
-// judge is the error of the schema n over value; nil when it passes, or when
-// enough has been judged.
-func (s *search) judge(n *node, value any) error {
+// validate returns the error of the schema n for value. It returns nil if the value
+// passes or a limit is reached.
+func (s *search) validate(n *node, value any) error {
 	if s.left--; s.left < 0 || len(s.found) >= maxViolations {
 		return nil
 	}
@@ -93,7 +92,7 @@ func (s *search) judge(n *node, value any) error {
 
 // look reports whether value violates n, and has then recorded where.
 func (s *search) look(n *node, value any, at string) bool {
-	failure := s.judge(n, value)
+	failure := s.validate(n, value)
 	if failure == nil {
 		return false
 	}
@@ -112,7 +111,7 @@ func (s *search) look(n *node, value any, at string) bool {
 
 func (s *search) lookIf(n *node, value any, at string) {
 	branch := "then"
-	if s.judge(n.sub("if", ""), value) != nil {
+	if s.validate(n.sub("if", ""), value) != nil {
 		branch = "else"
 	}
 	if next := n.sub(branch, ""); next != nil {
@@ -127,8 +126,8 @@ type part struct {
 	step   string // the way to it as a JSON Pointer
 }
 
-// parts lists what must pass for value to meet n, as far as it can be told
-// apart: not the alternatives, of which any may.
+// parts lists the parts that must pass for value to meet n. Alternatives are not
+// included, because any of them may pass.
 func (n *node) parts(value any) (parts []part) {
 	if n.ref != nil {
 		parts = append(parts, part{n.ref, value, ""})
@@ -168,7 +167,7 @@ func (n *node) property(name string) (schemas []*node) {
 				schemas = append(schemas, sub.node)
 			}
 		case "additionalProperties": // after the two above
-			if len(schemas) == 0 && !refusesAll(sub.Schema) {
+			if len(schemas) == 0 && !rejectsAll(sub.Schema) {
 				schemas = append(schemas, sub.node)
 			}
 		}
@@ -198,9 +197,9 @@ func (n *node) sub(keyword, name string) *node {
 	return nil
 }
 
-// refusesAll reports whether s is the schema false. An object that has more
-// properties than it may is told so as a whole.
-func refusesAll(s *jsonschema.Schema) bool {
+// rejectsAll reports whether s is the schema false. It serves objects with properties
+// that are not allowed: the error is one of the whole object.
+func rejectsAll(s *jsonschema.Schema) bool {
 	return s.Not != nil && len(subschemas(s)) == 1 && len(subschemas(s.Not)) == 0 && s.Not.Type == "" && s.Not.Types == nil &&
 		s.Not.Const == nil && s.Not.Enum == nil && s.Not.Ref == ""
 }

@@ -54,7 +54,7 @@ func call(id, name, arguments string) llm.ToolCall {
 
 func says(text string) llm.Response { return llm.Response{Text: text, Finish: llm.FinishStop} }
 
-// event is something that was emitted.
+// event is an emitted event.
 type event struct {
 	Type    webtrigger.EventType
 	Payload map[string]any
@@ -67,7 +67,7 @@ type recorder struct {
 	refuse webtrigger.EventType // an event of this type is an error
 }
 
-var errRefused = errors.New("no more events")
+var errRejected = errors.New("no more events")
 
 func (r *recorder) emit(typ webtrigger.EventType, payload any) error {
 	raw, err := json.Marshal(payload)
@@ -82,7 +82,7 @@ func (r *recorder) emit(typ webtrigger.EventType, payload any) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if typ == r.refuse {
-		return errRefused
+		return errRejected
 	}
 	r.events = append(r.events, e)
 	return nil

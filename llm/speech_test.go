@@ -75,7 +75,7 @@ func TestPiecesMakeUpTheResult(t *testing.T) {
 			{[]string{"Let me ", "see."}, llm.Response{Text: "Let me see.", ToolCalls: looks}},
 			{[]string{"It is ", "done."}, says("It is done.")},
 		}, []string{"Let me see.", "It is done."}},
-		{"a message that goes on after a tool", []spoken{
+		{"a message that continues after a tool", []spoken{
 			{[]string{"It is "}, llm.Response{ToolCalls: looks}}, {[]string{"done"}, says("It is done.")},
 		}, []string{"It is done."}},
 		{"white space", []spoken{{[]string{" \n"}, llm.Response{Text: " \n", ToolCalls: looks}}, {nil, says(" x ")}}, []string{" \n", " x "}},
@@ -103,7 +103,7 @@ func TestPiecesMakeUpAnyResult(t *testing.T) {
 			text = "x"
 		}
 		var pieces []string
-		for rest := text; rest != "" && rapid.Bool().Draw(rt, "go on"); {
+		for rest := text; rest != "" && rapid.Bool().Draw(rt, "continue"); {
 			n := rapid.IntRange(0, len(rest)).Draw(rt, "piece")
 			pieces, rest = append(pieces, rest[:n]), rest[n:]
 		}
@@ -156,7 +156,7 @@ func TestEmptyAnswers(t *testing.T) {
 		require.EqualError(t, err, "The model gave an empty answer.")
 		require.Empty(t, got.Text)
 	}
-	// A model whose tools have done what there was to do need not speak.
+	// A model does not need to answer after its tools have done the task.
 	rec := new(recorder)
 	model := &answers{responses: []llm.Response{calls("a", `{}`), says("")}}
 	got, err := newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{tool("a", nil, result("sent"))}}).Run(t.Context(), task(nil), rec.emit)

@@ -22,7 +22,7 @@ func TestNewTool(t *testing.T) {
 		City string `json:"city"`
 		Note string `json:"note"`
 	}
-	got, err := llm.NewTool("weather", "Tells the weather.", func(_ context.Context, a arguments) (forecast, error) {
+	got, err := llm.NewTool("weather", "Returns the weather.", func(_ context.Context, a arguments) (forecast, error) {
 		if a.Days > 7 {
 			return forecast{}, errors.New("too far ahead")
 		}
@@ -30,7 +30,7 @@ func TestNewTool(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, "weather", got.Name)
-	require.Equal(t, "Tells the weather.", got.Description)
+	require.Equal(t, "Returns the weather.", got.Description)
 
 	var schema struct {
 		Type       string                    `json:"type"`
@@ -81,7 +81,7 @@ func TestNewToolOfAMap(t *testing.T) {
 	require.Equal(t, "as it is <", said)
 }
 
-func TestNewToolRefuses(t *testing.T) {
+func TestNewTool_invalidArguments_returnsError(t *testing.T) {
 	t.Parallel()
 	_, err := llm.NewTool[struct{}, string]("a", "", nil)
 	require.ErrorContains(t, err, "function must not be nil")

@@ -175,7 +175,7 @@ type mistake struct {
 
 func (m *mistake) Unwrap() error { return m.error }
 
-// unknownTool is the error of a call of a tool that the run may not use.
+// unknownTool returns the error of a call of a tool that the run must not use.
 func (c *conversation) unknownTool(name string) error {
 	m := &mistake{error: fmt.Errorf("the tool %q is not available", fitName(name)), remedy: "There are no tools, so answer without them."}
 	if blank(name) {

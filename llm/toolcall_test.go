@@ -78,7 +78,7 @@ func TestCallsAreMadeInParallel(t *testing.T) {
 				}
 				require.EqualValues(t, min(limit, tt.calls), most.Load())
 
-				// The model hears of them in the order in which it asked.
+				// The model receives the results in the order of its calls.
 				messages := model.requests[1].Messages
 				require.Len(t, messages, 2+tt.calls)
 				for i, m := range messages[2:] {
@@ -220,7 +220,7 @@ func TestCallIDs(t *testing.T) {
 		for _, c := range m.ToolCalls {
 			require.NotEmpty(t, c.ID)
 			require.False(t, seen[c.ID], c.ID)
-			require.JSONEq(t, `{}`, string(c.Arguments), "vendors refuse calls without arguments")
+			require.JSONEq(t, `{}`, string(c.Arguments), "vendors reject calls without arguments")
 			seen[c.ID] = true
 		}
 	}
@@ -309,8 +309,8 @@ func TestCallFrom(t *testing.T) {
 	require.Equal(t, map[string]int64{"c0": 1, "c1": 1}, seen)
 }
 
-// A refused event stops the run, and the calls that are under way.
-func TestRefusedEventStopsParallelCalls(t *testing.T) {
+// A rejected event stops the run and its open calls.
+func TestAgent_rejectedEvent_stopsParallelCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var stopped atomic.Int32
@@ -327,7 +327,7 @@ func TestRefusedEventStopsParallelCalls(t *testing.T) {
 		began := time.Now()
 		_, err := newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{waiting}}).
 			Run(t.Context(), task(nil), (&recorder{refuse: webtrigger.EventToolCompleted}).emit)
-		require.ErrorIs(t, err, errRefused)
+		require.ErrorIs(t, err, errRejected)
 		require.Equal(t, time.Second, time.Since(began))
 		require.EqualValues(t, 3, stopped.Load())
 	})

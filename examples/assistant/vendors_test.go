@@ -182,7 +182,7 @@ func payload(t *testing.T, e webtrigger.Event) (p struct {
 
 func TestAConversation(t *testing.T) {
 	each(t, func(t *testing.T, v vendor) {
-		w := on(t, v, v.calls("Let me look.", "order_status", "cancel_order"), modeltest.Refuse(503, "{}"), v.text("It is ", "cancelled."))
+		w := on(t, v, v.calls("Let me look.", "order_status", "cancel_order"), modeltest.Reject(503, "{}"), v.text("It is ", "cancelled."))
 		began := time.Now()
 		run, events := w.execute(nil)
 		require.Equal(t, webtrigger.RunCompleted, run.Status, run.ErrorMessage)
@@ -287,7 +287,7 @@ func TestJSONRepair(t *testing.T) {
 // between two attempts.
 func TestCancelledRun(t *testing.T) {
 	each(t, func(t *testing.T, v vendor) {
-		for _, turn := range []modeltest.Turn{v.hangs, modeltest.Refuse(529, "{}"), modeltest.Refuse(429, "{}", "Retry-After", "300")} {
+		for _, turn := range []modeltest.Turn{v.hangs, modeltest.Reject(529, "{}"), modeltest.Reject(429, "{}", "Retry-After", "300")} {
 			w := on(t, v, turn)
 			ctx, stop := context.WithCancel(t.Context())
 			worked := make(chan error, 1)

@@ -22,14 +22,14 @@ func TestRealModels(t *testing.T) {
 		o.Arguments(0, `{"expression": `, `"6*7"}`)
 		o.Finish("tool_calls")
 		o.End(20, 10)
-	}), modeltest.Refuse(503, "{}", "Retry-After-Ms", "5"), modeltest.OpenAIText("It is ", "42."))
+	}), modeltest.Reject(503, "{}", "Retry-After-Ms", "5"), modeltest.OpenAIText("It is ", "42."))
 	anthropic := modeltest.NewAnthropic(vendorKey, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
 		a.Start()
 		a.Tool(0, "toolu_1", "calculator")
 		a.Input(0, `{"expression": `, `"6*7"}`)
 		a.BlockStop(0)
 		a.End("tool_use", 10)
-	}), modeltest.Refuse(529, "{}", "Retry-After-Ms", "5"), modeltest.AnthropicText("It is ", "42."))
+	}), modeltest.Reject(529, "{}", "Retry-After-Ms", "5"), modeltest.AnthropicText("It is ", "42."))
 
 	for name, c := range map[string]struct {
 		fake      *modeltest.Server

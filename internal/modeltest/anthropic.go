@@ -10,12 +10,12 @@ import (
 
 // NewAnthropic returns a server of Anthropic's messages API that knows one API key.
 func NewAnthropic(key string, turns ...Turn) *Server {
-	return NewServer(JudgeAnthropic(key), turns...)
+	return NewServer(CheckAnthropic(key), turns...)
 }
 
-// JudgeAnthropic rejects what Anthropic rejects.
-func JudgeAnthropic(key string) Judge {
-	return func(r *http.Request, body map[string]any) *Refusal { return judgeAnthropic(key, r, body) }
+// CheckAnthropic returns a Check that rejects the requests that Anthropic rejects.
+func CheckAnthropic(key string) Check {
+	return func(r *http.Request, body map[string]any) *Rejection { return checkAnthropic(key, r, body) }
 }
 
 // AnthropicError is the document of an error.
@@ -109,65 +109,65 @@ func (a Anthropic) End(reason string, output int) {
 // Fail sends an error in the middle of the stream.
 func (a Anthropic) Fail(typ, message string) { a.Event("error", AnthropicError(typ, message)) }
 
-func judgeAnthropic(key string, r *http.Request, body map[string]any) *Refusal {
-	refuse := func(status int, typ, format string, args ...any) *Refusal {
-		return &Refusal{status, AnthropicError(typ, fmt.Sprintf(format, args...))}
+func checkAnthropic(key string, r *http.Request, body map[string]any) *Rejection {
+	reject := func(status int, typ, format string, args ...any) *Rejection {
+		return &Rejection{status, AnthropicError(typ, fmt.Sprintf(format, args...))}
 	}
 	maxTokens, _ := body["max_tokens"].(float64)
 	switch {
 	case r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/v1/messages"):
-		return refuse(http.StatusNotFound, "not_found_error", "Not found: %s", r.URL.Path)
+		return reject(http.StatusNotFound, "not_found_error", "Not found: %s", r.URL.Path)
 	case r.Header.Get("X-Api-Key") != key: // the real one does not repeat the key; not every proxy is so careful
-		return refuse(http.StatusUnauthorized, "authentication_error", "invalid x-api-key %s", r.Header.Get("X-Api-Key"))
+		return reject(http.StatusUnauthorized, "authentication_error", "invalid x-api-key %s", r.Header.Get("X-Api-Key"))
 	case r.Header.Get("Anthropic-Version") == "":
-		return refuse(http.StatusBadRequest, "invalid_request_error", "anthropic-version: header is required")
+		return reject(http.StatusBadRequest, "invalid_request_error", "anthropic-version: header is required")
 	case body["model"] == "no-such-model":
-		return refuse(http.StatusNotFound, "not_found_error", "model: no-such-model")
+		return reject(http.StatusNotFound, "not_found_error", "model: no-such-model")
 	case str(body["model"]) == "" || maxTokens < 1:
-		return refuse(http.StatusBadRequest, "invalid_request_error", "model and max_tokens: Field required")
+		return reject(http.StatusBadRequest, "invalid_request_error", "model and max_tokens: Field required")
 	case body["stream"] != true:
-		return refuse(http.StatusBadRequest, "invalid_request_error", "this server only streams")
+		return reject(http.StatusBadRequest, "invalid_request_error", "this server only streams")
 	}
 	for i, s := range list(body["system"]) {
 		if strings.TrimSpace(str(object(s)["text"])) == "" {
-			return refuse(http.StatusBadRequest, "invalid_request_error", "system.%d: text content blocks must be non-empty", i)
+			return reject(http.StatusBadRequest, "invalid_request_error", "system.%d: text content blocks must be non-empty", i)
 		}
 	}
-	if what := judgeAnthropicMessages(list(body["messages"])); what != "" {
-		return refuse(http.StatusBadRequest, "invalid_request_error", "%s", what)
+	if what := checkAnthropicMessages(list(body["messages"])); what != "" {
+		return reject(http.StatusBadRequest, "invalid_request_error", "%s", what)
 	}
 	for i, t := range list(body["tools"]) {
 		tool := object(t)
 		schema := object(tool["input_schema"])
 		if !toolName.MatchString(str(tool["name"])) || schema["type"] != "object" {
-			return refuse(http.StatusBadRequest, "invalid_request_error", "tools.%d: invalid", i)
+			return reject(http.StatusBadRequest, "invalid_request_error", "tools.%d: invalid", i)
 		}
 		for _, word := range []string{"anyOf", "oneOf", "allOf"} {
 			if schema[word] != nil {
-				return refuse(http.StatusBadRequest, "invalid_request_error", "tools.%d.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level", i)
+				return reject(http.StatusBadRequest, "invalid_request_error", "tools.%d.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level", i)
 			}
 		}
 		for name := range object(schema["properties"]) {
 			if !propertyKey.MatchString(name) {
-				return refuse(http.StatusBadRequest, "invalid_request_error", "tools.%d.custom.input_schema.properties: Property keys should match pattern '%s'", i, propertyKey)
+				return reject(http.StatusBadRequest, "invalid_request_error", "tools.%d.custom.input_schema.properties: Property keys should match pattern '%s'", i, propertyKey)
 			}
 		}
 	}
 	if format := object(object(body["output_config"])["format"]); format != nil {
 		schema := object(format["schema"])
 		if format["type"] != "json_schema" || schema == nil || !closed(schema, false) {
-			return refuse(http.StatusBadRequest, "invalid_request_error", "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false")
+			return reject(http.StatusBadRequest, "invalid_request_error", "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false")
 		}
 		if word := unsupported(schema); word != "" {
-			return refuse(http.StatusBadRequest, "invalid_request_error", "output_config.format.schema: property '%s' is not supported", word)
+			return reject(http.StatusBadRequest, "invalid_request_error", "output_config.format.schema: property '%s' is not supported", word)
 		}
 	}
 	return nil
 }
 
-// judgeAnthropicMessages holds that a turn's tool results answer the tool uses of
-// the turn before, all of them and first of all, and that no text is blank.
-func judgeAnthropicMessages(messages []any) string {
+// checkAnthropicMessages returns a fault unless a turn begins with the results of
+// all tool uses of the turn before it. It also rejects blank texts.
+func checkAnthropicMessages(messages []any) string {
 	var open []string // tool uses of the last assistant turn
 	last := ""
 	for i, m := range messages {

@@ -1,7 +1,7 @@
 // Package modeltest has fake servers of the vendors of language models, for
-// tests: they speak the vendors' wire formats, refuse what the vendors refuse, and
-// fail in the ways that the vendors and the networks before them do. What they
-// know comes from the vendors' public API descriptions.
+// tests. They use the vendors' wire formats, reject the requests that the vendors
+// reject, and fail in the ways of the vendors and the networks before them. They
+// follow the vendors' public API descriptions.
 package modeltest
 
 import "github.com/webtrigger-go/webtrigger/internal/memnet"

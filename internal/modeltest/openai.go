@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// NewOpenAI returns a server of OpenAI's chat completions API that knows one API
-// key; "" takes any, and none. Models named gpt-5.5… reason by default and so
-// refuse tools unless reasoning_effort is none.
+// NewOpenAI returns a server of OpenAI's chat completions API that accepts one API
+// key. If it is "", the server accepts any key, and none. Models named gpt-5.5…
+// reason by default, so they reject tools unless reasoning_effort is none.
 func NewOpenAI(key string, turns ...Turn) *Server {
-	return NewServer(JudgeOpenAI(key), turns...)
+	return NewServer(CheckOpenAI(key), turns...)
 }
 
-// JudgeOpenAI rejects what OpenAI rejects.
-func JudgeOpenAI(key string) Judge {
-	return func(r *http.Request, body map[string]any) *Refusal { return judgeOpenAI(key, r, body) }
+// CheckOpenAI returns a Check that rejects the requests that OpenAI rejects.
+func CheckOpenAI(key string) Check {
+	return func(r *http.Request, body map[string]any) *Rejection { return checkOpenAI(key, r, body) }
 }
 
 // OpenAIError is the document of an error.
@@ -72,8 +72,8 @@ func (o OpenAI) Text(pieces ...string) {
 	}
 }
 
-// Refusal sends the words of a refusal.
-func (o OpenAI) Refusal(pieces ...string) {
+// Decline sends pieces of the text with which a model declines to answer.
+func (o OpenAI) Decline(pieces ...string) {
 	for _, p := range pieces {
 		o.Delta(map[string]any{"refusal": p}, nil)
 	}
@@ -108,24 +108,24 @@ func (o OpenAI) End(prompt, completion int) {
 	o.Event("", "[DONE]")
 }
 
-func judgeOpenAI(key string, r *http.Request, body map[string]any) *Refusal {
-	bad := func(param, format string, args ...any) *Refusal {
-		return &Refusal{http.StatusBadRequest, OpenAIError("invalid_request_error", "", param, fmt.Sprintf(format, args...))}
+func checkOpenAI(key string, r *http.Request, body map[string]any) *Rejection {
+	bad := func(param, format string, args ...any) *Rejection {
+		return &Rejection{http.StatusBadRequest, OpenAIError("invalid_request_error", "", param, fmt.Sprintf(format, args...))}
 	}
 	given := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	switch {
 	case r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/chat/completions"):
-		return &Refusal{http.StatusNotFound, OpenAIError("invalid_request_error", "unknown_url", "", "Unknown request URL: "+r.URL.Path)}
+		return &Rejection{http.StatusNotFound, OpenAIError("invalid_request_error", "unknown_url", "", "Unknown request URL: "+r.URL.Path)}
 	case key != "" && given != key: // the real one masks the key; not every server is so careful
-		return &Refusal{http.StatusUnauthorized, OpenAIError("invalid_request_error", "invalid_api_key", "", "Incorrect API key provided: "+given+".")}
+		return &Rejection{http.StatusUnauthorized, OpenAIError("invalid_request_error", "invalid_api_key", "", "Incorrect API key provided: "+given+".")}
 	case body["model"] == "no-such-model":
-		return &Refusal{http.StatusNotFound, OpenAIError("invalid_request_error", "model_not_found", "", "The model `no-such-model` does not exist or you do not have access to it.")}
+		return &Rejection{http.StatusNotFound, OpenAIError("invalid_request_error", "model_not_found", "", "The model `no-such-model` does not exist or you do not have access to it.")}
 	case str(body["model"]) == "":
 		return bad("model", "you must provide a model parameter")
 	case body["stream"] != true:
 		return bad("stream", "this server only streams")
 	}
-	if param, what := judgeOpenAIMessages(list(body["messages"])); what != "" {
+	if param, what := checkOpenAIMessages(list(body["messages"])); what != "" {
 		return bad(param, "Invalid value: %s", what)
 	}
 	if n := len(list(body["tools"])); n > 128 {
@@ -139,7 +139,7 @@ func judgeOpenAI(key string, r *http.Request, body map[string]any) *Refusal {
 		if len([]rune(str(function["description"]))) > 1024 {
 			return bad(fmt.Sprintf("tools[%d].function.description", i), "string too long")
 		}
-		if what := judgeParameters(object(function["parameters"])); what != "" {
+		if what := checkParameters(object(function["parameters"])); what != "" {
 			return bad(fmt.Sprintf("tools[%d].function.parameters", i), "Invalid schema for function '%s': %s", function["name"], what)
 		}
 	}
@@ -158,9 +158,9 @@ func judgeOpenAI(key string, r *http.Request, body map[string]any) *Refusal {
 	return nil
 }
 
-// judgeOpenAIMessages holds that tool messages answer the calls before them, all
-// of them and nothing else.
-func judgeOpenAIMessages(messages []any) (param, what string) {
+// checkOpenAIMessages returns a fault unless the tool messages answer all calls
+// before them, and nothing else.
+func checkOpenAIMessages(messages []any) (param, what string) {
 	if len(messages) == 0 {
 		return "messages", "empty array"
 	}
@@ -197,9 +197,9 @@ func judgeOpenAIMessages(messages []any) (param, what string) {
 	return "", ""
 }
 
-// judgeParameters holds that a schema describes an object in the words that the API
-// accepts.
-func judgeParameters(schema map[string]any) string {
+// checkParameters returns a fault unless a schema describes an object with keywords
+// that the API accepts.
+func checkParameters(schema map[string]any) string {
 	if _, ok := schema["properties"].(map[string]any); !ok || schema["type"] != "object" {
 		return "object schema missing properties"
 	}
@@ -208,11 +208,11 @@ func judgeParameters(schema map[string]any) string {
 			return "schema must not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level"
 		}
 	}
-	return judgeArrays(schema)
+	return checkArrays(schema)
 }
 
-// judgeArrays holds that every array has items.
-func judgeArrays(schema map[string]any) string {
+// checkArrays returns a fault unless every array has items.
+func checkArrays(schema map[string]any) string {
 	if schema["type"] == "array" && schema["items"] == nil {
 		return "array schema missing items"
 	}
@@ -224,8 +224,8 @@ func judgeArrays(schema map[string]any) string {
 		inner = append(inner, list(schema[word])...)
 	}
 	for _, i := range inner {
-		if schema := object(i); schema != nil && judgeArrays(schema) != "" {
-			return judgeArrays(schema)
+		if schema := object(i); schema != nil && checkArrays(schema) != "" {
+			return checkArrays(schema)
 		}
 	}
 	return ""

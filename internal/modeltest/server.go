@@ -11,23 +11,23 @@ import (
 // Turn plays one answer of a server.
 type Turn func(w *Wire)
 
-// Judge rejects the requests that a vendor rejects. It returns nil for a good one.
-type Judge func(r *http.Request, body map[string]any) *Refusal
+// Check rejects the requests that a vendor rejects. It returns nil for a valid one.
+type Check func(r *http.Request, body map[string]any) *Rejection
 
-// Server is a vendor's API: a handler that judges each request as the vendor does
-// and answers the good ones with its turns, in order.
+// Server is a vendor's API: a handler that checks each request as the vendor does
+// and answers the valid ones with its turns, in order.
 type Server struct {
-	judge Judge
+	check Check
 
 	mu       sync.Mutex
 	turns    []Turn
 	requests []Request
 }
 
-// NewServer returns a server that judges requests by judge.
-func NewServer(judge Judge, turns ...Turn) *Server { return &Server{turns: turns, judge: judge} }
+// NewServer returns a server that checks requests with check.
+func NewServer(check Check, turns ...Turn) *Server { return &Server{turns: turns, check: check} }
 
-// Request is what a server was asked.
+// Request is a request that a server received.
 type Request struct {
 	Path   string
 	Query  string // as it was sent
@@ -36,28 +36,29 @@ type Request struct {
 	Body   map[string]any
 }
 
-// Refusal is a request's refusal: a status and the vendor's document.
-type Refusal struct {
+// Rejection is the response to a rejected request: a status and the vendor's document.
+type Rejection struct {
 	Status   int
 	Document any
 }
 
-// ServeHTTP answers one request. Refused ones use no turn; one too many is a 501.
+// ServeHTTP answers one request. A rejected request does not use a turn. If no turns
+// are left, the response is 501.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	raw, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the client is gone
+		return // the client has disconnected
 	}
 	var body map[string]any
 	if err := json.Unmarshal(raw, &body); err != nil {
-		http.Error(w, "the body is no JSON object", http.StatusBadRequest)
+		http.Error(w, "the body is not a JSON object", http.StatusBadRequest)
 		return
 	}
 	wire := &Wire{w: w, r: r, body: body}
-	turn, refusal := s.next(r, string(raw), body)
+	turn, rejection := s.next(r, string(raw), body)
 	switch {
-	case refusal != nil:
-		wire.JSON(refusal.Status, refusal.Document)
+	case rejection != nil:
+		wire.JSON(rejection.Status, rejection.Document)
 	case turn == nil:
 		http.Error(w, "the test has no answer for this request", http.StatusNotImplemented)
 	default:
@@ -65,12 +66,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *Server) next(r *http.Request, raw string, body map[string]any) (Turn, *Refusal) {
+func (s *Server) next(r *http.Request, raw string, body map[string]any) (Turn, *Rejection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests = append(s.requests, Request{Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Raw: raw, Body: body})
-	if refusal := s.judge(r, body); refusal != nil {
-		return nil, refusal
+	if rejection := s.check(r, body); rejection != nil {
+		return nil, rejection
 	}
 	if len(s.turns) == 0 {
 		return nil, nil
@@ -80,7 +81,7 @@ func (s *Server) next(r *http.Request, raw string, body map[string]any) (Turn, *
 	return turn, nil
 }
 
-// Requests is what the server was asked so far.
+// Requests returns the requests that the server has received.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +102,7 @@ func (w *Wire) Body() map[string]any { return w.body }
 // Header sets a header of the response.
 func (w *Wire) Header(name, value string) { w.w.Header().Set(name, value) }
 
-// JSON answers with a document; a string is sent as it is.
+// JSON answers with a document. It sends a string as it is.
 func (w *Wire) JSON(status int, document any) {
 	w.Header("Content-Type", "application/json")
 	w.w.WriteHeader(status)
@@ -130,8 +131,8 @@ func (w *Wire) Raw(text string) {
 	_ = http.NewResponseController(w.w).Flush()
 }
 
-// Event writes an event; a name of "" is left out, data that is no string is
-// marshalled.
+// Event writes an event. It omits a name of "" and marshals data that is not a
+// string.
 func (w *Wire) Event(name string, data any) {
 	text, ok := data.(string)
 	if !ok {
@@ -150,15 +151,15 @@ func (w *Wire) Event(name string, data any) {
 // Cut breaks the connection in the middle of the response.
 func (w *Wire) Cut() { panic(http.ErrAbortHandler) }
 
-// Hang waits until the client is gone.
+// Hang waits until the client has disconnected.
 func (w *Wire) Hang() { <-w.r.Context().Done() }
 
-// Gone is closed when the client is gone.
-func (w *Wire) Gone() <-chan struct{} { return w.r.Context().Done() }
+// Disconnected returns a channel that is closed when the client has disconnected.
+func (w *Wire) Disconnected() <-chan struct{} { return w.r.Context().Done() }
 
-// Refuse is a turn that refuses whatever was asked. Headers are name and value in
-// turn.
-func Refuse(status int, document any, headers ...string) Turn {
+// Reject returns a turn that rejects any request. Headers are names, each followed
+// by its value.
+func Reject(status int, document any, headers ...string) Turn {
 	return func(w *Wire) {
 		for i := 0; i+1 < len(headers); i += 2 {
 			w.Header(headers[i], headers[i+1])

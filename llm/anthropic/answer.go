@@ -200,7 +200,7 @@ func (a *answer) response() (*llm.Response, error) {
 		}
 	}
 	detail := a.Detail
-	a.Detail = "" // it is a refusal only if the stop reason says so
+	a.Detail = "" // only a stop reason marks the answer as declined
 	r, err := a.Response(calls)
 	if err != nil {
 		return nil, err

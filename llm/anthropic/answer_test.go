@@ -40,9 +40,10 @@ func TestParallelToolCalls(t *testing.T) {
 	require.Nil(t, got.Native)
 }
 
-// Ids are unique within the conversation whatever a server that only resembles the
-// vendor's makes of them, and arguments that are no JSON are left to who checks them.
-func TestToolCallsOfOtherServers(t *testing.T) {
+// Ids are unique within the conversation, even if a server that only resembles the
+// vendor's repeats them. Arguments that are not JSON are returned unchanged: the agent
+// checks them.
+func TestComplete_toolCallsOfOtherServers_haveUniqueIDs(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
 		a.Start()
@@ -69,8 +70,8 @@ func TestToolCallsOfOtherServers(t *testing.T) {
 	require.Equal(t, `{"q": oops`, string(calls[3].Arguments))
 }
 
-// Signed thinking comes back word for word, before the calls that it led to.
-func TestNative(t *testing.T) {
+// The next request has the signed thinking unchanged, before the calls that it led to.
+func TestComplete_signedThinking_isSentBeforeItsCalls(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
 		a.Start()
@@ -93,7 +94,7 @@ func TestNative(t *testing.T) {
 	}), modeltest.AnthropicText("ok"), modeltest.AnthropicText("ok"))
 	req := modeltest.WithTools(modeltest.Hello())
 	got := v.Must(t, req)
-	require.Equal(t, "\n\nOne moment.", got.Text, "thinking is no answer")
+	require.Equal(t, "\n\nOne moment.", got.Text, "thinking is not part of the answer")
 
 	req.Messages = append(req.Messages,
 		llm.Message{Role: webtrigger.RoleAssistant, Content: got.Text, ToolCalls: got.ToolCalls, Native: got.Native},
@@ -119,8 +120,8 @@ func TestNative(t *testing.T) {
 	require.Len(t, content, 3)
 }
 
-// Nothing goes on after an answer without calls: its thinking is not kept.
-func TestNoNativeAtTheEnd(t *testing.T) {
+// No further request follows an answer without calls, so its thinking is not kept.
+func TestComplete_answerWithoutCalls_dropsThinking(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
 		a.Start()
@@ -152,12 +153,12 @@ func TestFinish(t *testing.T) {
 			a.Reason("refusal", 2, map[string]any{"type": "refusal", "category": "cyber", "explanation": "Not that."})
 			a.Event("message_stop", map[string]any{"type": "message_stop"})
 		}, llm.Response{Text: "I", Finish: llm.FinishRefusal, Detail: "Not that."}},
-		"refusal by category": {func(a modeltest.Anthropic) {
+		"declined by category": {func(a modeltest.Anthropic) {
 			a.Start()
 			a.Reason("refusal", 2, map[string]any{"type": "refusal", "category": "bio", "explanation": nil})
 			a.Event("message_stop", map[string]any{"type": "message_stop"})
 		}, llm.Response{Finish: llm.FinishRefusal, Detail: "bio"}},
-		"refusal without a word": {func(a modeltest.Anthropic) { a.Start(); a.End("refusal", 2) }, llm.Response{Finish: llm.FinishRefusal}},
+		"declined without a text": {func(a modeltest.Anthropic) { a.Start(); a.End("refusal", 2) }, llm.Response{Finish: llm.FinishRefusal}},
 		"length":                 {func(a modeltest.Anthropic) { text(a, "Once upon"); a.End("max_tokens", 2) }, llm.Response{Text: "Once upon", Finish: llm.FinishLength}},
 		"window full":            {func(a modeltest.Anthropic) { text(a, "Once"); a.End("model_context_window_exceeded", 2) }, llm.Response{Text: "Once", Finish: llm.FinishLength}},
 		"length within a tool call": {func(a modeltest.Anthropic) {
@@ -193,7 +194,7 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// The totals of the end count, where they are told.
+// If the last event has totals, they count.
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) {
@@ -205,7 +206,7 @@ func TestUsage(t *testing.T) {
 	require.Equal(t, webtrigger.Usage{InputTokens: 123, OutputTokens: 9}, v.Must(t, modeltest.Hello()).Usage)
 }
 
-// A pause is for tools that no request of ours offers: nobody could go on.
+// A pause is for tools that the adapter never offers, so the turn cannot continue.
 func TestPause(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.AnthropicTurn(func(a modeltest.Anthropic) { a.Start(); a.End("pause_turn", 1) }))

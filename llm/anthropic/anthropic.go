@@ -164,8 +164,8 @@ func newCaller(apiKey string, o Options) (*caller, error) {
 func (c *caller) Generate(ctx context.Context, req *llm.Request, stream func(llm.Chunk) error) (*llm.Response, error) {
 	native := nativeSchema(req.Output)
 	response, err := c.ask(ctx, req, native, stream)
-	refused := new(vendorhttp.Refused)
-	if native != nil && errors.As(err, &refused) && refused.Form() {
+	rejected := new(vendorhttp.Rejected)
+	if native != nil && errors.As(err, &rejected) && rejected.Form() {
 		return c.ask(ctx, req, nil, stream)
 	}
 	return response, err

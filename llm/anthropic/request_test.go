@@ -91,8 +91,8 @@ func structured(schema string) *llm.Request {
 	return req
 }
 
-// A schema is asked for in the form that the API can make a grammar of; the fake
-// server refuses any other.
+// A request has the schema in the form from which the API can make a grammar. The
+// fake server rejects any other form.
 func TestStructuredOutput(t *testing.T) {
 	t.Parallel()
 	for schema, native := range map[string]string{
@@ -141,23 +141,24 @@ func TestStructuredOutput(t *testing.T) {
 	require.NotContains(t, v.Last(), "output_config")
 }
 
-// A schema that the vendor cannot compile is left to the prompt, at once and once.
-func TestSchemaRefused(t *testing.T) {
+// If the vendor cannot compile a schema, the adapter sends the request again once, with
+// the schema only in the prompt.
+func TestComplete_rejectedSchema_isSentInPrompt(t *testing.T) {
 	t.Parallel()
 	const schema = `{"type":"object","properties":{"a":{"type":"string"}}}`
-	refusal := modeltest.Refuse(400, modeltest.AnthropicError("invalid_request_error", "The compiled grammar is too large"))
+	rejection := modeltest.Reject(400, modeltest.AnthropicError("invalid_request_error", "The compiled grammar is too large"))
 
-	v := serve(t, &anthropic.Options{Effort: "high"}, refusal, modeltest.AnthropicText(`{}`))
+	v := serve(t, &anthropic.Options{Effort: "high"}, rejection, modeltest.AnthropicText(`{}`))
 	require.Equal(t, `{}`, v.Must(t, structured(schema)).Text)
 	require.Contains(t, v.Requests()[0].Body["output_config"], "format")
 	require.Equal(t, map[string]any{"effort": "high"}, v.Last()["output_config"])
-	require.Empty(t, v.Log.String(), "that is no failure")
+	require.Empty(t, v.Log.String(), "a rejected schema must not be logged as a failure")
 
-	v = serve(t, nil, refusal, refusal)
+	v = serve(t, nil, rejection, rejection)
 	require.EqualError(t, v.Fail(t, structured(schema)), "anthropic: 400 Bad Request (invalid_request_error)")
 	require.Len(t, v.Requests(), 2)
 
-	v = serve(t, nil, modeltest.Refuse(529, `{}`)) // no judgement of the schema
+	v = serve(t, nil, modeltest.Reject(529, `{}`)) // does not concern the schema
 	require.EqualError(t, v.Fail(t, structured(schema)), "anthropic: 529 Overloaded")
 	require.Len(t, v.Requests(), 1)
 }

@@ -9,14 +9,14 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
-// nativeSchema is the schema in the form that the API can make a grammar of, nil
-// where there is none and the prompt alone has to ask. The vendor's other SDKs do
-// the same on their way out; this one does it only for Go types.
+// nativeSchema returns the schema in the form from which the API can make a grammar.
+// If there is no such form, it returns nil, and only the prompt asks for the schema.
+// The vendor's SDKs convert schemas in the same way; its Go SDK does so only for Go types.
 //
-// Limits on values are left out and objects are closed: what meets the result
-// meets the schema as far as its shape goes, and the rest is checked afterwards,
-// by the caller, with the schema as it was. A schema whose shape depends on words
-// that no grammar has is left to the prompt.
+// The result omits limits on values and closes objects. A value that meets it has the
+// shape that the schema describes. The caller then checks the value against the original
+// schema. For a schema whose shape depends on keywords that no grammar supports, it
+// returns nil.
 //
 // https://platform.claude.com/docs/en/build-with-claude/structured-outputs
 func nativeSchema(output llm.OutputFormat) json.RawMessage {

@@ -16,7 +16,7 @@ import (
 func Tools() []llm.Tool {
 	return []llm.Tool{
 		must(llm.NewTool("search_knowledge", "Searches what is known about Web Trigger.", searchKnowledge)),
-		must(llm.NewTool("current_time", "Tells the current date and time.", currentTime)),
+		must(llm.NewTool("current_time", "Returns the current date and time.", currentTime)),
 		must(llm.NewTool("calculator", "Evaluates an arithmetic expression with + - * / and parentheses.", calculator)),
 	}
 }
@@ -67,7 +67,7 @@ type timeArguments struct {
 
 func currentTime(_ context.Context, args timeArguments) (string, error) {
 	zone, err := time.LoadLocation(args.Zone)
-	if err != nil || args.Zone == "Local" { // which is the server's, and no IANA name
+	if err != nil || args.Zone == "Local" { // the server's zone, not an IANA name
 		return "", fmt.Errorf("there is no time zone %q", args.Zone)
 	}
 	return time.Now().In(zone).Format(time.RFC3339), nil

@@ -84,7 +84,7 @@ func (t *roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	media, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	switch {
 	case response.StatusCode >= 400 && r.Method == http.MethodPost:
-		return t.refused(r, response, call)
+		return t.rejected(r, response, call)
 	case response.StatusCode < 200 || response.StatusCode >= 300:
 		response.Body = &limitedBody{response.Body, int64(maxAnswer)}
 	case media == "text/event-stream":

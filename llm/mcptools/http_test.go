@@ -48,10 +48,10 @@ func TestHTTP_headers_goToServerOnly(t *testing.T) {
 	var stranger atomic.Value
 	elsewhere := listen(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { stranger.Store(r.Header.Get("Authorization")) }))
 	inner := handler(t)
-	var refused atomic.Int32
+	var rejected atomic.Int32
 	dialer := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer sesame" {
-			refused.Add(1)
+			rejected.Add(1)
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -66,7 +66,7 @@ func TestHTTP_headers_goToServerOnly(t *testing.T) {
 	said, err := call(t, server, "echo", `{"text":"x"}`)
 	require.NoError(t, err)
 	require.Equal(t, "echo: x", said)
-	require.Zero(t, refused.Load())
+	require.Zero(t, rejected.Load())
 
 	// A client of the host may follow redirects, but without the secret.
 	dialer.URL = strings.TrimSuffix(dialer.URL, "/mcp") + "/moved"

@@ -17,7 +17,7 @@ type lines struct {
 	max    int    // bytes of a message
 	out    []byte // messages that were not read yet
 
-	// open is the beginning of a JSON value that goes on in the next line.
+	// open is the beginning of a JSON value that continues in the next line.
 	open  []byte
 	depth depth
 }
@@ -79,7 +79,7 @@ func (l *lines) accept(line []byte) {
 		return
 	}
 	if messages := parse(line); messages != nil {
-		l.discard() // a message of its own: what was open will not go on
+		l.discard() // a complete message: the open value will not continue
 		l.deliver(messages)
 		return
 	}
@@ -191,5 +191,5 @@ func (d *depth) add(piece []byte) {
 	}
 }
 
-// broken reports whether the value cannot go on in another line.
+// broken reports whether the value cannot continue in another line.
 func (d *depth) broken() bool { return d.inString || d.open < 0 }

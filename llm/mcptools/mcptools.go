@@ -14,7 +14,7 @@
 // A server cannot change later what an operator has reviewed and allowed.
 //
 // Many servers deviate from the protocol. A transport of [Command] or [HTTP] skips
-// output that is not a message, and the rest of the session goes on. Each kind of
+// output that is not a message, and the session continues. Each kind of
 // deviation is logged once per [Server].
 package mcptools
 
@@ -129,9 +129,9 @@ func (s *Server) call(ctx context.Context, tool string, arguments json.RawMessag
 // fate reports whether a failed call was not executed because its session is lost,
 // and whether its session may be lost.
 func fate(err error) (lost, doubtful bool) {
-	var refused *refusal
-	if errors.As(err, &refused) {
-		return refused.lost, refused.doubtful
+	var rejected *rejection
+	if errors.As(err, &rejected) {
+		return rejected.lost, rejected.doubtful
 	}
 	// The SDK returns ErrConnectionClosed only for a call that it did not send.
 	return errors.Is(err, sdk.ErrSessionMissing) || errors.Is(err, sdk.ErrConnectionClosed), false
@@ -147,9 +147,9 @@ func report(err error) error {
 
 // plain returns an error without the URL of the server, which may contain a secret.
 func plain(err error) error {
-	var refused *refusal
-	if errors.As(err, &refused) {
-		return refused
+	var rejected *rejection
+	if errors.As(err, &rejected) {
+		return rejected
 	}
 	var at *url.Error
 	if errors.As(err, &at) {

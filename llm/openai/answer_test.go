@@ -88,7 +88,7 @@ func TestToolCallsOfOtherServers(t *testing.T) {
 		}
 		require.Len(t, ids, 5)
 	})
-	t.Run("arguments that are no JSON", func(t *testing.T) {
+	t.Run("arguments that are not JSON", func(t *testing.T) {
 		t.Parallel()
 		v := serve(t, nil, modeltest.OpenAITurn(func(o modeltest.OpenAI) {
 			o.Call(0, "call_a", "search")
@@ -100,8 +100,8 @@ func TestToolCallsOfOtherServers(t *testing.T) {
 	})
 }
 
-// Reasoning and signatures that other servers want back come back.
-func TestNative(t *testing.T) {
+// The next request has the reasoning and signatures that other servers require.
+func TestComplete_reasoningAndSignatures_areSentAgain(t *testing.T) {
 	t.Parallel()
 	signed := map[string]any{"google": map[string]any{"thought_signature": "c2ln"}}
 	v := serve(t, nil, modeltest.OpenAITurn(func(o modeltest.OpenAI) {
@@ -114,7 +114,7 @@ func TestNative(t *testing.T) {
 	}), modeltest.OpenAIText("ok"), modeltest.OpenAIText("ok"))
 	req := modeltest.WithTools(modeltest.Hello())
 	got := v.Must(t, req)
-	require.Empty(t, got.Pieces, "reasoning is no answer")
+	require.Empty(t, got.Pieces, "reasoning is not part of the answer")
 
 	req.Messages = append(req.Messages,
 		llm.Message{Role: webtrigger.RoleAssistant, ToolCalls: got.ToolCalls, Native: got.Native},
@@ -136,7 +136,7 @@ func TestFinish(t *testing.T) {
 		play func(o modeltest.OpenAI)
 		want llm.Response
 	}{
-		"refusal": {func(o modeltest.OpenAI) { o.Role(); o.Refusal("I can't ", "help."); o.Finish("stop"); o.End(1, 2) },
+		"refusal": {func(o modeltest.OpenAI) { o.Role(); o.Decline("I can't ", "help."); o.Finish("stop"); o.End(1, 2) },
 			llm.Response{Finish: llm.FinishRefusal, Detail: "I can't help."}},
 		"content filter": {func(o modeltest.OpenAI) { o.Role(); o.Text("Sure"); o.Finish("content_filter"); o.End(1, 2) },
 			llm.Response{Text: "Sure", Finish: llm.FinishRefusal, Detail: "content filter"}},
@@ -182,8 +182,8 @@ func TestFinish(t *testing.T) {
 	}
 }
 
-// A usage that the server does not tell is zero, not an error.
-func TestNoUsage(t *testing.T) {
+// If the server sends no usage, it is zero. That is not an error.
+func TestComplete_noUsage_isZero(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil, modeltest.OpenAITurn(func(o modeltest.OpenAI) {
 		o.Text("ok")
@@ -199,7 +199,7 @@ func TestAnswerTooLarge(t *testing.T) {
 	for name, play := range map[string]func(o modeltest.OpenAI){
 		"text":      func(o modeltest.OpenAI) { o.Text(big, big, big, big, "x") },
 		"arguments": func(o modeltest.OpenAI) { o.Call(0, "c", "search"); o.Arguments(0, big, big, big, big, "x") },
-		"refusal":   func(o modeltest.OpenAI) { o.Refusal(big, big, big, big, "x") },
+		"refusal":   func(o modeltest.OpenAI) { o.Decline(big, big, big, big, "x") },
 		"calls": func(o modeltest.OpenAI) {
 			for batch := range 20 {
 				calls := make([]any, 1000)

@@ -45,7 +45,7 @@ func (c *calls) add(p piece) *toolCall {
 
 // find returns the call that a piece may continue, nil if there is none.
 func (c *calls) find(p piece) *toolCall {
-	if p.id != "" && p.function.name == "" { // pieces of several calls in turn, told apart by id
+	if p.id != "" && p.function.name == "" { // pieces of several calls in turn, distinguished by id
 		for i := len(c.all) - 1; i >= 0; i-- {
 			if c.all[i].given == p.id {
 				return c.all[i]

@@ -14,7 +14,7 @@ import (
 
 // An assistant on a model of OpenAI's, with a tool.
 func Example() {
-	clock, err := llm.NewTool("clock", "Tells the time.", func(context.Context, struct{}) (string, error) {
+	clock, err := llm.NewTool("clock", "Returns the time.", func(context.Context, struct{}) (string, error) {
 		return time.Now().Format(time.RFC3339), nil
 	})
 	if err != nil {

@@ -25,8 +25,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm/internal/vendortool"
 )
 
-// DefaultModel is the model unless Options name one: the newest of OpenAI's models that
-// call tools over this API without being told not to think.
+// DefaultModel is the model unless Options name one. It is the newest of OpenAI's models
+// that call tools over this API without an option that disables reasoning.
 const DefaultModel = "gpt-5.4"
 
 const defaultBaseURL = "https://api.openai.com/v1"
@@ -181,8 +181,8 @@ func (c *caller) Generate(ctx context.Context, req *llm.Request, stream func(llm
 		if err == nil {
 			c.learn(form)
 		}
-		refused := new(vendorhttp.Refused)
-		if err == nil || !errors.As(err, &refused) || !c.adapt(&form, refused, req) {
+		rejected := new(vendorhttp.Rejected)
+		if err == nil || !errors.As(err, &rejected) || !c.adapt(&form, rejected, req) {
 			return response, err
 		}
 	}

@@ -41,19 +41,19 @@ func (c *caller) form(req *llm.Request) form {
 
 // adapt changes the form to one that a server may be able to read that rejected this
 // one, and reports whether there is such a form.
-func (c *caller) adapt(f *form, refused *vendorhttp.Refused, req *llm.Request) bool {
-	if !refused.Form() {
+func (c *caller) adapt(f *form, rejected *vendorhttp.Rejected, req *llm.Request) bool {
+	if !rejected.Form() {
 		return false
 	}
-	blamed := refused.Fault.Param
+	blamed := rejected.Fault.Param
 	switch {
 	case blamed == "reasoning_effort" && f.effort == "" && len(req.Tools) > 0:
 		f.effort, f.noReasoning = noReasoning, true
-	case !f.oldMaxTokens && c.opts.MaxTokens > 0 && refused.Mentions("max_completion_tokens"):
+	case !f.oldMaxTokens && c.opts.MaxTokens > 0 && rejected.Mentions("max_completion_tokens"):
 		f.oldMaxTokens = true
-	case !f.noUsage && refused.Mentions("stream_options"):
+	case !f.noUsage && rejected.Mentions("stream_options"):
 		f.noUsage = true
-	case !f.noNative && c.sendsNative(req) && slices.ContainsFunc(nativeFields, refused.Mentions):
+	case !f.noNative && c.sendsNative(req) && slices.ContainsFunc(nativeFields, rejected.Mentions):
 		f.noNative = true
 	case f.format != nil && (blamed == "" || strings.HasPrefix(blamed, "response_format")):
 		f.format = nil // not every server supports it, nor every schema; the answer is checked anyway

@@ -145,29 +145,29 @@ func nested(depth int) string {
 func TestForms(t *testing.T) {
 	t.Parallel()
 	const schema = `{"type":"object"}`
-	for name, refusal := range map[string]modeltest.Turn{
-		"schema refused":   modeltest.Refuse(400, modeltest.OpenAIError("invalid_request_error", "", "response_format", "Invalid schema")),
-		"format unknown":   modeltest.Refuse(400, modeltest.OpenAIError("invalid_request_error", "", "", "This response_format type is unavailable now")),
-		"strict validator": modeltest.Refuse(422, `{"detail":"extra fields not permitted"}`),
+	for name, rejection := range map[string]modeltest.Turn{
+		"schema rejected":   modeltest.Reject(400, modeltest.OpenAIError("invalid_request_error", "", "response_format", "Invalid schema")),
+		"format unknown":   modeltest.Reject(400, modeltest.OpenAIError("invalid_request_error", "", "", "This response_format type is unavailable now")),
+		"strict validator": modeltest.Reject(422, `{"detail":"extra fields not permitted"}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			v := serve(t, nil, refusal, modeltest.OpenAIText(`{}`))
+			v := serve(t, nil, rejection, modeltest.OpenAIText(`{}`))
 			require.Equal(t, `{}`, v.Must(t, structured(schema)).Text)
 			require.Contains(t, v.Requests()[0].Body, "response_format")
 			require.NotContains(t, v.Last(), "response_format")
-			require.Empty(t, v.Log.String(), "that is no failure")
+			require.Empty(t, v.Log.String(), "a second form must not be logged as a failure")
 		})
 	}
-	t.Run("refused for another reason", func(t *testing.T) {
+	t.Run("rejected for another reason", func(t *testing.T) {
 		t.Parallel()
-		v := serve(t, nil, modeltest.Refuse(400, modeltest.OpenAIError("invalid_request_error", "context_length_exceeded", "messages", "too long")))
+		v := serve(t, nil, modeltest.Reject(400, modeltest.OpenAIError("invalid_request_error", "context_length_exceeded", "messages", "too long")))
 		require.EqualError(t, v.Fail(t, structured(schema)), "openai: 400 Bad Request (context_length_exceeded)")
 		require.Len(t, v.Requests(), 1)
 	})
-	t.Run("refused in any form", func(t *testing.T) {
+	t.Run("rejected in any form", func(t *testing.T) {
 		t.Parallel()
-		v := serve(t, nil, modeltest.Refuse(400, `{}`), modeltest.Refuse(400, `{"error":{"message":"no","code":"really_not"}}`))
+		v := serve(t, nil, modeltest.Reject(400, `{}`), modeltest.Reject(400, `{"error":{"message":"no","code":"really_not"}}`))
 		require.EqualError(t, v.Fail(t, structured(schema)), "openai: 400 Bad Request (really_not)")
 		require.Len(t, v.Requests(), 2)
 	})
@@ -257,7 +257,7 @@ func TestOptions_headerQueryAndBody_reachEachRequest(t *testing.T) {
 
 func TestOptions_secretInHeaderOrQuery_isRedacted(t *testing.T) {
 	t.Parallel()
-	fake := modeltest.NewOpenAI("", modeltest.Refuse(400, `{"error":{"message":"bad hunter2-hunter2 and swordfish-1 and Bearer open-sesame"}}`))
+	fake := modeltest.NewOpenAI("", modeltest.Reject(400, `{"error":{"message":"bad hunter2-hunter2 and swordfish-1 and Bearer open-sesame"}}`))
 	client, stop := modeltest.NewNetwork().Serve(fake)
 	defer stop()
 	model, err := openai.New("", &openai.Options{BaseURL: "http://x.example/v1", HTTPClient: client, Retry: &llm.RetryOptions{MaxAttempts: 1},

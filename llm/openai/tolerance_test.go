@@ -252,7 +252,7 @@ func TestNative_fragments_mergeByIndex(t *testing.T) {
 func TestForms_fieldRejected_isLeftOutFromThenOn(t *testing.T) {
 	t.Parallel()
 	reject := func(text string) modeltest.Turn {
-		return modeltest.Refuse(422, `{"detail":[{"type":"extra_forbidden","loc":["body","`+text+`"]}]}`)
+		return modeltest.Reject(422, `{"detail":[{"type":"extra_forbidden","loc":["body","`+text+`"]}]}`)
 	}
 	text := modeltest.OpenAIText("ok")
 	v := serve(t, &openai.Options{MaxTokens: 9}, reject("max_completion_tokens"), reject("stream_options"), text, text)
@@ -264,7 +264,7 @@ func TestForms_fieldRejected_isLeftOutFromThenOn(t *testing.T) {
 	require.InDelta(t, 9, v.Last()["max_tokens"], 0)
 
 	v = serve(t, nil, deltas("tool_calls", `{"reasoning_content":"hm","tool_calls":[{"id":"a","function":{"name":"search","arguments":"{}"}}]}`),
-		modeltest.Refuse(400, `{"error":{"message":"'messages.1': property 'reasoning_content' is unsupported"}}`), text)
+		modeltest.Reject(400, `{"error":{"message":"'messages.1': property 'reasoning_content' is unsupported"}}`), text)
 	req := modeltest.WithTools(modeltest.Hello())
 	got := v.Must(t, req)
 	req.Messages = append(req.Messages, llm.Message{Role: webtrigger.RoleAssistant, ToolCalls: got.ToolCalls, Native: got.Native},

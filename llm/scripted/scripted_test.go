@@ -84,7 +84,7 @@ func TestResult(t *testing.T) {
 		{"tool and say", "/tool calculator {\"expression\":\"6*7\"}\n/say done", "done"},
 		{"tools", "/tool calculator {\"expression\":\"1+1\"}\n/tool calculator {\"expression\":\"2+2\"}", "The tool said: 4"},
 		{"tool without arguments", "/tool current_time", "The tool said: "},
-		{"tool's error comes back", `/tool calculator {"expression":"1/0"}`, "The tool said: Error: division by zero"},
+		{"tool's error is returned", `/tool calculator {"expression":"1/0"}`, "The tool said: Error: division by zero"},
 		{"unknown tool", `/tool nothing {}`, `The tool said: Error: the tool "nothing" is not available. Call one of these tools, or answer without them: search_knowledge, current_time, calculator.`},
 		{"bad arguments", `/tool calculator {"expression"`, "The tool said: Error: the arguments are not valid: "},
 		{"words", "/stream 3", "word1 word2 word3"},
@@ -314,18 +314,18 @@ func TestHangEndsAtTheDeadline(t *testing.T) {
 	})
 }
 
-func TestRefusedChunksEndTheCall(t *testing.T) {
+func TestComplete_rejectedChunk_endsCall(t *testing.T) {
 	t.Parallel()
-	refused := errors.New("refused")
+	rejected := errors.New("rejected")
 	for _, script := range []string{"/stream 5", "/emit 5"} {
 		n := 0
 		_, err := scripted.New().Generate(t.Context(), request(script), func(llm.Chunk) error {
 			if n++; n == 3 {
-				return refused
+				return rejected
 			}
 			return nil
 		})
-		require.ErrorIs(t, err, refused)
+		require.ErrorIs(t, err, rejected)
 		require.Equal(t, 3, n)
 	}
 }

@@ -35,8 +35,8 @@ type Dialect struct {
 	// New returns a model that speaks to the service.
 	New func(c Connection) (llm.LLM, error)
 
-	// Judge rejects requests that the service rejects.
-	Judge modeltest.Judge
+	// Check rejects requests that the service rejects.
+	Check modeltest.Check
 
 	// Play writes an answer.
 	Play func(w *modeltest.Wire, a Answer)
@@ -127,7 +127,7 @@ func (d Dialect) turn(a Answer) modeltest.Turn {
 // serve starts a fake on a socket. Failed calls are not repeated.
 func (d Dialect) serve(t *testing.T, turns ...modeltest.Turn) *modeltest.Vendor {
 	t.Helper()
-	fake := modeltest.NewServer(d.Judge, turns...)
+	fake := modeltest.NewServer(d.Check, turns...)
 	server := httptest.NewServer(fake)
 	t.Cleanup(server.Close)
 	return d.connect(t, fake, Connection{BaseURL: server.URL, Client: server.Client(), Retry: &llm.RetryOptions{MaxAttempts: 1}})
@@ -136,7 +136,7 @@ func (d Dialect) serve(t *testing.T, turns ...modeltest.Turn) *modeltest.Vendor 
 // pipe starts a fake on pipes, for a synctest bubble. Failed calls are repeated.
 func (d Dialect) pipe(t *testing.T, retry *llm.RetryOptions, turns ...modeltest.Turn) *modeltest.Vendor {
 	t.Helper()
-	fake := modeltest.NewServer(d.Judge, turns...)
+	fake := modeltest.NewServer(d.Check, turns...)
 	client, stop := modeltest.NewNetwork().Serve(fake)
 	t.Cleanup(stop)
 	return d.connect(t, fake, Connection{BaseURL: "http://vendor.example", Client: client, Retry: retry})

@@ -37,8 +37,8 @@ func answered(req *llm.Request, got modeltest.Said) *llm.Request {
 	return &next
 }
 
-// conversation makes two turns with calls. The fake judges whether the history is
-// complete: ids, results, and the reasoning that the service wants back.
+// conversation makes two turns with calls. The fake checks that the history is
+// complete: ids, results, and the reasoning that the service requires.
 func conversation(t *testing.T, d Dialect) {
 	first := Answer{Thinking: []string{"I should ", "search."}, Text: []string{"Let me look."},
 		Calls: []Call{{"search", `{"q": "a {\"b\"}"}`}, {"search", `{"q": "c"}`}, {"clock", `{}`}}}
@@ -89,7 +89,7 @@ func mistakes(t *testing.T, d Dialect) {
 	req := modeltest.WithTools(modeltest.Hello())
 	got := v.Must(t, req)
 	require.Len(t, got.ToolCalls, len(calls))
-	require.Equal(t, `{"q": "say "no""}`, string(got.ToolCalls[0].Arguments), "whoever checks arguments reports it to the model")
+	require.Equal(t, `{"q": "say "no""}`, string(got.ToolCalls[0].Arguments), "the agent checks arguments and reports a fault to the model")
 	require.Equal(t, "look it up!", got.ToolCalls[2].Name)
 	require.Equal(t, "ok", v.Must(t, answered(req, got)).Text)
 	require.Len(t, v.Requests(), 2)
@@ -206,7 +206,7 @@ func noReason(t *testing.T, d Dialect) {
 	require.True(t, v.Fail(t, modeltest.Hello()).Retryable || d.Document)
 }
 
-// structured asks for JSON of a schema, which the fake judges.
+// structured asks for JSON of a schema, which the fake checks.
 func structured(t *testing.T, d Dialect) {
 	for _, schema := range []string{
 		`{"type":"object","properties":{"a":{"type":"string","minLength":1}},"required":["a"]}`,
@@ -227,10 +227,10 @@ func atOnce(t *testing.T, d Dialect) {
 	}
 	heard := make(chan struct{})
 	v := d.serve(t, d.turn(Answer{Text: []string{"first"}, Then: func(w *modeltest.Wire) {
-		select { // goes on when the piece has arrived
+		select { // continues when the piece has arrived
 		case <-heard:
 			w.Cut()
-		case <-w.Gone():
+		case <-w.Disconnected():
 		}
 	}}))
 	_, err := v.Model.Generate(t.Context(), modeltest.Hello(), func(c llm.Chunk) error {

@@ -12,7 +12,7 @@ import (
 
 // Anthropic returns the services that speak Anthropic's messages API.
 func Anthropic(newModel func(c Connection) (llm.LLM, error)) []Dialect {
-	judge := returnsThinking(modeltest.JudgeAnthropic(Key))
+	check := returnsThinking(modeltest.CheckAnthropic(Key))
 	reasons := map[End][]string{Length: {"max_tokens", "model_context_window_exceeded"}, Refusal: {"refusal"}}
 	fail := func(w *modeltest.Wire, f Failure) {
 		words := map[int]string{400: "invalid_request_error", 401: "authentication_error", 402: "billing_error", 403: "permission_error",
@@ -20,12 +20,12 @@ func Anthropic(newModel func(c Connection) (llm.LLM, error)) []Dialect {
 		modeltest.Anthropic{Wire: w}.Fail(words[f.Status], f.Message)
 	}
 	return []Dialect{
-		{Name: "Anthropic", New: newModel, Judge: judge, Reasons: reasons, Fail: fail, Play: playAnthropic},
-		{Name: "a server like Anthropic's", New: newModel, Judge: judge, Reasons: reasons, Play: playLoosely,
+		{Name: "Anthropic", New: newModel, Check: check, Reasons: reasons, Fail: fail, Play: playAnthropic},
+		{Name: "a server like Anthropic's", New: newModel, Check: check, Reasons: reasons, Play: playLoosely,
 			Fail: func(w *modeltest.Wire, f Failure) {
 				w.Event("", map[string]any{"error": map[string]any{"message": f.Message, "type": f.Type, "code": fmt.Sprint(f.Status)}})
 			}},
-		{Name: "a server without streams", New: newModel, Judge: judge, Reasons: reasons, Play: playMessage, Document: true,
+		{Name: "a server without streams", New: newModel, Check: check, Reasons: reasons, Play: playMessage, Document: true,
 			Fail: func(w *modeltest.Wire, f Failure) {
 				w.JSON(http.StatusOK, modeltest.AnthropicError(f.Type, f.Message))
 			}},
@@ -153,13 +153,13 @@ func playMessage(w *modeltest.Wire, a Answer) {
 	a.Then(w)
 }
 
-// returnsThinking is a judge that wants signed thinking back before the calls.
-func returnsThinking(next modeltest.Judge) modeltest.Judge {
-	return func(r *http.Request, body map[string]any) *modeltest.Refusal {
+// returnsThinking returns a check that requires signed thinking before the calls.
+func returnsThinking(next modeltest.Check) modeltest.Check {
+	return func(r *http.Request, body map[string]any) *modeltest.Rejection {
 		for i, m := range messages(body) {
 			text, _ := json.Marshal(m["content"])
 			if said := string(text); strings.Contains(said, "Let me look.") && !strings.Contains(said, `"signature":"c2ln","thinking":"I should search."`) {
-				return &modeltest.Refusal{Status: http.StatusBadRequest, Document: modeltest.AnthropicError("invalid_request_error", fmt.Sprintf("messages.%d: thinking must come first", i))}
+				return &modeltest.Rejection{Status: http.StatusBadRequest, Document: modeltest.AnthropicError("invalid_request_error", fmt.Sprintf("messages.%d: thinking must come first", i))}
 			}
 		}
 		return next(r, body)

@@ -49,21 +49,21 @@ func rejected(t *testing.T, d Dialect) {
 		text  string
 		again bool
 	}{
-		{modeltest.Refuse(400, `{"error":{"message":"no"}}`), "400 Bad Request", false},
-		{modeltest.Refuse(413, `{}`), "413 Request Entity Too Large", false},
-		{modeltest.Refuse(429, `[{"error":{"code":429,"message":"slow","status":"RESOURCE_EXHAUSTED"}}]`), "429 Too Many Requests", true},
-		{modeltest.Refuse(429, `{"error":{"code":"insufficient_quota"}}`), "429 Too Many Requests (insufficient_quota)", false},
-		{modeltest.Refuse(503, `{"error":"model runner has stopped"}`), "503 Service Unavailable", true},
-		{modeltest.Refuse(529, `{}`), "529 Overloaded", true},
-		{modeltest.Refuse(529, `{}`, "X-Should-Retry", "false"), "529 Overloaded", false},
+		{modeltest.Reject(400, `{"error":{"message":"no"}}`), "400 Bad Request", false},
+		{modeltest.Reject(413, `{}`), "413 Request Entity Too Large", false},
+		{modeltest.Reject(429, `[{"error":{"code":429,"message":"slow","status":"RESOURCE_EXHAUSTED"}}]`), "429 Too Many Requests", true},
+		{modeltest.Reject(429, `{"error":{"code":"insufficient_quota"}}`), "429 Too Many Requests (insufficient_quota)", false},
+		{modeltest.Reject(503, `{"error":"model runner has stopped"}`), "503 Service Unavailable", true},
+		{modeltest.Reject(529, `{}`), "529 Overloaded", true},
+		{modeltest.Reject(529, `{}`, "X-Should-Retry", "false"), "529 Overloaded", false},
 		{func(w *modeltest.Wire) { w.Plain(502, "text/html", "<html>Bad gateway</html>") }, "502 Bad Gateway", true},
 		{func(w *modeltest.Wire) { w.Plain(200, "text/html", "<html>Log in</html>") }, "the answer is text/html, not an event stream", false},
-		{modeltest.Refuse(200, `{"error":{"message":"upstream","code":503}}`), "an error instead of an answer (503)", true},
-		{modeltest.Refuse(200, `{"hello":"world"}`), "the answer is application/json, not an event stream", false},
+		{modeltest.Reject(200, `{"error":{"message":"upstream","code":503}}`), "an error instead of an answer (503)", true},
+		{modeltest.Reject(200, `{"hello":"world"}`), "the answer is application/json, not an event stream", false},
 		{func(w *modeltest.Wire) { w.Raw("") }, "the stream ended before the answer was complete", true},
 		{func(w *modeltest.Wire) { w.Event("", `{"choi`) }, "a malformed event", true},
 		{func(w *modeltest.Wire) { w.Event("", `["hello"]`) }, "a malformed event", true},
-		{func(w *modeltest.Wire) { w.Event("error", "upstream gone") }, "an error in the stream", true},
+		{func(w *modeltest.Wire) { w.Event("error", "upstream closed") }, "an error in the stream", true},
 		{func(w *modeltest.Wire) { w.Raw(": hello\n\n"); w.Cut() }, "the connection was cut", true},
 	} {
 		failure := d.serve(t, c.turn).Fail(t, modeltest.Hello())
@@ -74,14 +74,14 @@ func rejected(t *testing.T, d Dialect) {
 
 // retries repeats failures that may pass, for as long as the vendor asks.
 func retries(t *testing.T, d Dialect) {
-	limit := func(after string) modeltest.Turn { return modeltest.Refuse(429, `{}`, "Retry-After", after) }
+	limit := func(after string) modeltest.Turn { return modeltest.Reject(429, `{}`, "Retry-After", after) }
 	for name, c := range map[string]struct {
 		turns       []modeltest.Turn
 		least, most time.Duration
 	}{
 		"rate limits": {[]modeltest.Turn{limit("20"), limit("40")}, time.Minute, time.Minute + time.Second},
 		"a date":      {[]modeltest.Turn{limit("Sat, 01 Jan 2000 00:05:00 GMT")}, 5 * time.Minute, 5*time.Minute + time.Second},
-		"overloads":   {[]modeltest.Turn{modeltest.Refuse(503, "{}"), modeltest.Refuse(529, "{}"), modeltest.Refuse(502, "{}")}, 1750 * time.Millisecond, 3500 * time.Millisecond},
+		"overloads":   {[]modeltest.Turn{modeltest.Reject(503, "{}"), modeltest.Reject(529, "{}"), modeltest.Reject(502, "{}")}, 1750 * time.Millisecond, 3500 * time.Millisecond},
 		"cuts": {[]modeltest.Turn{
 			func(w *modeltest.Wire) { w.Cut() },
 			d.turn(Answer{Thinking: []string{"Hm."}, Then: (*modeltest.Wire).Cut}),
@@ -136,8 +136,8 @@ func cancel(t *testing.T, d Dialect) {
 		func(w *modeltest.Wire) { w.Plain(503, "text/plain", "I am"); w.Raw(""); w.Hang() },
 		d.turn(Answer{Text: []string{"a", "b"}, Then: hang}),
 		d.turn(Answer{Calls: []Call{{"search", `{"q":1}`}}, Then: hang}),
-		modeltest.Refuse(503, "{}"),
-		modeltest.Refuse(429, "{}", "Retry-After", "600"),
+		modeltest.Reject(503, "{}"),
+		modeltest.Reject(429, "{}", "Retry-After", "600"),
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			retry := &llm.RetryOptions{MinDelay: time.Hour, MaxDelay: time.Hour}
@@ -165,7 +165,7 @@ func deadline(t *testing.T, d Dialect) {
 		require.Equal(t, time.Minute, time.Since(began))
 	})
 	synctest.Test(t, func(t *testing.T) {
-		v := d.pipe(t, new(llm.RetryOptions), modeltest.Refuse(429, "{}", "Retry-After", "3600"))
+		v := d.pipe(t, new(llm.RetryOptions), modeltest.Reject(429, "{}", "Retry-After", "3600"))
 		ctx, stop := context.WithTimeout(t.Context(), 15*time.Minute)
 		defer stop()
 		began := time.Now()
@@ -217,8 +217,8 @@ func tooLarge(t *testing.T, d Dialect) {
 
 // wrongKey connects to a fake that rejects the key and repeats it.
 func wrongKey(t *testing.T, d Dialect) {
-	fake := modeltest.NewServer(func(r *http.Request, _ map[string]any) *modeltest.Refusal {
-		return &modeltest.Refusal{Status: 401, Document: map[string]any{"error": map[string]any{
+	fake := modeltest.NewServer(func(r *http.Request, _ map[string]any) *modeltest.Rejection {
+		return &modeltest.Rejection{Status: 401, Document: map[string]any{"error": map[string]any{
 			"type": "authentication_error", "message": "bad key " + r.Header.Get("Authorization") + r.Header.Get("X-Api-Key") + r.Header.Get("Api-Key"),
 		}}}
 	})

@@ -24,7 +24,7 @@ func FuzzSchema(f *testing.F, d Dialect) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, schema string) {
-		fake := modeltest.NewServer(d.Judge, d.turn(Answer{Text: []string{"{}"}}))
+		fake := modeltest.NewServer(d.Check, d.turn(Answer{Text: []string{"{}"}}))
 		model := d.direct(t, func(r *http.Request) *http.Response {
 			w := httptest.NewRecorder()
 			fake.ServeHTTP(w, r)
@@ -44,7 +44,7 @@ func FuzzSchema(f *testing.F, d Dialect) {
 func FuzzStream(f *testing.F, d Dialect, seeds ...string) {
 	for _, a := range []Answer{{Text: []string{"hi"}, Thinking: []string{"hm"}}, {Calls: []Call{{"x", `{"a":1}`}, {"x", `{`}}}} {
 		w := httptest.NewRecorder()
-		modeltest.NewServer(func(*http.Request, map[string]any) *modeltest.Refusal { return nil }, d.turn(a)).
+		modeltest.NewServer(func(*http.Request, map[string]any) *modeltest.Rejection { return nil }, d.turn(a)).
 			ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
 		f.Add(w.Body.String())
 	}

@@ -17,35 +17,35 @@ const done = "data: [DONE]\n\n"
 // the model under test; azure makes one with the key in the header api-key and with an
 // api-version.
 func OpenAI(newModel, azure func(c Connection) (llm.LLM, error)) []Dialect {
-	judge := modeltest.JudgeOpenAI(Key)
+	check := modeltest.CheckOpenAI(Key)
 	services := []struct {
 		name    string
-		judge   modeltest.Judge
+		check   modeltest.Check
 		reasons map[End][]string
 		style   style
 	}{
-		{"OpenAI", judge, nil, style{id: ids("call_"), index: numbered, pieces: 3, done: done, thinking: inField("reasoning_content")}},
-		{"Ollama", judge, nil, style{id: ids("call_"), index: zero, stop: true, done: done, thinking: inField("reasoning"),
+		{"OpenAI", check, nil, style{id: ids("call_"), index: numbered, pieces: 3, done: done, thinking: inField("reasoning_content")}},
+		{"Ollama", check, nil, style{id: ids("call_"), index: zero, stop: true, done: done, thinking: inField("reasoning"),
 			fail: func(s *stream, f Failure) {
 				s.event("", map[string]any{"error": map[string]any{"message": f.Message, "type": f.Type, "code": nil}})
 			}}},
-		{"Ollama, older", judge, nil, style{id: ids("call_"), index: zero, stop: true, object: true, together: true, done: done, thinking: inTags("<think>\n", "\n</think>\n\n"),
+		{"Ollama, older", check, nil, style{id: ids("call_"), index: zero, stop: true, object: true, together: true, done: done, thinking: inTags("<think>\n", "\n</think>\n\n"),
 			fail: func(s *stream, f Failure) {
 				s.event("", map[string]any{"error": fmt.Sprintf("%d: %s", f.Status, f.Message)})
 			}}},
-		{"vLLM", wellFormed(judge), nil, style{id: ids("chatcmpl-tool-"), index: numbered, pieces: 2, done: done, thinking: inField("reasoning_content"),
+		{"vLLM", wellFormed(check), nil, style{id: ids("chatcmpl-tool-"), index: numbered, pieces: 2, done: done, thinking: inField("reasoning_content"),
 			fail: func(s *stream, f Failure) {
 				s.event("", map[string]any{"object": "error", "message": f.Message, "type": f.Type, "param": nil, "code": f.Status})
 				s.Raw(done)
 			}}},
-		{"llama.cpp", wellFormed(judge), nil, style{id: ids("c"), index: numbered, pieces: 6, named: true, done: done, thinking: inField("reasoning_content"),
+		{"llama.cpp", wellFormed(check), nil, style{id: ids("c"), index: numbered, pieces: 6, named: true, done: done, thinking: inField("reasoning_content"),
 			usage: func(s *stream, usage map[string]any, reason any) {
 				s.delta(map[string]any{}, reason, map[string]any{"usage": usage, "timings": map[string]any{"prompt_n": 11}})
 			},
 			fail: func(s *stream, f Failure) {
 				s.Raw(fmt.Sprintf("error: {\"code\":%d,\"message\":%q,\"type\":%q}\n\n", f.Status, f.Message, f.Type))
 			}}},
-		{"OpenRouter", returns(judge, "reasoning_details"), map[End][]string{Broken: {"MALFORMED_FUNCTION_CALL"}}, style{id: ids("toolu_"), index: numbered, pieces: 2, done: done, native: true,
+		{"OpenRouter", returns(check, "reasoning_details"), map[End][]string{Broken: {"MALFORMED_FUNCTION_CALL"}}, style{id: ids("toolu_"), index: numbered, pieces: 2, done: done, native: true,
 			prelude: func(s *stream) { s.Raw(": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\n") },
 			thinking: func(s *stream, pieces []string) {
 				for _, p := range pieces {
@@ -57,14 +57,14 @@ func OpenAI(newModel, azure func(c Connection) (llm.LLM, error)) []Dialect {
 				failure := map[string]any{"code": f.Status, "message": "Provider returned error", "metadata": map[string]any{"raw": f.Message, "provider_name": "Acme"}}
 				s.chunk([]any{map[string]any{"index": 0, "delta": map[string]any{"content": ""}, "finish_reason": "error", "error": failure}}, nil)
 			}}},
-		{"Groq", knownFields(returns(judge, "reasoning")), nil, style{id: ids("fc_"), index: numbered, done: done, thinking: inField("reasoning"),
+		{"Groq", knownFields(returns(check, "reasoning")), nil, style{id: ids("fc_"), index: numbered, done: done, thinking: inField("reasoning"),
 			usage: func(s *stream, usage map[string]any, reason any) {
 				s.delta(map[string]any{}, reason, map[string]any{"x_groq": map[string]any{"id": "req_1", "usage": usage}})
 			},
 			fail: func(s *stream, f Failure) {
 				s.event("error", map[string]any{"error": map[string]any{"message": f.Message, "type": f.Type, "status_code": f.Status}})
 			}}},
-		{"Gemini", signs(judge), map[End][]string{Broken: {"function_call_filter: UNEXPECTED_TOOL_CALL"}}, style{id: empty, index: zero, stop: true, done: done,
+		{"Gemini", signs(check), map[End][]string{Broken: {"function_call_filter: UNEXPECTED_TOOL_CALL"}}, style{id: empty, index: zero, stop: true, done: done,
 			thinking: func(s *stream, pieces []string) {
 				s.delta(map[string]any{"content": "<thought>" + strings.Join(pieces, ""), "extra_content": map[string]any{"google": map[string]any{"thought": true}}}, nil, nil)
 				s.delta(map[string]any{"content": "</thought>"}, nil, nil)
@@ -77,8 +77,8 @@ func OpenAI(newModel, azure func(c Connection) (llm.LLM, error)) []Dialect {
 					429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE"}
 				s.event("", []any{map[string]any{"error": map[string]any{"code": f.Status, "message": f.Message, "status": words[f.Status]}}})
 			}}},
-		{"DeepSeek", returns(judge, "reasoning_content"), nil, style{id: ids("call_00_"), index: numbered, pieces: 4, done: done, thinking: inField("reasoning_content")}},
-		{"Mistral", mistral(judge), nil, style{id: ids("abcdefgh"), index: numbered, done: done,
+		{"DeepSeek", returns(check, "reasoning_content"), nil, style{id: ids("call_00_"), index: numbered, pieces: 4, done: done, thinking: inField("reasoning_content")}},
+		{"Mistral", mistral(check), nil, style{id: ids("abcdefgh"), index: numbered, done: done,
 			content: func(text string) any {
 				return []any{map[string]any{"type": "text", "text": text}, map[string]any{"type": "reference", "reference_ids": []int{1}}}
 			},
@@ -93,15 +93,15 @@ func OpenAI(newModel, azure func(c Connection) (llm.LLM, error)) []Dialect {
 			fail: func(s *stream, f Failure) {
 				s.event("", map[string]any{"object": "error", "message": map[string]any{"detail": f.Message}, "type": f.Type, "code": fmt.Sprint(f.Status)})
 			}}},
-		{"LM Studio", judge, nil, style{id: equal, index: texts, pieces: 2, done: "data: [DONE]", newline: "\r\n", thinking: inTags("<think>", "</think>"),
+		{"LM Studio", check, nil, style{id: equal, index: texts, pieces: 2, done: "data: [DONE]", newline: "\r\n", thinking: inTags("<think>", "</think>"),
 			fail: func(s *stream, f Failure) {
 				s.event("error", map[string]any{"error": map[string]any{"message": f.Message, "code": f.Type}})
 			}}},
-		{"SGLang", wellFormed(judge), nil, style{id: equal, index: zero, done: done, newline: "\r", thinking: inField("reasoning_content"),
+		{"SGLang", wellFormed(check), nil, style{id: equal, index: zero, done: done, newline: "\r", thinking: inField("reasoning_content"),
 			fail: func(s *stream, f Failure) {
 				s.chunk(nil, map[string]any{"error_type": f.Type, "error_message": fmt.Sprintf("%d: %s", f.Status, f.Message)})
 			}}},
-		{"LiteLLM", returns(judge, "thinking_blocks"), nil, style{id: none, index: none, done: done,
+		{"LiteLLM", returns(check, "thinking_blocks"), nil, style{id: none, index: none, done: done,
 			thinking: func(s *stream, pieces []string) {
 				for _, p := range pieces {
 					s.delta(map[string]any{"reasoning_content": p, "thinking_blocks": []any{map[string]any{"type": "thinking", "thinking": p, "signature": nil}}}, nil, nil)
@@ -114,22 +114,22 @@ func OpenAI(newModel, azure func(c Connection) (llm.LLM, error)) []Dialect {
 	}
 	var dialects []Dialect
 	for _, s := range services {
-		dialects = append(dialects, Dialect{Name: s.name, New: newModel, Judge: s.judge, Reasons: s.reasons, Play: s.style.play, Fail: s.style.failing})
+		dialects = append(dialects, Dialect{Name: s.name, New: newModel, Check: s.check, Reasons: s.reasons, Play: s.style.play, Fail: s.style.failing})
 	}
 	first := services[0].style
-	dialects = append(dialects, Dialect{Name: "Azure", New: azure, Judge: azureJudge, Play: func(w *modeltest.Wire, a Answer) {
+	dialects = append(dialects, Dialect{Name: "Azure", New: azure, Check: azureCheck, Play: func(w *modeltest.Wire, a Answer) {
 		azure := first
 		azure.prelude = func(s *stream) {
 			s.chunk([]any{}, map[string]any{"model": "", "prompt_filter_results": []any{map[string]any{"prompt_index": 0}}})
 		}
 		azure.play(w, a)
 	}, Fail: first.failing})
-	return append(dialects, document(newModel, judge))
+	return append(dialects, document(newModel, check))
 }
 
 // document is a server that does not stream.
-func document(newModel func(c Connection) (llm.LLM, error), judge modeltest.Judge) Dialect {
-	return Dialect{Name: "a server without streams", New: newModel, Judge: judge, Document: true,
+func document(newModel func(c Connection) (llm.LLM, error), check modeltest.Check) Dialect {
+	return Dialect{Name: "a server without streams", New: newModel, Check: check, Document: true,
 		Play: func(w *modeltest.Wire, a Answer) {
 			message := map[string]any{"role": "assistant", "content": strings.Join(a.Text, ""), "reasoning_content": strings.Join(a.Thinking, "")}
 			var calls []any
@@ -162,12 +162,12 @@ func document(newModel func(c Connection) (llm.LLM, error), judge modeltest.Judg
 		}}
 }
 
-// azureJudge wants the key in its own header, and a version.
-func azureJudge(r *http.Request, body map[string]any) *modeltest.Refusal {
+// azureCheck requires the key in its own header, and a version.
+func azureCheck(r *http.Request, body map[string]any) *modeltest.Rejection {
 	if r.Header.Get("Api-Key") != Key || r.Header.Get("Authorization") != "" || r.URL.Query().Get("api-version") == "" {
-		return &modeltest.Refusal{Status: http.StatusUnauthorized, Document: map[string]any{"error": map[string]any{"code": "401", "message": "Access denied"}}}
+		return &modeltest.Rejection{Status: http.StatusUnauthorized, Document: map[string]any{"error": map[string]any{"code": "401", "message": "Access denied"}}}
 	}
-	return modeltest.JudgeOpenAI("")(r, body)
+	return modeltest.CheckOpenAI("")(r, body)
 }
 
 // messages are those of a request.
@@ -189,14 +189,14 @@ func calls(message map[string]any) (all []map[string]any) {
 	return all
 }
 
-func bad(status int, format string, args ...any) *modeltest.Refusal {
-	return &modeltest.Refusal{Status: status, Document: map[string]any{"error": map[string]any{"message": fmt.Sprintf(format, args...), "code": status}}}
+func bad(status int, format string, args ...any) *modeltest.Rejection {
+	return &modeltest.Rejection{Status: status, Document: map[string]any{"error": map[string]any{"message": fmt.Sprintf(format, args...), "code": status}}}
 }
 
-// wellFormed is a judge that renders the history, for which the arguments of calls must
-// be JSON.
-func wellFormed(next modeltest.Judge) modeltest.Judge {
-	return func(r *http.Request, body map[string]any) *modeltest.Refusal {
+// wellFormed returns a check of a server that renders the history, so the arguments of
+// calls must be JSON.
+func wellFormed(next modeltest.Check) modeltest.Check {
+	return func(r *http.Request, body map[string]any) *modeltest.Rejection {
 		for _, m := range messages(body) {
 			for _, c := range calls(m) {
 				function, _ := c["function"].(map[string]any)
@@ -211,9 +211,9 @@ func wellFormed(next modeltest.Judge) modeltest.Judge {
 	}
 }
 
-// returns is a judge that wants the reasoning of a message with calls back in a field.
-func returns(next modeltest.Judge, field string) modeltest.Judge {
-	return func(r *http.Request, body map[string]any) *modeltest.Refusal {
+// returns returns a check that requires the reasoning of a message with calls in a field.
+func returns(next modeltest.Check, field string) modeltest.Check {
+	return func(r *http.Request, body map[string]any) *modeltest.Rejection {
 		for i, m := range messages(body) {
 			text, _ := json.Marshal(m[field])
 			if m["content"] == "Let me look." && !strings.Contains(string(text), "I should search.") {
@@ -224,9 +224,9 @@ func returns(next modeltest.Judge, field string) modeltest.Judge {
 	}
 }
 
-// signs is a judge that wants the signature of the first call of a turn back.
-func signs(next modeltest.Judge) modeltest.Judge {
-	return func(r *http.Request, body map[string]any) *modeltest.Refusal {
+// signs returns a check that requires the signature of the first call of a turn.
+func signs(next modeltest.Check) modeltest.Check {
+	return func(r *http.Request, body map[string]any) *modeltest.Rejection {
 		for i, m := range messages(body) {
 			if c := calls(m); c != nil && !strings.Contains(fmt.Sprint(c[0]["extra_content"]), "c2ln") {
 				return bad(400, "messages[%d]: Function call is missing a thought_signature", i)
@@ -236,10 +236,10 @@ func signs(next modeltest.Judge) modeltest.Judge {
 	}
 }
 
-// knownFields is a judge that rejects fields that it does not know.
-func knownFields(next modeltest.Judge) modeltest.Judge {
+// knownFields returns a check that rejects unknown fields.
+func knownFields(next modeltest.Check) modeltest.Check {
 	known := []string{"role", "content", "name", "tool_calls", "tool_call_id", "reasoning"}
-	return func(r *http.Request, body map[string]any) *modeltest.Refusal {
+	return func(r *http.Request, body map[string]any) *modeltest.Rejection {
 		for i, m := range messages(body) {
 			for field := range m {
 				if !strings.Contains(" "+strings.Join(known, " ")+" ", " "+field+" ") {
@@ -253,12 +253,12 @@ func knownFields(next modeltest.Judge) modeltest.Judge {
 
 var mistralID = regexp.MustCompile(`^[a-zA-Z0-9]{9}$`)
 
-// mistral is a judge that knows no ids of another form.
-func mistral(next modeltest.Judge) modeltest.Judge {
-	return func(r *http.Request, body map[string]any) *modeltest.Refusal {
+// mistral returns a check that rejects ids of another form.
+func mistral(next modeltest.Check) modeltest.Check {
+	return func(r *http.Request, body map[string]any) *modeltest.Rejection {
 		for _, m := range messages(body) {
 			if parts, ok := m["content"].([]any); ok {
-				m["content"] = fmt.Sprint(parts...) // the next judge knows texts only
+				m["content"] = fmt.Sprint(parts...) // the next check accepts only texts
 			}
 			for _, c := range calls(m) {
 				if id, _ := c["id"].(string); !mistralID.MatchString(id) {

@@ -15,7 +15,7 @@ import (
 // Answer is a model's answer while its pieces arrive.
 type Answer struct {
 	Model  string
-	Detail string // the vendor's text about a refusal
+	Detail string // the vendor's reason for a declined answer
 
 	// Unclosed reports that the text ended within the model's thinking.
 	Unclosed bool

@@ -83,8 +83,8 @@ func (c *Call) Post(client *http.Client, url string, header http.Header, body []
 		c.answered = true
 		return newEvents(c, kind, watched), nil
 	}
-	text, _ := io.ReadAll(io.LimitReader(watched, maxRefusal)) // as much as there is
-	return nil, c.Failed(&refusal{status: res.StatusCode, kind: kind, header: res.Header, text: text})
+	text, _ := io.ReadAll(io.LimitReader(watched, maxRejection)) // as much as there is
+	return nil, c.Failed(&rejection{status: res.StatusCode, kind: kind, header: res.Header, text: text})
 }
 
 // watched is a response body whose size and silence are bounded.

@@ -68,7 +68,7 @@ func (e *Events) Next() (Event, error) {
 	return next, nil
 }
 
-// start looks at the first byte that says something: no line of an event stream
+// start checks the first byte that is not white space. A line of an event stream never
 // begins like a JSON document.
 func (e *Events) start() error {
 	for {

@@ -16,15 +16,15 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
-// refusal is a response without an answer.
-type refusal struct {
+// rejection is a response without an answer.
+type rejection struct {
 	status int
 	kind   string // media type
 	header http.Header
 	text   []byte
 }
 
-func (r *refusal) Error() string { return statusText(r.status) }
+func (r *rejection) Error() string { return statusText(r.status) }
 
 // Failed returns the error of a call for the caller of the model: the caller's cause
 // if its context has ended, else an *llm.Error.
@@ -32,10 +32,10 @@ func (c *Call) Failed(err error) error {
 	if c.caller.Err() != nil {
 		return context.Cause(c.caller)
 	}
-	refused := new(refusal)
+	rejected := new(rejection)
 	switch {
-	case errors.As(err, &refused):
-		return c.vendor.refused(refused)
+	case errors.As(err, &rejected):
+		return c.vendor.rejected(rejected)
 	case context.Cause(c.ctx) == errIdle:
 		return c.vendor.fail(true, fmt.Sprintf("no data for %v", c.vendor.idle), "")
 	case c.broken == errLarge:
@@ -88,7 +88,7 @@ func (c *Call) Unsupported(kind string) error {
 // NoAnswer returns the error of a call whose response is a JSON document that is
 // neither an answer nor an error.
 func (c *Call) NoAnswer(kind string, document []byte) error {
-	return c.vendor.refused(&refusal{status: http.StatusOK, kind: kind, text: document[:min(len(document), maxRefusal)]})
+	return c.vendor.rejected(&rejection{status: http.StatusOK, kind: kind, text: document[:min(len(document), maxRejection)]})
 }
 
 // Cut returns the error of a call whose stream ended before the answer did.
@@ -104,8 +104,8 @@ func (c *Call) TooLarge() error {
 	return c.vendor.fail(false, "the answer is too large", "")
 }
 
-// refused returns the error of a response without an answer.
-func (v *Vendor) refused(r *refusal) error {
+// rejected returns the error of a response without an answer.
+func (v *Vendor) rejected(r *rejection) error {
 	fault, ok := ReadFault(r.text)
 	if doc, isObject := object(r.text); !ok && isObject {
 		fault = doc.fault() // the status says that it is an error, whatever its shape
@@ -115,7 +115,7 @@ func (v *Vendor) refused(r *refusal) error {
 		return v.fail(passes(fault.Status), fmt.Sprintf("the answer is %s, not an event stream%s", r.kind, fault.label()), detail)
 	}
 	passing := passes(r.status) || fault.Slip && r.status == http.StatusBadRequest
-	switch r.header.Get("X-Should-Retry") { // both vendors' own word on it
+	switch r.header.Get("X-Should-Retry") { // both vendors may send it
 	case "true":
 		passing = true
 	case "false":
@@ -125,28 +125,28 @@ func (v *Vendor) refused(r *refusal) error {
 	if failure.Retryable {
 		failure.RetryAfter = RetryAfter(r.header)
 	}
-	return &Refused{Status: r.status, Fault: fault, text: string(r.text), err: failure}
+	return &Rejected{Status: r.status, Fault: fault, text: string(r.text), err: failure}
 }
 
-// Refused is an *llm.Error of a request that the vendor rejected, with the details
+// Rejected is an *llm.Error of a request that the vendor rejected, with the details
 // that an adapter needs to send another form of it.
-type Refused struct {
+type Rejected struct {
 	Status int
 	Fault  Fault
 	text   string
 	err    *llm.Error
 }
 
-func (r *Refused) Error() string { return r.err.Error() }
-func (r *Refused) Unwrap() error { return r.err }
+func (r *Rejected) Error() string { return r.err.Error() }
+func (r *Rejected) Unwrap() error { return r.err }
 
 // Form reports whether the form of the request may be the reason.
-func (r *Refused) Form() bool {
+func (r *Rejected) Form() bool {
 	return r.Status == http.StatusBadRequest || r.Status == http.StatusUnprocessableEntity
 }
 
 // Mentions reports whether the vendor's text names a field.
-func (r *Refused) Mentions(field string) bool {
+func (r *Rejected) Mentions(field string) bool {
 	return strings.Contains(r.Fault.Param, field) || strings.Contains(r.text, field)
 }
 

@@ -160,7 +160,7 @@ func plain(raw json.RawMessage) string {
 	return string(raw)
 }
 
-// truthy reports whether a value says something.
+// truthy reports whether a value is neither empty nor false.
 func truthy(raw json.RawMessage) bool {
 	switch string(bytes.TrimSpace(raw)) {
 	case "", "null", "false", `""`, "0", "{}", "[]":

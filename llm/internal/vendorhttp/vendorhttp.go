@@ -19,7 +19,7 @@ const (
 
 	maxStream  = 64 << 20 // a whole response, framing included
 	maxEvent   = 32 << 20 // one event, or a response without a stream
-	maxRefusal = 64 << 10 // the body of a refused request
+	maxRejection = 64 << 10 // the body of a rejected request
 )
 
 // DefaultIdleTimeout is how long a vendor may be silent.

@@ -66,7 +66,7 @@ func failure(t *testing.T, handler http.HandlerFunc) *llm.Error {
 
 // Which answers may be tried again, by status, by the vendor's own word, and by
 // the fault.
-func TestRefusals(t *testing.T) {
+func TestCall_errorResponse_returnsError(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		status int
@@ -176,7 +176,7 @@ func TestConnectionFails(t *testing.T) {
 	require.ErrorAs(t, err, &got)
 	require.EqualError(t, got, "acme: the connection failed")
 	require.True(t, got.Retryable)
-	require.Contains(t, got.Detail, "refused")
+	require.Contains(t, got.Detail, "connection refused")
 	require.NotContains(t, got.Detail, "secret")
 
 	secure := httptest.NewUnstartedServer(nil)
@@ -206,16 +206,16 @@ func TestStreamTooLarge(t *testing.T) {
 	require.False(t, got.Retryable)
 }
 
-// A vendor that says nothing is given up, at whatever point it falls silent; one
-// that says something now and then is not.
-func TestIdle(t *testing.T) {
+// If a vendor sends nothing for the idle time, the call fails, at whatever point of the
+// answer. If it sends data now and then, the call continues.
+func TestCall_idleVendor_fails(t *testing.T) {
 	t.Parallel()
 	const idle = time.Minute
 	silent := func(w *modeltest.Wire) { w.Hang() }
 	for name, turn := range map[string]modeltest.Turn{
 		"no headers":     silent,
 		"no events":      func(w *modeltest.Wire) { w.Raw(": hello\n\n"); w.Hang() },
-		"half a refusal": func(w *modeltest.Wire) { w.Plain(503, "text/plain", "I am"); w.Raw(""); w.Hang() },
+		"half an error response": func(w *modeltest.Wire) { w.Plain(503, "text/plain", "I am"); w.Raw(""); w.Hang() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -228,7 +228,7 @@ func TestIdle(t *testing.T) {
 				require.ErrorAs(t, err, &got)
 				require.True(t, got.Retryable)
 				require.Equal(t, idle, time.Since(began))
-				if name == "half a refusal" {
+				if name == "half an error response" {
 					require.EqualError(t, got, "acme: 503 Service Unavailable")
 					require.Equal(t, "I am", got.Detail)
 				} else {
@@ -255,7 +255,7 @@ func TestIdle(t *testing.T) {
 				for range 5 {
 					select {
 					case <-time.After(idle - time.Second):
-					case <-w.Gone():
+					case <-w.Disconnected():
 						return
 					}
 					w.Raw("data: .\n\n")
@@ -269,8 +269,8 @@ func TestIdle(t *testing.T) {
 	})
 }
 
-// The end of the caller's context is told by its cause, not as the vendor's fault.
-func TestCallerEnds(t *testing.T) {
+// If the caller's context ends, the error is its cause, not a failure of the vendor.
+func TestCall_callerContextEnds_returnsCause(t *testing.T) {
 	t.Parallel()
 	errStop := errors.New("stopped")
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -95,7 +95,7 @@ func TestFit_schemaThatDoesNotFit_isAdapted(t *testing.T) {
 			`{"type":"object","properties":{"a":{"type":"string","minLength":1},"b":{}},"required":["a","b"]}`, "same", ""},
 		{"top-level reference", `{"$ref":"#/definitions/In","definitions":{"In":{"type":"object","properties":{"next":{"$ref":"#/definitions/In"}},"required":["next"]}}}`,
 			`{"type":"object","definitions":{"In":{"type":"object","properties":{"next":{"$ref":"#/definitions/In"}},"required":["next"]}},"properties":{"next":{"$ref":"#/definitions/In"}},"required":["next"]}`, "same", ""},
-		{"alternatives that are no objects", `{"anyOf":[{"type":"null"},{"type":"object","properties":{"a":{}},"required":["a"],"not":{"required":["b"]}},{"type":"array"}]}`,
+		{"alternatives that are not objects", `{"anyOf":[{"type":"null"},{"type":"object","properties":{"a":{}},"required":["a"],"not":{"required":["b"]}},{"type":"array"}]}`,
 			`{"type":"object","properties":{"a":{}},"required":["a"]}`,
 			`{"type":"object","properties":{"a":{}},"required":["a"],"not":{"required":["b"]}}`, "*"},
 		{"recursion through the top level", `{"type":"object","properties":{"left":{"$ref":"#"},"l":{"$ref":"#/anyOf/0"}},"anyOf":[{"required":["left"]},{"required":["l"]}]}`,

@@ -207,8 +207,8 @@ var alone = []string{
 
 func same(a, b *schemadoc.Value) bool { return string(a.JSON()) == string(b.JSON()) }
 
-// told are the keywords of an alternative that the merged form or a note tells.
-var told = []string{"properties", "required", "additionalProperties"}
+// expressed are the keywords of an alternative that the merged form or a note contains.
+var expressed = []string{"properties", "required", "additionalProperties"}
 
 // either returns a schema that accepts each value that one of the parts accepts.
 func (t *topLevel) either(parts []*schemadoc.Value) *schemadoc.Value {
@@ -230,7 +230,7 @@ func (t *topLevel) either(parts []*schemadoc.Value) *schemadoc.Value {
 		required = slices.DeleteFunc(required, func(name string) bool { return !slices.Contains(names, name) })
 		closed = closed && part.Get("additionalProperties").Is(false)
 		t.lossy = t.lossy || slices.ContainsFunc(part.Members, func(m schemadoc.Member) bool {
-			return !slices.Contains(told, m.Name) && !slices.Contains(identity, m.Name) && !slices.Contains(annotations, m.Name)
+			return !slices.Contains(expressed, m.Name) && !slices.Contains(identity, m.Name) && !slices.Contains(annotations, m.Name)
 		})
 	}
 	for i, m := range properties.Members {

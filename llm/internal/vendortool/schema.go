@@ -99,8 +99,8 @@ func dropDangling(root *schemadoc.Value) {
 // openEnds are the keywords where vendors expect true or false.
 var openEnds = []string{"additionalProperties", "unevaluatedProperties", "unevaluatedItems"}
 
-// completeSchema writes out what a schema says anyway: that any item is allowed,
-// that there are no properties of a known name, and true and false as objects.
+// completeSchema makes implied rules explicit: any item is allowed, and no property is
+// named. It replaces true and false by objects.
 func (r *Rules) completeSchema(s *schemadoc.Value) {
 	for _, sub := range schemadoc.Subschemas(s) {
 		if sub.Schema.Kind != schemadoc.Bool || slices.Contains(openEnds, sub.Keyword) {

@@ -16,7 +16,7 @@ type topLevel struct {
 	merged       int            // bytes
 	alternatives []alternatives // of the top level
 	dropped      []schemadoc.Member
-	lossy        bool // there are constraints that neither the schema nor a note tells
+	lossy        bool // neither the schema nor a note has all constraints
 	keys         keys
 }
 
@@ -53,8 +53,7 @@ func (t *topLevel) fit(root *schemadoc.Value) (*schemadoc.Value, error) {
 	return root, nil
 }
 
-// mustMerge reports whether the top level says something in a way that the vendor
-// does not accept.
+// mustMerge reports whether the top level has keywords that the vendor does not accept.
 func (t *topLevel) mustMerge(root *schemadoc.Value) bool {
 	return slices.ContainsFunc(append(slices.Clone(t.rules.forbidden), refs...), func(keyword string) bool { return root.Get(keyword) != nil })
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm/mcptools"
 )
 
-// forgetful is a server with sessions that it can lose. It answers a session that it
-// does not have by refuse.
-type forgetful struct {
-	refuse func(w http.ResponseWriter, id json.RawMessage)
+// restartable is a server that loses its sessions in a restart. It answers requests of
+// unknown sessions with reject.
+type restartable struct {
+	reject func(w http.ResponseWriter, id json.RawMessage)
 	tool   string // the name of its tool after a restart; "": echo
 
 	mu       sync.Mutex
@@ -30,19 +30,19 @@ type forgetful struct {
 	executed int
 }
 
-func (f *forgetful) restart() {
+func (f *restartable) restart() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sessions = map[string]bool{}
 }
 
-func (f *forgetful) counts() (opened, executed int) {
+func (f *restartable) counts() (opened, executed int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.opened, f.executed
 }
 
-func (f *forgetful) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *restartable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var one request
@@ -59,7 +59,7 @@ func (f *forgetful) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.sessions[session] = true
 		w.Header().Set("Mcp-Session-Id", session)
 	case session != "" && !f.sessions[session]:
-		f.refuse(w, one.ID)
+		f.reject(w, one.ID)
 		return
 	case one.Method == "tools/call" && f.opened > 1 && f.tool != "" && one.Params.Name != f.tool:
 		w.Header().Set("Content-Type", "application/json")
@@ -119,7 +119,7 @@ func TestHTTP_lostSession_decidesByStatusAndText(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			server := &forgetful{refuse: status(tt.code, tt.body)}
+			server := &restartable{reject: status(tt.code, tt.body)}
 			logged := new(logtest.Buffer)
 			connected := connect(t, listen(t, server), &mcptools.Options{Logger: logTo(logged)})
 			server.restart()
@@ -176,7 +176,7 @@ func TestHTTP_alwaysLostSession_repeatsOnce(t *testing.T) {
 // server, and Tools stays as it was.
 func TestHTTP_otherToolsAfterReopen_reportsUnknownTool(t *testing.T) {
 	t.Parallel()
-	server := &forgetful{refuse: status(404, ""), tool: "other"}
+	server := &restartable{reject: status(404, ""), tool: "other"}
 	connected := connect(t, listen(t, server), nil)
 	server.restart()
 	run := play(t, llm.AgentOptions{Tools: connected.Tools()}, "/tool echo {}")
@@ -232,7 +232,7 @@ func TestHTTP_malformedResponse_failsCallOnly(t *testing.T) {
 func TestHTTP_unreachable_hidesURL(t *testing.T) {
 	t.Parallel()
 	_, err := mcptools.Connect(t.Context(), &mcptools.HTTP{URL: "http://127.0.0.1:1/mcp?key=sesame"}, nil)
-	require.ErrorContains(t, err, "refused")
+	require.ErrorContains(t, err, "connection refused")
 	require.NotContains(t, err.Error(), "sesame")
 
 	var gone atomic.Bool

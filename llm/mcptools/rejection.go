@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// refusal is a response with an error status that is not a JSON-RPC response to
+// rejection is a response with an error status that is not a JSON-RPC response to
 // the request.
-type refusal struct {
+type rejection struct {
 	status int
 	detail string // "": none
 
@@ -25,7 +25,7 @@ type refusal struct {
 	doubtful bool
 }
 
-func (r *refusal) Error() string {
+func (r *rejection) Error() string {
 	text := fmt.Sprintf("server responded with status %d %s", r.status, http.StatusText(r.status))
 	if r.detail != "" {
 		text += ": " + r.detail
@@ -36,14 +36,14 @@ func (r *refusal) Error() string {
 	return text
 }
 
-// maxRefusal bounds what is read of a response with an error status, and maxDetail
+// maxRejection bounds what is read of a response with an error status, and maxDetail
 // what is quoted of it, in bytes.
 const (
-	maxRefusal = 64 << 10
+	maxRejection = 64 << 10
 	maxDetail  = 300
 )
 
-// refused decides what a response with an error status means for the session:
+// rejected decides what a response with an error status means for the session:
 //
 //	status            session  call
 //	404               lost     not executed, repeated (the protocol says so)
@@ -56,8 +56,8 @@ const (
 // The text is one about the session. A JSON-RPC error with the id of the call shows
 // that the server has handled the call in the session. Then the session is kept,
 // except on 404 with a text.
-func (t *roundTripper) refused(r *http.Request, response *http.Response, call json.RawMessage) (*http.Response, error) {
-	data, _ := io.ReadAll(io.LimitReader(response.Body, maxRefusal))
+func (t *roundTripper) rejected(r *http.Request, response *http.Response, call json.RawMessage) (*http.Response, error) {
+	data, _ := io.ReadAll(io.LimitReader(response.Body, maxRejection))
 	_ = response.Body.Close()
 	own := false
 	detail := string(data)
@@ -73,7 +73,7 @@ func (t *roundTripper) refused(r *http.Request, response *http.Response, call js
 			data = t.filter.pass(one)
 		}
 	}
-	found := &refusal{status: response.StatusCode, detail: shorten(detail, response.Header.Get("Content-Type"))}
+	found := &rejection{status: response.StatusCode, detail: shorten(detail, response.Header.Get("Content-Type"))}
 	if r.Header.Get("Mcp-Session-Id") != "" {
 		aboutSession := sessionText.MatchString(detail)
 		switch response.StatusCode {
