@@ -271,8 +271,8 @@ func (s *Service) SendTestCallback(ctx context.Context, assistantID, url string)
 		f.add("/assistant_id", assistantIDRule)
 	}
 	target, err := s.guard.ParseURL(url)
-	if refusal := (*egress.Refusal)(nil); errors.As(err, &refusal) {
-		f.add("/callback_url", refusal.Error())
+	if blocked := (*egress.Blocked)(nil); errors.As(err, &blocked) {
+		f.add("/callback_url", blocked.Error())
 	}
 	if err := f.err(); err != nil {
 		return Delivery{}, err

@@ -481,7 +481,7 @@ func TestWhatIsRetried(t *testing.T) {
 					case "https://203.0.114.1:2002/":
 						return nil, unreachable(b.t)
 					case "https://203.0.114.1:2003/":
-						return nil, &egress.Refusal{Rule: "special", Detail: "no"}
+						return nil, &egress.Blocked{Rule: "special", Detail: "no"}
 					}
 					code, err := strconv.Atoi(strings.Trim(url[len("https://203.0.114.1:1"):], "/"))
 					return status(code), err

@@ -303,9 +303,9 @@ func (s *Service) checkCallbackURL(ctx context.Context, c caller, raw string, f 
 		lookUp = s.lookUp
 	}
 	target, err := lookUp(ctx, raw)
-	var refusal *egress.Refusal
-	if errors.As(err, &refusal) {
-		f.add(at, refusal.Error())
+	var blocked *egress.Blocked
+	if errors.As(err, &blocked) {
+		f.add(at, blocked.Error())
 	}
 	return target.host
 }
@@ -317,7 +317,7 @@ type callbackTarget struct {
 }
 
 // lookUp parses a callback URL and resolves its host name, for at most 2 s. The error
-// is an [egress.Refusal].
+// is an [egress.Blocked].
 func (s *Service) lookUp(ctx context.Context, callbackURL string) (callbackTarget, error) {
 	target, err := s.guard.ParseURL(callbackURL)
 	if err != nil {

@@ -8,29 +8,29 @@ import (
 	"code.dny.dev/ssrf"
 )
 
-// CheckAddr returns nil when a callback may be sent to a, else a *Refusal. The order matters: forms that embed IPv4 and
-// zones are refused before the operator's ranges are looked at, because they are a second spelling of an address that
-// was or was not allowed; metadata addresses yield only to a prefix that names them alone.
+// CheckAddr returns nil if a callback may be sent to a, else a *Blocked. The order matters. Forms that embed IPv4 and
+// zones are blocked before the operator's ranges are checked, because they are a second spelling of another address.
+// A metadata address is allowed only by a prefix that names it alone.
 func (g *Guard) CheckAddr(a netip.Addr) error {
 	// netip.Prefix.Contains is false for zoned and IPv4-mapped addresses: a table alone would let both through.
 	switch {
 	case !a.IsValid():
-		return refuse("address", "this is not an IP address")
+		return block("address", "this is not an IP address")
 	case a.Zone() != "":
-		return refuse("zone", "an address with a zone id names a local interface")
+		return block("zone", "an address with a zone id names a local interface")
 	case embedsIPv4(a):
-		return refuse("embedded", "an IPv6 address that embeds an IPv4 address is not accepted")
+		return block("embedded", "an IPv6 address that embeds an IPv4 address is not accepted")
 	case slices.Contains(metadataAddrs, a) && !slices.Contains(g.allow, netip.PrefixFrom(a, a.BitLen())):
-		return refuse("metadata", "the address belongs to a cloud provider's metadata service")
+		return block("metadata", "the address belongs to a cloud provider's metadata service")
 	case contains(g.allow, a):
 		return nil
 	case a.IsMulticast():
-		return refuse("multicast", "the address is a multicast address")
+		return block("multicast", "the address is a multicast address")
 	case a.Is4() && contains(g.denied4, a),
 		a.Is6() && (!ssrf.IPv6GlobalUnicast.Contains(a) || contains(g.denied6, a)):
-		return refuse("special", "the address is not on the public internet")
+		return block("special", "the address is not on the public internet")
 	case a.Is6() && !contains(allocated6, a):
-		return refuse("unallocated", "the address is in a part of IPv6 that is not allocated")
+		return block("unallocated", "the address is in a part of IPv6 that is not allocated")
 	}
 	return nil
 }
@@ -38,7 +38,7 @@ func (g *Guard) CheckAddr(a netip.Addr) error {
 // embedsIPv4 reports whether a is an IPv6 address that some host or router on the way turns into an IPv4 one.
 func embedsIPv4(a netip.Addr) bool {
 	if !a.Is6() || a == netip.IPv6Unspecified() || a == netip.IPv6Loopback() {
-		return false // the two lie in ::/96 and are no IPv4-compatible addresses (RFC 4291 §2.5.5.1)
+		return false // both are in ::/96, but are not IPv4-compatible addresses (RFC 4291 §2.5.5.1)
 	}
 	return a.Is4In6() || isISATAP(a) || contains(embedding6, a)
 }
@@ -50,7 +50,7 @@ func isISATAP(a netip.Addr) bool {
 	return id == 0x0000_5efe || id == 0x0200_5efe
 }
 
-// embeddingBlock reports whether CheckAddr would refuse all of p for embedding IPv4.
+// embeddingBlock reports whether CheckAddr would block all of p for embedding IPv4.
 func embeddingBlock(p netip.Prefix) bool {
 	if p.IsSingleIP() {
 		return embedsIPv4(p.Addr())

@@ -25,7 +25,7 @@ const (
 // [Conn.Close]. The addresses are tried in turn, two of each family at most, sharing what time ctx leaves; TLS is tried
 // on the first that connects. The connection does not depend on ctx once Connect has returned.
 //
-// An error is a *Refusal, or of class "dns", "connect", "tls", "timeout" or "canceled".
+// An error is a *Blocked, or of class "dns", "connect", "tls", "timeout" or "canceled".
 func (g *Guard) Connect(ctx context.Context, t *Target) (*Conn, error) {
 	addrs, err := g.Resolve(ctx, t)
 	if err != nil {
@@ -83,8 +83,8 @@ func tries(addrs []netip.Addr) []netip.Addr {
 	return picked
 }
 
-// dialAny returns the first connection that comes about, else the first error. A refusal by the control hook ends the
-// attempt: an address that passed Resolve and not the hook means that something is wrong here.
+// dialAny returns the first connection that succeeds, else the first error. If the control hook blocks, it tries no
+// further address: an address that passes Resolve and not the hook shows a mistake in this package.
 func (g *Guard) dialAny(ctx context.Context, port uint16, addrs []netip.Addr) (net.Conn, error) {
 	var first error
 	for i, a := range addrs {

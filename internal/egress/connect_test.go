@@ -119,7 +119,7 @@ func TestConnectionRefused(t *testing.T) {
 	r.ln.Close()
 	_, err := r.post(t, t.Context(), "/", nil, "{}")
 	require.Equal(t, egress.ClassConnect, egress.Class(err))
-	require.ErrorContains(t, err, "refused")
+	require.ErrorContains(t, err, "connection refused")
 	require.NotContains(t, err.Error(), "127.0.0.1")
 }
 
@@ -136,7 +136,7 @@ func TestConnectFallsBackToTheNextAddress(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// The control hook judges the address that the socket is about to connect to, whatever was decided before.
+// The control hook checks the address to which the socket is about to connect, regardless of earlier checks.
 func TestControlHook(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -155,7 +155,7 @@ func TestControlHook(t *testing.T) {
 	require.Equal(t, "address", rule(t, g.Control("tcp4", "hooks.example.com:443", nil)))
 	require.NoError(t, g.Control("tcp4", "8.8.8.8:443", nil))
 
-	// Through Connect, a refusal of the hook is a Refusal, and no further address is tried.
+	// If the hook blocks, Connect returns its Blocked and tries no further address.
 	ns := newNameServer(t, map[string]string{hookHost + ".": "93.184.216.34 8.8.8.8"})
 	dials := 0
 	g = newGuard(t, egress.Policy{Resolver: ns.resolver(), Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -164,7 +164,7 @@ func TestControlHook(t *testing.T) {
 	}})
 	_, err = g.Connect(t.Context(), parse(t, g, "https://"+hookHost+"/"))
 	require.Equal(t, "special", rule(t, err))
-	require.IsType(t, (*egress.Refusal)(nil), err, "not wrapped: the text is the refusal's")
+	require.IsType(t, (*egress.Blocked)(nil), err, "the error must not be wrapped")
 	require.Equal(t, 1, dials)
 }
 

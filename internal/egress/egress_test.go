@@ -47,13 +47,13 @@ func allow(t testing.TB, ranges string) []netip.Prefix {
 	return out
 }
 
-// rule is the rule of a refusal, "" for nil; any other error fails the test.
+// rule returns the rule of a Blocked, "" for nil. Any other error fails the test.
 func rule(t testing.TB, err error) string {
 	t.Helper()
 	if err == nil {
 		return ""
 	}
-	var r *egress.Refusal
+	var r *egress.Blocked
 	require.ErrorAs(t, err, &r)
 	require.NotEmpty(t, r.Rule)
 	require.NotEmpty(t, r.Detail)
@@ -61,7 +61,7 @@ func rule(t testing.TB, err error) string {
 	return r.Rule
 }
 
-// corpusLine is one line of testdata: a subject, and the rule that refuses it ("" when it is accepted).
+// corpusLine is one line of testdata: a subject, and the rule that blocks it ("" when it is accepted).
 type corpusLine struct {
 	subject, policy, rule string
 	number                int
@@ -95,7 +95,7 @@ func corpus(t testing.TB, path string) []corpusLine {
 		switch {
 		case verdict == "accept" && rule == "-":
 			rule = ""
-		case verdict != "refuse" || rule == "-":
+		case verdict != "block" || rule == "-":
 			require.Fail(t, "bad line", "%s:%d: %s", path, n, text)
 		}
 		lines = append(lines, corpusLine{subject, policy, rule, n})
@@ -104,7 +104,7 @@ func corpus(t testing.TB, path string) []corpusLine {
 	return lines
 }
 
-func TestNewRefusesRangesThatCannotMatch(t *testing.T) {
+func TestNew_rangeThatCannotMatch_returnsError(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []netip.Prefix{
 		{},
@@ -144,7 +144,7 @@ func TestResolverDefaultsToGo(t *testing.T) {
 	require.False(t, newGuard(t, egress.Policy{Resolver: new(net.Resolver)}).PrefersGo())
 }
 
-func TestRefusalText(t *testing.T) {
+func TestBlocked_text_omitsQuery(t *testing.T) {
 	t.Parallel()
 	_, err := newGuard(t, egress.Policy{}).ParseURL("https://b\u00fccher.example.com/?token=geheim")
 	require.ErrorContains(t, err, "punycode")
@@ -155,6 +155,6 @@ func TestRefusalText(t *testing.T) {
 func TestClass(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, egress.Class(nil))
-	require.Equal(t, egress.ClassInternal, egress.Class(errors.New("something else")))
-	require.Equal(t, egress.ClassBlocked, egress.Class(fmt.Errorf("deliver: %w", &egress.Refusal{Rule: "port"})))
+	require.Equal(t, egress.ClassInternal, egress.Class(errors.New("another error")))
+	require.Equal(t, egress.ClassBlocked, egress.Class(fmt.Errorf("deliver: %w", &egress.Blocked{Rule: "port"})))
 }

@@ -12,19 +12,19 @@ import (
 	"syscall"
 )
 
-// Refusal reports that the guard blocks a URL, a name or an address. It is final: the same input is blocked again until
+// Blocked reports that the guard blocks a URL, a name or an address. It is final: the same input is blocked again until
 // the policy or the DNS answer changes. Rule is a short stable word. Detail is a sentence that may be shown to the
 // sender of the URL: it contains no part of the URL and no result of a lookup.
-type Refusal struct{ Rule, Detail string }
+type Blocked struct{ Rule, Detail string }
 
 // Error returns the detail and the rule.
-func (r *Refusal) Error() string { return r.Detail + " (" + r.Rule + ")" }
+func (r *Blocked) Error() string { return r.Detail + " (" + r.Rule + ")" }
 
-func refuse(rule, detail string) *Refusal { return &Refusal{Rule: rule, Detail: detail} }
+func block(rule, detail string) *Blocked { return &Blocked{Rule: rule, Detail: detail} }
 
 // The words that [Class] returns; they go into the delivery log and do not change.
 const (
-	ClassBlocked  = "blocked"  // the guard refused the URL or an address: a *Refusal
+	ClassBlocked  = "blocked"  // the guard blocked the URL or an address: a *Blocked
 	ClassDNS      = "dns"      // the name does not exist, or no name server gave an answer
 	ClassConnect  = "connect"  // no address accepted the TCP connection
 	ClassTLS      = "tls"      // handshake or certificate: no acceptable TLS connection
@@ -35,13 +35,13 @@ const (
 	ClassInternal = "internal" // a mistake on this side, such as a header that cannot be written; nothing was sent
 )
 
-// Class names the kind of an error of this package by one of the Class constants; it is "" for nil and ClassInternal for
-// an error from elsewhere.
+// Class returns the kind of an error of this package: one of the Class constants. For nil it returns "", and for an error
+// of another package ClassInternal.
 func Class(err error) string {
 	if err == nil {
 		return ""
 	}
-	if r := (*Refusal)(nil); errors.As(err, &r) {
+	if r := (*Blocked)(nil); errors.As(err, &r) {
 		return ClassBlocked
 	}
 	if f := (*failure)(nil); errors.As(err, &f) {
@@ -50,9 +50,9 @@ func Class(err error) string {
 	return ClassInternal
 }
 
-// failure is every error that is not a Refusal. Its text is made here from fixed sentences, because the texts of net,
-// crypto/tls and net/http quote what the peer sent (which may echo the URL's query back) and name servers inside the
-// operator's network. The cause is there for errors.Is and errors.As.
+// failure is every error that is not a Blocked. Its text consists of fixed sentences. The texts of net, crypto/tls and
+// net/http quote data of the peer, which may contain the URL's query, and name servers inside the operator's network.
+// The cause is there for errors.Is and errors.As.
 type failure struct {
 	class, text string
 	cause       error
@@ -61,10 +61,10 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.cause }
 
-// fail turns the error of one step into a failure of the given class. An ended context outranks the class, since what a
-// step reports then is only how it noticed; a Refusal from inside the step is returned as it is.
+// fail turns the error of one step into a failure of the given class. If the context has ended, the class is that of
+// the context's end, because the error of the step is only its effect. A Blocked is returned as it is.
 func fail(ctx context.Context, class, step string, err error) error {
-	if r := (*Refusal)(nil); errors.As(err, &r) {
+	if r := (*Blocked)(nil); errors.As(err, &r) {
 		return r
 	}
 	switch ended := ctx.Err(); {
@@ -83,7 +83,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &n) && n.Timeout()
 }
 
-// exchangeClass sorts what can go wrong once the request is on its way.
+// exchangeClass returns the class of an error after the request was sent.
 func exchangeClass(err error) string {
 	if op := (*net.OpError)(nil); errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") {
 		return ClassTLS // crypto/tls reports alerts so: with TLS 1.3 a rejected client gets it only here
@@ -141,8 +141,8 @@ func reason(class string, err error) string {
 	return "failed"
 }
 
-// tlsText keeps what crypto/tls says of a handshake, which is mostly worth reading ("remote error: tls: handshake
-// failure"), but short and printable, for certificates bring text of their own.
+// tlsText returns the text of crypto/tls about a handshake, which is mostly useful ("remote error: tls: handshake
+// failure"). It makes the text short and printable, because certificates contain text of their own.
 func tlsText(err error) string {
 	const most = 120
 	text := strings.Map(func(r rune) rune {

@@ -11,7 +11,7 @@ func (g *Guard) Dial(ctx context.Context, network, address string) (net.Conn, er
 	return g.dial(ctx, network, address)
 }
 
-// PrefersGo tells whether lookups go through Go's own resolver.
+// PrefersGo reports whether lookups use Go's own resolver.
 func (g *Guard) PrefersGo() bool { return g.resolver.preferGo }
 
 // Control is the hook itself.

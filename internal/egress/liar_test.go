@@ -253,7 +253,7 @@ func TestLyingNameServer(t *testing.T) {
 	for name, c := range map[string]struct {
 		say     func(q question) lie
 		accept  string // the rule at accept; "": accepted
-		deliver string // the class at delivery, and for a refusal the rule after a colon
+		deliver string // the class at delivery; if blocked, a colon and the rule follow
 		dialled string // what is dialled, in any order
 		tcp     bool   // questions come over TCP as well
 	}{

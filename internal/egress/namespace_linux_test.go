@@ -21,15 +21,15 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
-// TestNoPacketToARefusedAddress judges by packets: in a network namespace of its own, where every route but loopback's
-// leads to a tunnel that the test reads, each address of the corpus is called as a literal and by a name that resolves to
-// it. What leaves for an accepted address is seen; for a refused one nothing may.
+// TestGuard_blockedAddress_getsNoPacket observes packets. It runs in its own network namespace, where every route except loopback's
+// leads to a tunnel that the test reads. It calls each address of the corpus as a literal and by a name that resolves to
+// it. Packets to an accepted address must arrive, and none may leave for a blocked address.
 //
 // It needs Linux, the ip command, user namespaces and the tunnel device. Without them it is skipped, unless
 // WEBTRIGGER_TEST_ALL is set.
-func TestNoPacketToARefusedAddress(t *testing.T) {
+func TestGuard_blockedAddress_getsNoPacket(t *testing.T) {
 	if os.Getenv("EGRESS_TEST_NAMESPACE") == "1" {
-		callEverybody(t)
+		callEach(t)
 		return
 	}
 	t.Parallel()
@@ -51,7 +51,7 @@ func TestNoPacketToARefusedAddress(t *testing.T) {
 	if out, err := inside(ip, "tuntap", "add", "dev", "trap", "mode", "tun").CombinedOutput(); err != nil {
 		needs.Missing(t, fmt.Sprintf("there are no namespaces with tunnels on this machine: %v: %s", err, out))
 	}
-	child := inside(os.Args[0], "-test.run=^TestNoPacketToARefusedAddress$", "-test.v")
+	child := inside(os.Args[0], "-test.run=^TestGuard_blockedAddress_getsNoPacket$", "-test.v")
 	child.Env = append(os.Environ(), "EGRESS_TEST_NAMESPACE=1")
 	out, err := child.CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -59,16 +59,16 @@ func TestNoPacketToARefusedAddress(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// callEverybody is the test in the namespace.
-func callEverybody(t *testing.T) {
+// callEach is the test in the namespace.
+func callEach(t *testing.T) {
 	trap := openTrap(t)
-	var accepted, refused []netip.Addr
+	var accepted, blocked []netip.Addr
 	for _, l := range corpus(t, "testdata/addrs.txt") {
 		a := netip.MustParseAddr(l.subject)
 		if l.rule == "" {
 			accepted = append(accepted, a)
 		} else {
-			refused = append(refused, a)
+			blocked = append(blocked, a)
 		}
 	}
 	special, allocated := registries(t)
@@ -78,14 +78,14 @@ func callEverybody(t *testing.T) {
 			if oracle(a) {
 				accepted = append(accepted, a)
 			} else {
-				refused = append(refused, a)
+				blocked = append(blocked, a)
 			}
 		}
 	}
-	require.Greater(t, len(refused), 250)
+	require.Greater(t, len(blocked), 250)
 	require.Greater(t, len(accepted), 150)
 
-	// The control: a socket without the guard does get its packets into the trap, for accepted and refused alike.
+	// The control: a socket without the guard does get its packets into the trap, for accepted and blocked alike.
 	seen := trap.during(func() {
 		for _, address := range []string{"93.184.216.34:443", "10.1.2.3:443", "169.254.169.254:443", "[2606:4700::1]:443", "[fd00::1]:443",
 			"127.0.0.1:443", "[::1]:443"} {
@@ -97,7 +97,7 @@ func callEverybody(t *testing.T) {
 	})
 	require.Len(t, seen, 7, "the trap is not where the packets go: %v", seen)
 
-	for _, addrs := range [][]netip.Addr{refused, accepted} {
+	for _, addrs := range [][]netip.Addr{blocked, accepted} {
 		seen := trap.during(func() {
 			var wg sync.WaitGroup
 			next := make(chan netip.Addr)
@@ -114,8 +114,8 @@ func callEverybody(t *testing.T) {
 			close(next)
 			wg.Wait()
 		})
-		if &addrs[0] == &refused[0] {
-			require.Empty(t, seen, "packets left for refused addresses")
+		if &addrs[0] == &blocked[0] {
+			require.Empty(t, seen, "packets left for blocked addresses")
 			continue
 		}
 		for _, a := range addrs {
@@ -152,7 +152,7 @@ func call(t *testing.T, g *egress.Guard, a netip.Addr) {
 		try(newGuard(t, egress.Policy{Resolver: ns.resolver()}), "https://"+hookHost+"/")
 	}
 	if a.Is4In6() {
-		return // package net makes the IPv4 address of it, and that is what the socket's hook judges
+		return // package net makes the IPv4 address of it, and the socket's hook checks that address
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()

@@ -25,8 +25,8 @@ type Conn struct {
 	used  atomic.Bool
 }
 
-// Response is the receiver's answer. Truncated tells that Body is not the whole body: it was longer than 64 KiB, or the
-// connection or the time ended first. Body is as it came, in whatever Content-Encoding.
+// Response is the receiver's answer. Truncated reports that Body is not complete: it was longer than 64 KiB, or the
+// connection or the time ended first. Body is not decoded, whatever its Content-Encoding.
 type Response struct {
 	Status    int
 	Header    http.Header
@@ -67,7 +67,7 @@ func (c *Conn) Post(ctx context.Context, header http.Header, body []byte) (*Resp
 	}
 	defer answer.Body.Close()
 	r := &Response{Status: answer.StatusCode, Header: answer.Header}
-	if r.Status != http.StatusSwitchingProtocols { // an upgraded connection is no body, and has no end
+	if r.Status != http.StatusSwitchingProtocols { // an upgraded connection has no body and no end
 		r.Body, err = io.ReadAll(io.LimitReader(answer.Body, maxBody+1))
 		r.Truncated = err != nil || len(r.Body) > maxBody
 		r.Body = r.Body[:min(len(r.Body), maxBody)]

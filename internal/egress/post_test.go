@@ -45,7 +45,7 @@ func TestRequestOnTheWire(t *testing.T) {
 		"Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n" +
 		"Webhook-Id: f7d2\r\n" +
 		"\r\n" + `{"run_key":"f7d2"}`}, r.requests)
-	require.Contains(t, header, "Idempotency-Key", "the caller's header is left alone")
+	require.Contains(t, header, "Idempotency-Key", "the caller's header must not change")
 
 	_, err = r.post(t, t.Context(), "", http.Header{"Content-Type": {"text/plain"}}, "")
 	require.NoError(t, err)
@@ -105,7 +105,7 @@ func TestConnectWritesNothing(t *testing.T) {
 	require.NoError(t, <-shaken, "the handshake is over before the request")
 	require.NoError(t, conn.Close())
 	require.NoError(t, conn.Close())
-	require.ErrorIs(t, <-first, io.EOF, "the first thing to come is the end")
+	require.ErrorIs(t, <-first, io.EOF, "no data may arrive before the end")
 	_, err = conn.Post(t.Context(), nil, nil)
 	require.Equal(t, egress.ClassInternal, egress.Class(err), "nothing was sent")
 }
@@ -187,7 +187,7 @@ func TestNeverResent(t *testing.T) {
 				}
 				want := egress.ClassBroken
 				if strings.HasPrefix(name, "in the ") {
-					want = egress.ClassProtocol // the piece of a line is judged as a line
+					want = egress.ClassProtocol // a part of a line is parsed as a line
 				}
 				require.Equal(t, want, egress.Class(err), "%v", err)
 				require.NotContains(t, err.Error(), "geheim")

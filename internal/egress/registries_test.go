@@ -77,7 +77,7 @@ func TestEdgesOfTheRegistries(t *testing.T) {
 	in := func(blocks []block, a netip.Addr) bool {
 		return slices.ContainsFunc(blocks, func(b block) bool { return b.prefix.Contains(a.WithZone("")) })
 	}
-	judged := 0
+	checked := 0
 	for _, b := range append(slices.Clone(special), allocated...) {
 		for i, a := range edges(b.prefix) {
 			if a.Is4In6() { // no prefix contains these; ::ffff:0:0/96 is the special block
@@ -87,10 +87,10 @@ func TestEdgesOfTheRegistries(t *testing.T) {
 			want := !in(special, a) && (a.Is4() && !a.IsMulticast() || a.Is6() && in(allocated, a))
 			require.Equal(t, want, g.CheckAddr(a) == nil, "edge %d of %v: %v", i, b.prefix, a)
 			require.Equal(t, oracle(a), want, "the oracle at edge %d of %v: %v", i, b.prefix, a)
-			judged++
+			checked++
 		}
 	}
-	require.Greater(t, judged, 300)
+	require.Greater(t, checked, 300)
 }
 
 // committed is registries.txt in the form of readRegistry.

@@ -18,25 +18,25 @@ type resolverConfig struct {
 	dial                   func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// CheckTarget is the check at accept time. It resolves the host within 2 seconds and returns the *Refusal of its
-// addresses, if any. A name that does not resolve in that time, or at all, is accepted: receivers may come up later, and
-// the guard at connect time decides. When ctx ends, that is nil too.
+// CheckTarget is the check at trigger creation. It resolves the host within 2 seconds and returns the *Blocked of its
+// addresses, if any. If a name does not resolve in that time, it returns nil: the receiver may start later, and Connect
+// checks it again. If ctx ends, it returns nil too.
 func (g *Guard) CheckTarget(ctx context.Context, t *Target) error {
 	ctx, cancel := context.WithTimeout(ctx, acceptLookup)
 	defer cancel()
-	if r := (*Refusal)(nil); errors.As(g.resolve(ctx, t), &r) {
+	if r := (*Blocked)(nil); errors.As(g.resolve(ctx, t), &r) {
 		return r
 	}
 	return nil
 }
 
-// Resolve returns the addresses of t, in the order of RFC 6724, after CheckAddr passed every one of them: one bad address
-// refuses the name, else a name could be public for the check and private for the connection. A literal address needs no
-// lookup. An error is a *Refusal, or of class "dns", "timeout" or "canceled".
+// Resolve returns the addresses of t, in the order of RFC 6724, after CheckAddr has passed all of them. One blocked
+// address blocks the name, else a name could be public for the check and private for the connection. A literal address
+// needs no lookup. An error is a *Blocked, or of class "dns", "timeout" or "canceled".
 //
-// A lookup is one A and one AAAA question (package net repeats a question that is not answered). The absolute name is
-// asked, so that no search domain multiplies questions or turns a public name into an internal one; single-label names,
-// where a policy allows them, are looked up as they are.
+// A lookup is one A and one AAAA query (package net repeats a query without an answer). The query has the absolute name,
+// so that no search domain multiplies queries or turns a public name into an internal one. Single-label names are
+// looked up as they are, if the policy allows them.
 func (g *Guard) Resolve(ctx context.Context, t *Target) ([]netip.Addr, error) {
 	addrs := []netip.Addr{t.addr}
 	if t.name != "" {
@@ -58,12 +58,12 @@ func (g *Guard) resolve(ctx context.Context, t *Target) error {
 	return err
 }
 
-// lookup asks once, and makes plain which answers came as IPv6: package net returns an A record in 4 bytes and an
-// IPv4-mapped AAAA record in 16, but also every IPv4 line of the hosts file in 16. Only in the last case, when no name
-// server was asked, is the mapped form an artefact to undo; from a name server it stays, and CheckAddr refuses it.
+// lookup makes one lookup and distinguishes IPv4 from IPv6 answers. Package net returns an A record in 4 bytes and an
+// IPv4-mapped AAAA record in 16, but also every IPv4 line of the hosts file in 16. If no name server was asked, lookup
+// converts the mapped form to IPv4. A mapped answer of a name server is not converted, and CheckAddr blocks it.
 //
-// A net.Resolver of its own for every lookup keeps lookups apart: a shared one merges those of the same name, and with
-// them whose questions were asked when.
+// Every lookup has its own net.Resolver. A shared one would merge lookups of the same name, so that lookup could not
+// detect whether its own query reached a name server.
 func (g *Guard) lookup(ctx context.Context, name string) ([]netip.Addr, error) {
 	var asked atomic.Bool
 	dial := g.resolver.dial

@@ -30,7 +30,7 @@ func noDial(t testing.TB) func(context.Context, string, string) (net.Conn, error
 	}
 }
 
-func TestResolveJudgesEveryAddress(t *testing.T) {
+func TestResolve_anyBlockedAddress_blocksName(t *testing.T) {
 	t.Parallel()
 	const public4, public6 = "93.184.216.34", "2606:4700:4700::1111"
 	for _, c := range []struct{ answer, rule string }{
@@ -180,7 +180,7 @@ func TestConnectDialsTheCheckedAddress(t *testing.T) {
 	g := newGuard(t, egress.Policy{Resolver: ns.resolver(), Dial: func(_ context.Context, network, address string) (net.Conn, error) {
 		dialled = append(dialled, network+" "+address)
 		ns.set("hooks.example.com.", "127.0.0.1")
-		return nil, errors.New("refused")
+		return nil, errors.New("no connection")
 	}})
 	_, err := g.Connect(t.Context(), parse(t, g, "https://hooks.example.com:8443/"))
 	require.Equal(t, egress.ClassConnect, egress.Class(err))
@@ -194,7 +194,7 @@ func TestConnectTriesTheAddressesInTurn(t *testing.T) {
 	var dialled []string
 	g := newGuard(t, egress.Policy{Resolver: ns.resolver(), Dial: func(_ context.Context, _, address string) (net.Conn, error) {
 		dialled = append(dialled, address)
-		return nil, errors.New("refused")
+		return nil, errors.New("no connection")
 	}})
 	_, err := g.Connect(t.Context(), parse(t, g, "https://hooks.example.com/"))
 	require.Equal(t, egress.ClassConnect, egress.Class(err))

@@ -5,8 +5,8 @@ import "net/netip"
 // The IANA special-purpose registries for IPv4 and for 2000::/3 come from code.dny.dev/ssrf. Its tables are wider than
 // "not globally reachable" in a few places, and the guard keeps that: 192.0.0.0/24 and 2001::/23 whole (with the
 // globally reachable anycast and ORCHIDv2 blocks in them), AS112 (192.31.196.0/24, 192.175.48.0/24, 2620:4f:8000::/48),
-// AMT (192.52.193.0/24) and the former 6to4 relays (192.88.99.0/24). No callback receiver lives there. Everything outside
-// 2000::/3 is refused without a table. Below is what the library lacks.
+// AMT (192.52.193.0/24) and the former 6to4 relays (192.88.99.0/24). No callback receiver has such an address. Everything outside
+// 2000::/3 is blocked without a table. The tables below complement the library.
 //
 // testdata/registries.txt is a copy of the registries with their dates. The tests hold all these tables to it, and make
 // check-tables compares it with what is published.
@@ -43,7 +43,7 @@ var metadataAddrs = []netip.Addr{
 // allocated6 are the blocks that IANA has given to a regional registry, out of 2000::/3; the rest of 2000::/3 is not assigned,
 // so an answer that points there is a mistake or a local route. Source: IANA "IPv6 Global Unicast Address Assignments",
 // https://www.iana.org/assignments/ipv6-unicast-address-assignments, as of 2025-10-10 (the last addition is 2410::/12, 2024).
-// 2001::/23 (IETF protocol assignments) and 2002::/16 (6to4) are in the registry, and refused all the same.
+// 2001::/23 (IETF protocol assignments) and 2002::/16 (6to4) are in the registry, but not in this list: they are blocked.
 var allocated6 = []netip.Prefix{
 	netip.MustParsePrefix("2001:200::/23"),
 	netip.MustParsePrefix("2001:400::/23"),

@@ -71,24 +71,24 @@ func (t *Target) requestURL() *url.URL {
 	return u
 }
 
-// ParseURL accepts or refuses a callback URL by its text alone and looks nothing up. An error is always a *Refusal.
+// ParseURL accepts or blocks a callback URL by its text alone, without a lookup. An error is always a *Blocked.
 //
-// It reads RFC 3986 by hand and more narrowly than net/url: what two parsers could read in two ways is refused rather
-// than repaired. Three things are normalised: the case of scheme and host, one trailing dot of a name, and a fragment,
-// which is dropped as every HTTP client does. Path and query are kept byte for byte, unescaped characters and broken
-// percent-encodings included, and are not judged; only a path that begins with two slashes must be well encoded, because
-// net/http offers no way to send it otherwise.
+// It implements RFC 3986 more strictly than net/url. If two parsers could read a text in two ways, the text is blocked,
+// not repaired. It normalizes the case of scheme and host and one trailing dot of a name, and drops the fragment, as
+// every HTTP client does. Path and query are kept byte for byte and are not checked; they may contain unescaped
+// characters and invalid percent-encodings. Only a path that begins with two slashes must be encoded correctly, because
+// net/http cannot send it otherwise.
 func (g *Guard) ParseURL(raw string) (*Target, error) {
 	if r := checkText(raw); r != nil {
 		return nil, r
 	}
 	scheme, rest, found := strings.Cut(raw, ":")
 	if !found || !strings.EqualFold(scheme, "https") {
-		return nil, refuse("scheme", "the URL must be absolute and begin with https://")
+		return nil, block("scheme", "the URL must be absolute and begin with https://")
 	}
 	rest, found = strings.CutPrefix(rest, "//")
 	if !found {
-		return nil, refuse("scheme", "the URL must be absolute and begin with https://")
+		return nil, block("scheme", "the URL must be absolute and begin with https://")
 	}
 	authority, target := rest, ""
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
@@ -103,55 +103,55 @@ func (g *Guard) ParseURL(raw string) (*Target, error) {
 		t.target = "/" + t.target
 	}
 	if t.requestURL().RequestURI() != t.target {
-		return nil, refuse("path", "a path that begins with two slashes must be properly percent-encoded")
+		return nil, block("path", "a path that begins with two slashes must be properly percent-encoded")
 	}
 	return t, nil
 }
 
-// checkText refuses what has no business anywhere in a URL.
-func checkText(raw string) *Refusal {
+// checkText blocks texts with characters that no part of a URL may have.
+func checkText(raw string) *Blocked {
 	switch {
 	case raw == "":
-		return refuse("empty", "the URL is empty")
+		return block("empty", "the URL is empty")
 	case !utf8.ValidString(raw):
-		return refuse("control", "the URL is not valid UTF-8")
+		return block("control", "the URL is not valid UTF-8")
 	case utf8.RuneCountInString(raw) > maxURL:
-		return refuse("length", "the URL is longer than 2,048 characters")
+		return block("length", "the URL is longer than 2,048 characters")
 	}
 	for _, r := range raw {
 		switch {
 		case r == '\\':
-			return refuse("backslash", "the URL has a backslash")
+			return block("backslash", "the URL has a backslash")
 		case r == ' ' || !unicode.IsControl(r) && unicode.IsSpace(r):
-			return refuse("space", "the URL has white space in it")
+			return block("space", "the URL has white space in it")
 		case unicode.IsControl(r):
-			return refuse("control", "the URL has a control character in it")
+			return block("control", "the URL has a control character in it")
 		}
 	}
 	return nil
 }
 
 // parseAuthority fills in host and port of t.
-func (g *Guard) parseAuthority(t *Target, authority string) *Refusal {
+func (g *Guard) parseAuthority(t *Target, authority string) *Blocked {
 	if strings.Contains(authority, "@") {
-		return refuse("userinfo", "the URL must not carry a user name or a password")
+		return block("userinfo", "the URL must not carry a user name or a password")
 	}
 	host, port, hasPort := authority, "", false
 	switch {
 	case strings.HasPrefix(authority, "["):
 		end := strings.IndexByte(authority, ']')
 		if end < 0 {
-			return refuse("host", "the bracket of the IPv6 address is not closed")
+			return block("host", "the bracket of the IPv6 address is not closed")
 		}
 		host = authority[:end+1]
 		if rest := authority[end+1:]; rest != "" {
 			if rest[0] != ':' {
-				return refuse("host", "only a port may follow the IPv6 address")
+				return block("host", "only a port may follow the IPv6 address")
 			}
 			port, hasPort = rest[1:], true
 		}
 	case strings.Count(authority, ":") > 1:
-		return refuse("host", "a host has one port, and an IPv6 address stands in brackets")
+		return block("host", "a host has one port, and an IPv6 address stands in brackets")
 	default:
 		host, port, hasPort = strings.Cut(authority, ":")
 	}
@@ -164,24 +164,24 @@ func (g *Guard) parseAuthority(t *Target, authority string) *Refusal {
 	return parsePort(t, port)
 }
 
-func parsePort(t *Target, s string) *Refusal {
+func parsePort(t *Target, s string) *Blocked {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || s[0] == '0' {
-		return refuse("port", "the port must be a plain decimal number, 443 or 1024 to 65535")
+		return block("port", "the port must be a plain decimal number, 443 or 1024 to 65535")
 	}
 	t.port = uint16(n)
 	if t.port != 443 && t.port < 1024 {
-		return refuse("port", "the port must be 443 or 1024 to 65535")
+		return block("port", "the port must be 443 or 1024 to 65535")
 	}
 	if slices.Contains(dataStorePorts, t.port) {
-		return refuse("port", "port is reserved for a data store or control service: use 443 or another port from 1024 to 65535")
+		return block("port", "port is reserved for a data store or control service: use 443 or another port from 1024 to 65535")
 	}
 	return nil
 }
 
-// dataStorePorts are ports from 1024 up where, by custom, no web server listens but something that a forged request
-// could harm or read. Ports that self-hosted web services use as well (3000, 5678, 8080, 8123, 8443, 9000, 9443) are
-// left out on purpose.
+// dataStorePorts are ports from 1024 up that are common for services other than web servers, which a forged request
+// could damage or read. The list omits ports that self-hosted web services use as well (3000, 5678, 8080, 8123, 8443,
+// 9000, 9443).
 var dataStorePorts = []uint16{
 	1433, 1434, // Microsoft SQL Server
 	1521,       // Oracle

@@ -13,8 +13,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/egress"
 )
 
-// judge is ParseURL, and for a literal address CheckAddr.
-func judge(t testing.TB, g *egress.Guard, raw string) (*egress.Target, string) {
+// check calls ParseURL and, for a literal address, CheckAddr.
+func check(t testing.TB, g *egress.Guard, raw string) (*egress.Target, string) {
 	target, err := g.ParseURL(raw)
 	if err != nil {
 		require.Nil(t, target)
@@ -37,7 +37,7 @@ func TestURLCorpus(t *testing.T) {
 			g = newGuard(t, egress.Policy{Allow: allow(t, l.policy)})
 			guards[l.policy] = g
 		}
-		_, got := judge(t, g, l.subject)
+		_, got := check(t, g, l.subject)
 		require.Equal(t, l.rule, got, "line %d: %q", l.number, l.subject)
 	}
 }
@@ -77,16 +77,16 @@ func TestURLLength(t *testing.T) {
 		{base + strings.Repeat("\u00e4", 2048-len(base)), ""}, // characters, not bytes
 		{base + strings.Repeat("\u00e4", 2049-len(base)), "length"},
 	} {
-		_, got := judge(t, g, c.raw)
+		_, got := check(t, g, c.raw)
 		require.Equal(t, c.rule, got, "%d", len(c.raw))
 	}
 	name := strings.Repeat("aaaaaaa.", 31) + "co.uk" // 253 characters
 	require.Len(t, name, 253)
-	_, got := judge(t, g, "https://"+name+"/")
+	_, got := check(t, g, "https://"+name+"/")
 	require.Empty(t, got)
-	_, got = judge(t, g, "https://"+name+"./")
+	_, got = check(t, g, "https://"+name+"./")
 	require.Empty(t, got)
-	_, got = judge(t, g, "https://a"+name+"/")
+	_, got = check(t, g, "https://a"+name+"/")
 	require.Equal(t, "host", got)
 }
 

@@ -18,7 +18,7 @@ import (
 //	   └───────────── any answer ────────────┼─────── one retry is sent ──────┤
 //	                                         └──── no answer: rest longer ────┘
 //
-// First attempts go on throughout, and their outcomes count too. A Circuit uses the
+// First attempts are not paused, and their outcomes count too. A Circuit uses the
 // outcomes of its own process only.
 //
 // The zero value is ready for use. It is safe for concurrent use.

@@ -1,5 +1,5 @@
-// Package needs is for tests of what a machine may not have: a program, or a
-// package of npm's registry.
+// Package needs is for tests that need a program or a package of npm's registry, which
+// a machine may lack.
 package needs
 
 import (
@@ -11,7 +11,7 @@ import (
 )
 
 // Variable is an environment variable. If it is not empty, nothing may be skipped:
-// a test that needs something which is missing fails. scripts/test.sh sets it.
+// a test fails if one of its programs or packages is missing. scripts/test.sh sets it.
 const Variable = "WEBTRIGGER_TEST_ALL"
 
 // Everything reports whether nothing may be missing.

@@ -10,15 +10,15 @@ import (
 )
 
 // Buckets is a token bucket for each API key. A bucket is one time: when it will
-// be full again. Each token taken moves that time later by the time in which one
-// token comes back. When it is a whole window away, the bucket is empty. Full
-// buckets are deleted.
+// be full again. Each used token moves that time later by the time in which one token
+// is refilled. If that time is a whole window ahead, the bucket is empty. Full buckets
+// are deleted.
 //
 // It is safe for concurrent use.
 type Buckets struct {
 	limit  int           // tokens in a full bucket
 	window time.Duration // in which an empty bucket fills
-	token  time.Duration // in which one token comes back
+	token  time.Duration // in which one token is refilled
 
 	mu    sync.Mutex
 	full  map[int64]time.Time // by API key

@@ -74,7 +74,7 @@ func TestBuckets_simultaneousCalls_stayWithinTheLimit(t *testing.T) {
 	require.EqualValues(t, 10, taken.Load())
 }
 
-func TestBuckets_zeroLimit_limitsNobody(t *testing.T) {
+func TestBuckets_zeroLimit_allowsEveryTrigger(t *testing.T) {
 	t.Parallel()
 	require.False(t, ratelimit.New(0, time.Minute).Limits(1))
 	require.True(t, ratelimit.New(1, time.Minute).Limits(1))

@@ -28,7 +28,7 @@ const (
 	minKey, maxKey, newKey = 24, 64, 32
 )
 
-// ErrSecret says what a secret has to look like. It repeats no part of what was given.
+// ErrSecret describes a valid secret. It contains no part of the rejected one.
 var ErrSecret = errors.New("a signing secret is whsec_ followed by the base64 of 24 to 64 bytes")
 
 // ParseSecret returns the key in a secret.

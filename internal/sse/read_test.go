@@ -108,7 +108,7 @@ func TestReaderIsBounded(t *testing.T) {
 	require.ErrorIs(t, err, broken)
 }
 
-// A CR ends a line at once: nothing waits for a LF that may not come.
+// A CR ends a line at once. The reader does not wait for a LF, which may never follow.
 func TestReaderDoesNotWaitAfterCR(t *testing.T) {
 	t.Parallel()
 	in, out := io.Pipe()

@@ -32,8 +32,8 @@ func TestFrames(t *testing.T) {
 // message is what a reader of a stream gets to see.
 type message struct{ id, name, data string }
 
-// parser interprets a stream as the HTML standard tells ("Interpreting an event
-// stream"), a character at a time. It knows nothing of the encoder.
+// parser interprets a stream by the HTML standard ("Interpreting an event stream"), a
+// character at a time. It does not use the encoder.
 type parser struct {
 	line     []byte
 	afterCR  bool

@@ -74,8 +74,8 @@ func (p *pump) run(next burst) {
 	}
 }
 
-// next asks the subscriber for what to send. An unavailable store does not end the
-// stream: the reader would only have to reconnect.
+// next returns the next events and frames of the subscriber. An unavailable store does
+// not end the stream, because the reader would only reconnect.
 func (p *pump) next() (burst, bool) {
 	for {
 		next, err := p.sub.next(p.ctx)
@@ -113,7 +113,8 @@ func (p *pump) away(err error) bool {
 	return p.hub.opts.Unavailable(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// pause lets some time pass, with heartbeats. It reports whether to go on.
+// pause waits for streamPause and sends heartbeats. It reports whether the stream
+// continues.
 func (p *pump) pause() bool {
 	timer := time.NewTimer(streamPause)
 	defer timer.Stop()

@@ -126,7 +126,7 @@ func TestAThousandReadersWhoNeverRead(t *testing.T) {
 		_ = c.Close()
 	}
 	with99, without99 := percentile(beside, 99), percentile(without, 99)
-	t.Logf("%d stalled readers cost %d KiB each and were gone %v after their time began; events reached healthy readers beside them in %v (p50) and %v (p99), without them in %v and %v: %.1f times the p99",
+	t.Logf("%d stalled readers cost %d KiB each and were disconnected %v after their deadline began; events reached healthy readers beside them in %v (p50) and %v (p99), without them in %v and %v: %.1f times the p99",
 		stalled, cost>>10, gone.Round(time.Millisecond), percentile(beside, 50), with99, percentile(without, 50), without99, float64(with99)/float64(without99))
 	require.Less(t, with99, 10*max(without99, 20*time.Millisecond), "stalled readers must not delay others")
 }
@@ -157,8 +157,8 @@ func percentile(took []time.Duration, p int) time.Duration {
 	return took[len(took)*p/100]
 }
 
-// measure appends events one by one while five healthy readers follow, and returns
-// how long each took to reach each. The readers are gone then.
+// measure appends events one by one while five healthy readers follow. It returns the
+// time that each event took to each reader, after all readers have disconnected.
 func measure(t *testing.T, f *feed, hub *stream.Hub, addr string) (took []time.Duration) {
 	t.Helper()
 	others := hub.Streaming()

@@ -34,7 +34,7 @@ type Source interface {
 
 // Event is one step of a run.
 type Event struct {
-	ID             int64 // rises within the conversation without a hole
+	ID             int64 // rises within the conversation without a gap
 	Sequence       int64 // within the run
 	RunID          int64
 	RunKey         string // may be empty in a hint

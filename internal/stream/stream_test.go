@@ -75,7 +75,7 @@ func TestStreamOfAConversation(t *testing.T) {
 		require.Equal(t, []int64{3, 4, 6, 8, 9}, onlyB.Rest(t))
 		require.Equal(t, 204, s.Open(a.path("?after_event_id=9")).Response.StatusCode)
 
-		c := newFeed(t, s.source, a.run.conversationID) // 10, 11: the conversation goes on
+		c := newFeed(t, s.source, a.run.conversationID) // 10, 11: the conversation continues
 		again := s.Open(a.path("?after_event_id=9"))
 		c.finish()
 		require.Equal(t, ssetest.IDs(10, 12), again.Rest(t))

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// How a stream reads the log, and why it has no hole.
+// How a stream reads the log, and why it has no gap.
 //
-// The store's event log is the only truth. Nothing is pushed through a
-// subscriber: each has a position, the id of the last event that it has dealt
-// with, and asks for what comes after it. Ids become visible in their order, so
-// a position says all.
+// The store's event log is the only source of events. Nothing is pushed through a
+// subscriber. Each has a position, the id of the last event that it has sent, and
+// reads the events after it. Ids become visible in their order, so a position is
+// enough.
 //
 //	the log of one conversation, in the store
 //	 1   2   3   4   5   6   7   8   9  10  11  12
@@ -26,11 +26,11 @@ import (
 //	    │               └ B is inside: it takes the frames after 5
 //	    └ A fell behind: it reads its own pages until it is inside
 //
-// A tail is what one process knows of the end of one log, while it has
-// subscribers: the frames of the last events, all of those with base < id ≤ head.
-// A subscriber inside the window takes frames from it, one behind reads the
-// store by itself, in small pages. So a slow reader costs a few reads of its own
-// and delays no other.
+// A tail is a process's window on the end of one log, while it has subscribers: the
+// frames of the last events, all of those with base < id ≤ head. A subscriber inside
+// the window takes frames from it. A subscriber behind the window reads the store by
+// itself, in small pages. So a slow reader costs a few reads of its own and delays no
+// other reader.
 //
 // A window has a bound, and so have all windows together: where many
 // conversations move at once each keeps less, down to nothing, and more readers
@@ -76,8 +76,8 @@ const (
 	tailEvents, tailBytes = 256, 256 << 10
 	ownEvents, ownBytes   = 48, 12 << 10
 
-	// Watch cannot tell when it has begun to listen, so the first polls come
-	// sooner; each waits twice as long as the one before, up to pollInterval.
+	// Watch does not report when it has begun to listen, so the first polls follow
+	// sooner. Each waits twice as long as the previous one, up to pollInterval.
 	firstPoll = 20 * time.Millisecond
 
 	restAfter = pollInterval // without a new event
@@ -130,8 +130,8 @@ func (t *tail) look(pos int64) view {
 	return v
 }
 
-// anchor tells the tail of a subscriber's own read that found the log's end at
-// last; hints is what look said before that read.
+// anchor reports to the tail that a subscriber's own read found the log's end at last.
+// hints is the value that look returned before that read.
 func (t *tail) anchor(last int64, ended bool, hints int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,7 +145,7 @@ func (t *tail) anchor(last int64, ended bool, hints int) {
 	t.refresh()
 }
 
-// hint says that the log may have moved.
+// hint reports that the log may have new events.
 func (t *tail) hint() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -153,8 +153,8 @@ func (t *tail) hint() {
 	t.refresh()
 }
 
-// appended takes in events that the store has just appended, or reads on where they
-// do not follow what has been read. Their run goes on: the log has not ended.
+// appended adds events that the store has appended. If they do not follow the last
+// event that was read, it reads the log. Their run has not ended, so the log has not.
 func (t *tail) appended(events []Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -171,8 +171,8 @@ func (t *tail) appended(events []Event) {
 	}
 }
 
-// keyed gives events the key of their run where the store has left it out, and
-// reports whether that is known; mu is held.
+// keyed sets the run key of events for which the store has omitted it. It reports
+// whether all keys are set. mu must be held.
 func (t *tail) keyed(events []Event) bool {
 	for i := range events {
 		switch e := &events[i]; {
@@ -186,8 +186,8 @@ func (t *tail) keyed(events []Event) bool {
 	return true
 }
 
-// polled says that the log reaches to the id last at least, or that it is gone.
-// It also tries again what a failed read has left.
+// polled reports that the log reaches at least to the id last, or that it was deleted.
+// It also repeats a failed read.
 func (t *tail) polled(last int64, gone bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -208,7 +208,7 @@ func (t *tail) abandon() {
 	t.letGo()
 }
 
-// refresh reads on in the background when that is due; mu is held.
+// refresh starts a read in the background if one is due. mu must be held.
 func (t *tail) refresh() {
 	if t.due() && !t.refreshing {
 		t.refreshing = true
@@ -216,7 +216,7 @@ func (t *tail) refresh() {
 	}
 }
 
-// due reports whether the log may go on after head; mu is held.
+// due reports whether the log may have events after head. mu must be held.
 func (t *tail) due() bool {
 	return t.anchored && t.hints != t.read && !t.gone && !t.abandoned && t.life.Err() == nil
 }
@@ -287,15 +287,15 @@ func (t *tail) endRead(page Page, frames []frame, hints int) {
 	t.wakeAll()
 }
 
-// wakeAll tells the subscribers that the tail has moved; mu is held.
+// wakeAll wakes the subscribers after the tail has moved. mu must be held.
 func (t *tail) wakeAll() {
 	close(t.wake)
 	t.wake = make(chan struct{})
 }
 
-// extend appends frames to the window. When that is too much it lets go of the
-// oldest, down to three quarters, so that it need not copy the rest each time;
-// mu is held.
+// extend appends frames to the window. If the window is then too large, extend drops
+// the oldest frames, down to three quarters, so that it does not copy the rest each
+// time. mu must be held.
 func (t *tail) extend(frames []frame) {
 	added := 0
 	for i := range frames {

@@ -71,9 +71,9 @@ func TestTailLosesNoHint(t *testing.T) {
 	}
 }
 
-// Events that come with a hint are not read again, and look like those that are.
-// Where they do not follow what the tail has, it reads.
-func TestTailTakesInWhatItIsTold(t *testing.T) {
+// The tail does not read events again that it received with a hint. Their frames equal
+// those of events that it reads. If they do not follow its head, it reads the log.
+func TestTail_hintWithEvents_sendsThemWithoutARead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := newFake()
@@ -133,9 +133,9 @@ func TestTailTakesInWhatItIsTold(t *testing.T) {
 	})
 }
 
-// A store may leave the key of the run out of what it tells. The tail knows it from
-// the run's events that it has read, and reads the first one of any other run.
-func TestTailKnowsTheRunOfWhatItIsTold(t *testing.T) {
+// A store may omit the run key in a hint. The tail takes it from events of the run that
+// it has read. It reads the first event of any other run.
+func TestTail_hintWithoutRunKey_usesKeyOfEarlierEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := newFake()
@@ -202,9 +202,8 @@ func TestTailPollsWhereHintsAreLost(t *testing.T) {
 	})
 }
 
-// Watch cannot tell when it listens: what comes before is found by an early
-// poll.
-func TestTailPollsSoonAtFirst(t *testing.T) {
+// Watch does not report when it begins to listen. An early poll finds earlier events.
+func TestTail_firstPolls_comeSoon(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := newFake()
@@ -219,9 +218,9 @@ func TestTailPollsSoonAtFirst(t *testing.T) {
 	})
 }
 
-// A subscriber whose own read finds the log longer than the tail knows tells the
-// tail, and so all others.
-func TestTailHearsFromNewcomers(t *testing.T) {
+// If a subscriber's own read finds events after the tail's head, it reports them to the
+// tail, and so to all other subscribers.
+func TestTail_newSubscriberReadsFurther_wakesOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := newFake()
@@ -238,9 +237,9 @@ func TestTailHearsFromNewcomers(t *testing.T) {
 	})
 }
 
-// What a tail says about the end of the runs holds for its own head only: a
-// newcomer has read on, and a run's end is not the conversation's.
-func TestTailEndsNobodyTooSoon(t *testing.T) {
+// The end of the runs in a tail holds only for its own head. A new subscriber may have
+// read further, and the end of a run is not the end of the conversation.
+func TestTail_runEnded_endsNoSubscriberTooSoon(t *testing.T) {
 	t.Parallel()
 	t.Run("the tail is behind", func(t *testing.T) {
 		t.Parallel()
@@ -304,7 +303,7 @@ func TestTailSurvivesStoreErrors(t *testing.T) {
 		require.Equal(t, ssetest.IDs(3, 3), r.Take(t, 1), "the poll tries again")
 		require.LessOrEqual(t, time.Since(start), 2*time.Second)
 
-		// One who reads by itself waits, and goes on where it was.
+		// A subscriber that reads on its own waits, and continues at its position.
 		f.append(9)
 		synctest.Wait() // until the tail has them, and has let 5 go
 		source.awayAfter.Store(4)
@@ -319,7 +318,7 @@ func TestTailSurvivesStoreErrors(t *testing.T) {
 		source.away.Store(true)
 		require.Equal(t, 503, s.Open(f.path("")).Response.StatusCode)
 
-		// What is no absence ends the stream.
+		// Any other error ends the stream.
 		source.away.Store(false)
 		source.brokenAfter.Store(4)
 		broken := s.Open(f.path(""))
@@ -419,7 +418,7 @@ func TestTail_concurrentAppends_leavesNoGap(t *testing.T) {
 }
 
 // Without subscribers, no goroutine runs.
-func TestHubIsGoneAfterTheLastSubscriber(t *testing.T) {
+func TestHub_lastSubscriberLeft_endsGoroutines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		source := newFake()

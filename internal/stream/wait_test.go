@@ -59,7 +59,7 @@ func TestAwait_contextTimeAndClose_endTheWait(t *testing.T) {
 			source.away.Store(false)
 			f.finish()
 		})
-		require.LessOrEqual(t, await(t.Context(), time.Minute), 7*time.Second, "an error is no end")
+		require.LessOrEqual(t, await(t.Context(), time.Minute), 7*time.Second, "an error must not end the wait")
 
 		f = newFeed(t, source, f.run.conversationID)
 		time.AfterFunc(time.Second, hub.Close)

@@ -107,7 +107,7 @@ func (c *topic) write(n int) {
 	c.moved.Broadcast()
 }
 
-// wrote waits while the writer is too far ahead, and reports whether to go on.
+// wrote waits while the writer is too far ahead. It reports whether to continue.
 func (c *topic) wrote(n int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +129,7 @@ func (c *topic) reads(id int64) {
 	}
 }
 
-// wait waits until so many events are there, and reports whether to go on.
+// wait waits until the topic has so many events. It reports whether to continue.
 func (c *topic) wait(events int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/strictjson/corpus"
 )
 
-// FuzzParse compares Parse with a judge that is made of other parts: encoding/json, and the rules in their plainest form.
+// FuzzParse compares Parse with a model that uses encoding/json and the rules in their simplest form.
 func FuzzParse(f *testing.F) {
 	for _, c := range corpus.Cases() {
 		f.Add(c.Document)
@@ -27,9 +27,9 @@ func FuzzParse(f *testing.F) {
 		}
 		original := bytes.Clone(data)
 		members, faults, err := strictjson.Parse(data)
-		require.Equal(t, original, data, "the input is left alone")
+		require.Equal(t, original, data, "the input must not change")
 
-		j := judge{malformed: !utf8.Valid(data) || !json.Valid(data) || loneSurrogate(data)}
+		j := model{malformed: !utf8.Valid(data) || !json.Valid(data) || loneSurrogate(data)}
 		if !j.malformed {
 			j.dec = json.NewDecoder(bytes.NewReader(data))
 			j.dec.UseNumber()
@@ -114,15 +114,15 @@ func loneSurrogate(data []byte) bool {
 	}
 }
 
-// judge walks a valid document by recursion over the tokens of encoding/json.
-type judge struct {
+// model walks a valid document by recursion over the tokens of encoding/json.
+type model struct {
 	dec       *json.Decoder
 	malformed bool
 	pointers  []string
 	members   []strictjson.Member
 }
 
-func (j *judge) document() {
+func (j *model) document() {
 	token, _ := j.dec.Token()
 	if token != json.Delim('{') {
 		j.pointers = append(j.pointers, "")
@@ -130,7 +130,7 @@ func (j *judge) document() {
 	j.value(token, "", 0)
 }
 
-func (j *judge) value(token json.Token, pointer string, depth int) {
+func (j *model) value(token json.Token, pointer string, depth int) {
 	switch token := token.(type) {
 	case string:
 		if strings.Contains(token, "\x00") {
@@ -152,7 +152,7 @@ func (j *judge) value(token json.Token, pointer string, depth int) {
 	}
 }
 
-func (j *judge) object(pointer string, depth int) {
+func (j *model) object(pointer string, depth int) {
 	seen := map[string]bool{}
 	if depth == 1 {
 		j.members = []strictjson.Member{}
@@ -176,7 +176,7 @@ func (j *judge) object(pointer string, depth int) {
 			panic("a valid document does not decode")
 		}
 		j.members = append(j.members, strictjson.Member{Key: key, Raw: raw})
-		inner := judge{dec: json.NewDecoder(bytes.NewReader(raw))}
+		inner := model{dec: json.NewDecoder(bytes.NewReader(raw))}
 		inner.dec.UseNumber()
 		item, _ := inner.dec.Token()
 		inner.value(item, place, depth)

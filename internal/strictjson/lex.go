@@ -32,7 +32,7 @@ func (s *scanner) text() (quoted []byte, err error) {
 	}
 }
 
-// unclosed is the error of a string that cannot go on at pos.
+// unclosed returns the error of a string that cannot continue at pos.
 func (s *scanner) unclosed() error {
 	if s.pos == len(s.data) {
 		return s.expected("a closing quote")
@@ -47,7 +47,7 @@ func (s *scanner) unclosed() error {
 	}
 }
 
-// plain counts the bytes before the first that means something in a string: a quote, a backslash, a control character.
+// plain counts the bytes before the first quote, backslash or control character.
 func plain(b []byte) (n int) {
 	const each, high = 0x0101010101010101, 0x8080808080808080
 	for ; len(b)-n >= 8; n += 8 { // eight bytes at a time: x-each borrows into the high bit of a byte that is zero
@@ -78,8 +78,8 @@ func (s *scanner) escape() error {
 	return nil
 }
 
-// unescape decodes the escape that b begins with, or the two of a surrogate pair, and tells their size in bytes: 0 when
-// b begins with none. A surrogate without its pair comes back as it is.
+// unescape decodes the escape with which b begins, or the two of a surrogate pair, and returns their size in bytes. If b
+// does not begin with an escape, the size is 0. It returns a surrogate without its pair unchanged.
 func unescape(b []byte) (r rune, size int) {
 	if len(b) < 2 {
 		return 0, 0
@@ -164,7 +164,7 @@ func (s *scanner) space() {
 	}
 }
 
-// peek is the next byte, or 0 at the end, where a NUL byte would be just as wrong.
+// peek returns the next byte, or 0 at the end. A NUL byte is invalid wherever peek is used.
 func (s *scanner) peek() byte {
 	if s.pos < len(s.data) {
 		return s.data[s.pos]

@@ -13,8 +13,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/strictjson"
 )
 
-// Whatever the spelling, the members come back as the lexemes they were put together from.
-func TestMembersAreTheLexemes(t *testing.T) {
+// For any spelling, Parse returns the lexemes of the document as members.
+func TestParse_anySpelling_returnsLexemes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var keys, quoted, values []string
 		for _, key := range rapid.SliceOfNDistinct(text, 0, 24, rapid.ID[string]).Draw(t, "keys") {

@@ -8,10 +8,10 @@ import (
 	"unicode/utf8"
 )
 
-// scanner reads one JSON text from front to back. Instead of the call stack it uses two of its own: the containers that
-// are open at pos, and the keys that those of them that are objects have had so far. The keys of one object lie together,
-// because those of the objects inside it are gone when its next key comes. From the two stacks follow the pointer of the
-// value being read and, when an object closes, whether a key came twice.
+// scanner reads one JSON text from front to back. Instead of the call stack it uses two stacks of its own: the containers
+// that are open at pos, and the keys of the open objects so far. The keys of one object are adjacent, because the keys of
+// the objects inside it are removed before its next key is read. The two stacks yield the pointer of the current value
+// and, when an object closes, whether it has a duplicate key.
 type scanner struct {
 	data    []byte
 	pos     int
@@ -121,8 +121,8 @@ func (s *scanner) begin(index int32) (complete bool, err error) {
 	return false, nil
 }
 
-// next goes on after a complete value, closing what ends there, to where the next value begins. At the end of the text
-// there is none.
+// next moves from the end of a complete value to the start of the next one, and closes the containers that end there. At
+// the end of the text it returns false.
 func (s *scanner) next() (more bool, err error) {
 	for len(s.open) > 0 {
 		top := &s.open[len(s.open)-1]

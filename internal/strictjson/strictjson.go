@@ -1,10 +1,10 @@
-// Package strictjson takes in request bodies: JSON that every store, every later reader and every other parser will
-// understand in the same way, byte for byte as it was sent.
+// Package strictjson parses request bodies. It accepts only JSON that every store and every other parser understands in
+// the same way, byte for byte as it was sent.
 //
-// The grammar is RFC 8259, no more and no less: what is well-formed here is what encoding/json.Valid says is, except
-// that Valid gives up below 10,000 levels. On top of it stand the rules of I-JSON (RFC 7493) that two parsers could
-// disagree about, and what cannot be stored. There are two classes of fault, and the first one found of the first class
-// outweighs all of the second:
+// The grammar is exactly RFC 8259: a text is well-formed if encoding/json.Valid accepts it, except that Valid rejects
+// more than 10,000 levels. In addition, strictjson applies the rules of I-JSON (RFC 7493) about which parsers differ, and
+// rejects values that cannot be stored. There are two classes of fault. If a document has a fault of the first class,
+// only that fault is returned:
 //
 //	*SyntaxError (400)   not RFC 8259; a byte order mark; invalid UTF-8 (RFC 7493 §2.1);
 //	                     an escaped surrogate without its pair (§2.1); a key twice in one object (§2.3),
@@ -12,11 +12,11 @@
 //	Fault (422)          a NUL character, which can only be written \u0000, in a value or a key;
 //	                     nesting deeper than 64; a top level that is not an object; an unknown field ([Unknown])
 //
-// Faults of the second class are gathered in the order of the text, each with the JSON Pointer (RFC 6901) of its place,
-// and reading goes on after them. Not taken from I-JSON: noncharacters such as U+FFFE are text like any other, and
-// numbers may have any size and precision, because nothing here turns them into floats.
+// All faults of the second class are returned in the order of the text, each with the JSON Pointer (RFC 6901) of its
+// place. Two rules of I-JSON do not apply: noncharacters such as U+FFFE are allowed, and numbers may have any size and
+// precision, because the package does not convert them to floats.
 //
-// Reading is iterative and takes linear time and space, whatever the text; 2 GiB is the limit.
+// Parsing is iterative and takes linear time and space for any text. The limit is 2 GiB.
 package strictjson
 
 import (
@@ -29,7 +29,7 @@ const (
 	maxFaults = 100 // more are not useful to a reader
 )
 
-// Fault is one thing wrong with a document that is well-formed, and where.
+// Fault is one fault of a well-formed document, with its place.
 type Fault struct {
 	Pointer string // as [Pointer] writes it; "" is the whole document
 	Detail  string // a sentence part without a full stop, such as "must be a JSON object"
@@ -38,7 +38,7 @@ type Fault struct {
 // SyntaxError is a document that is not well-formed.
 type SyntaxError struct {
 	Offset int64  // in bytes, from 0
-	Detail string // a sentence that may be shown to the sender; of the document it quotes no more than a short key and its place
+	Detail string // a sentence that may be shown to the sender; it quotes at most a short key of the document and its place
 }
 
 func (e *SyntaxError) Error() string { return "strictjson: " + e.Detail }
@@ -49,9 +49,9 @@ type Member struct {
 	Raw json.RawMessage // the value's own bytes without the white space around them; it aliases the input
 }
 
-// Parse reads the JSON document data strictly. It returns the members of the top-level object in their order, and what
-// is wrong with the document beyond its syntax: at most 100 faults. members is nil, not empty, when the top level is no
-// object, and a Fault with Pointer "" says so. An error is always a *SyntaxError, and then there is nothing else.
+// Parse parses the JSON document data. It returns the members of the top-level object in their order, and at most 100
+// faults of the second class. If the top level is not an object, members is nil and a Fault has the Pointer "". An error
+// is always a *SyntaxError; members and faults are then nil.
 func Parse(data []byte) (members []Member, faults []Fault, err error) {
 	s := scanner{data: data}
 	if err := s.scan(); err != nil {
@@ -60,7 +60,7 @@ func Parse(data []byte) (members []Member, faults []Fault, err error) {
 	return s.members, s.faults, nil
 }
 
-// Value holds any JSON value to the rules of [Parse], as if it were the value of a member of a top-level object: it may
+// Value checks any JSON value by the rules of [Parse], as if it were the value of a member of a top-level object. It may
 // be of any type and nest one level less. Pointers start at the value.
 func Value(data []byte) ([]Fault, error) {
 	s := scanner{data: data, above: 1}

@@ -73,7 +73,7 @@ func TestParseReturnsMembersAsSent(t *testing.T) {
 	require.Equal(t, len(members[0].Raw), cap(members[0].Raw), "appending to Raw leaves the input alone")
 }
 
-func TestParseTellsNoMembersFromNoObject(t *testing.T) {
+func TestParse_emptyObject_differsFromNoObject(t *testing.T) {
 	t.Parallel()
 	members, faults, err := strictjson.Parse([]byte(` { } `))
 	require.NoError(t, err)
@@ -154,8 +154,8 @@ func TestSyntaxErrors(t *testing.T) {
 	}
 }
 
-// Strings are read in words of eight bytes: every byte has to be seen in every position.
-func TestEveryByteAtEveryPlaceOfAString(t *testing.T) {
+// The scanner reads strings in words of eight bytes, so the test has every byte at every position.
+func TestParse_anyByteInString_isChecked(t *testing.T) {
 	t.Parallel()
 	for c := range 256 {
 		for at := range 18 {
@@ -231,7 +231,7 @@ func TestValue(t *testing.T) {
 	}
 }
 
-func TestMembersOfWhatIsNoObject(t *testing.T) {
+func TestParse_notAnObject_hasNoMembers(t *testing.T) {
 	t.Parallel()
 	for _, raw := range []string{``, `null`, `[]`, `[{"a":1}]`, `"{}"`, `{`, `{"a":1,"a":2}`} {
 		require.Nil(t, strictjson.Members(json.RawMessage(raw)), raw)

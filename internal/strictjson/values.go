@@ -62,7 +62,7 @@ const maxPointer = 1 << 10
 
 // Pointer is the JSON Pointer (RFC 6901 §3) of the value that the tokens, object keys and array indices, lead to. It is
 // made to be shown: NUL is written ␀ (U+2400), invalid UTF-8 as U+FFFD, and after 1 KiB it ends in … (U+2026). Such a
-// pointer tells the place to a person, and does not resolve.
+// pointer is for people and does not resolve.
 func Pointer(tokens ...string) string {
 	var pointer []byte
 	for _, t := range tokens {

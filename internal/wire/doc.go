@@ -1,3 +1,3 @@
-// Package wire holds how things look on the wire, once for every handler:
-// times, texts, JSON, request ids, request bodies and problem+json errors.
+// Package wire defines the wire format for every handler: times, texts, JSON, request
+// ids, request bodies and problem+json errors.
 package wire

@@ -140,7 +140,7 @@ func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
 
 // Step takes one step: "execute RUN", "start RUN", "cancel RUN REASON", "channel off",
 // "callbacks off", "revoke $KEY", "task NAME" (of assistant 1), "retire TASK",
-// "tls on", "store away", "store refuses" (triggers), "store stalls" (triggers), "store back", and new options:
+// "tls on", "store away", "store rejects" (triggers), "store stalls" (triggers), "store back", and new options:
 // "triggers N" (an hour and key), "queue N" (runs), "accepted on" (AcceptedWhileProcessing).
 func (b *wireBundle) Step(step string) {
 	b.t.Helper()
@@ -180,7 +180,7 @@ func (b *wireBundle) Step(step string) {
 	case "store":
 		b.faults.reads, b.faults.accepts = what == "away", nil
 		switch what {
-		case "refuses":
+		case "rejects":
 			b.faults.accepts = fmt.Errorf("%w: %w", webtrigger.ErrUnavailable, webtrigger.ErrNotStored)
 		case "stalls":
 			b.faults.accepts = webtrigger.ErrUnavailable

@@ -17,7 +17,7 @@ type Case struct {
 	Section  string // what it is about
 	Line     int    // in corpus.txt
 	Document []byte
-	Status   int      // 200: accepted, 400: not well-formed, 422: well-formed and refused
+	Status   int      // 200: accepted, 400: not well-formed, 422: well-formed and rejected
 	Pointers []string // 422 only: the places of the faults, in order
 }
 
