@@ -10,11 +10,11 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// call is one call of the API on what fill has made of assistant 1.
+// call is one call of the API on the resources that fill has created for assistant 1.
 type call struct {
 	call, body string
-	want       webtrigger.Access // what the authorizer is to be asked
-	elsewhere  string            // the same call on a thing that does not exist; "": it names none
+	want       webtrigger.Access // the expected question to the authorizer
+	elsewhere  string            // the same call on a resource that does not exist; "": it names none
 }
 
 func (c call) write() bool { return !strings.HasPrefix(c.call, "GET ") }
@@ -98,7 +98,7 @@ func TestAuthorizerLearnsWhatEachCallIsAbout(t *testing.T) {
 	}
 }
 
-func TestNobodyIsToldToSignIn(t *testing.T) {
+func TestAccess_notSignedIn_returns401(t *testing.T) {
 	t.Parallel()
 	h := setup(t)
 	fill(h)
@@ -116,29 +116,29 @@ func TestNobodyIsToldToSignIn(t *testing.T) {
 	require.Equal(t, before, h.everything())
 }
 
-func TestThingsOfOthersLookAbsent(t *testing.T) {
+func TestAccess_resourceOfOtherAssistant_looksAbsent(t *testing.T) {
 	t.Parallel()
 	h := setup(t)
 	fill(h)
 	before := h.everything()
-	const stranger = "of-2"
+	const other = "of-2"
 	for _, c := range calls() {
-		theirs := h.do(c.call, c.body, "X-User", stranger, "X-Request-Id", "same")
+		theirs := h.do(c.call, c.body, "X-User", other, "X-Request-Id", "same")
 		require.Equal(t, http.StatusNotFound, theirs.Status, c.call)
 		theirs.Header.Del("Date")
-		absent := h.do("GET /nothing", "", "X-User", stranger, "X-Request-Id", "same")
+		absent := h.do("GET /nothing", "", "X-User", other, "X-Request-Id", "same")
 		if c.elsewhere != "" {
-			absent = h.do(c.elsewhere, c.body, "X-User", stranger, "X-Request-Id", "same")
+			absent = h.do(c.elsewhere, c.body, "X-User", other, "X-Request-Id", "same")
 		}
 		absent.Header.Del("Date")
 		require.Equal(t, absent, theirs, c.call)
 	}
 	require.Equal(t, before, h.everything())
 
-	// Nor does a body or a query that is wrong tell them apart.
+	// The response to an invalid body or query must be the same for both.
 	for _, call := range []string{"PUT /tasks/3", "POST /runs/3/cancel", "GET /runs/3/events?after_event_id=x"} {
-		theirs := h.do(call, "{", "X-User", stranger)
-		absent := h.do(strings.Replace(call, "/3", "/99", 1), "{", "X-User", stranger)
+		theirs := h.do(call, "{", "X-User", other)
+		absent := h.do(strings.Replace(call, "/3", "/99", 1), "{", "X-User", other)
 		require.Equal(t, absent.Body, theirs.Body, call)
 		require.Equal(t, http.StatusNotFound, theirs.Status, call)
 	}

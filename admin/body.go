@@ -42,12 +42,12 @@ func parseBody(data []byte, fields ...string) (*body, error) {
 		b.fault(f.Pointer, f.Detail)
 	}
 	if members == nil {
-		return nil, b.err() // no object: there are no fields to look for
+		return nil, b.err() // not an object: there are no fields to check
 	}
 	return b, nil
 }
 
-// fault notes what is wrong at a place, unless something is already.
+// fault adds a fault at a place, unless there is one already.
 func (b *body) fault(pointer, detail string) {
 	if !slices.ContainsFunc(b.faults, func(f webtrigger.Fault) bool { return f.Pointer == pointer }) {
 		b.faults = append(b.faults, webtrigger.Fault{Pointer: pointer, Detail: detail})

@@ -185,7 +185,7 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
 	problem := &problemWriter{header: make(http.Header)}
 	bridge.WriteError(c.api.svc, problem, r, err)
 	if problem.status == 0 {
-		return // the browser has gone
+		return // the browser has disconnected
 	}
 	for _, name := range []string{"Allow", "Retry-After", "WWW-Authenticate"} {
 		if value := problem.header.Get(name); value != "" {

@@ -124,14 +124,14 @@ func TestPagesWithoutASession(t *testing.T) {
 	h := setup(t)
 	fill(h)
 	sent := console(h, "/admin/", &admin.ConsoleOptions{SignIn: "/login?from=console"})
-	told := console(h, "/admin/", nil)
+	without := console(h, "/admin/", nil)
 	for page := range consolePages() {
 		response, body := visit(h, "GET", sent+page, "")
 		require.Equal(t, http.StatusSeeOther, response.StatusCode, page)
 		require.Equal(t, "/login?from=console", response.Header.Get("Location"))
 		require.NotContains(t, body, "Hello")
 
-		response, body = visit(h, "GET", told+page, "")
+		response, body = visit(h, "GET", without+page, "")
 		require.Equal(t, http.StatusUnauthorized, response.StatusCode, page)
 		require.Contains(t, body, "You are not signed in")
 	}
@@ -139,7 +139,7 @@ func TestPagesWithoutASession(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, response.StatusCode, "the API does not redirect")
 	for _, secret := range []string{"runs/99", "tasks/99"} {
 		response, _ := visit(h, "GET", sent+secret, "")
-		require.Equal(t, http.StatusSeeOther, response.StatusCode, "what is not there tells nothing either")
+		require.Equal(t, http.StatusSeeOther, response.StatusCode, "a resource that does not exist must look the same")
 	}
 }
 

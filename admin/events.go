@@ -9,18 +9,18 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// streamRun is the stream of a run's events. The service's handler asks the
-// authorizer by itself, and goes on asking while the stream lasts.
+// streamRun streams a run's events. The service's handler asks the authorizer itself,
+// and again while the stream is open.
 func (h *Handler) streamRun(w http.ResponseWriter, r *http.Request) error {
 	q := readQuery(r)
-	if q.err != nil { // before the look-up: it would tell which runs there are
-		return h.judge(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, q.err)
+	if q.err != nil { // before the look-up, which would reveal which runs exist
+		return h.permit(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, q.err)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	runID, access, absent := h.run(r.WithContext(ctx))
 	cancel() // the stream has no end in time
 	if absent != nil {
-		return h.judge(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, absent)
+		return h.permit(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, absent)
 	}
 	h.events.ServeHTTP(w, atStream(r, access.ConversationID, runID, q.values))
 	return nil

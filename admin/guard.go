@@ -9,12 +9,13 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/strictjson"
 )
 
-// A finder finds what a request is about, and whose it is; the action is left
-// open. Its error is the response to a signed-in user.
+// A finder finds the resource of a request and its assistant. It does not set the
+// action. Its error is the response to a signed-in user.
 type finder[T any] func(r *http.Request) (T, webtrigger.Access, error)
 
-// guard asks the authorizer before it serves. Who is not signed in learns just
-// that, whether or not the thing exists; who is refused sees an absent thing.
+// guard asks the authorizer before it serves. A user who is not signed in gets 401,
+// whether or not the resource exists. A user who is denied gets the 404 of a resource
+// that does not exist.
 func guard[T any](h *Handler, action webtrigger.Action, find finder[T],
 	serve func(w http.ResponseWriter, r *http.Request, about T) error) endpoint {
 	patient := guardPatiently(h, action, find, serve)
@@ -25,22 +26,22 @@ func guard[T any](h *Handler, action webtrigger.Action, find finder[T],
 	}
 }
 
-// guardPatiently is guard for a call that may take its time.
+// guardPatiently is guard without a time limit.
 func guardPatiently[T any](h *Handler, action webtrigger.Action, find finder[T],
 	serve func(w http.ResponseWriter, r *http.Request, about T) error) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		about, access, absent := find(r)
 		access.Action = action
-		if err := h.judge(r, access, absent); err != nil {
+		if err := h.permit(r, access, absent); err != nil {
 			return err
 		}
 		return serve(w, r, about)
 	}
 }
 
-// judge asks the authorizer about a thing that was looked up; absent is why it
-// was not found.
-func (h *Handler) judge(r *http.Request, access webtrigger.Access, absent error) error {
+// permit asks the authorizer about a resource. absent is the error of a look-up that
+// did not find it.
+func (h *Handler) permit(r *http.Request, access webtrigger.Access, absent error) error {
 	if absent != nil {
 		access = webtrigger.Access{Action: access.Action}
 	}
@@ -49,20 +50,20 @@ func (h *Handler) judge(r *http.Request, access webtrigger.Access, absent error)
 	case errors.Is(err, webtrigger.ErrUnauthenticated):
 		return webtrigger.ErrUnauthenticated
 	case absent != nil:
-		return absent // 404, or a store that is away: it tells nothing
+		return absent // 404, or 503 if the store is unavailable: neither reveals the resource
 	case err != nil:
 		return webtrigger.ErrNotFound
 	}
 	return nil
 }
 
-// everything is what calls are about that name no assistant.
+// everything is the finder of calls that do not name an assistant.
 func everything(*http.Request) (struct{}, webtrigger.Access, error) {
 	return struct{}{}, webtrigger.Access{}, nil
 }
 
-// assistant is the assistant that the path names. All well-formed ones exist, as
-// far as this library knows.
+// assistant returns the assistant that the path names. The library treats every valid
+// id as an assistant that exists.
 func (h *Handler) assistant(r *http.Request) (string, webtrigger.Access, error) {
 	id := r.PathValue("id")
 	if !webtrigger.ValidAssistantID(id) {

@@ -58,10 +58,10 @@ type newKeyView struct {
 	Key string `json:"key"`
 }
 
-// mostGrace is how long a key may go on beside the one that took its place.
+// mostGrace is the maximum time for which a rotated key stays valid.
 const mostGrace = 365 * 24 * time.Hour
 
-// rotateKey answers as createKey does, and with the old key, which tells its end.
+// rotateKey responds as createKey does, and with the old key and its expiry.
 func (h *Handler) rotateKey(w http.ResponseWriter, r *http.Request, old webtrigger.Key) error {
 	b, err := h.readBody(w, r, "grace_period")
 	if err != nil {

@@ -51,6 +51,6 @@ func TestGuard_denied_readsOnlyTheOwner(t *testing.T) {
 		fmt.Sprintf("DELETE /tasks/%d", task.ID), "POST /deliveries/1/redeliver",
 	} {
 		require.Equal(t, http.StatusUnauthorized, h.do(call, "", "X-User", "").Status, call)
-		require.Equal(t, http.StatusNotFound, h.do(call, "", "X-User", "nobody").Status, call)
+		require.Equal(t, http.StatusNotFound, h.do(call, "", "X-User", "of-none").Status, call)
 	}
 }

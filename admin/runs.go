@@ -108,7 +108,7 @@ func (h *Handler) getRun(w http.ResponseWriter, r *http.Request, id int64) error
 	return h.writeRun(w, r, http.StatusOK, run)
 }
 
-// cancelRun answers 202 when the run still has to stop, 200 when it has ended.
+// cancelRun responds with 202 if the run must still stop, and with 200 if it has ended.
 func (h *Handler) cancelRun(w http.ResponseWriter, r *http.Request, id int64) error {
 	reason, err := h.readReason(w, r)
 	if err != nil {

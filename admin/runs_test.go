@@ -57,7 +57,7 @@ func TestPagesHaveEveryRunOnce(t *testing.T) {
 	}
 }
 
-func TestWhatWasSentComesBackAsItWas(t *testing.T) {
+func TestRuns_anyJSON_isReturnedUnchanged(t *testing.T) {
 	t.Parallel()
 	h := setup(t)
 	for _, lexeme := range []string{

@@ -27,7 +27,7 @@ const mount = "/admin/api"
 
 // host is an application with the admin API mounted: its sessions are the names
 // in the header X-User. "root" may do everything, "of-N" everything with
-// assistant N; nobody is not signed in.
+// assistant N; without the header, the user is not signed in.
 type host struct {
 	t       *testing.T
 	ctx     context.Context

@@ -94,7 +94,7 @@ func (h *Handler) readTask(w http.ResponseWriter, r *http.Request) (webtrigger.T
 		Active:       b.givenBoolean("active", true),
 	}
 	if b.err() != nil {
-		// No assistant: the call only tells what else is wrong.
+		// Without an assistant, the call only returns the other faults.
 		_, err := h.svc.CreateTaskDefinition(r.Context(), task)
 		return webtrigger.TaskDefinition{}, b.errWith(err, "/assistant_id")
 	}

@@ -34,7 +34,7 @@ func withLists(_ *host, o *admin.Options) {
 		return []admin.Assistant{{ID: "2", Name: "Second & <last>"}, {ID: "1"}}, nil
 	}
 	o.Tools = func(context.Context) ([]admin.Tool, error) {
-		return []admin.Tool{{Name: "search", Description: "Finds things"}, {Name: "clock"}}, nil
+		return []admin.Tool{{Name: "search", Description: "Searches documents"}, {Name: "clock"}}, nil
 	}
 }
 
@@ -53,7 +53,7 @@ func parseCall(request string) (call string, headers []string) {
 	}
 	for part := range strings.SplitSeq(words[2], ", ") {
 		if user, ok := strings.CutPrefix(part, "as "); ok {
-			headers = append(headers, "X-User", strings.TrimPrefix(user, "nobody"))
+			headers = append(headers, "X-User", strings.TrimPrefix(user, "guest"))
 			continue
 		}
 		name, value, _ := strings.Cut(part, ": ")
@@ -97,7 +97,7 @@ func normal(body string) string {
 	return prefixes.ReplaceAllString(body, `"prefix":"<prefix>"`)
 }
 
-// Step makes something happen outside of the API:
+// Step makes a change outside of the API:
 //
 //	trigger ASSISTANT [CALLBACK_URL]  a run is queued
 //	take                              the oldest queued run starts

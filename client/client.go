@@ -41,10 +41,9 @@ type Options struct {
 // concurrent use.
 //
 // A response that is an error is returned as an [*Error]. The Client retries after
-// a lost connection and after a temporary error: 408, 425, 429, and any 5xx that a
-// later attempt may not meet, also those of a CDN in front of the service. When
-// [Options.MaxRetries] are used up, it returns the last error. When ctx ends, it
-// returns the cause.
+// a lost connection and after a temporary error: 408, 425, 429, and any temporary 5xx,
+// also those of a CDN in front of the service. After [Options.MaxRetries] retries, it
+// returns the last error. If ctx ends, it returns the cause.
 type Client struct {
 	base string // without a slash at its end
 	key  string

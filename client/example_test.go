@@ -23,7 +23,7 @@ func ExampleClient_Stream() {
 		var gap *client.GapError
 		switch {
 		case errors.As(err, &gap):
-			fmt.Println("events were purged:", gap) // and the loop goes on behind them
+			fmt.Println("events were purged:", gap) // and the loop continues after them
 		case err != nil:
 			fmt.Println(err)
 			return

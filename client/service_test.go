@@ -83,8 +83,8 @@ func cut(w http.ResponseWriter, r *http.Request, service http.Handler) {
 	panic(http.ErrAbortHandler)
 }
 
-// refused answers in the place of the service.
-func refused(status int, header ...string) fault {
+// rejected responds instead of the service.
+func rejected(status int, header ...string) fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		for i := 0; i < len(header); i += 2 {
 			w.Header().Set(header[i], header[i+1])
@@ -93,9 +93,9 @@ func refused(status int, header ...string) fault {
 	}
 }
 
-// silent answers nothing until the client is gone.
+// silent sends no response until the client has disconnected.
 func silent(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
-	_, _ = io.Copy(io.Discard, r.Body) // the server sees that a client is gone when its request was read
+	_, _ = io.Copy(io.Discard, r.Body) // a server detects a disconnected client only after it has read the request
 	<-r.Context().Done()
 }
 

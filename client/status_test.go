@@ -66,7 +66,7 @@ func TestWait(t *testing.T) {
 		"by polling":             {time.Minute, false, repeat(core, 1000), 6 * time.Second, 35},
 		"by polling on 202":      {time.Minute, true, repeat(core, 1000), 6 * time.Second, 35},
 		"by polling in the dark": {time.Minute, false, repeat(bare, 1000), time.Second, 62},
-		"over faults":            {2 * time.Minute, false, []fault{lost, refused(504), silent, nil, cut, refused(429, "Retry-After", "3")}, 8 * time.Second, 8},
+		"over faults":            {2 * time.Minute, false, []fault{lost, rejected(504), silent, nil, cut, rejected(429, "Retry-After", "3")}, 8 * time.Second, 8},
 	} {
 		inBubble(t, webtrigger.Options{RunTimeout: 2 * time.Hour, AcceptedWhileProcessing: c.accepted}, func(t *testing.T, s *site, cl *client.Client) {
 			s.Script.Next(takes(c.takes))
@@ -99,8 +99,8 @@ func TestWaitOnAServiceThatShutsDown(t *testing.T) {
 	})
 }
 
-// Every end is an answer, not an error.
-func TestWaitTellsEveryEnd(t *testing.T) {
+// Every terminal status is a result, not an error.
+func TestWait_anyEnd_returnsStatus(t *testing.T) {
 	t.Parallel()
 	inBubble(t, webtrigger.Options{RunTimeout: time.Minute}, func(t *testing.T, s *site, c *client.Client) {
 		s.Script.Next(webtriggertest.Fail(errors.New("no such report")))
@@ -127,7 +127,7 @@ func TestWaitTellsEveryEnd(t *testing.T) {
 	})
 }
 
-func TestWaitIsRefused(t *testing.T) {
+func TestWait_rejected_returnsError(t *testing.T) {
 	t.Parallel()
 	inBubble(t, webtrigger.Options{}, func(t *testing.T, s *site, c *client.Client) {
 		var answered *client.Error

@@ -92,10 +92,10 @@ func said(t *testing.T, opts client.Options, answers ...answer) (got string, too
 			case errors.As(e2, &gap):
 				got += fmt.Sprintf("[%d-%d] ", gap.FromID, gap.ToID)
 			case e2 != nil:
-				require.NoError(t, err, "something after an error")
+				require.NoError(t, err, "no event may follow an error")
 				err = e2
 			default:
-				require.NoError(t, err, "something after an error")
+				require.NoError(t, err, "no event may follow an error")
 				got += fmt.Sprintf("%d ", e.ID)
 			}
 		}
@@ -126,11 +126,11 @@ func TestStreamProtocol(t *testing.T) {
 		{"cut inside a frame", []answer{stream(step(1), step(2)[:30]), stream(step(2), end(3)).at("1"), over.at("3")}, "1 2 3", 1500 * time.Millisecond, 3 * time.Second},
 		{"retry is heeded", []answer{stream("retry: 200\n\n", step(1)), stream(end(2)).at("1"), over.at("2")}, "1 2", 100 * time.Millisecond, 200 * time.Millisecond},
 		{"what came twice", []answer{stream(step(1), step(2), step(1), step(2), step(3)), stream(step(1), step(3), end(4)).at("3"), over.at("4")}, "1 2 3 4", 0, 3 * time.Second},
-		{"a hole", []answer{stream(step(1), step(3)), stream(step(2), step(3), end(4)).at("1"), over.at("4")}, "1 2 3 4", 0, 3 * time.Second},
-		{"a hole that stays", []answer{stream(step(1), step(3)), stream(step(3), end(4)).at("1"), over.at("4")}, "1 [2-2] 3 4", 0, 3 * time.Second},
-		{"a hole at the start", []answer{stream(step(2)), stream(step(2), end(3)), over.at("3")}, "[1-1] 2 3", 0, 3 * time.Second},
+		{"a gap", []answer{stream(step(1), step(3)), stream(step(2), step(3), end(4)).at("1"), over.at("4")}, "1 2 3 4", 0, 3 * time.Second},
+		{"a gap that stays", []answer{stream(step(1), step(3)), stream(step(3), end(4)).at("1"), over.at("4")}, "1 [2-2] 3 4", 0, 3 * time.Second},
+		{"a gap at the start", []answer{stream(step(2)), stream(step(2), end(3)), over.at("3")}, "[1-1] 2 3", 0, 3 * time.Second},
 		{"another name", []answer{stream(step(1), "event: other\nid: 9\ndata: {}\n\n", end(2)), over.at("2")}, "1 2", 0, 0},
-		{"another run goes on", []answer{stream(step(1), end(2)), stream(event(3, 1, "run_queued"), event(4, 2, "run_completed")).at("2"), over.at("4")}, "1 2 3 4", 0, 0},
+		{"another run continues", []answer{stream(step(1), end(2)), stream(event(3, 1, "run_queued"), event(4, 2, "run_completed")).at("2"), over.at("4")}, "1 2 3 4", 0, 0},
 		{"not JSON", []answer{stream(step(1), "id: 2\ndata: {\n\n"), stream(end(2)).at("1"), over.at("2")}, "1 2", 0, 3 * time.Second},
 		{"two ids", []answer{stream(step(1), "id: 3\n"+strings.TrimPrefix(step(2), "id: 2\n")), stream(end(2)).at("1"), over.at("2")}, "1 2", 0, 3 * time.Second},
 		{"too long", []answer{stream(step(1), "data: "+strings.Repeat("x", 5<<20)), stream(end(2)).at("1"), over.at("2")}, "1 2", 0, 3 * time.Second},
@@ -166,8 +166,8 @@ func TestStreamGivesUp(t *testing.T) {
 	}{
 		{"no such trigger", client.Options{}, []answer{problem(404, `{"code":"not_found","detail":"The resource does not exist, or you do not have access to it."}`)}, "", 404, "not_found: The resource does not exist, or you do not have access to it. (request r-1)"},
 		{"a revoked key", client.Options{}, []answer{stream(step(1)), problem(401, `{"code":"invalid_token"}`).at("1")}, "1", 401, "invalid_token"},
-		{"gone without more", client.Options{}, []answer{problem(410, `{}`)}, "", 410, "410"},
-		{"gone before the cursor", client.Options{}, []answer{stream(step(1)), problem(410, `{"purged_to":1}`).at("1")}, "1", 410, "410"},
+		{"purged without details", client.Options{}, []answer{problem(410, `{}`)}, "", 410, "410"},
+		{"purged before the cursor", client.Options{}, []answer{stream(step(1)), problem(410, `{"purged_to":1}`).at("1")}, "1", 410, "410"},
 		{"a page", client.Options{}, []answer{{header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}}}, "", 0, `"text/html"`},
 		{"ten retries", client.Options{}, []answer{bad, bad, bad, bad, bad, bad, bad, bad, bad, bad, bad}, "", 500, "500"},
 		{"two retries", client.Options{MaxRetries: 2}, []answer{bad, bad, bad}, "", 500, "500"},

@@ -20,10 +20,10 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// The connection breaks anywhere, again and again, replicas change, proxies
-// answer in the place of the service, and the caller leaves and comes back:
-// every event comes once, in order.
-func TestStreamLosesNothing(t *testing.T) {
+// The connection breaks at any point, replicas change, proxies respond instead of the
+// service, and the caller leaves and resumes. The reader receives every event once, in
+// order.
+func TestStream_brokenConnections_deliversEachEventOnce(t *testing.T) {
 	t.Parallel()
 	seeds := 150
 	if testing.Short() {
@@ -110,7 +110,7 @@ func loseNothing(t *testing.T, random *rand.Rand, seed int) {
 	require.Equal(t, ids(1, last[a.run.ConversationID]), seen, "seed %d", seed)
 }
 
-func TestStreamTellsOfPurgedEvents(t *testing.T) {
+func TestStream_purgedEvents_reportsGap(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New(nil)
@@ -197,7 +197,7 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-func TestNewRefuses(t *testing.T) {
+func TestNew_invalidArguments_returnsError(t *testing.T) {
 	t.Parallel()
 	for _, c := range [][2]string{
 		{"", "key"}, {"/path", "key"}, {"ftp://example.com", "key"}, {"https://example.com/?a=b", "key"}, {"https://u:p@example.com", "key"},
@@ -228,7 +228,7 @@ func TestStreamEndsWithItsContext(t *testing.T) {
 			if at == "waiting" {
 				c = serve(t, http.NotFoundHandler(), func(net.Conn) (net.Conn, error) {
 					time.AfterFunc(time.Millisecond, func() { cancel(reason) })
-					return nil, errors.New("refused")
+					return nil, errors.New("no connection")
 				}, client.Options{})
 			}
 			n := 0

@@ -84,14 +84,14 @@ func TestTriggerIsTriedAgain(t *testing.T) {
 		"half an answer":       {[]fault{cut}, true, 250 * time.Millisecond, 500 * time.Millisecond},
 		"lost and lost again":  {[]fault{lost, cut, lost}, true, 1750 * time.Millisecond, 3500 * time.Millisecond},
 		"no answer at all":     {[]fault{silent}, false, 20250 * time.Millisecond, 20500 * time.Millisecond},
-		"a store that is away": {[]fault{refused(503, "Retry-After", "1")}, false, time.Second, time.Second},
-		"too many":             {[]fault{refused(429, "Retry-After", "7")}, false, 7 * time.Second, 7 * time.Second},
+		"a store that is away": {[]fault{rejected(503, "Retry-After", "1")}, false, time.Second, time.Second},
+		"too many":             {[]fault{rejected(429, "Retry-After", "7")}, false, 7 * time.Second, 7 * time.Second},
 		"too many, by date": {[]fault{func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			w.Header().Set("Retry-After", time.Now().Add(time.Minute).UTC().Format(http.TimeFormat))
 			w.WriteHeader(429)
 		}}, false, 59 * time.Second, time.Minute},
-		"a proxy, then a lost answer": {[]fault{refused(502), lost}, true, 750 * time.Millisecond, 1500 * time.Millisecond},
-		"a broken service":            {[]fault{refused(500), refused(504), refused(408)}, false, 1750 * time.Millisecond, 3500 * time.Millisecond},
+		"a proxy, then a lost answer": {[]fault{rejected(502), lost}, true, 750 * time.Millisecond, 1500 * time.Millisecond},
+		"a broken service":            {[]fault{rejected(500), rejected(504), rejected(408)}, false, 1750 * time.Millisecond, 3500 * time.Millisecond},
 	} {
 		inBubble(t, webtrigger.Options{}, func(t *testing.T, s *site, cl *client.Client) {
 			s.faults = c.faults
@@ -125,7 +125,7 @@ func TestTriggerWithAKeyOfTheCaller(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, second.Replayed)
 		require.Equal(t, first.TriggerID, second.TriggerID)
-		req.IdempotencyKey = "" // one that nobody else has
+		req.IdempotencyKey = "" // the client generates one
 		third, err := c.Trigger(t.Context(), "1", req)
 		require.NoError(t, err)
 		require.NotEqual(t, first.TriggerID, third.TriggerID)
@@ -136,8 +136,8 @@ func TestTriggerWithAKeyOfTheCaller(t *testing.T) {
 	})
 }
 
-// What does not help to repeat is not repeated.
-func TestTriggerIsRefused(t *testing.T) {
+// A request is not retried if a retry cannot succeed.
+func TestTrigger_rejected_isNotRetried(t *testing.T) {
 	t.Parallel()
 	inBubble(t, webtrigger.Options{}, func(t *testing.T, s *site, c *client.Client) {
 		_, err := c.Trigger(t.Context(), "1", client.TriggerRequest{Message: " ", Subject: strings.Repeat("x", 256)})
@@ -153,7 +153,7 @@ func TestTriggerIsRefused(t *testing.T) {
 		require.ErrorAs(t, err, &answered)
 		require.Equal(t, "forbidden", answered.Code)
 
-		s.faults = []fault{refused(307, "Location", "https://elsewhere.example.com/")}
+		s.faults = []fault{rejected(307, "Location", "https://elsewhere.example.com/")}
 		_, err = c.Trigger(t.Context(), "1", client.TriggerRequest{Message: "go"})
 		require.ErrorAs(t, err, &answered)
 		require.Equal(t, 307, answered.Status)
@@ -165,8 +165,8 @@ func TestTriggerIsRefused(t *testing.T) {
 				w.WriteHeader(202)
 				_, _ = w.Write([]byte(`{"trigger_id":1}`))
 			},
-			refused(200, "Content-Type", "application/json"),
-			refused(204),
+			rejected(200, "Content-Type", "application/json"),
+			rejected(204),
 			func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 				w.Header().Set("Content-Type", "application/json")
 				w.WriteHeader(202)
@@ -194,8 +194,8 @@ func TestTriggerIsRefused(t *testing.T) {
 	})
 }
 
-// The one behind another certificate is not the service, and stays that.
-func TestTriggerMeetsAStranger(t *testing.T) {
+// A server with another certificate is not the service, so a retry cannot succeed.
+func TestTrigger_unknownCertificate_isNotRetried(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -215,7 +215,7 @@ func TestTriggerMeetsAStranger(t *testing.T) {
 func TestTriggerGivesUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &site{Service: webtriggertest.New(t, nil), faults: []fault{refused(500), lost, refused(503, "Retry-After", "2")}}
+		s := &site{Service: webtriggertest.New(t, nil), faults: []fault{rejected(500), lost, rejected(503, "Retry-After", "2")}}
 		c := serve(t, s, nil, client.Options{MaxRetries: 2})
 		_, err := c.Trigger(t.Context(), "1", client.TriggerRequest{Message: "go"})
 		var answered *client.Error
@@ -228,7 +228,7 @@ func TestTriggerGivesUp(t *testing.T) {
 func TestTriggerEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	reason := errors.New("enough")
-	for name, bad := range map[string]fault{"while it is asked": silent, "in a pause": refused(503, "Retry-After", "60")} {
+	for name, bad := range map[string]fault{"while it is asked": silent, "in a pause": rejected(503, "Retry-After", "60")} {
 		inBubble(t, webtrigger.Options{}, func(t *testing.T, s *site, c *client.Client) {
 			s.faults = []fault{bad}
 			ctx, cancel := context.WithCancelCause(t.Context())

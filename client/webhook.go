@@ -119,7 +119,8 @@ type Callback struct {
 // Receive reads, verifies and decodes the body of a callback. A receiver's handler
 // calls it first. On ErrSignature and ErrStale, respond with 401. On any other error
 // the body could not be read or is not a callback: respond with 400. Respond with
-// 2xx only after you have stored the callback: it may not be sent again.
+// 2xx only after you have stored the callback, because the service does not send a
+// delivered callback again.
 func (v *Verifier) Receive(w http.ResponseWriter, r *http.Request) (*Callback, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxCallback))
 	if err != nil {

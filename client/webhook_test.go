@@ -138,7 +138,7 @@ func TestVerifyTolerance(t *testing.T) {
 	})
 }
 
-func TestNewVerifierRefuses(t *testing.T) {
+func TestNewVerifier_invalidArguments_returnsError(t *testing.T) {
 	t.Parallel()
 	_, err := client.NewVerifier(nil, nil)
 	require.Error(t, err)

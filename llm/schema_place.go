@@ -28,8 +28,8 @@ type finder struct {
 
 // Limits of one explanation.
 const (
-	maxViolations = 5
-	maxParts      = 2_000  // of a schema
+	maxViolations  = 5
+	maxParts       = 2_000  // of a schema
 	maxValidations = 20_000 // of parts of a value
 )
 

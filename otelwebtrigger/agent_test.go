@@ -80,7 +80,7 @@ func TestModelCalls(t *testing.T) {
 		"an answer": {t.Context(), says(llm.Response{Text: "x", Finish: llm.FinishStop, Model: "m-2026", Usage: webtrigger.Usage{InputTokens: 10, OutputTokens: 5}}),
 			base(map[string]any{"gen_ai.response.model": "m-2026"})},
 		"an overload":      {t.Context(), fails(&llm.Error{Err: errors.New("secret"), Retryable: true}), base(map[string]any{"error.type": "unavailable"})},
-		"a refusal":        {t.Context(), fails(&llm.Error{Err: errors.New("secret")}), base(map[string]any{"error.type": "_OTHER"})},
+		"a rejection":      {t.Context(), fails(&llm.Error{Err: errors.New("secret")}), base(map[string]any{"error.type": "_OTHER"})},
 		"another error":    {t.Context(), fails(errors.New("secret")), base(map[string]any{"error.type": "_OTHER"})},
 		"a timeout":        {t.Context(), fails(context.DeadlineExceeded), base(map[string]any{"error.type": "timeout"})},
 		"the run's time":   {deadline, fails(context.DeadlineExceeded), base(map[string]any{"error.type": "deadline"})},

@@ -99,7 +99,7 @@ func TestRunOutcomes(t *testing.T) {
 
 // A run that is requeued at a shutdown has not ended. Its next attempt has a span of
 // its own.
-func TestRunGivenBack(t *testing.T) {
+func TestRunSpan_requeued_endsAndStartsAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcess(t)

@@ -28,7 +28,7 @@ type chatty struct{}
 
 func (chatty) Generate(_ context.Context, req *llm.Request, stream func(llm.Chunk) error) (*llm.Response, error) {
 	if strings.Contains(req.Task.Input.Message, "model fails") {
-		return nil, &llm.Error{Err: errors.New("refused: " + marker), Detail: marker, Retryable: true}
+		return nil, &llm.Error{Err: errors.New("rejected: " + marker), Detail: marker, Retryable: true}
 	}
 	if len(req.Messages) == 2 { // instructions and prompt
 		return &llm.Response{Text: marker, Finish: llm.FinishToolCalls, ToolCalls: []llm.ToolCall{
@@ -48,7 +48,7 @@ func (chatty) Generate(_ context.Context, req *llm.Request, stream func(llm.Chun
 }
 
 // No text of callers, models, tools and receivers is in a span or a metric.
-func TestNothingSaidIsTold(t *testing.T) {
+func TestTelemetry_texts_areNotRecorded(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
 	receiverURL, callbacks, got := receiver(t, http.StatusTeapot)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the tests of callbacks at length: the address rules on 10 million random
-# addresses, and 100,000 runs whose ends race, each of which owes one POST.
+# addresses, and 100,000 runs whose ends race, each with exactly one POST.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -3,7 +3,7 @@
 # Arguments go to `go test`, for example: sh scripts/test.sh -run TestTrigger -v
 #
 # -count=1: a cached "ok" would not show that the suite passes on this machine.
-# -shuffle: tests may not lean on their order; a failure prints its seed.
+# -shuffle: tests must not depend on their order. A failure prints its seed.
 # -vet=off: lint vets every package, and with more checks.
 set -eu
 cd "$(dirname "$0")/.."

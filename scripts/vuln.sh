@@ -1,9 +1,9 @@
 #!/bin/sh
 # Looks for known vulnerabilities that the code of any module reaches.
 #
-# govulncheck asks a database on the network. Where that cannot be reached
-# nothing was checked: the script says so and exits 0, so that an offline
-# machine can go on. Every other failure counts. Arguments go to govulncheck:
+# govulncheck reads a database on the network. If that cannot be reached, nothing
+# is checked: the script reports this and exits with 0, so that an offline machine
+# can continue. Every other failure counts. Arguments are passed to govulncheck:
 # `-db file:///DIR` names a copy of the database.
 set -eu
 cd "$(dirname "$0")/.."

@@ -82,7 +82,8 @@ func NewReceiver(tb testing.TB) *Receiver {
 	return r
 }
 
-// Fault adds faults for the next callbacks, one for each. A nil Fault is no fault.
+// Fault adds faults for the next callbacks, one for each. With a nil
+// Fault, the callback is received.
 func (r *Receiver) Fault(faults ...Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

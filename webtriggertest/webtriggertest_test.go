@@ -82,9 +82,9 @@ func TestClock(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, read())
 }
 
-// A stream with a hole, a repeat, a wrong order, a gap or no stream at all ends
-// the test that reads it.
-func TestReadStreamFindsHoles(t *testing.T) {
+// A stream with a missing or repeated event, a wrong order or a gap frame ends the test
+// that reads it. So does a response that is not a stream.
+func TestReadStream_invalidStream_endsTest(t *testing.T) {
 	t.Parallel()
 	frame := func(id, run, sequence int) string {
 		return fmt.Sprintf("id: %d\ndata: {\"id\":%d,\"run_id\":%d,\"sequence\":%d}\n\n", id, id, run, sequence)
@@ -94,7 +94,7 @@ func TestReadStreamFindsHoles(t *testing.T) {
 		ok     bool
 	}{
 		"whole":       {frame(1, 1, 1) + ": heartbeat\n\n" + frame(3, 2, 1) + frame(7, 1, 2), true},
-		"hole":        {frame(1, 1, 1) + frame(3, 1, 3), false},
+		"missing":     {frame(1, 1, 1) + frame(3, 1, 3), false},
 		"late start":  {frame(2, 1, 2), false},
 		"repeat":      {frame(1, 1, 1) + frame(1, 1, 1), false},
 		"order":       {frame(2, 1, 1) + frame(1, 2, 1), false},

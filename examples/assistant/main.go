@@ -32,7 +32,7 @@ func cancel(ctx context.Context, o order) (map[string]any, error) {
 
 // newAssistant returns an agent with two tools.
 func newAssistant(model llm.LLM) (webtrigger.Runner, error) {
-	one, err := llm.NewTool("order_status", "Tells where an order is.", status)
+	one, err := llm.NewTool("order_status", "Returns where an order is.", status)
 	if err != nil {
 		return nil, err
 	}

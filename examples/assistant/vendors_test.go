@@ -19,8 +19,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// The assistant on the models of vendors, whose servers are fakes that refuse
-// what the vendors refuse: a conversation that is not in order among it.
+// The assistant with the models of vendors. Their servers are fakes that reject the
+// requests that the vendors reject, such as an incomplete conversation.
 
 const vendorKey = "sk-test-0123456789abcdef"
 
@@ -187,7 +187,7 @@ func TestAConversation(t *testing.T) {
 		run, events := w.execute(nil)
 		require.Equal(t, webtrigger.RunCompleted, run.Status, run.ErrorMessage)
 		require.Equal(t, "It is cancelled.", run.Result)
-		require.Positive(t, time.Since(began), "the refused call was repeated")
+		require.Positive(t, time.Since(began), "the rejected call must be retried after a delay")
 
 		var usage webtrigger.Usage
 		var pieces, whole, results []string
@@ -227,11 +227,11 @@ func TestAConversation(t *testing.T) {
 	})
 }
 
-// A tool outside the task's list is not in the request, and a model that calls it
-// all the same is refused.
+// A request does not offer a tool outside the task's list. If the model still calls it,
+// the call is rejected.
 func TestForcedCall(t *testing.T) {
 	each(t, func(t *testing.T, v vendor) {
-		w := on(t, v, v.calls("Hm.", "cancel_order"), v.text("I may not."))
+		w := on(t, v, v.calls("Hm.", "cancel_order"), v.text("I cannot."))
 		run, events := w.execute(&webtrigger.TaskDefinition{AllowedTools: []string{"order_status"}})
 		require.Equal(t, webtrigger.RunCompleted, run.Status, run.ErrorMessage)
 		for _, r := range w.fake.Requests() {

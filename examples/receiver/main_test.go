@@ -63,7 +63,7 @@ func TestReceiver_severalRuns_actsOnEach(t *testing.T) {
 	require.Equal(t, []string{"a", "b", "c"}, acted)
 }
 
-func TestRefusesWhatIsNoCallback(t *testing.T) {
+func TestReceiver_notACallback_isRejected(t *testing.T) {
 	t.Parallel()
 	rc := &receiver{seen: map[string]bool{}, act: func(client.Callback) { t.Error("acted") }}
 	require.Equal(t, http.StatusMethodNotAllowed, deliver(rc, http.MethodGet, ""))

@@ -169,7 +169,7 @@ func TestNoRunWithoutItsJob(t *testing.T) {
 	e, r := setUp(t)
 	_, err := e.db.Exec(`ALTER TABLE river_job RENAME TO away`)
 	require.NoError(t, err)
-	_, err = e.svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "refused"})
+	_, err = e.svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "rejected"})
 	require.Error(t, err)
 	assert.Zero(t, count(t, e, "webtrigger_runs"))
 	assert.Zero(t, count(t, e, "webtrigger_queue"))
@@ -179,7 +179,7 @@ func TestNoRunWithoutItsJob(t *testing.T) {
 	run := trigger(t, e, "accepted")
 	start(t, e)
 	assert.Equal(t, webtrigger.RunCompleted, await(t, e, run.ID).Status)
-	assert.Zero(t, r.times("refused"))
+	assert.Zero(t, r.times("rejected"))
 }
 
 func TestCancel(t *testing.T) {

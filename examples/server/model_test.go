@@ -66,7 +66,7 @@ func TestRealModels(t *testing.T) {
 			}
 			require.Equal(t, "It is 42.", streamed)
 			requests := c.fake.Requests()
-			require.Len(t, requests, 3, "the second was refused and repeated")
+			require.Len(t, requests, 3, "the second must be rejected and retried")
 			require.Len(t, requests[0].Body["tools"], 3)
 			require.Equal(t, c.model, requests[0].Body["model"])
 			require.Contains(t, s.Stderr.String(), "model call failed")

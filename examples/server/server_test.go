@@ -422,7 +422,7 @@ func TestCallback(t *testing.T) {
 	}, got[0].body, "exactly these eight fields")
 }
 
-func TestCallbackToAPrivateAddressIsRefused(t *testing.T) {
+func TestServer_callbackToPrivateAddress_isRejected(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t)
 	s := start(t, "-callback-ca", r.caFile) // no -callback-allow

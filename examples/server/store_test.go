@@ -18,9 +18,9 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
-// What a server stored is there after the next start, and goes on: also what was
-// queued when it was killed.
-func TestSQLiteSurvivesRestarts(t *testing.T) {
+// Stored runs continue after a restart, also runs that were queued when the server was
+// killed.
+func TestServer_sqliteAfterRestart_continuesRuns(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "a file?100%.db")
 	first := start(t, "-db", "sqlite:"+file)
@@ -49,7 +49,7 @@ func TestSQLiteSurvivesRestarts(t *testing.T) {
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	s := start(t, "-db", "memory")
-	require.EqualValues(t, 1, s.say("/say gone soon").TriggerID)
+	require.EqualValues(t, 1, s.say("/say not kept").TriggerID)
 	require.Equal(t, http.StatusOK, s.do(http.MethodGet, "/healthz", "").Status)
 	left, err := os.ReadDir(s.Cmd.Dir)
 	require.NoError(t, err)
@@ -80,8 +80,9 @@ func TestPostgres(t *testing.T) {
 	require.Equal(t, "executed elsewhere", servers[0].ended(a)["result"])
 }
 
-// A server notices that the store is away, says so, and goes on when it is back.
-func TestPostgresAway(t *testing.T) {
+// If the store is unavailable, the server reports it, and continues as soon as the store
+// is available again.
+func TestServer_postgresUnavailable_recovers(t *testing.T) {
 	t.Parallel()
 	pgtest.Shared(t) // skips where PostgreSQL is missing
 	pg, err := pgtest.Start(nil)
@@ -114,7 +115,7 @@ func TestPostgresThatIsNotThere(t *testing.T) {
 }
 
 // If the store has a key as revoked, the server does not print it.
-func TestRevokedKeyIsRefusedAtStart(t *testing.T) {
+func TestServer_revokedKey_isNotPrinted(t *testing.T) {
 	t.Parallel()
 	flags := []string{"-db", "sqlite:" + filepath.Join(t.TempDir(), "webtrigger.db"), "-key", strings.Repeat("ab", 32)}
 	s := start(t, flags...)

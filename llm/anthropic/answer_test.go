@@ -159,8 +159,8 @@ func TestFinish(t *testing.T) {
 			a.Event("message_stop", map[string]any{"type": "message_stop"})
 		}, llm.Response{Finish: llm.FinishRefusal, Detail: "bio"}},
 		"declined without a text": {func(a modeltest.Anthropic) { a.Start(); a.End("refusal", 2) }, llm.Response{Finish: llm.FinishRefusal}},
-		"length":                 {func(a modeltest.Anthropic) { text(a, "Once upon"); a.End("max_tokens", 2) }, llm.Response{Text: "Once upon", Finish: llm.FinishLength}},
-		"window full":            {func(a modeltest.Anthropic) { text(a, "Once"); a.End("model_context_window_exceeded", 2) }, llm.Response{Text: "Once", Finish: llm.FinishLength}},
+		"length":                  {func(a modeltest.Anthropic) { text(a, "Once upon"); a.End("max_tokens", 2) }, llm.Response{Text: "Once upon", Finish: llm.FinishLength}},
+		"window full":             {func(a modeltest.Anthropic) { text(a, "Once"); a.End("model_context_window_exceeded", 2) }, llm.Response{Text: "Once", Finish: llm.FinishLength}},
 		"length within a tool call": {func(a modeltest.Anthropic) {
 			a.Start()
 			a.Tool(0, "toolu_a", "search")

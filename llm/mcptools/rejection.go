@@ -40,7 +40,7 @@ func (r *rejection) Error() string {
 // what is quoted of it, in bytes.
 const (
 	maxRejection = 64 << 10
-	maxDetail  = 300
+	maxDetail    = 300
 )
 
 // rejected decides what a response with an error status means for the session:

@@ -146,7 +146,7 @@ func TestForms(t *testing.T) {
 	t.Parallel()
 	const schema = `{"type":"object"}`
 	for name, rejection := range map[string]modeltest.Turn{
-		"schema rejected":   modeltest.Reject(400, modeltest.OpenAIError("invalid_request_error", "", "response_format", "Invalid schema")),
+		"schema rejected":  modeltest.Reject(400, modeltest.OpenAIError("invalid_request_error", "", "response_format", "Invalid schema")),
 		"format unknown":   modeltest.Reject(400, modeltest.OpenAIError("invalid_request_error", "", "", "This response_format type is unavailable now")),
 		"strict validator": modeltest.Reject(422, `{"detail":"extra fields not permitted"}`),
 	} {

@@ -32,8 +32,8 @@ class Lexeme {
   }
 }
 
-// parse reads JSON. Where the browser tells a number's source, numbers that would
-// change keep it: 64-bit ids and a payload's 1e400.
+// parse parses JSON. If the browser provides a number's source text, numbers that
+// would change keep it: 64-bit ids and a payload's 1e400.
 export function parse(text) {
   return JSON.parse(text, (_, value, context) =>
     typeof value === "number" && context?.source && String(value) !== context.source ? new Lexeme(context.source) : value);

@@ -49,10 +49,10 @@ const tones = {
   active: "good", revoked: "plain", expired: "plain", inactive: "plain",
 };
 
-// failureText says what went wrong, and what the reader can do.
+// failureText describes a failure, and what the reader can do.
 function failureText(failure) {
   if (failure.status === 401) {
-    return ["You are signed out. ", page.signIn ? el("a", { href: page.signIn }, "Sign in again") : "Sign in again and load this page anew."];
+    return ["You are signed out. ", page.signIn ? el("a", { href: page.signIn }, "Sign in again") : "Sign in again and reload this page."];
   }
   if (failure.lost) return ["The server cannot be reached or cannot answer now."];
   if (failure.status === undefined) console.error(failure); // a fault of this page
@@ -66,7 +66,7 @@ export function problem(failure, retry) {
     retry && failure.status !== 401 && el("button", { click: retry }, "Try again"));
 }
 
-// notify says what has just happened, above the page's content.
+// notify shows a message above the page's content.
 export function notify(what, tone = "good") {
   const text = what instanceof Error ? failureText(what) : [what];
   $("notices").replaceChildren(el("p", { class: `notice ${what instanceof Error ? "bad" : tone}` }, ...text));
@@ -84,9 +84,9 @@ export async function busy(button, work) {
   }
 }
 
-// ask has the reader confirm something. It resolves to null, or to the text of the
-// field ("" without one). choice is a field to choose from: a label, then pairs of
-// value and text, of which the first is chosen.
+// ask asks the reader to confirm an action. It resolves to null, or to the text of the
+// field ("" without one). choice is a selection: a label, then pairs of value and text,
+// of which the first is selected.
 export function ask({ title, text, yes, danger = true, field, choice }) {
   const dialog = $("dialog");
   $("dialog-title").textContent = title;

@@ -29,8 +29,8 @@ export function fault(form, name, text) {
   return true;
 }
 
-// refused shows why the API has refused what a form sent.
-export function refused(form, failure) {
+// showFaults shows why the API has rejected a form.
+export function showFaults(form, failure) {
   const elsewhere = [];
   for (const { pointer, detail } of failure.errors ?? []) {
     const name = pointer.split("/")[1] ?? "";
@@ -42,7 +42,7 @@ export function refused(form, failure) {
   form.querySelector("[aria-invalid]")?.focus();
 }
 
-// jsonFault is what is wrong with JSON text, null when nothing is.
+// jsonFault returns the fault of a JSON text, or null if it has none.
 export function jsonFault(text) {
   try {
     JSON.parse(text);

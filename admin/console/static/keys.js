@@ -1,6 +1,6 @@
 import { call, page } from "./api.js";
 import { $, ask, badge, busy, copyable, el, empty, notify, when } from "./dom.js";
-import { clear, fault, refused, utc } from "./form.js";
+import { clear, fault, showFaults, utc } from "./form.js";
 import { Table, list } from "./table.js";
 
 const hour = 3600;
@@ -97,7 +97,7 @@ form.addEventListener("submit", (event) => {
       notify(`${key.name} is created.`);
       await load();
     } catch (failure) {
-      refused(form, failure);
+      showFaults(form, failure);
     }
   });
 });

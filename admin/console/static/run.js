@@ -15,7 +15,7 @@ let asked = 0; // number of requests for the run
 let shown = 0; // number of the request whose response is shown
 let stale = false; // the last load failed
 
-// What the assistant has said so far, while the run goes on.
+// The text of the assistant so far, while the run continues.
 const draft = { text: "", element: el("p", { class: "text draft" }), frame: undefined };
 
 // answer shows the run in the response of a request, unless the response of a later

@@ -1,18 +1,17 @@
 // Follows the events of a run by EventSource, over lost connections.
 //
 // EventSource reconnects by itself and sends the id of the last event that it
-// got. At any answer but 200 it gives up and does not say why: the end (204), a
-// session that has gone (401), a server that restarts (503). follow then asks
-// once by fetch.
+// received. At any status except 200 it stops without a reason: the end (204), an
+// expired session (401), a server that restarts (503). follow then asks once with
+// fetch.
 
 import { parse, url } from "./api.js";
 
 const pause = 3000;
 const terminal = new Set(["run_completed", "run_failed", "run_cancelled", "run_timed_out"]);
 
-// follow tells each event once and in order: on.event(event), on.gap(from, to) for
-// events that are purged, on.state(word) with live, lost, ended, signed-out or
-// absent.
+// follow reports each event once and in order: on.event(event), on.gap(from, to) for
+// purged events, on.state(word) with live, lost, ended, signed-out or absent.
 export function follow(run, on) {
   let last = 0, source, done = false;
   const address = () => url(`api/runs/${run}/events${last ? `?after_event_id=${last}` : ""}`);

@@ -1,6 +1,6 @@
 import { call, get, page, url } from "./api.js";
 import { $, ask, busy, el, empty, notify, problem } from "./dom.js";
-import { clear, fault, jsonFault, refused } from "./form.js";
+import { clear, fault, jsonFault, showFaults } from "./form.js";
 import { indent } from "./json.js";
 
 const form = $("task");
@@ -11,21 +11,21 @@ function sync() {
   $("schema").hidden = form.elements.output_type.value !== "json";
 }
 
-// judge says at once whether the schema is an object of JSON. Whether it is a
-// schema is for the server to say.
-function judge() {
+// checkSchema shows at once whether the schema is a JSON object. Only the server checks
+// whether it is a schema.
+function checkSchema() {
   const text = schema.value.trim();
   const wrong = text && (jsonFault(text) ?? (text.startsWith("{") ? null : "A schema is a JSON object."));
-  $("schema-state").textContent = wrong || (text ? "This is JSON. The schema itself is checked when you save." : "Any JSON will do.");
+  $("schema-state").textContent = wrong || (text ? "This is JSON. The schema itself is checked when you save." : "Any JSON is allowed.");
   $("schema-state").classList.toggle("wrong", Boolean(wrong));
   return wrong;
 }
 
-// tools offers what the host has, and what the task allows though the host has it
-// no longer.
+// tools lists the tools of the host, and tools that the task allows although the host
+// no longer has them.
 function tools(offered, allowed) {
-  const gone = allowed.filter((name) => !offered.some((tool) => tool.name === name));
-  const all = [...offered, ...gone.map((name) => ({ name, description: "The application does not have it now." }))];
+  const missing = allowed.filter((name) => !offered.some((tool) => tool.name === name));
+  const all = [...offered, ...missing.map((name) => ({ name, description: "The application no longer has this tool." }))];
   $("tools").replaceChildren(...all.map((tool) => el("label", { class: "choice" },
     el("input", { type: "checkbox", name: "tool", value: tool.name, checked: allowed.includes(tool.name) }),
     el("span", {}, el("code", {}, tool.name), tool.description && el("small", {}, tool.description)))));
@@ -45,7 +45,7 @@ async function load() {
       schema.value = task.output_schema ? indent(JSON.stringify(task.output_schema)) : "";
     }
     sync();
-    judge();
+    checkSchema();
     $("loading").replaceChildren();
     form.hidden = false;
   } catch (failure) {
@@ -73,22 +73,22 @@ async function save() {
       location.assign(url(`tasks/${task.id}`));
     }
   } catch (failure) {
-    refused(form, failure);
+    showFaults(form, failure);
   }
 }
 
 form.addEventListener("change", sync);
-schema.addEventListener("input", judge);
+schema.addEventListener("input", checkSchema);
 $("format").addEventListener("click", () => {
-  if (!judge()) schema.value = indent(schema.value);
+  if (!checkSchema()) schema.value = indent(schema.value);
 });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   clear(form);
-  const wrong = form.elements.output_type.value === "json" && judge();
+  const wrong = form.elements.output_type.value === "json" && checkSchema();
   if (wrong) {
     fault(form, "output_schema", wrong);
-    $("schema-state").textContent = ""; // it says the same
+    $("schema-state").textContent = ""; // it is the same text
     schema.focus();
     return;
   }
@@ -96,7 +96,7 @@ form.addEventListener("submit", (event) => {
 });
 $("delete")?.addEventListener("click", async (event) => {
   const sure = await ask({ title: "Delete this task?", yes: "Delete task",
-    text: "Triggers that name it are refused from then on. Runs that were accepted keep their copy." });
+    text: "New triggers that name this task will be rejected. Existing runs keep their copy." });
   if (sure === null) return;
   busy(event.target, async () => {
     try {

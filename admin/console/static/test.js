@@ -1,6 +1,6 @@
 import { call, get, page, url } from "./api.js";
 import { $, badge, busy, duration, el, notify } from "./dom.js";
-import { clear, fault, jsonFault, refused } from "./form.js";
+import { clear, fault, jsonFault, showFaults } from "./form.js";
 
 const form = $("trigger");
 
@@ -47,7 +47,7 @@ form.addEventListener("submit", (event) => {
       const accepted = await call("POST", `assistants/${page.assistant}/test-trigger`, body());
       location.assign(url(`runs/${accepted.run_id}`));
     } catch (failure) {
-      refused(form, failure);
+      showFaults(form, failure);
     }
   });
 });
@@ -65,7 +65,7 @@ callback.addEventListener("submit", (event) => {
       d.response ? el("pre", { tabindex: "0" }, d.response) : "");
     } catch (failure) {
       $("outcome").replaceChildren();
-      refused(callback, failure);
+      showFaults(callback, failure);
     }
   });
 });

@@ -17,8 +17,8 @@ const (
 	// MaxAnswer bounds the text and the tool calls of one answer, in bytes.
 	MaxAnswer = 4 << 20
 
-	maxStream  = 64 << 20 // a whole response, framing included
-	maxEvent   = 32 << 20 // one event, or a response without a stream
+	maxStream    = 64 << 20 // a whole response, framing included
+	maxEvent     = 32 << 20 // one event, or a response without a stream
 	maxRejection = 64 << 10 // the body of a rejected request
 )
 

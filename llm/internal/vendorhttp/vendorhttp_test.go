@@ -213,8 +213,8 @@ func TestCall_idleVendor_fails(t *testing.T) {
 	const idle = time.Minute
 	silent := func(w *modeltest.Wire) { w.Hang() }
 	for name, turn := range map[string]modeltest.Turn{
-		"no headers":     silent,
-		"no events":      func(w *modeltest.Wire) { w.Raw(": hello\n\n"); w.Hang() },
+		"no headers":             silent,
+		"no events":              func(w *modeltest.Wire) { w.Raw(": hello\n\n"); w.Hang() },
 		"half an error response": func(w *modeltest.Wire) { w.Plain(503, "text/plain", "I am"); w.Raw(""); w.Hang() },
 	} {
 		t.Run(name, func(t *testing.T) {
