@@ -132,7 +132,7 @@ func TestCallbackCarriesExactlyTheEightFields(t *testing.T) {
 	require.Equal(t, webtrigger.DeliveryDelivered, b.delivered(1).State)
 }
 
-func TestCallbackThatIsRefusedByItsReceiverIsFailedAndNotRetried(t *testing.T) {
+func TestCallback_rejectedByReceiver_failsWithoutRetry(t *testing.T) {
 	t.Parallel()
 	url, roots, got := receiver(t, http.StatusInternalServerError)
 	b := setup(t, nil, &webtrigger.Options{
@@ -149,9 +149,9 @@ func TestCallbackThatIsRefusedByItsReceiverIsFailedAndNotRetried(t *testing.T) {
 	require.Empty(t, got)
 }
 
-// Without the operator's word a loopback receiver is refused at accept, and
-// again when the URL got in some other way; nothing is dialled.
-func TestCallbackGuardStandsAtAcceptAndAtDelivery(t *testing.T) {
+// Unless the operator allows it, a loopback receiver is blocked at trigger creation, and
+// at delivery if the URL was stored in another way. Nothing is dialled.
+func TestCallback_loopbackReceiver_isBlockedAtTriggerAndDelivery(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -170,9 +170,9 @@ func TestCallbackGuardStandsAtAcceptAndAtDelivery(t *testing.T) {
 	b := setup(t, nil, nil)
 	url := "https://" + listener.Addr().String() + "/hook?token=secret"
 	_, err = b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "say x", CallbackURL: url})
-	var refused *webtrigger.RequestError
-	require.ErrorAs(t, err, &refused)
-	require.Equal(t, "/callback_url", refused.Faults[0].Pointer)
+	var rejected *webtrigger.RequestError
+	require.ErrorAs(t, err, &rejected)
+	require.Equal(t, "/callback_url", rejected.Faults[0].Pointer)
 
 	accepted, err := b.store.CreateTrigger(b.ctx, webtrigger.NewTrigger{
 		RunKey: "4a4b1b8e-56a4-4d43-9a0c-6a7b1f1d8a10", AssistantID: "1", CallbackURL: url, BaseURL: "https://app.example.com",
@@ -244,7 +244,7 @@ func (s slowLeases) LeaseDeliveries(ctx context.Context, claim webtrigger.Delive
 	}
 }
 
-// A run's last moment is the drain's: what was just leased for sending is sent.
+// A drain sends the deliveries that are leased.
 func TestDrain_leaseInProgress_isSent(t *testing.T) {
 	wrap := func(s webtrigger.Store) webtrigger.Store { return slowLeases{s} }
 	bubbleOn(t, wrap, nil, webtrigger.Options{}, func(b *bundle) {
@@ -313,7 +313,7 @@ func TestTestCallback_sent_matchesRunCallbackFormat(t *testing.T) {
 	}
 }
 
-func TestTestCallbackTellsWhatWentWrong(t *testing.T) {
+func TestTestCallback_failure_returnsReason(t *testing.T) {
 	t.Parallel()
 	url, roots, got := receiver(t, http.StatusTeapot)
 	var log bytes.Buffer
@@ -421,7 +421,7 @@ func corpora(t *testing.T) (suspects map[string][]suspect, names map[string]neti
 			require.NoError(t, err, url)
 			s.dials = net.JoinHostPort(target.Host(), strconv.Itoa(int(target.Port())))
 			if _, err := netip.ParseAddr(target.Host()); err != nil {
-				s.dials = net.JoinHostPort(anybody, strconv.Itoa(int(target.Port())))
+				s.dials = net.JoinHostPort(unlisted, strconv.Itoa(int(target.Port())))
 			}
 			if target.Host() == "localhost" { // the hosts file knows it
 				s.dials = net.JoinHostPort("127.0.0.1", strconv.Itoa(int(target.Port())))
@@ -451,9 +451,8 @@ func corpora(t *testing.T) (suspects map[string][]suspect, names map[string]neti
 	return suspects, names
 }
 
-// anybody is where names lead that the corpus says nothing of; the ranges that lines of the corpus allow do not change
-// that.
-const anybody = "93.184.216.34"
+// unlisted is the address of names that are not in the corpus. No line of the corpus allows or blocks it.
+const unlisted = "93.184.216.34"
 
 func ranges(t *testing.T, policy string) []netip.Prefix {
 	var allow []netip.Prefix
@@ -473,9 +472,9 @@ func mustGuard(t *testing.T, policy string) *egress.Guard {
 	return guard
 }
 
-// TestGuardCorpus takes every URL and every address of the corpus through the three gates: a trigger, which is refused by
-// the same rule with a 422; a delivery of a run whose URL got in some other way, which ends blocked by it; and the dialler,
-// which is asked for the accepted ones only.
+// TestGuardCorpus uses every URL and every address of the corpus in three checks. A trigger is rejected with 422 by the
+// same rule. A delivery of a run whose URL was stored in another way ends blocked by that rule. The dialler is called for
+// accepted URLs only.
 func TestGuardCorpus(t *testing.T) {
 	t.Parallel()
 	suspects, names := corpora(t)
@@ -509,12 +508,12 @@ func judge(t *testing.T, policy string, list []suspect, names map[string]netip.A
 		if s.rule == "" {
 			require.NoError(t, err, s.url)
 		} else if s.url != "" {
-			var refused *webtrigger.RequestError
-			require.ErrorAs(t, err, &refused, s.url)
-			require.Equal(t, "/callback_url", refused.Faults[0].Pointer)
-			require.True(t, strings.HasSuffix(refused.Faults[0].Detail, " ("+s.rule+")"), "%q: %s", s.url, refused.Faults[0].Detail)
+			var rejected *webtrigger.RequestError
+			require.ErrorAs(t, err, &rejected, s.url)
+			require.Equal(t, "/callback_url", rejected.Faults[0].Pointer)
+			require.True(t, strings.HasSuffix(rejected.Faults[0].Detail, " ("+s.rule+")"), "%q: %s", s.url, rejected.Faults[0].Detail)
 		} else {
-			continue // from Go, "" is no callback at all
+			continue // in Go, "" means no callback
 		}
 		accepted, err := b.store.CreateTrigger(b.ctx, webtrigger.NewTrigger{
 			RunKey: uuid.NewString(), AssistantID: "1", BaseURL: "https://app.example.com", CallbackURL: s.url,
@@ -553,7 +552,7 @@ func judge(t *testing.T, policy string, list []suspect, names map[string]netip.A
 	require.Equal(t, want, dialled, "exactly the accepted are dialled")
 }
 
-// stubResolver knows the names of the corpus and sends all others to anybody, over real UDP.
+// stubResolver resolves the names of the corpus, and all others to unlisted, over real UDP.
 func stubResolver(t *testing.T, names map[string]netip.Addr) *net.Resolver {
 	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -585,7 +584,7 @@ func stubAnswer(query []byte, names map[string]netip.Addr) []byte {
 	end += 5
 	addr, found := names[name]
 	if !found {
-		addr = netip.MustParseAddr(anybody)
+		addr = netip.MustParseAddr(unlisted)
 	}
 	out := append([]byte(nil), query[:2]...)
 	out = append(out, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0)
@@ -673,7 +672,7 @@ func TestClaimDelivery_unknownOutcome_sendsOnce(t *testing.T) {
 func TestClaimDelivery_leaseLost_sendsAndReturnsNothing(t *testing.T) {
 	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, posts *atomic.Int32) {
 		stop := b.work()
-		store.set(refused(webtrigger.ErrLeaseLost), "ClaimDelivery")
+		store.set(failing(webtrigger.ErrLeaseLost), "ClaimDelivery")
 		run := b.triggerWithCallback("say x", hook)
 		time.Sleep(5 * time.Second)
 		require.Equal(b.t, 1, store.count("ClaimDelivery"))
@@ -746,7 +745,7 @@ func TestFinishDelivery_storeUnavailable_isRepeatedWithoutASender(t *testing.T) 
 func TestFinishDelivery_otherError_isGivenUp(t *testing.T) {
 	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, posts *atomic.Int32) {
 		stop := b.work()
-		store.set(refused(errors.New("value is too long")), "FinishDelivery")
+		store.set(failing(errors.New("value is too long")), "FinishDelivery")
 		b.triggerWithCallback("say x", hook)
 		time.Sleep(time.Minute)
 		require.Equal(b.t, 10, store.count("FinishDelivery"))

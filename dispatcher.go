@@ -316,7 +316,7 @@ type deliveryWrites struct {
 	closed  context.CancelFunc
 }
 
-// write makes a write. It returns soon, and the write may not be stored then.
+// write makes a write. It returns soon, possibly before the write is stored.
 func (d *deliveryWrites) write(w *deliveryWrite) {
 	pause := 50 * time.Millisecond
 	for range 3 {

@@ -203,9 +203,9 @@ func TestSendersLeaseTogether(t *testing.T) {
 	})
 }
 
-// A host that gives no answer: its retries rest, and one at a time finds out
-// whether it is back. First attempts go on all the while.
-func TestRetriesOfADeadHostRest(t *testing.T) {
+// If a host does not respond, its retries pause, and one at a time checks whether it
+// responds again. First attempts are not paused.
+func TestRetry_hostWithoutResponse_pauses(t *testing.T) {
 	const runs = 40
 	opts := retrying(time.Second, time.Second, time.Second, time.Second, time.Second, time.Second, time.Second, time.Second)
 	bubble(t, nil, opts, func(b *bundle) {
@@ -363,11 +363,10 @@ func (a *answers) gaps(url string) []time.Duration {
 	return gaps
 }
 
-// unreachable is the error of a host that refuses connections, in the guard's own
-// words.
+// unreachable is the guard's error for a host without a connection.
 func unreachable(t *testing.T) error {
 	guard, err := egress.New(egress.Policy{Dial: func(context.Context, string, string) (net.Conn, error) {
-		return nil, errors.New("refused")
+		return nil, errors.New("no connection")
 	}})
 	require.NoError(t, err)
 	target, err := guard.ParseURL("https://203.0.114.9/")
@@ -514,8 +513,8 @@ func TestWhatIsRetried(t *testing.T) {
 	}
 }
 
-// A workflow that waits for its callback may not have begun to wait.
-func TestEarlyNotFoundIsRetried(t *testing.T) {
+// A workflow may begin to wait for its callback only after the first attempt.
+func TestRetry_earlyNotFound_isRetried(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{404, 409} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
@@ -551,7 +550,7 @@ func TestEarlyNotFoundIsRetried(t *testing.T) {
 	}
 }
 
-func TestGoneStopsTheRetries(t *testing.T) {
+func TestRetry_status410_stopsRetries(t *testing.T) {
 	bubble(t, nil, retrying(time.Second, time.Second, time.Second), func(b *bundle) {
 		got := b.answering(func(_ string, nth int) (*egress.Response, error) {
 			return status([]int{500, 410, 200}[nth]), nil

@@ -157,8 +157,8 @@ func (e *emitter) take(n int) EventBatch {
 	return batch
 }
 
-// close refuses further events and returns those that are still to be stored,
-// once the batch under way is.
+// close rejects further events. It returns the pending events, which must be stored
+// after the batch in flight.
 func (e *emitter) close() EventBatch {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -28,7 +28,7 @@ func emitting(t *testing.T, f func(emit webtrigger.Emit)) []webtrigger.Event {
 	run := b.trigger("go")
 	require.NoError(t, b.svc.Execute(b.ctx, run.ID))
 	require.Error(t, kept("x_late", struct{}{}), "nothing is recorded after the end")
-	b.events(run) // sequences have no hole
+	b.events(run) // sequences have no gap
 	page, err := b.store.Events(b.ctx, webtrigger.EventQuery{ConversationID: run.ConversationID, AfterID: 2, Limit: 1 << 20})
 	require.NoError(t, err)
 	return page.Events[:len(page.Events)-1]
@@ -188,8 +188,8 @@ func TestDeltasAreCoalescedBySize(t *testing.T) {
 	}
 }
 
-// What is not just a text, and everything where the host wants that, is an event
-// of its own.
+// A delta that is not only a text is a separate event. So is every delta if the host
+// sets that option.
 func TestDeltasThatAreNotCoalesced(t *testing.T) {
 	t.Parallel()
 	emitAll := func(payloads ...any) func(webtrigger.Emit) {

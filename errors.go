@@ -15,8 +15,8 @@ import (
 // Sentinel errors that Service methods and a [Store] return. Compare them with
 // [errors.Is]. The text of the wrapping error is for people.
 var (
-	// ErrNotFound reports that the resource does not exist or that the caller may not
-	// access it.
+	// ErrNotFound reports that the resource does not exist or that the caller has no
+	// access to it.
 	ErrNotFound = errors.New("webtrigger: not found")
 
 	// ErrConflict reports that the current state of the resource does not allow the
@@ -127,7 +127,7 @@ func init() {
 // 500 without its text, so no internal detail reaches the client.
 func (s *Service) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil && errors.Is(err, r.Context().Err()) {
-		return // the client has gone
+		return // the client has disconnected
 	}
 	s.problem(w, r, err).Write(w)
 }

@@ -92,7 +92,7 @@ func (x *execution) execute() {
 			a.err = err
 		}
 		x.finish(Finish{Outcome: x.outcome(a), Events: batch, Messages: messages})
-	case errors.Is(cause, ErrLeaseLost): // the lease is over, and the run may not be swept yet
+	case errors.Is(cause, ErrLeaseLost): // the lease has expired, and the run is perhaps not swept yet
 		x.requeue(Requeue{Reason: RequeueHeartbeat, Events: batch})
 	case errors.Is(cause, ErrShutdown) && x.s.opts.MaxAttempts > 1:
 		x.requeue(Requeue{Reason: RequeueShutdown, Events: batch})
@@ -337,7 +337,7 @@ var errPostponed = errors.New("webtrigger: write postponed")
 // errNotStored reports that the store does not accept a write.
 var errNotStored = errors.New("webtrigger: write not stored")
 
-// lose ends the execution because its claim is gone. It writes nothing more.
+// lose ends the execution because its claim has ended. It writes nothing more.
 func (x *execution) lose() {
 	x.stopWrites(ErrLeaseLost)
 	x.end(ErrLeaseLost)

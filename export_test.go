@@ -27,7 +27,7 @@ type Exchange struct {
 	Body   []byte
 }
 
-// StubReceivers is StubCallbacks for tests that tell receivers apart.
+// StubReceivers is StubCallbacks for tests with several receivers.
 func (s *Service) StubReceivers(connect func(url string) error, post func(Exchange) (*egress.Response, error)) {
 	s.connect = stubConnector{connect, post}
 }

@@ -212,7 +212,7 @@ func (p *process) unsettle(x *execution, u *unsettled) {
 }
 
 // ending records that the execution stores its end. From now on only the store's
-// answer decides whether its lease is lost: a claim is also gone once the end is stored.
+// answer decides whether its lease is lost: a stored end also ends the claim.
 func (p *process) ending(x *execution) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -34,7 +34,7 @@ const (
 	innerTrace = "00-4bf92f3577b34da6a3ce929d0e0e4736-aaaaaaaaaaaaaaaa-01"
 )
 
-// diary writes down what hooks tell.
+// diary records the calls of hooks.
 type diary struct {
 	mu    sync.Mutex
 	lines []string
@@ -92,7 +92,7 @@ func (d *diary) hooks() webtrigger.Hooks {
 	}
 }
 
-func TestHooksTellTheLifeOfATrigger(t *testing.T) {
+func TestHooks_trigger_reportEachStep(t *testing.T) {
 	t.Parallel()
 	url, roots, got := receiver(t, http.StatusOK)
 	var d diary
@@ -123,7 +123,7 @@ func TestHooksTellTheLifeOfATrigger(t *testing.T) {
 	require.Equal(t, "run", <-inRunner)
 	stop := b.work()
 	cb := <-got
-	require.Equal(t, []string{innerTrace}, cb.header["Traceparent"], "the run's own goes on")
+	require.Equal(t, []string{innerTrace}, cb.header["Traceparent"], "the traceparent must be that of the run")
 	b.delivered(1)
 	stop()
 	server := httptest.NewServer(b.svc) // a recorder has no write deadlines
@@ -158,8 +158,8 @@ func TestHooksTellTheLifeOfATrigger(t *testing.T) {
 	}, d.read())
 }
 
-// Every run ends once for the hook, also those that no worker ended.
-func TestEndedTellsOfRunsThatNoWorkerEnded(t *testing.T) {
+// The hook is called once for the end of every run, also if no worker ended it.
+func TestEndedHook_runEndedWithoutWorker_isCalled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var d diary
@@ -231,7 +231,7 @@ func TestTraceParentIsKeptAndSentOn(t *testing.T) {
 		require.Equal(t, test.kept, b.run(int64(i+1)).TraceParent, "%q", test.sent)
 		require.Equal(t, test.kept, (<-got).header.Get("traceparent"), "%q", test.sent)
 	}
-	run, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "x", TraceParent: "no\r\nsuch: thing"})
+	run, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "x", TraceParent: "no\r\nsuch: header"})
 	require.NoError(t, err)
 	require.Empty(t, run.TraceParent)
 }

@@ -142,7 +142,7 @@ func malformedKey(headers []string, tokenSent bool) *wire.Problem {
 	return unauthorized(true, "The API key is malformed: "+keyFault(strings.Trim(token, " "))+" A key has 64 characters, 0 to 9 and a to f.")
 }
 
-// keyFault names the first thing that is wrong with the form of an API key.
+// keyFault returns the first fault in the form of an API key.
 func keyFault(token string) string {
 	lower := strings.ToLower(token)
 	switch {

@@ -132,7 +132,7 @@ func (s *Service) create(w http.ResponseWriter, r *http.Request, c caller, body 
 	}
 	t.Idempotency = use
 	s.rememberMount(r)
-	if err := r.Context().Err(); err != nil { // the client has gone: it gets no run
+	if err := r.Context().Err(); err != nil { // the client has disconnected: create no run
 		return CreatedTrigger{}, err
 	}
 	return s.accept(r.Context(), t)
@@ -280,7 +280,7 @@ func idempotency(h http.Header, body []byte) (*Idempotency, error) {
 }
 
 // traceParentOf is the traceparent header (W3C Trace Context §3.2), "" unless
-// there is exactly one. It is judged where it is kept.
+// there is exactly one. Trigger creation validates it.
 func traceParentOf(h http.Header) string {
 	if values := h.Values("traceparent"); len(values) == 1 {
 		return values[0]

@@ -171,7 +171,7 @@ func TestSecretsOfAnAssistant(t *testing.T) {
 	require.ErrorIs(t, err, webtrigger.ErrNotFound)
 	got, err = b.svc.SigningSecrets(b.ctx, "1")
 	require.NoError(t, err)
-	require.Len(t, got, 2, "what was refused changed nothing")
+	require.Len(t, got, 2, "a rejected call must not change a key")
 }
 
 func TestSecretOptionsAreChecked(t *testing.T) {
@@ -253,9 +253,9 @@ func TestCallbacksAreSigned(t *testing.T) {
 	}
 }
 
-// A secret that is set after the run ended signs what is sent from then on, and
-// a repetition has the same id and the same bytes.
-func TestRedeliveryIsSignedAnewUnderTheSameID(t *testing.T) {
+// A secret that is set after the end of the run signs later deliveries. A redelivery has
+// the same id and body.
+func TestRedelivery_newSecret_signsSameIDAndBody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		own := webtrigger.NewSigningSecret()
@@ -297,7 +297,7 @@ func TestCreateKey_expiryBeyondYear9999InUTC_isRejected(t *testing.T) {
 	require.Equal(t, []webtrigger.Fault{{Pointer: "/expires_at", Detail: "must lie before the year 10000 in UTC"}}, rejected.Faults)
 }
 
-func TestKeyUses_time_stampsOncePerMinuteAndForgets(t *testing.T) {
+func TestKeyUses_time_stampsOncePerMinuteAndDeletes(t *testing.T) {
 	t.Parallel()
 	var uses webtrigger.KeyUses
 	now := time.Now()

@@ -281,7 +281,7 @@ func TestHeartbeat_callInProgress_returnsNothing(t *testing.T) {
 }
 
 // An execution whose claim another transition has ended stops.
-func TestHeartbeat_claimIsGone_losesTheExecution(t *testing.T) {
+func TestHeartbeat_claimEnded_losesExecution(t *testing.T) {
 	var cause atomic.Value
 	runner := func(ctx context.Context, _ *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
 		select { // without a write
@@ -527,8 +527,8 @@ func TestExecute_contextEndsWhileStoreIsAway_isBounded(t *testing.T) {
 	})
 }
 
-// An end that is postponed and then refused is stored as an end without its content.
-func TestExecute_postponedEndIsRefused_endsAsNotStored(t *testing.T) {
+// An end that is postponed and then rejected is stored as an end without its content.
+func TestExecute_postponedEndRejected_endsAsNotStored(t *testing.T) {
 	opts := webtrigger.Options{Lease: 9 * time.Second, CancelGrace: 2 * time.Second}
 	onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
 		run := b.trigger("hang")
@@ -536,7 +536,7 @@ func TestExecute_postponedEndIsRefused_endsAsNotStored(t *testing.T) {
 		defer cancel()
 		store.set(away, "FinishRun")
 		require.NoError(b.t, b.svc.Execute(ctx, run.ID))
-		store.set(once(refused(errors.New("disk error"))), "FinishRun")
+		store.set(once(failing(errors.New("disk error"))), "FinishRun")
 		time.Sleep(6 * time.Second)
 		require.Equal(b.t, notStored, b.run(run.ID).ErrorMessage)
 	})
@@ -553,7 +553,7 @@ func TestClaimRuns_answeredAfterProcessIsLost_isReturned(t *testing.T) {
 			time.Sleep(9 * time.Second)
 			return err
 		}), "ClaimRuns")
-		store.set(refused(webtrigger.ErrUnavailable), "RequeueRun")
+		store.set(failing(webtrigger.ErrUnavailable), "RequeueRun")
 		stop := b.work()
 		time.Sleep(100 * time.Millisecond)
 		store.set(away, "RenewProcess")
@@ -572,7 +572,7 @@ func TestClaimRuns_answeredAfterProcessIsLost_isReturned(t *testing.T) {
 
 const notStored = "The result could not be stored."
 
-func TestFinishRun_refused_endsAsNotStored(t *testing.T) {
+func TestFinishRun_rejected_endsAsNotStored(t *testing.T) {
 	runner := func(_ context.Context, _ *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
 		return &webtrigger.Result{Text: "x", Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: "y"}}}, nil
 	}
@@ -597,11 +597,11 @@ func TestFinishRun_refused_endsAsNotStored(t *testing.T) {
 	})
 }
 
-func TestAppendEvents_refused_endsAsNotStored(t *testing.T) {
+func TestAppendEvents_rejected_endsAsNotStored(t *testing.T) {
 	var cause atomic.Value
 	onFaulty(t, patiently(time.Minute, &cause), webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
 		stop := b.work()
-		store.set(refused(errors.New("no such type")), "AppendEvents")
+		store.set(failing(errors.New("no such type")), "AppendEvents")
 		run := b.trigger("go")
 		time.Sleep(5 * time.Second)
 		require.Equal(b.t, webtrigger.ErrLeaseLost, cause.Load())
@@ -613,10 +613,10 @@ func TestAppendEvents_refused_endsAsNotStored(t *testing.T) {
 
 // An end that the store does not accept at all keeps neither the slot nor the Runner.
 // Heartbeats repeat it, and the process stays registered for it.
-func TestFinishRun_alwaysRefused_isRepeatedByHeartbeats(t *testing.T) {
+func TestFinishRun_alwaysRejected_isRepeatedByHeartbeats(t *testing.T) {
 	onFaulty(t, nil, webtrigger.Options{Workers: 1}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
 		stop := b.work()
-		store.set(refused(errors.New("disk error")), "FinishRun")
+		store.set(failing(errors.New("disk error")), "FinishRun")
 		run := b.trigger("say x")
 		time.Sleep(20 * time.Second)
 		require.Equal(b.t, webtrigger.RunRunning, b.run(run.ID).Status)
@@ -635,7 +635,7 @@ func TestFinishRun_alwaysRefused_isRepeatedByHeartbeats(t *testing.T) {
 func TestDrain_unsettled_isLeftToTheSweep(t *testing.T) {
 	onFaulty(t, nil, webtrigger.Options{Lease: 9 * time.Second}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
 		stop := b.work()
-		store.set(refused(errors.New("disk error")), "FinishRun")
+		store.set(failing(errors.New("disk error")), "FinishRun")
 		run := b.trigger("say x")
 		time.Sleep(20 * time.Second)
 		began := time.Now()

@@ -19,8 +19,8 @@ import (
 //   - Retried: no response (a DNS, connection or TLS error, a timeout, a broken or
 //     invalid response), 408, 425, 429 and 5xx.
 //   - Retried for 2 minutes after the end of the run: 404 and 409. The pauses are 5
-//     s, 10 s, 20 s and then 30 s, regardless of Pauses. A workflow that waits for
-//     its callback may not be ready yet (n8n's Wait node).
+//     s, 10 s, 20 s and then 30 s, regardless of Pauses. A workflow may begin to
+//     wait for its callback later (n8n's Wait node).
 //   - Not retried: 3xx, 410 and every other 4xx; a URL or an address that the guard
 //     blocks; an unknown outcome.
 //

@@ -27,7 +27,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/webtriggertest"
 )
 
-func TestNewRefuses(t *testing.T) {
+func TestNew_invalidOptions_returnsError(t *testing.T) {
 	t.Parallel()
 	runner := webtrigger.RunnerFunc(obey)
 	_, err := webtrigger.New(nil, runner, nil)
@@ -166,7 +166,7 @@ func TestTaskDefinitionRules(t *testing.T) {
 	none := setup(t, nil, nil)
 	good.OutputType, good.OutputSchema = webtrigger.OutputJSON, json.RawMessage(`{}`)
 	_, err = none.svc.CreateTaskDefinition(b.ctx, good)
-	require.Equal(t, []string{"/output_schema"}, pointers(t, err), "without a compiler a schema is refused, not ignored")
+	require.Equal(t, []string{"/output_schema"}, pointers(t, err), "without CompileSchema, a schema must be rejected, not ignored")
 }
 
 func TestTriggerFromGo(t *testing.T) {
@@ -190,7 +190,7 @@ func TestTriggerFromGo(t *testing.T) {
 	require.Equal(t, "Web trigger", input.Subject)
 }
 
-func TestAConversationGoesOn(t *testing.T) {
+func TestTrigger_existingConversation_addsRun(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, nil)
 	first, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "say one", Subject: "Lead", Metadata: json.RawMessage(`{"deal": 1}`)})
@@ -281,7 +281,7 @@ func TestRetention(t *testing.T) {
 	})
 }
 
-func TestNothingIsForgottenByDefault(t *testing.T) {
+func TestRetention_notSet_keepsRuns(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
 		stop := b.work()
 		done := b.trigger("say done")
@@ -291,7 +291,7 @@ func TestNothingIsForgottenByDefault(t *testing.T) {
 	})
 }
 
-func TestRetentionRefusesNegativeAges(t *testing.T) {
+func TestRetention_negativeAge_returnsError(t *testing.T) {
 	t.Parallel()
 	for _, keep := range []webtrigger.Retention{{Events: -1}, {Completed: -1}, {Failed: -1}, {Cancelled: -1}, {TimedOut: -1}} {
 		_, err := webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{NoWorkers: true, Retention: keep})

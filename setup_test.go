@@ -75,7 +75,7 @@ func (b *bundle) run(id int64) webtrigger.Run {
 }
 
 // events returns the types of a run's events in order, after checking that the
-// sequences have no hole.
+// sequences have no gap.
 func (b *bundle) events(run webtrigger.Run) []string {
 	b.t.Helper()
 	page, err := b.store.Events(b.ctx, webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 10_000})
@@ -169,8 +169,8 @@ func unanswered(_ context.Context, do func() error) error {
 	return webtrigger.ErrUnavailable
 }
 
-// refused is an error that is not the store's unavailability.
-func refused(err error) fault { return func(context.Context, func() error) error { return err } }
+// failing returns a fault with an error that is not the store's unavailability.
+func failing(err error) fault { return func(context.Context, func() error) error { return err } }
 
 // stalled returns a fault that waits until the caller gives up. The calls are made
 // later, by commit, as a commit that stalls becomes visible later.

@@ -35,7 +35,7 @@ import (
 //   - if only the store fails, and no process is cut off or replaced, no run ends by a
 //     heartbeat timeout, and the Runner is called for each run that is not cancelled,
 //     once if a run has one attempt
-//   - sequences have no hole, and what an attempt emitted is stored once each,
+//   - sequences have no gap, and each event of an attempt is stored once,
 //     in order
 //   - a cancellation that was recorded decides
 //   - every reader, wherever it reconnects, sees exactly the events after its
@@ -293,7 +293,7 @@ func (w *world) check(runID int64) {
 	stored := make(map[string][]string) // attempt → what it emitted
 	current := ""                       // the attempt since the last claim
 	for i, e := range page.Events {
-		require.EqualValues(t, i+1, e.Sequence, "seed %d: a hole", w.seed)
+		require.EqualValues(t, i+1, e.Sequence, "seed %d: a gap", w.seed)
 		require.Equal(t, i == len(page.Events)-1, e.Type.Terminal(), "seed %d: %s is event %d of %d", w.seed, e.Type, i+1, len(page.Events))
 		if e.Type == webtrigger.EventCancelRequested {
 			require.Equal(t, webtrigger.RunCancelled, run.Status, "seed %d: a recorded cancel decides", w.seed)
@@ -567,8 +567,8 @@ func (w *world) disturb() {
 	w.mu.Unlock()
 }
 
-// part records that something happened to a process alone, so that others may sweep it:
-// with a lost heartbeat, a shorter pause of the store ends its lease than theirs.
+// part records that a fault affected only one process, so that others may sweep it.
+// After a lost heartbeat, a shorter pause of the store ends its lease than theirs.
 func (w *world) part() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

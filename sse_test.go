@@ -98,7 +98,7 @@ func TestStreamResumesAnywhere(t *testing.T) {
 	}
 }
 
-func TestStreamRefusals(t *testing.T) {
+func TestStream_denied_returnsProblem(t *testing.T) {
 	t.Parallel()
 	store := memstore.New(nil)
 	s, err := webtrigger.New(store, nil, &webtrigger.Options{NoWorkers: true})
@@ -119,7 +119,7 @@ func TestStreamRefusals(t *testing.T) {
 				return nil
 			}
 		}
-		return errors.New("refused")
+		return errors.New("denied")
 	}
 	base := "/conversations/" + strconv.FormatInt(f.run.ConversationID, 10) + "/agent-events"
 	run := base + "?run_id=" + strconv.FormatInt(f.run.ID, 10)
@@ -131,8 +131,8 @@ func TestStreamRefusals(t *testing.T) {
 	}{
 		{"GET", "admin", "/conversations/4711/agent-events", 404}, // what all other 404s look like
 		{"GET", "user", absent, 404},
-		{"GET", "stranger", base, 404},
-		{"GET", "stranger", base + "?after_event_id=x", 404},
+		{"GET", "other", base, 404},
+		{"GET", "other", base + "?after_event_id=x", 404},
 		{"GET", "user", absent + "?after_event_id=x", 404},
 		{"GET", "user", base + "?run_id=4711", 404},
 		{"GET", "user", base + "?run_id=" + strconv.FormatInt(foreign.run.ID, 10), 404},
@@ -606,13 +606,13 @@ func (s *keyless) Authenticate(ctx context.Context, hash webtrigger.KeyHash, tri
 
 // visitor is a reader who may read streams until end is called.
 type visitor struct {
-	path    func(*feed, string) string
-	header  []string
-	end     func()
-	refused int // the status from then on
+	path   func(*feed, string) string
+	header []string
+	end    func()
+	denied int // the status from then on
 }
 
-// visitors are those who may be refused later, each on a site of its own.
+// visitors lose their access later, each on a site of its own.
 var visitors = map[string]func(*testing.T) (*site, visitor){
 	"session": func(t *testing.T) (*site, visitor) {
 		var ended atomic.Bool
@@ -644,10 +644,9 @@ var visitors = map[string]func(*testing.T) (*site, visitor){
 	},
 }
 
-// A session that has ended, a user who may no longer see the conversation, and a
-// key that was revoked: each refusal closes a stream within 15 s, whether it rests, its
-// reader is as slow as it may be, or it always has something to send.
-func TestRefusalClosesStreams(t *testing.T) {
+// The end of a session, of a user's access or of a key closes a stream within 15 s,
+// whether the stream is idle, its reader is slow, or events arrive all the time.
+func TestStream_accessEnded_closesWithin15s(t *testing.T) {
 	t.Parallel()
 	for who, enter := range visitors {
 		for _, kind := range []string{"resting", "slow", "busy"} {
@@ -656,7 +655,7 @@ func TestRefusalClosesStreams(t *testing.T) {
 				for at := range 12 {
 					synctest.Test(t, func(t *testing.T) {
 						s, v := enter(t)
-						refuse(t, s, v, kind, time.Duration(at)*time.Second)
+						deny(t, s, v, kind, time.Duration(at)*time.Second)
 					})
 				}
 			})
@@ -664,9 +663,9 @@ func TestRefusalClosesStreams(t *testing.T) {
 	}
 }
 
-// refuse opens a stream of a kind, ends the visitor's permission at the given time,
+// deny opens a stream of a kind, ends the visitor's permission at the given time,
 // and waits until the stream is closed.
-func refuse(t *testing.T, s *site, v visitor, kind string, at time.Duration) {
+func deny(t *testing.T, s *site, v visitor, kind string, at time.Duration) {
 	f := newFeed(t, s.store, 0)
 	if kind == "slow" {
 		f.appendPayload(500, `{"text":"`+strings.Repeat("x", 1000)+`"}`)
@@ -713,13 +712,13 @@ func refuse(t *testing.T, s *site, v visitor, kind string, at time.Duration) {
 	}
 	r.Close()
 	require.Less(t, last.Load(), ended.Add(15*time.Second).UnixNano())
-	require.Equal(t, v.refused, s.Open(v.path(f, ""), v.header...).Response.StatusCode)
+	require.Equal(t, v.denied, s.Open(v.path(f, ""), v.header...).Response.StatusCode)
 }
 
 // While the authorizer is unavailable, the stream stays open and sends no events.
 func TestStreamWaitsForTheAuthorizer(t *testing.T) {
 	t.Parallel()
-	for _, then := range []string{"allowed", "refused"} {
+	for _, then := range []string{"allowed", "denied"} {
 		synctest.Test(t, func(t *testing.T) {
 			var word atomic.Pointer[error]
 			say := func(err error) { word.Store(&err) }
@@ -733,7 +732,7 @@ func TestStreamWaitsForTheAuthorizer(t *testing.T) {
 			f.append(1)
 			r.Beats(t, 5) // and not the event
 			start := time.Now()
-			if then == "refused" {
+			if then == "denied" {
 				say(webtrigger.ErrUnauthenticated)
 				require.Empty(t, r.Rest(t))
 			} else {

@@ -65,7 +65,7 @@ func TestRateFillsEvenly(t *testing.T) {
 		}
 		passes(3, "20")
 		time.Sleep(500 * time.Millisecond)
-		passes(0, "20") // rounded up: who obeys is not refused again
+		passes(0, "20") // rounded up: a caller that waits is not rejected again
 		time.Sleep(19 * time.Second)
 		passes(0, "1")
 		time.Sleep(500 * time.Millisecond)
@@ -173,9 +173,9 @@ func TestRunThatIsTakenAtAcceptNeedsNoPlace(t *testing.T) {
 	})
 }
 
-// A request is known for a day from when it was accepted, however often it is
-// repeated, and is a new one afterwards.
-func TestIdempotencyKeyIsForgottenAfterADay(t *testing.T) {
+// An idempotency record is kept for a day from trigger creation, regardless of replays.
+// Afterwards the same request creates a new trigger.
+func TestIdempotencyKey_afterOneDay_createsNewTrigger(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := setup(t, nil, nil)
@@ -276,7 +276,7 @@ func TestRateLimit_rejectedRequest_countsOnlyAfterALookup(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, send(`{"message":"say x"}`))
 }
 
-// channelStore tells when its channel is read.
+// channelStore calls read when its channel is read.
 type channelStore struct {
 	webtrigger.Store
 	read func()
@@ -457,7 +457,7 @@ func TestTrigger_mountThatURLsDoNotLeadTo_logsRemedyOnce(t *testing.T) {
 	}
 }
 
-// A body is either refused or means what encoding/json reads from it.
+// A body is either rejected or has the meaning that encoding/json reads from it.
 func FuzzTriggerBody(f *testing.F) {
 	for _, seed := range []string{
 		``, `{}`, `[]`, `null`, `{"message": "x"}`, `{"message": "x", "subject": null, "context": {"a": 1e22}}`,

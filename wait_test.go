@@ -28,7 +28,7 @@ import (
 type readStore struct {
 	webtrigger.Store
 	runs, ends atomic.Int64
-	mute       atomic.Bool // Watch tells nothing
+	mute       atomic.Bool // Watch sends no hints
 }
 
 func (s *readStore) RunSummary(ctx context.Context, id int64) (webtrigger.Run, error) {

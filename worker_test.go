@@ -25,7 +25,7 @@ func bubble(t *testing.T, runner webtrigger.RunnerFunc, opts webtrigger.Options,
 	bubbleOn(t, func(s webtrigger.Store) webtrigger.Store { return s }, runner, opts, f)
 }
 
-// bubbleOn is bubble with something between the service and the store.
+// bubbleOn is bubble with a wrapper between the service and the store.
 func bubbleOn(t *testing.T, wrap func(webtrigger.Store) webtrigger.Store, runner webtrigger.RunnerFunc, opts webtrigger.Options, f func(b *bundle)) {
 	t.Helper()
 	t.Parallel()
@@ -264,7 +264,7 @@ func TestDrainLetsRunsEnd(t *testing.T) {
 		began := time.Now()
 		stop()
 		require.Equal(t, 10*time.Second, time.Since(began))
-		require.Equal(t, webtrigger.RunCompleted, b.run(run.ID).Status, "heartbeats go on during the drain")
+		require.Equal(t, webtrigger.RunCompleted, b.run(run.ID).Status, "heartbeats must continue during the drain")
 		late := b.trigger("late")
 		time.Sleep(time.Minute)
 		require.Equal(t, webtrigger.RunQueued, b.run(late.ID).Status, "nothing is taken after it")

@@ -130,7 +130,7 @@ func pgbenchAccept(ctx context.Context, r *rig) (report.Figures, error) {
 	return figures, nil
 }
 
-// a2aAccept sends messages that nobody waits for.
+// a2aAccept sends messages without waiting for their results.
 func a2aAccept(ctx context.Context, r *rig) (report.Figures, error) {
 	p, err := r.start("a2a", serve.Config{})
 	if err != nil {

@@ -140,5 +140,5 @@ func settle(p *child.Process, subs *load.Subscribers, streams int) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%d of %d subscribers hear nothing", missing, streams)
+	return fmt.Errorf("%d of %d subscribers receive nothing", missing, streams)
 }

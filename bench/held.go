@@ -11,10 +11,9 @@ import (
 	"github.com/webtrigger-go/webtrigger/bench/internal/serve"
 )
 
-// heldPath measures what a forgotten transaction of somebody else does to the
-// queue: rows that nobody sees any more cannot be removed, and every claim steps
-// over them. It takes a minute for each variant and round, and tells the rate of
-// that minute's last part.
+// heldPath measures the effect of another session's open transaction on the queue.
+// PostgreSQL cannot remove deleted rows while it is open, and every claim skips them.
+// A variant takes a minute in each round. Its rate is that of the minute's last part.
 func heldPath() path {
 	return path{
 		name:    "held",

@@ -6,7 +6,7 @@
 //	go run ./bench all
 //
 // It needs the programs of a PostgreSQL server, from which it starts a private
-// one, or a server of one's own (-dsn). README.md tells how it measures.
+// one, or a server of one's own (-dsn). README.md describes the method.
 package main
 
 import (

@@ -90,7 +90,7 @@ func (b *bench) run(ctx context.Context, p path) ([]report.Verdict, error) {
 	}
 	verdicts := make([]report.Verdict, len(p.goals))
 	for i, g := range p.goals {
-		verdicts[i] = table.Judge(g)
+		verdicts[i] = table.Compare(g)
 	}
 	fmt.Fprintf(b.out, "%s: %s\n", p.name, p.about)
 	fmt.Fprintf(b.out, "%d rounds in %v; median [min–max]\n\n", rounds, time.Since(began).Round(time.Second))

@@ -25,7 +25,7 @@ type rig struct {
 	keeper
 }
 
-// keeper undoes things, the last one first.
+// keeper runs clean-up functions, the last one first.
 type keeper struct {
 	undo []func()
 	dsns map[string]string // of kept databases, by name
@@ -114,8 +114,8 @@ func (r *rig) startOn(ctx context.Context, kind string, config serve.Config) (p 
 	return r.start(kind, config)
 }
 
-// warmUp is how long a server is loaded before it is measured. Postgres plans a
-// prepared statement anew for its first five executions on each connection.
+// warmUp is how long a server is loaded before it is measured. Postgres plans each of
+// the first five executions of a prepared statement on a connection.
 func (r *rig) warmUp() time.Duration { return min(time.Second, r.bench.window) }
 
 // load loads a server with the same request over and over and returns the usual
@@ -141,7 +141,7 @@ func (r *rig) load(p *child.Process, want int, next func(client, i int) []byte) 
 	return costs, nil
 }
 
-// metered does n things and returns the processor time that each took, in the
+// metered calls do and returns the processor time of each of its n operations, in the
 // child and in Postgres.
 func (r *rig) metered(p *child.Process, do func() (n int, err error)) (report.Figures, error) {
 	profile := r.bench.profile
@@ -176,7 +176,7 @@ func (r *rig) databaseCPU() (used time.Duration, ok bool) {
 	return r.bench.server.CPU()
 }
 
-// timed has a child do n things and returns how many that were in a second.
+// timed has a child do n operations and returns the number of operations per second.
 func (r *rig) timed(p *child.Process, figure string, n int) (report.Figures, error) {
 	var took float64
 	figures, err := r.metered(p, func() (int, error) {

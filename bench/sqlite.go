@@ -7,7 +7,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/bench/internal/serve"
 )
 
-// sqlitePath has no goals: SQLite is for one process, and what it does is told.
+// sqlitePath has no goals, only figures, because SQLite is for one process.
 func sqlitePath() path {
 	on := serve.Config{Store: serve.SQLite}
 	working := serve.Config{Store: serve.SQLite, Workers: 64}

@@ -2,8 +2,7 @@ package main
 
 import "github.com/webtrigger-go/webtrigger/bench/internal/serve"
 
-// stepsPath measures what each thing that makes the product fast is worth, by
-// leaving it out.
+// stepsPath measures the effect of each optimization by disabling it.
 func stepsPath() path {
 	p := path{
 		name:    "steps",

@@ -46,7 +46,7 @@ type Shared struct {
 	Options []chromedp.ExecAllocatorOption // set before the first test
 
 	mu    sync.Mutex
-	first context.Context // its first tab, which nobody uses; nil: not started
+	first context.Context // its first tab, which no test uses; nil: not started
 }
 
 // New opens a tab with a fresh profile for the length of a test and returns its

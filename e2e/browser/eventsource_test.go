@@ -75,7 +75,7 @@ func TestEventSource(t *testing.T) {
 	wait("seen.every(s => s.closed)")
 	asked := get(t, "http://"+h.addrs[0]+"/asked")
 	wait("seen.every(s => s.later)") // longer than EventSource waits before it reconnects
-	require.Equal(t, asked, get(t, "http://"+h.addrs[0]+"/asked"), "nobody asks after the end")
+	require.Equal(t, asked, get(t, "http://"+h.addrs[0]+"/asked"), "no reader may reconnect after the end")
 
 	log, err := store.Events(t.Context(), webtrigger.EventQuery{ConversationID: accepted.Run.ConversationID, Limit: 100_000})
 	require.NoError(t, err)

@@ -63,7 +63,7 @@ func openStore(dsn string) (*bunstore.Store, func(), error) {
 }
 
 // lastVariable has a host bring its run to an end, after lastEvents more. Under
-// another the run goes on until the host ends.
+// another the run continues until the host ends.
 const (
 	lastVariable = "WEBTRIGGER_E2E_LAST"
 	lastEvents   = 50

@@ -81,8 +81,8 @@ func perform(t *testing.T, telemetry *otelwebtrigger.Telemetry) {
 		require.Equal(t, 202, w.Code)
 		require.NoError(t, svc.Execute(t.Context(), int64(i+1)))
 	}
-	// What takes a receiver, a reader and a Runner that does not return is told to
-	// the hooks as the service tells them.
+	// The test calls the hooks itself for events that would need a receiver, a reader or
+	// a Runner that does not return.
 	hooks := telemetry.Service()
 	_, ended := hooks.Callback(t.Context(), webtrigger.CallbackInfo{})
 	ended(webtrigger.DeliveryOutcome{State: webtrigger.DeliveryFailed, HTTPStatus: 500, FailureClass: webtrigger.FailureStatus})

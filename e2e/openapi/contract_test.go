@@ -27,17 +27,17 @@ type exchange struct {
 	answerBody     []byte
 }
 
-// contract is one OpenAPI 3.1 document, ready to judge exchanges. Its schemas
-// are JSON Schemas (2020-12), so a validator of those is all that it needs.
+// contract checks exchanges against one OpenAPI 3.1 document. Its schemas are JSON
+// Schemas (2020-12), so it needs only a validator for those.
 type contract struct {
 	document map[string]any
 	compiler *jsonschema.Compiler
 
 	mu   sync.Mutex
-	seen map[string]bool // "METHOD path status code" of what was judged
+	seen map[string]bool // "METHOD path status code" of checked exchanges
 }
 
-// commonHeaders may be on any answer and say nothing about it.
+// commonHeaders may be on any answer.
 var commonHeaders = []string{"Content-Type", "Content-Length", "Cache-Control", "Date", "Vary", "X-Content-Type-Options"}
 
 func newContract(t *testing.T, document []byte) *contract {
@@ -51,9 +51,9 @@ func newContract(t *testing.T, document []byte) *contract {
 	return c
 }
 
-// judge says what the document has against an exchange: nothing, if the answer
-// is one that it describes and, unless it is a refusal, the request too.
-func (c *contract) judge(x exchange) (faults []string) {
+// check returns the faults of an exchange. It has none if the document describes the
+// response and, unless the response is an error, the request.
+func (c *contract) check(x exchange) (faults []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	path := c.path(x.target)
@@ -163,7 +163,7 @@ func (c *contract) answered(at []string, path string, x exchange) (faults []stri
 	return append(faults, more...)
 }
 
-// body judges the answer's body and returns the code of a problem.
+// body checks the response's body and returns the code of a problem.
 func (c *contract) body(where []string, response map[string]any, x exchange) (code string, faults []string) {
 	content := dig(response, "content")
 	if len(content) == 0 || x.method == http.MethodHead {

@@ -51,9 +51,9 @@ events 4
 cancel cancel_requested
 then cancelled
 again cancelled
-refused invalid_request /message
-refused forbidden
-refused not_found
+rejected invalid_request /message
+rejected forbidden
+rejected not_found
 `, string(said))
 }
 

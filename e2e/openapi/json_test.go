@@ -13,7 +13,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/openapi"
 )
 
-var update = flag.Bool("update", false, "make openapi.json and the generated client anew")
+var update = flag.Bool("update", false, "write openapi.json and the generated client")
 
 // TestJSON holds openapi.json to what openapi.yaml says, in the same order.
 func TestJSON(t *testing.T) {

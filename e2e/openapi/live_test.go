@@ -20,14 +20,14 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// TestLive judges what a running service answers over TCP, its streams and
-// their frames among it.
+// TestLive checks the responses of a running service over TCP, including its streams
+// and their frames.
 func TestLive(t *testing.T) {
 	t.Parallel()
 	c := newContract(t, openapi.JSON())
 	streams := 0
 	for _, x := range live(t) {
-		require.Empty(t, c.judge(x), "%s %s\n%s", x.method, x.target, x.answerBody)
+		require.Empty(t, c.check(x), "%s %s\n%s", x.method, x.target, x.answerBody)
 		if x.answer.Get("Content-Type") == "text/event-stream" {
 			streams++
 			require.Contains(t, string(x.answerBody), `"event_type":"run_completed"`)

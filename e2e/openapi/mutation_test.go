@@ -14,9 +14,9 @@ import (
 	"github.com/webtrigger-go/webtrigger/openapi"
 )
 
-// TestMutations takes a field out of the document, one at a time, which is the
-// same as a field that an answer has and the document has not, and holds the
-// contract to finding each of them in the transcripts or in live traffic.
+// TestMutations removes one field at a time from the document. Then responses have a
+// field that the document does not have, and the check must find each such field in the
+// transcripts or in live traffic.
 func TestMutations(t *testing.T) {
 	t.Parallel()
 	all := append(transcripts(t), live(t)...)
@@ -34,13 +34,14 @@ func TestMutations(t *testing.T) {
 			mutated, err := json.Marshal(document)
 			require.NoError(t, err)
 			c := newContract(t, mutated)
-			found := slices.ContainsFunc(all, func(x exchange) bool { return len(c.judge(x)) > 0 })
-			require.True(t, found, "nobody misses %s.%s", name, field)
+			found := slices.ContainsFunc(all, func(x exchange) bool { return len(c.check(x)) > 0 })
+			require.True(t, found, "no exchange has %s.%s", name, field)
 		}
 	}
 }
 
-// TestAddedField adds a field to every answer with a body: each is refused.
+// TestAddedField adds a field to every response with a body. The check must reject
+// each.
 func TestAddedField(t *testing.T) {
 	t.Parallel()
 	c := newContract(t, openapi.JSON())
@@ -49,7 +50,7 @@ func TestAddedField(t *testing.T) {
 			continue
 		}
 		x.answerBody = bytes.Replace(x.answerBody, []byte("{"), []byte(`{"new_field":null,`), 1)
-		require.NotEmpty(t, c.judge(x), x.name)
+		require.NotEmpty(t, c.check(x), x.name)
 	}
 }
 

@@ -14,15 +14,15 @@ import (
 	"github.com/webtrigger-go/webtrigger/openapi"
 )
 
-// TestTranscripts judges every exchange of the HTTP suite. TestWire of wiretest
-// holds the service to them.
+// TestTranscripts checks every exchange of the HTTP suite. TestWire of wiretest compares
+// the service with the same exchanges.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
 	c := newContract(t, openapi.JSON())
 	exchanges := transcripts(t)
 	require.Greater(t, len(exchanges), 100)
 	for _, x := range exchanges {
-		require.Empty(t, c.judge(x), "%s\n%s", x.name, x.answerBody)
+		require.Empty(t, c.check(x), "%s\n%s", x.name, x.answerBody)
 	}
 	const trigger, one = "POST /api/v1/assistants/{assistant_id}/web-trigger ", " /api/v1/web-triggers/{trigger_id}/"
 	for _, seen := range []string{
@@ -50,7 +50,7 @@ func TestHeaders(t *testing.T) {
 					without := x
 					without.answer = x.answer.Clone()
 					without.answer.Del(name)
-					require.NotEmpty(t, c.judge(without), "%s without %s", x.name, name)
+					require.NotEmpty(t, c.check(without), "%s without %s", x.name, name)
 					spoiled[name]++
 				}
 			}
@@ -60,7 +60,7 @@ func TestHeaders(t *testing.T) {
 				wrong := x
 				wrong.answer = x.answer.Clone()
 				wrong.answer.Set(name, "all")
-				require.NotEmpty(t, c.judge(wrong), "%s with another %s", x.name, name)
+				require.NotEmpty(t, c.check(wrong), "%s with another %s", x.name, name)
 				spoiled[name]++
 			}
 		}

@@ -58,8 +58,9 @@ func trigger(t *testing.T, s *bunstore.Store) {
 	require.NoError(t, err)
 }
 
-// With the listener of pgx a process hears of others, also after its connection was cut.
-func TestListen_otherProcess_isHeardAgainAfterACut(t *testing.T) {
+// With the listener of pgx, a process receives the hints of others, also after its
+// connection was cut.
+func TestListen_connectionCut_receivesHintsAgain(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
 	name := server.Database(t)

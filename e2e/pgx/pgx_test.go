@@ -21,7 +21,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The rules in which a driver can make a difference: what is written and read, in
-// batches and in transactions, and what is told of its errors. WEBTRIGGER_PGX_ALL
+// batches and in transactions, and how it reports errors. WEBTRIGGER_PGX_ALL
 // has all of them.
 func TestStore(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// host is a service whose assistant answers after a while, or fails if it is told to.
+// host is a service whose assistant answers after a delay, or fails if the message asks
+// for it.
 type host struct {
 	svc *webtrigger.Service
 	url string

@@ -21,9 +21,9 @@ func TestN8NPolls(t *testing.T) {
 	require.Contains(t, data, "Done: Write the nightly report.")
 }
 
-// The workflow that is called back has the result of a run that takes a while, and
-// of one that ends before n8n waits: that callback is refused by 409, and the retry
-// policy sends it again.
+// The workflow receives the result of a run that takes a while, and of a run that ends
+// before n8n waits: n8n rejects that callback with 409, and the retry policy sends it
+// again.
 func TestN8NIsCalledBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		takes time.Duration

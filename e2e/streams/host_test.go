@@ -18,19 +18,19 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// patience is how long a test waits for what takes milliseconds.
+// patience is how long a test waits for events that take milliseconds.
 const patience = time.Minute
 
-// lacking says that something is missing on this machine, where that may be: a test
-// then does what it can.
+// lacking reports a missing program. If WEBTRIGGER_TEST_ALL is set, it fails the test;
+// otherwise the test does what it can.
 func lacking(t *testing.T, what string) {
 	t.Helper()
 	require.False(t, needs.Everything(), what)
 	t.Log(what)
 }
 
-// host has one run, whose steps the test tells it, and a server of its stream
-// that the test may restart while the run goes on.
+// host has one run, whose steps the test sends, and a server of its stream, which the
+// test may restart while the run continues.
 type host struct {
 	t     *testing.T
 	store *memstore.Store

@@ -23,8 +23,8 @@ type event struct {
 	data string
 }
 
-// library is a reader that somebody else has written. It follows a stream until
-// that is told that nothing will follow; what it reads goes to got.
+// library is a reader of another project. It follows a stream until the server reports
+// the end, and sends the events to got.
 type library func(ctx context.Context, url string, got chan<- event) error
 
 // Libraries of others, directly and behind nginx with its buffers on, read a run
@@ -130,8 +130,8 @@ func (f *follower) end(want []webtrigger.Event) {
 
 var errNoContent = errors.New("204")
 
-// readGoSSE reads by github.com/tmaxmax/go-sse, which reconnects by itself and ends
-// at any answer that its validator refuses.
+// readGoSSE reads with github.com/tmaxmax/go-sse, which reconnects by itself and ends
+// at any response that its validator rejects.
 func readGoSSE(ctx context.Context, url string, got chan<- event) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

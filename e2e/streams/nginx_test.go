@@ -163,7 +163,7 @@ func TestStalledReadersBehindNginx(t *testing.T) {
 		require.Equal(t, http.StatusOK, r.StatusCode)
 		readers[i] = bufio.NewScanner(r.Body)
 	}
-	for n := 0; h.open.Load() > healthy; n++ { // for 1 s, in which nobody waits
+	for n := 0; h.open.Load() > healthy; n++ { // for 1 s, in which no reader waits
 		require.NoError(t, ctx.Err(), "the deadline cuts them off")
 		began := time.Now()
 		h.steps <- map[string]any{"n": n, "text": "live"}

@@ -1,11 +1,10 @@
-// Package memstore is a [webtrigger.Store] in the memory of one process. It is
-// the reference for what a store does, and good for tests and for services whose
-// triggers need not outlive the process. Memory grows with the number of triggers,
-// unless [webtrigger.Options.Retention] lets old ones go.
+// Package memstore is a [webtrigger.Store] in the memory of one process. It is the
+// reference implementation of a store, for tests and for services whose triggers may be
+// lost with the process. Memory grows with the number of triggers, unless
+// [webtrigger.Options.Retention] purges old ones.
 //
-// One mutex guards everything, so that each method is one transition simply by
-// holding it. No path that a trigger takes looks at all runs: see order for the
-// queue.
+// One mutex guards everything, so each method is one transition. No operation on a
+// trigger scans all runs: see order for the queue.
 package memstore
 
 import (

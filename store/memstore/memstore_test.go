@@ -253,9 +253,9 @@ func TestDefaultClockIsTheBubbles(t *testing.T) {
 	})
 }
 
-// A watcher that is busy while much happens delays no call and gets a hint that
-// anything may have happened; after Watch has returned it is told nothing.
-func TestSlowWatcher(t *testing.T) {
+// A watcher that is busy during many changes delays no call, and gets the hint that
+// anything may have changed. It receives no hint after Watch has returned.
+func TestWatch_slowWatcher_delaysNoCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := memstore.New(nil)

@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// byID holds things by id: the one with id n lies at n-1, nil once it is forgotten.
+// byID has items by id: the item with id n is at n-1. It is nil after it was deleted.
 type byID[T any] []*T
 
-// nextID is the id of the thing that is added next.
+// nextID returns the id of the next item.
 func (b byID[T]) nextID() int64 { return int64(len(b)) + 1 }
 
-// get returns the thing with that id, or nil.
+// get returns the item with that id, or nil.
 func (b byID[T]) get(id int64) *T {
 	if id < 1 || id > int64(len(b)) {
 		return nil
@@ -21,7 +21,7 @@ func (b byID[T]) get(id int64) *T {
 	return b[id-1]
 }
 
-// newestBefore yields things with a lower id than before (0: all of them), newest
+// newestBefore yields items with a lower id than before (0: all of them), newest
 // first.
 func (b byID[T]) newestBefore(before int64) iter.Seq[*T] {
 	if before < 1 || before > b.nextID() {
@@ -37,7 +37,7 @@ func (b byID[T]) newestBefore(before int64) iter.Seq[*T] {
 }
 
 // newestBefore yields items with a lower id than before (0: all of them), newest
-// first. The items lie in the order of their ids.
+// first. The items are in the order of their ids.
 func newestBefore[T interface{ id() int64 }](items []T, before int64) iter.Seq[T] {
 	n := len(items)
 	if before > 0 {
@@ -52,15 +52,15 @@ func newestBefore[T interface{ id() int64 }](items []T, before int64) iter.Seq[T
 	}
 }
 
-// order keeps things so that the first by some key is at hand: a binary heap
-// whose members know their place in it, so that any of them can leave.
+// order gives access to the first of its items in some order. It is a binary heap whose
+// items have their index in it, so that any item can be removed.
 type order[T any] struct {
 	before func(a, b *T) bool
 	place  func(x *T) *int
 	heap   []*T
 }
 
-// first returns the first thing, or nil.
+// first returns the first item, or nil.
 func (o *order[T]) first() *T {
 	if len(o.heap) == 0 {
 		return nil
@@ -68,13 +68,13 @@ func (o *order[T]) first() *T {
 	return o.heap[0]
 }
 
-// add puts a thing in its place.
+// add adds an item.
 func (o *order[T]) add(x *T) { heap.Push((*heapOf[T])(o), x) }
 
-// remove takes out a thing that is in.
+// remove removes an item, which must be in the order.
 func (o *order[T]) remove(x *T) { heap.Remove((*heapOf[T])(o), *o.place(x)) }
 
-// heapOf is an order as container/heap wants to see it.
+// heapOf is an order with the methods of container/heap.
 type heapOf[T any] order[T]
 
 func (h *heapOf[T]) Len() int           { return len(h.heap) }

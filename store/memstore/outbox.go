@@ -10,7 +10,7 @@ import (
 // backlog of one assistant or host is never looked through for the deliveries of
 // another.
 //
-// What is aside comes back when a call looks after its time is over.
+// A call moves the deliveries in aside whose time is over back to the trays.
 type outbox struct {
 	aside order[delivery]
 	trays map[string]*tray // by assistant

@@ -12,8 +12,8 @@ import (
 // stretch is how many runs one call of Purge looks at.
 const stretch = 1000
 
-// Purge implements [webtrigger.RetentionStore]. The places of what it forgets
-// stay, a few bytes each, so that no id is given again.
+// Purge implements [webtrigger.RetentionStore]. The places of purged
+// items stay, a few bytes each, so that no id is used again.
 func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (webtrigger.Purged, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.Purged{}, err
@@ -73,7 +73,7 @@ func (s *Store) outlived(conv *conversation, keep webtrigger.Retention, now time
 	})
 }
 
-// erase forgets a conversation whose runs have ended, with all that belongs to it.
+// erase deletes a conversation whose runs have ended, with all its data.
 func (s *Store) erase(conv *conversation) {
 	for _, r := range conv.runs {
 		for _, d := range r.deliveries {
@@ -94,9 +94,8 @@ func (s *Store) erase(conv *conversation) {
 	s.conversations[conv.ID-1] = nil
 }
 
-// PurgeEvents forgets the events of a run up to the sequence through and returns
-// how many there were, as Purge does for runs that are old. ErrNotFound when the
-// run does not exist.
+// PurgeEvents deletes the events of a run up to the sequence through and returns their
+// number, as Purge does for old runs. It returns ErrNotFound if the run does not exist.
 func (s *Store) PurgeEvents(ctx context.Context, runID, through int64) (int, error) {
 	if err := s.lock(ctx); err != nil {
 		return 0, err
@@ -109,7 +108,7 @@ func (s *Store) PurgeEvents(ctx context.Context, runID, through int64) (int, err
 	return r.purge(through), nil
 }
 
-// purge forgets the run's events up to a sequence.
+// purge deletes the run's events up to a sequence.
 func (r *run) purge(through int64) (n int) {
 	for through = min(through, int64(len(r.events))); r.purged < through; r.purged++ {
 		id := r.events[r.purged]

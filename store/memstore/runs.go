@@ -25,7 +25,7 @@ type run struct {
 	waitsSince time.Duration // queued: when it was last queued
 	process    *process      // running: the process that claimed it
 	token      int64         // of the last claim
-	finished   int64         // token of the FinishRun that ended it; 0: something else did
+	finished   int64         // token of the FinishRun that ended it; 0: another transition
 	batch      int64         // number of the last event batch stored under the token
 
 	queuedAt, waitingAt int // places in the orders of its key and of the store

@@ -29,7 +29,7 @@ func batchRules() []rule {
 			b.append(run.Lease, steps(2, 1))
 			count(b, run.Run, 4)
 		}},
-		{"numbers need not be without a gap", func(b *rig) {
+		{"batch numbers may have gaps", func(b *rig) {
 			run := b.start()
 			b.append(run.Lease, steps(3, 1))
 			b.append(run.Lease, steps(7, 1))

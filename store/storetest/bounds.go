@@ -6,21 +6,21 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// A bound on an assistant's queued runs is kept inside the accept: a run that
-// would wait beyond it is refused and leaves nothing.
+// Trigger creation checks the bound on an assistant's queued runs. A run beyond it is
+// rejected, and nothing is stored.
 func boundRules() []rule {
 	return []rule{
-		{"as many runs wait as the bound says, and the next one is refused", func(b *rig) {
+		{"the bound limits queued runs, and the next run is rejected", func(b *rig) {
 			for range 3 {
 				b.accept(bounded(3))
 			}
 			b.full(3)
 			b.Len(b.claim(10), 3)
 		}},
-		{"a refused trigger leaves nothing and uses up no key", func(b *rig) {
+		{"a rejected trigger stores nothing and uses no idempotency key", func(b *rig) {
 			run := b.accept(bounded(1))
 			b.changesNothing(run.ID, func() {
-				t := trigger(bounded(1), keyed("key", 1, long), saying("refused"))
+				t := trigger(bounded(1), keyed("key", 1, long), saying("rejected"))
 				_, err := b.store.CreateTrigger(b.ctx, t)
 				b.ErrorIs(err, webtrigger.ErrQueueFull)
 				_, err = b.store.RunByKey(b.ctx, t.RunKey)
@@ -32,7 +32,7 @@ func boundRules() []rule {
 			b.take(run.ID, long)
 			b.accept(bounded(1), keyed("key", 2, long))
 		}},
-		{"a refused trigger adds nothing to a conversation that it would join", func(b *rig) {
+		{"a rejected trigger adds nothing to the conversation that it would join", func(b *rig) {
 			first := b.complete()
 			b.accept(bounded(1))
 			b.changesNothing(first.ID, func() {
@@ -64,7 +64,7 @@ func boundRules() []rule {
 			b.Len(b.sweep(webtrigger.Sweep{MaxQueueTime: brief}), 1)
 			b.accept(bounded(1))
 		}},
-		{"a run that comes back into the queue counts, and is never refused", func(b *rig) {
+		{"a requeued run counts and is never rejected", func(b *rig) {
 			b.attempts = 2
 			requeued, stranded := b.start(bounded(3)), b.take(b.accept(bounded(3)).ID, brief)
 			b.accept(bounded(3))
@@ -78,7 +78,7 @@ func boundRules() []rule {
 		{"a run that is taken at accept does not wait", func(b *rig) {
 			b.accept(bounded(1))
 			accepted, err := b.store.CreateTrigger(b.ctx, trigger(bounded(1), taking(worker)))
-			if accepted.Lease == nil { // declined: it would have to wait
+			if accepted.Lease == nil { // declined: the run would be queued
 				b.ErrorIs(err, webtrigger.ErrQueueFull)
 				return
 			}
@@ -94,7 +94,7 @@ func boundRules() []rule {
 			b.full(1)
 			b.accept()
 		}},
-		{"a replay is no new run", func(b *rig) {
+		{"a replay creates no run", func(b *rig) {
 			first := b.accept(bounded(1), keyed("key", 1, long))
 			accepted, err := b.store.CreateTrigger(b.ctx, trigger(bounded(1), keyed("key", 1, long)))
 			b.NoError(err)
@@ -124,7 +124,7 @@ func boundRules() []rule {
 	}
 }
 
-// full holds the store to refusing one more run under a bound.
+// full requires that the store rejects one more run under a bound.
 func (b *rig) full(bound int, changes ...change) {
 	b.t.Helper()
 	before := b.queue()

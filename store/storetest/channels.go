@@ -69,7 +69,7 @@ func channelRules() []rule {
 			b.NoError(err)
 			b.Equal([]string{"-", "10", "9", "A", "B", "_x", "a", "a-b", "a.b", "aa", "b", "~"}, ids)
 		}},
-		{"assistants are listed after the given id, which need not exist", func(b *rig) {
+		{"assistants are listed after the given id, even if that does not exist", func(b *rig) {
 			for _, id := range []string{"a", "b", "d", "e", "f"} {
 				b.key(id)
 			}

@@ -41,7 +41,7 @@ func claimRules() []rule {
 			b.Equal(want, b.run(run.ID))
 			events := b.events(run)
 			b.Len(events, 2)
-			b.tells(webtrigger.StartedEvent(1), events[1])
+			b.sameEvent(webtrigger.StartedEvent(1), events[1])
 			b.holdsLog(run)
 		}},
 		{"a claim brings the input byte for byte", func(b *rig) {
@@ -129,7 +129,7 @@ func claimRules() []rule {
 			b.True(second.StartedAt.After(first.StartedAt))
 			b.Equal(first.CreatedAt, second.CreatedAt)
 			events := b.events(second)
-			b.tells(webtrigger.StartedEvent(2), events[len(events)-1])
+			b.sameEvent(webtrigger.StartedEvent(2), events[len(events)-1])
 		}},
 		{"of many claims of one run one takes it", func(b *rig) {
 			for range 10 {

@@ -35,7 +35,7 @@ func contextRules() []rule {
 	return rules
 }
 
-// stage is a store in which every call has something to do.
+// stage is a store in which no call returns before it has used the store.
 type stage struct {
 	key       webtrigger.Key
 	hash      webtrigger.KeyHash
@@ -260,8 +260,7 @@ func calls() []call {
 	}
 }
 
-// second is the error of a call that returns something besides. What it returns
-// is not looked at.
+// second returns the error of a call and ignores its result.
 func second[T any](_ T, err error) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)

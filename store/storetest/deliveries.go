@@ -35,7 +35,7 @@ func deliveryRules() []rule {
 			b.lease(long)
 			b.Empty(b.leased(10, long))
 		}},
-		{"a delivery whose lease has expired is leased anew under another token", func(b *rig) {
+		{"a delivery with an expired lease is leased again under another token", func(b *rig) {
 			b.complete(withCallback)
 			first := b.lease(brief)
 			b.outlast(brief)

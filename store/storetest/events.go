@@ -33,7 +33,7 @@ func eventRules() []rule {
 			batch.Events[1].Type = webtrigger.EventToolStarted
 			b.append(run.Lease, batch)
 			for i, e := range b.events(run.Run)[2:] {
-				b.tells(batch.Events[i], e)
+				b.sameEvent(batch.Events[i], e)
 				b.Equal(run.Run.ID, e.RunID)
 				b.Equal(run.Run.Key, e.RunKey)
 				b.Equal(run.Run.ConversationID, e.ConversationID)
@@ -63,15 +63,15 @@ func eventRules() []rule {
 			event := webtrigger.NewEvent{Type: "x_large", Payload: payload}
 			b.append(run.Lease, webtrigger.EventBatch{Number: 1, Events: []webtrigger.NewEvent{event, event}})
 			events := b.events(run.Run)
-			b.tells(event, events[2])
-			b.tells(event, events[3])
+			b.sameEvent(event, events[2])
+			b.sameEvent(event, events[3])
 		}},
 		{"a batch of 500 events is stored in order", func(b *rig) {
 			run := b.start()
 			batch := steps(1, 500)
 			b.append(run.Lease, batch)
 			for i, e := range b.events(run.Run)[2:] {
-				b.tells(batch.Events[i], e)
+				b.sameEvent(batch.Events[i], e)
 			}
 			b.holdsLog(run.Run)
 		}},
@@ -220,7 +220,7 @@ func eventRules() []rule {
 				b.notFound(err)
 			}
 		}},
-		{"last ids are told of the conversations that exist", func(b *rig) {
+		{"last ids are returned for conversations that exist", func(b *rig) {
 			one, two := b.start(), b.accept()
 			b.append(one.Lease, steps(1, 3))
 			b.accept()

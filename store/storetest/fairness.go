@@ -47,7 +47,7 @@ func fairnessRules() []rule {
 			}
 			b.Equal([]int{2, 3, 0, 4, 5, 1}, got)
 		}},
-		{"a run that ends or comes back gives its assistant its turn again", func(b *rig) {
+		{"an ended or requeued run gives its assistant the turn again", func(b *rig) {
 			ended, requeued := b.start(of(x)), b.start(of(x))
 			b.start(of(y))
 			runs := queued(b, y, x)

@@ -54,7 +54,7 @@ func fencingRules() []rule {
 	for _, way := range ways {
 		rules = append(rules, rule{way.name + " writes nothing", func(b *rig) {
 			lease := way.lose(b)
-			b.changesNothing(lease.RunID, func() { b.refusesWrites(lease) })
+			b.changesNothing(lease.RunID, func() { b.rejectsWrites(lease) })
 		}})
 	}
 	return append(rules, rule{"an ended run is written no more", func(b *rig) {
@@ -68,13 +68,13 @@ func fencingRules() []rule {
 			b.leaseLost(err)
 		})
 	}}, rule{"a lease for an absent run is lost", func(b *rig) {
-		b.refusesWrites(webtrigger.Lease{RunID: absent, Token: 1})
-	}}, rule{"a refused write does not hurt the holder", func(b *rig) {
+		b.rejectsWrites(webtrigger.Lease{RunID: absent, Token: 1})
+	}}, rule{"a rejected write does not affect the current claim", func(b *rig) {
 		run := b.start()
-		b.refusesWrites(webtrigger.Lease{RunID: run.Run.ID, Token: run.Lease.Token + 1000})
+		b.rejectsWrites(webtrigger.Lease{RunID: run.Run.ID, Token: run.Lease.Token + 1000})
 		b.append(run.Lease, steps(1, 2))
 		b.ends(completed("Result"), b.finish(run.Lease, completed("Result")))
-	}}, rule{"a refused write among good ones fails alone", func(b *rig) {
+	}}, rule{"a rejected write among valid ones fails alone", func(b *rig) {
 		runs := make([]webtrigger.ClaimedRun, 16)
 		for i := range runs {
 			runs[i] = b.start()
@@ -98,8 +98,8 @@ func fencingRules() []rule {
 	}})
 }
 
-// refusesWrites tries every write of a worker.
-func (b *rig) refusesWrites(lease webtrigger.Lease) {
+// rejectsWrites tries every write of a worker.
+func (b *rig) rejectsWrites(lease webtrigger.Lease) {
 	b.t.Helper()
 	b.leaseLost(b.store.AppendEvents(b.ctx, lease, steps(90, 2)))
 	_, err := b.store.FinishRun(b.ctx, lease, webtrigger.Finish{

@@ -51,7 +51,7 @@ func finishRules() []rule {
 			events := b.events(ended)
 			b.Len(events, 8)
 			for i, e := range batch.Events {
-				b.tells(e, events[4+i])
+				b.sameEvent(e, events[4+i])
 			}
 			b.ends(failed("Broken."), ended)
 		}},

@@ -21,7 +21,7 @@ func idempotencyRules() []rule {
 			})
 			b.Len(b.claim(10), 1)
 		}},
-		{"the same key and another body are refused and nothing is stored", func(b *rig) {
+		{"the same key with another body is rejected and nothing is stored", func(b *rig) {
 			first := b.accept(keyed("key", 1, long))
 			b.changesNothing(first.ID, func() {
 				_, err := b.store.CreateTrigger(b.ctx, trigger(keyed("key", 2, long)))
@@ -29,7 +29,7 @@ func idempotencyRules() []rule {
 			})
 			b.Len(b.claim(10), 1)
 		}},
-		{"a refused body does not take the key over", func(b *rig) {
+		{"a rejected body does not replace the record of the key", func(b *rig) {
 			first := b.accept(keyed("key", 1, long))
 			_, err := b.store.CreateTrigger(b.ctx, trigger(keyed("key", 2, long)))
 			b.Error(err)
@@ -140,7 +140,7 @@ func idempotencyRules() []rule {
 			b.NoError(err)
 			b.Equal(ended, looked)
 		}},
-		{"a look-up tells the live record's run, another body, and none", func(b *rig) {
+		{"a look-up returns the live record's run, another body, or none", func(b *rig) {
 			_, err := b.store.Replay(b.ctx, assistant, *use("key", 1, long))
 			b.notFound(err)
 			run := b.accept(keyed("key", 1, long))

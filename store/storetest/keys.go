@@ -8,16 +8,16 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// API keys: stored by hash, unique by hash, never forgotten. Authenticate knows
-// live keys only, tells what they may see at that instant, and sees every
-// revocation that returned before it was called.
+// API keys are stored by hash, unique by hash, and never deleted. Authenticate finds
+// only live keys and returns their access at that instant. It respects every revocation
+// that returned before the call.
 func keyRules() []rule {
 	return append(storedKeyRules(), grantRules()...)
 }
 
 func storedKeyRules() []rule {
 	return []rule{
-		{"a key comes back as it was created", func(b *rig) {
+		{"a key is returned as it was created", func(b *rig) {
 			expires := b.now().Add(time.Hour)
 			created, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{
 				AssistantID: assistant, Name: "Zapier", Prefix: "89abcdef", Hash: newHash(), ExpiresAt: expires})
@@ -116,7 +116,7 @@ func storedKeyRules() []rule {
 			_, err = b.store.Authenticate(b.ctx, hash, 0)
 			b.notFound(err)
 		}},
-		{"a key that is not valid is not replaced, and nothing stays of a refusal", func(b *rig) {
+		{"a key that is not valid is not replaced, and nothing is stored", func(b *rig) {
 			_, err := b.store.ReplaceKey(b.ctx, absent, webtrigger.NewKey{AssistantID: assistant, Hash: newHash()}, 0)
 			b.notFound(err)
 			live, hash := b.key(assistant)

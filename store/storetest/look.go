@@ -67,8 +67,8 @@ func (b *rig) holdsLog(run webtrigger.Run) {
 	}
 }
 
-// tells holds an event to be the one that was to be stored.
-func (b *rig) tells(want webtrigger.NewEvent, got webtrigger.Event) {
+// sameEvent requires that an event is the stored form of want.
+func (b *rig) sameEvent(want webtrigger.NewEvent, got webtrigger.Event) {
 	b.t.Helper()
 	b.Equal(want.Type, got.Type)
 	b.exact(want.Payload, got.Payload)
@@ -84,7 +84,7 @@ func (b *rig) ends(want webtrigger.Outcome, run webtrigger.Run) {
 		b.False(got.CompletedAt.IsZero())
 	}
 	events := b.events(run)
-	b.tells(want.Event(), events[len(events)-1])
+	b.sameEvent(want.Event(), events[len(events)-1])
 	b.holdsLog(run)
 }
 

@@ -108,7 +108,7 @@ func deliveryOutcomeRules() []rule {
 			b.Empty(b.leased(10, long), "nothing is sent again")
 			b.Empty(b.loseTrackOfNone())
 		}},
-		rule{"a delivery that has just begun is not unknown", func(b *rig) {
+		rule{"a delivery whose claim is recent is not unknown", func(b *rig) {
 			b.complete(withCallback)
 			leased := b.claimDelivery()
 			swept, err := b.store.SweepDeliveries(b.ctx, time.Hour, 10)

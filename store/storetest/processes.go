@@ -210,7 +210,7 @@ func contactRules() []rule {
 			b.outlast(fair)
 			b.swept(run.Run.ID)
 		}},
-		{"a process that has just come does not sweep what expired before", func(b *rig) {
+		{"a new process does not sweep leases that expired earlier", func(b *rig) {
 			run := b.take(b.accept().ID, fair)
 			b.outlast(fair)
 			late := b.process(long)

@@ -42,7 +42,7 @@ func queueRules() []rule {
 			b.take(second.ID, long)
 			b.Zero(b.queue().OldestAge)
 		}},
-		{"a run that was given back waits from then", func(b *rig) {
+		{"the age of a requeued run counts from the requeue", func(b *rig) {
 			run, other := b.start(), b.accept()
 			b.outlast(5 * sameTransition)
 			before := b.now()

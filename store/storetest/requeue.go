@@ -2,11 +2,11 @@ package storetest
 
 import "github.com/webtrigger-go/webtrigger"
 
-// Giving a run back: the attempt is not counted, the log goes on, and the run
-// waits in its old place.
+// A requeued run keeps its attempt count, its event log continues, and it keeps its
+// position in the queue.
 func requeueRules() []rule {
 	return []rule{
-		{"a run that is given back waits, and its attempt is not counted", func(b *rig) {
+		{"a requeued run is queued, and its attempt is not counted", func(b *rig) {
 			run := b.start(withCallback)
 			back := b.requeue(run.Lease)
 			b.Equal(webtrigger.RunQueued, back.Status)
@@ -15,22 +15,22 @@ func requeueRules() []rule {
 			b.Equal(run.Run.CreatedAt, back.CreatedAt)
 			events := b.events(back)
 			b.Len(events, 3)
-			b.tells(webtrigger.RequeuedEvent(webtrigger.RequeueShutdown), events[2])
+			b.sameEvent(webtrigger.RequeuedEvent(webtrigger.RequeueShutdown), events[2])
 			b.holdsLog(back)
 			b.Empty(b.deliveries(run.Run.ID))
 			b.Len(b.messages(run.Run.ConversationID), 1)
 		}},
-		{"a run that was given back is taken as if for the first time", func(b *rig) {
+		{"a requeued run is claimed as if for the first time", func(b *rig) {
 			first := b.start()
 			b.requeue(first.Lease)
 			second := b.take(first.Run.ID, long)
 			b.Equal(1, second.Run.Attempts)
 			b.Equal(first.Input, second.Input)
 			events := b.events(second.Run)
-			b.tells(webtrigger.StartedEvent(1), events[3])
+			b.sameEvent(webtrigger.StartedEvent(1), events[3])
 			b.ends(completed("Result"), b.finish(second.Lease, completed("Result")))
 		}},
-		{"a run that is given back keeps its place by id", func(b *rig) {
+		{"a requeued run keeps its position by id", func(b *rig) {
 			var leases []webtrigger.Lease
 			var ids []int64
 			for range 4 {
@@ -52,7 +52,7 @@ func requeueRules() []rule {
 			b.Equal(1, b.requeue(second.Lease).Attempts)
 			b.Equal(2, b.take(run.ID, long).Run.Attempts)
 		}},
-		{"a run is given back once", func(b *rig) {
+		{"a run is requeued once", func(b *rig) {
 			for range 10 {
 				run := b.start()
 				errs := b.together(8, func(int) error {

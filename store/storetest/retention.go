@@ -6,8 +6,8 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Retention: what has ended goes at its age and not before, events before the
-// run they tell of; readers are told; what is gone is gone everywhere.
+// Ended runs are purged at their age and not before, their events earlier. Readers get
+// the purged range. Purged data is absent from every read.
 func retentionRules() []rule {
 	soon := webtrigger.Retention{Events: 1, Completed: 1, Failed: 1, Cancelled: 1, TimedOut: 1}
 	return []rule{
@@ -32,7 +32,7 @@ func retentionRules() []rule {
 			b.Equal(before, b.record(run.ID))
 			b.Zero(b.purge(webtrigger.Retention{Events: 1}), "they go once")
 		}},
-		{"events that are gone are told to whom they were for", func(b *rig) {
+		{"readers of purged events get the purged range", func(b *rig) {
 			run := b.complete()
 			last := b.page(webtrigger.EventQuery{ConversationID: run.ConversationID}).LastID
 			b.outlast(time.Millisecond)
@@ -63,7 +63,7 @@ func retentionRules() []rule {
 			b.Zero(b.page(webtrigger.EventQuery{ConversationID: old.ConversationID, RunID: young.Run.ID}).PurgedTo)
 			b.Len(b.page(webtrigger.EventQuery{ConversationID: old.ConversationID}).Events, 4)
 		}},
-		{"ids and sequences go on after those that are gone", func(b *rig) {
+		{"ids and sequences continue after purged ones", func(b *rig) {
 			old := b.complete()
 			b.outlast(time.Millisecond)
 			b.purge(webtrigger.Retention{Events: 1})
@@ -80,7 +80,7 @@ func retentionRules() []rule {
 			b.outlast(time.Millisecond)
 			before := b.record(stays.ID)
 			b.Equal(webtrigger.Purged{Triggers: 1}, b.purge(webtrigger.Retention{Completed: 1}))
-			b.gone(run, d.Delivery.ID, hash)
+			b.absentEverywhere(run, d.Delivery.ID, hash)
 			b.Equal(before, b.record(stays.ID))
 			again := b.accept(keyed("key", 2, long))
 			b.Greater(again.ID, stays.ID)
@@ -151,7 +151,7 @@ func retentionRules() []rule {
 			b.NoError(err)
 			b.Empty(runs)
 		}},
-		{"simultaneous passes forget each thing once", func(b *rig) {
+		{"simultaneous passes purge each run once", func(b *rig) {
 			const n = 20
 			for range n {
 				b.complete()
@@ -173,7 +173,7 @@ func retentionRules() []rule {
 			run := b.complete(withCallback, keyed("key", 1, long))
 			sending := b.claimDelivery()
 			b.NoError(b.store.EraseTrigger(b.ctx, run.ConversationID))
-			b.gone(run, sending.Delivery.ID, hash)
+			b.absentEverywhere(run, sending.Delivery.ID, hash)
 			b.ErrorIs(b.store.FinishDelivery(b.ctx, sending.Lease,
 				webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered}), webtrigger.ErrLeaseLost)
 			withCallback := b.complete(withCallback)
@@ -194,7 +194,7 @@ func retentionRules() []rule {
 	}
 }
 
-// purge makes a whole pass and returns what it has forgotten in all.
+// purge makes a complete pass and returns the sum of the purged data.
 func (b *rig) purge(keep webtrigger.Retention) (all webtrigger.Purged) {
 	b.t.Helper()
 	for after := int64(0); ; {
@@ -210,8 +210,8 @@ func (b *rig) purge(keep webtrigger.Retention) (all webtrigger.Purged) {
 	}
 }
 
-// gone holds a run's trigger to be absent from every read.
-func (b *rig) gone(run webtrigger.Run, deliveryID int64, hash webtrigger.KeyHash) {
+// absentEverywhere requires that a run's trigger is absent from every read.
+func (b *rig) absentEverywhere(run webtrigger.Run, deliveryID int64, hash webtrigger.KeyHash) {
 	b.t.Helper()
 	_, err := b.store.RunByID(b.ctx, run.ID)
 	b.notFound(err)

@@ -237,7 +237,7 @@ func (b *rig) sweep(sweep webtrigger.Sweep) []webtrigger.Run {
 	return runs
 }
 
-// steps is a batch of n events that can be told apart.
+// steps returns a batch of n distinct events.
 func steps(number int64, n int) webtrigger.EventBatch {
 	batch := webtrigger.EventBatch{Number: number}
 	for i := range n {
@@ -437,27 +437,27 @@ func (b *rig) together(n int, do func(i int) error) []error {
 	return errs
 }
 
-// succeeded counts the calls that said nil; the others must have said refusal.
-func (b *rig) succeeded(errs []error, refusal error) (n int) {
+// succeeded counts the calls that returned nil. The others must have returned rejection.
+func (b *rig) succeeded(errs []error, rejection error) (n int) {
 	b.t.Helper()
 	for _, err := range errs {
 		if err == nil {
 			n++
 			continue
 		}
-		b.ErrorIs(err, refusal)
+		b.ErrorIs(err, rejection)
 	}
 	return n
 }
 
-// all holds every call to having succeeded.
+// all requires that every call has succeeded.
 func (b *rig) all(errs []error) {
 	b.t.Helper()
 	b.NoError(errors.Join(errs...))
 }
 
-// drain lets n callers empty a queue of size things together and returns what
-// they took. It gives up on a queue that never ends.
+// drain lets n callers empty a queue of size items together and returns the items. It
+// fails if the queue never ends.
 func drain[T any](b *rig, n, size int, take func() ([]T, error)) (all []T) {
 	b.t.Helper()
 	taken := make([][]T, n)

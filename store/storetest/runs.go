@@ -55,7 +55,7 @@ func runRules() []rule {
 				return b.store.Runs(b.ctx, webtrigger.RunQuery{Page: page})
 			}))
 		}},
-		{"pages of a filtered list have no hole", func(b *rig) {
+		{"pages of a filtered list are complete", func(b *rig) {
 			var created []int64
 			for range 5 {
 				created = append([]int64{b.accept().ID}, created...)

@@ -124,7 +124,7 @@ func assistantTurns() []rule {
 			}
 			b.Len(seen, assistants*hosts)
 		}},
-		{"what may not be leased hides nothing", func(b *rig) {
+		{"deliveries that must not be leased hide no others", func(b *rig) {
 			const blocked, assistants, hosts = 300, 40, 3
 			b.pendTogether(blocked, func(int) change { return at("full") })
 			b.pendTogether(assistants*hosts, func(i int) change {

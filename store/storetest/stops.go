@@ -15,7 +15,7 @@ func stopRules() []rule {
 			ended := b.stop(run.ID, reason)
 			events := b.events(run)
 			b.Len(events, 3)
-			b.tells(webtrigger.CancelRequestedEvent(reason), events[1])
+			b.sameEvent(webtrigger.CancelRequestedEvent(reason), events[1])
 			b.ends(under(reason), ended)
 			b.Zero(ended.Attempts)
 			b.True(ended.StartedAt.IsZero())
@@ -25,7 +25,7 @@ func stopRules() []rule {
 		{"a cancel without a reason says so", func(b *rig) {
 			run := b.accept()
 			b.ends(under(webtrigger.CancelStop("")), b.stop(run.ID, webtrigger.CancelStop("")))
-			b.tells(webtrigger.CancelRequestedEvent(webtrigger.CancelStop("")), b.events(run)[1])
+			b.sameEvent(webtrigger.CancelRequestedEvent(webtrigger.CancelStop("")), b.events(run)[1])
 		}},
 		{"a queued run that is stopped otherwise ends without a cancel event", func(b *rig) {
 			run := b.accept()
@@ -38,12 +38,12 @@ func stopRules() []rule {
 			b.ends(under(reason), b.stop(run.Run.ID, reason))
 			b.Empty(b.claim(10))
 		}},
-		{"a running run goes on, with the cancel in its log", func(b *rig) {
+		{"a running run continues, with the cancellation in its log", func(b *rig) {
 			run := b.start(withCallback)
 			b.Equal(run.Run, b.stop(run.Run.ID, reason))
 			events := b.events(run.Run)
 			b.Len(events, 3)
-			b.tells(webtrigger.CancelRequestedEvent(reason), events[2])
+			b.sameEvent(webtrigger.CancelRequestedEvent(reason), events[2])
 			b.append(run.Lease, steps(1, 1))
 			b.Empty(b.deliveries(run.Run.ID))
 		}},
@@ -52,7 +52,7 @@ func stopRules() []rule {
 			b.changesNothing(run.Run.ID, func() { b.stop(run.Run.ID, deadline) })
 			b.ends(under(deadline), b.finish(run.Lease, completed("Result")))
 		}},
-		{"a second stop changes nothing and is no error", func(b *rig) {
+		{"a second stop changes nothing and is not an error", func(b *rig) {
 			run := b.start()
 			b.stop(run.Run.ID, reason)
 			b.changesNothing(run.Run.ID, func() {
@@ -139,7 +139,7 @@ func stopRules() []rule {
 			b.Equal(run.Run, got)
 			b.ends(under(deadline), b.finish(run.Lease, completed("Result")))
 		}},
-		{"a worker's own stop after another one changes nothing and is no error", func(b *rig) {
+		{"a worker's own stop after another one changes nothing and is not an error", func(b *rig) {
 			run := b.start()
 			b.stop(run.Run.ID, reason)
 			b.changesNothing(run.Run.ID, func() {
@@ -167,7 +167,7 @@ func stopRules() []rule {
 				ended := b.finish(run.Lease, completed("Result"))
 				stop := webtrigger.CancelStop(ended.StatusDetail)
 				b.ends(under(stop), ended)
-				b.tells(webtrigger.CancelRequestedEvent(stop), b.events(ended)[2])
+				b.sameEvent(webtrigger.CancelRequestedEvent(stop), b.events(ended)[2])
 			}
 		}},
 		{"stop and claim at once: a queued run ends unstarted or runs with the stop", func(b *rig) {

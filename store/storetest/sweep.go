@@ -39,7 +39,7 @@ func sweepRules() []rule {
 			b.Equal(1, swept[0].Attempts)
 			events := b.events(run)
 			b.Len(events, 3)
-			b.tells(webtrigger.RequeuedEvent(webtrigger.RequeueHeartbeat), events[2])
+			b.sameEvent(webtrigger.RequeuedEvent(webtrigger.RequeueHeartbeat), events[2])
 			b.holdsLog(swept[0])
 			b.Empty(b.deliveries(run.ID))
 		}},
@@ -62,7 +62,7 @@ func sweepRules() []rule {
 			b.Len(b.sweep(webtrigger.Sweep{}), 1)
 			b.Equal([]int64{first.ID, second.ID}, each(b.claim(10), claimedID))
 		}},
-		{"live leases and waiting runs are left alone", func(b *rig) {
+		{"live leases and queued runs are not changed", func(b *rig) {
 			running, waiting, ended := b.start().Run, b.accept(), b.complete()
 			stopped := b.start().Run
 			b.stop(stopped.ID, webtrigger.CancelStop(""))

@@ -32,7 +32,7 @@ func tailRules() []rule {
 				b.holdsLog(b.run(run.Run.ID))
 			}
 		}},
-		{"readers of one run see its sequences without a hole while others write", func(b *rig) {
+		{"readers of one run see its sequences without a gap while others write", func(b *rig) {
 			runs := []webtrigger.ClaimedRun{b.start()}
 			for len(runs) < 4 {
 				runs = append(runs, b.start(in(runs[0].Run.ConversationID)))

@@ -10,7 +10,7 @@ import (
 // run has copied is the run's.
 func taskRules() []rule {
 	return []rule{
-		{"a definition comes back as it was created", func(b *rig) {
+		{"a definition is returned as it was created", func(b *rig) {
 			want := definition(assistant)
 			created := b.task(assistant)
 			b.Positive(created.ID)
@@ -22,7 +22,7 @@ func taskRules() []rule {
 			b.NoError(err)
 			b.Equal(want, read)
 		}},
-		{"a definition without tools and schema comes back without them", func(b *rig) {
+		{"a definition without tools and schema is returned without them", func(b *rig) {
 			created, err := b.store.CreateTaskDefinition(b.ctx, webtrigger.TaskDefinition{
 				AssistantID: assistant, Name: "Name", Instructions: "Instructions", OutputType: webtrigger.OutputText})
 			b.NoError(err)
@@ -82,14 +82,14 @@ func taskRules() []rule {
 			b.NoError(err)
 			b.Equal(two, read)
 		}},
-		{"a deleted definition is gone, and only it", func(b *rig) {
-			gone, stays := b.task(assistant), b.task(assistant)
-			b.NoError(b.store.DeleteTaskDefinition(b.ctx, gone.ID))
-			_, err := b.store.TaskDefinition(b.ctx, gone.ID)
+		{"a deleted definition is absent, and no other", func(b *rig) {
+			deleted, stays := b.task(assistant), b.task(assistant)
+			b.NoError(b.store.DeleteTaskDefinition(b.ctx, deleted.ID))
+			_, err := b.store.TaskDefinition(b.ctx, deleted.ID)
 			b.notFound(err)
-			_, err = b.store.UpdateTaskDefinition(b.ctx, gone)
+			_, err = b.store.UpdateTaskDefinition(b.ctx, deleted)
 			b.notFound(err)
-			b.notFound(b.store.DeleteTaskDefinition(b.ctx, gone.ID))
+			b.notFound(b.store.DeleteTaskDefinition(b.ctx, deleted.ID))
 			tasks, err := b.store.TaskDefinitions(b.ctx, assistant, webtrigger.Page{Limit: 10})
 			b.NoError(err)
 			b.Equal([]int64{stays.ID}, each(tasks, taskID))

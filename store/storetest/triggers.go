@@ -23,7 +23,7 @@ func triggerRules() []rule {
 				CreatedAt: stored.Conversation.CreatedAt}, stored.Conversation)
 			b.Len(stored.Messages, 1)
 			b.Len(stored.Events.Events, 1)
-			b.tells(webtrigger.QueuedEvent(), stored.Events.Events[0])
+			b.sameEvent(webtrigger.QueuedEvent(), stored.Events.Events[0])
 			b.Empty(stored.Deliveries)
 			b.holdsLog(run)
 		}},
@@ -147,7 +147,7 @@ func triggerRules() []rule {
 				_, err = b.store.RunByKey(b.ctx, foreign.RunKey)
 				b.notFound(err)
 				_, err = b.store.Replay(b.ctx, stranger, *foreign.Idempotency)
-				b.notFound(err) // a refused trigger uses up no key
+				b.notFound(err) // a rejected trigger uses no idempotency key
 			})
 		}},
 		{"simultaneous triggers join one conversation without loss", func(b *rig) {
@@ -181,7 +181,7 @@ func takeRules() []rule {
 			b.Equal(run.ID, accepted.Lease.RunID)
 			events := b.events(run)
 			b.Len(events, 2)
-			b.tells(webtrigger.StartedEvent(1), events[1])
+			b.sameEvent(webtrigger.StartedEvent(1), events[1])
 			b.holdsLog(run)
 		}},
 		{"a run taken at accept is not claimed, and its lease is good", func(b *rig) {

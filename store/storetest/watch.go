@@ -10,10 +10,9 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/internal/watch"
 )
 
-// Watching: hints follow transitions. Any one of them may be merged, repeated or
-// lost, so a rule repeats its transition until it is heard of; a hint that says
-// that anything may have happened is heard as every other. What a hint tells of
-// can be read.
+// Hints follow transitions. A hint may be merged, repeated or lost, so a rule repeats
+// its transition until the watch receives a hint of it. The zero hint counts as a hint
+// of every transition. A hint is sent after the change is visible.
 func watchRules() []rule {
 	queued := func(h webtrigger.Hint) bool { return h.Queued }
 	leased := func(h webtrigger.Hint) bool { return h.Pending }
@@ -24,16 +23,16 @@ func watchRules() []rule {
 		}
 	}
 	return []rule{
-		{"a watch ends without an error when its context does, and tells nothing after", func(b *rig) {
+		{"a watch ends without an error with its context, and sends no later hint", func(b *rig) {
 			e := b.watch()
-			b.hears(func() match { b.accept(); return queued }, e)
+			b.eventuallyHints(func() match { b.accept(); return queued }, e)
 			b.NoError(e.end())
-			told := e.told()
+			before := e.hintCount()
 			for range 5 {
 				b.complete(withCallback)
 			}
 			b.outlast(brief)
-			b.Equal(told, e.told())
+			b.Equal(before, e.hintCount())
 		}},
 		{"a watch of an ended context returns", func(b *rig) {
 			ctx, cancel := context.WithCancel(b.ctx)
@@ -42,53 +41,53 @@ func watchRules() []rule {
 				b.ErrorIs(err, context.Canceled)
 			}
 		}},
-		{"an accepted run is heard of as waiting", func(b *rig) {
-			b.hears(func() match { b.accept(); return queued }, b.watch())
+		{"a created run is a hint of a queued run", func(b *rig) {
+			b.eventuallyHints(func() match { b.accept(); return queued }, b.watch())
 		}},
-		{"a requeued run is heard of as waiting", func(b *rig) {
+		{"a requeued run is a hint of a queued run", func(b *rig) {
 			e := b.watch()
-			b.hears(func() match {
+			b.eventuallyHints(func() match {
 				run := b.start()
 				b.quiet(e)
 				b.requeue(run.Lease)
 				return queued
 			}, e)
 		}},
-		{"a swept run that is requeued is heard of as waiting", func(b *rig) {
+		{"a swept run that is requeued is a hint of a queued run", func(b *rig) {
 			b.attempts = 2
 			e := b.watch()
-			b.hears(func() match {
+			b.eventuallyHints(func() match {
 				b.strand()
 				b.quiet(e)
 				b.Len(b.sweep(webtrigger.Sweep{}), 1)
 				return queued
 			}, e)
 		}},
-		{"events are heard of by their conversation", func(b *rig) {
+		{"a hint of events names their conversation", func(b *rig) {
 			e := b.watch()
 			run := b.start()
 			b.quiet(e)
 			number := int64(0)
-			b.hears(func() match {
+			b.eventuallyHints(func() match {
 				number++
 				b.append(run.Lease, steps(number, 1))
 				return moved(run.Run.ConversationID)
 			}, e)
 		}},
-		{"the first and the last event of a run are heard of", func(b *rig) {
+		{"the first and the last event of a run cause hints", func(b *rig) {
 			e := b.watch()
-			b.hears(func() match { return moved(b.accept().ConversationID) }, e)
-			b.hears(func() match {
+			b.eventuallyHints(func() match { return moved(b.accept().ConversationID) }, e)
+			b.eventuallyHints(func() match {
 				run := b.start()
 				b.quiet(e)
 				b.finish(run.Lease, completed("Result"))
 				return moved(run.Run.ConversationID)
 			}, e)
 		}},
-		{"a recorded stop is heard of by its run", func(b *rig) {
+		{"a hint of a recorded stop names its run", func(b *rig) {
 			e := b.watch()
 			for _, stop := range []webtrigger.Stop{webtrigger.CancelStop(""), webtrigger.DeadlineStop()} {
-				b.hears(func() match {
+				b.eventuallyHints(func() match {
 					run := b.start().Run
 					b.quiet(e)
 					b.stop(run.ID, stop)
@@ -98,29 +97,29 @@ func watchRules() []rule {
 		}},
 		{"a pending callback gives a hint, however the run ended", func(b *rig) {
 			e := b.watch()
-			b.hears(func() match {
+			b.eventuallyHints(func() match {
 				run := b.start(withCallback)
 				b.quiet(e)
 				b.finish(run.Lease, completed("Result"))
 				return leased
 			}, e)
-			b.hears(func() match {
+			b.eventuallyHints(func() match {
 				run := b.accept(withCallback)
 				b.quiet(e)
 				b.stop(run.ID, webtrigger.CancelStop(""))
 				return leased
 			}, e)
-			b.hears(func() match {
+			b.eventuallyHints(func() match {
 				run := b.strand(withCallback).Run
 				b.quiet(e)
 				b.swept(run.ID)
 				return leased
 			}, e)
 		}},
-		{"a redelivery is heard of", func(b *rig) {
+		{"a redelivery causes a hint", func(b *rig) {
 			e := b.watch()
 			b.complete(withCallback)
-			b.hears(func() match {
+			b.eventuallyHints(func() match {
 				ended := b.deliver()
 				b.quiet(e)
 				_, err := b.store.Redeliver(b.ctx, ended.Delivery.ID)
@@ -128,13 +127,13 @@ func watchRules() []rule {
 				return leased
 			}, e)
 		}},
-		{"all watchers hear, and one that ends leaves the others hearing", func(b *rig) {
+		{"all watches receive hints, also after one of them has ended", func(b *rig) {
 			one, two, three := b.watch(), b.watch(), b.watch()
-			b.hears(func() match { b.accept(); return queued }, one, two, three)
+			b.eventuallyHints(func() match { b.accept(); return queued }, one, two, three)
 			b.NoError(two.end())
-			b.hears(func() match { b.accept(); return queued }, one, three)
+			b.eventuallyHints(func() match { b.accept(); return queued }, one, three)
 		}},
-		{"what a hint tells of can be read", func(b *rig) {
+		{"a reader of a hint sees the change", func(b *rig) {
 			hints := make(chan webtrigger.Hint, 4096)
 			e := b.watchWith(func(h webtrigger.Hint) {
 				select {
@@ -201,8 +200,8 @@ func watchRules() []rule {
 
 type match func(h webtrigger.Hint) bool
 
-// ear is one watcher and what it was told.
-type ear struct {
+// watched is one watch and its hints.
+type watched struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error // once done is closed
@@ -212,13 +211,13 @@ type ear struct {
 	count int
 }
 
-func (b *rig) watch() *ear {
+func (b *rig) watch() *watched {
 	return b.watchWith(func(webtrigger.Hint) {})
 }
 
-func (b *rig) watchWith(notify func(webtrigger.Hint)) *ear {
+func (b *rig) watchWith(notify func(webtrigger.Hint)) *watched {
 	ctx, cancel := context.WithCancel(b.ctx)
-	e := &ear{cancel: cancel, done: make(chan struct{})}
+	e := &watched{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(e.done)
 		e.err = b.store.Watch(ctx, func(h webtrigger.Hint) {
@@ -230,32 +229,32 @@ func (b *rig) watchWith(notify func(webtrigger.Hint)) *ear {
 			notify(h)
 		})
 	}()
-	b.t.Cleanup(func() { _ = e.end() }) // before the store goes away
+	b.t.Cleanup(func() { _ = e.end() }) // before the store closes
 	return e
 }
 
-// end ends the watch and returns what it said.
-func (e *ear) end() error {
+// end ends the watch and returns its error.
+func (e *watched) end() error {
 	e.cancel()
 	<-e.done
 	return e.err
 }
 
-// told counts the hints so far.
-func (e *ear) told() int {
+// hintCount returns the number of hints so far.
+func (e *watched) hintCount() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.count
 }
 
-// forget drops the hints so far.
-func (e *ear) forget() {
+// clear drops the hints so far.
+func (e *watched) clear() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.hints = nil
 }
 
-func (e *ear) heard(is match) bool {
+func (e *watched) received(is match) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.ContainsFunc(e.hints, func(h webtrigger.Hint) bool {
@@ -263,23 +262,24 @@ func (e *ear) heard(is match) bool {
 	})
 }
 
-// quiet lets ears hear what is still to be told and forget it.
-func (b *rig) quiet(ears ...*ear) {
+// quiet waits for outstanding hints and drops them.
+func (b *rig) quiet(watches ...*watched) {
 	b.t.Helper()
 	b.outlast(brief)
-	for _, e := range ears {
-		e.forget()
+	for _, e := range watches {
+		e.clear()
 	}
 }
 
-// hears repeats a transition until every ear has heard of it. A watch may be slow
-// to start, and a store may gather its hints: it gets more time with every try.
-func (b *rig) hears(do func() match, ears ...*ear) {
+// eventuallyHints repeats a transition until every watch has received a hint of it. A
+// watch may be slow to start, and a store may gather its hints, so each attempt has more
+// time.
+func (b *rig) eventuallyHints(do func() match, watches ...*watched) {
 	b.t.Helper()
 	pause := 10 * time.Millisecond
 	b.eventually(func() bool {
-		for _, e := range ears {
-			e.forget()
+		for _, e := range watches {
+			e.clear()
 		}
 		is := do()
 		pause = min(2*pause, 2*time.Second)
@@ -288,7 +288,7 @@ func (b *rig) hears(do func() match, ears ...*ear) {
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for {
-			if !slices.ContainsFunc(ears, func(e *ear) bool { return !e.heard(is) }) {
+			if !slices.ContainsFunc(watches, func(e *watched) bool { return !e.received(is) }) {
 				return true
 			}
 			select {

@@ -1,6 +1,6 @@
-// Package child runs what is measured in a process of its own: the program
-// starts itself again, so that processor time and memory can be told apart from
-// those of the load.
+// Package child runs the measured server in its own process. The program starts itself
+// again, so that processor time and memory are measured separately from those of the
+// load.
 //
 //	parent                                child
 //	Start ── arguments: name, config ───► Main: build the server, listen twice

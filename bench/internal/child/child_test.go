@@ -76,7 +76,7 @@ func TestProcess(t *testing.T) {
 	assert.Positive(t, info.Size())
 
 	if _, ok := p.CPU(); !ok {
-		return // the system does not tell
+		return // the system does not report it
 	}
 	memory, err := p.Memory()
 	require.NoError(t, err)
@@ -107,7 +107,7 @@ func TestFamilyCPU(t *testing.T) {
 	t.Parallel()
 	parent, name, ok := child.Parent(os.Getpid())
 	if !ok {
-		t.Skip("the system does not tell")
+		t.Skip("the system does not report it")
 	}
 	assert.Equal(t, os.Getppid(), parent)
 	assert.NotEmpty(t, name)

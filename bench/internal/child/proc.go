@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// What Linux tells of processes in /proc; see proc_pid_stat(5). Elsewhere there
-// is no such file, and nothing is told.
+// Linux reports processes in /proc; see proc_pid_stat(5). Other systems do not have
+// these files, and their figures are unknown.
 
 // stat is one process at one instant.
 type stat struct {

@@ -65,8 +65,8 @@ func (p *Process) Stop() {
 	_ = p.cmd.Wait()
 }
 
-// CPU is the processor time that the child has used so far; ok is false where
-// that cannot be told.
+// CPU returns the processor time that the child has used. ok is false if the system
+// does not report it.
 func (p *Process) CPU() (used time.Duration, ok bool) {
 	stat, ok := readStat(p.cmd.Process.Pid)
 	return stat.own, ok
@@ -80,12 +80,12 @@ func (p *Process) Do(n int) (Counters, error) {
 	return p.ask(http.MethodPost, fmt.Sprintf("/do?n=%d", n))
 }
 
-// Memory is the child's resident memory in bytes, after it has given back what
-// it does not need.
+// Memory returns the child's resident memory in bytes, after the child has released
+// unused memory.
 func (p *Process) Memory() (float64, error) {
 	c, err := p.ask(http.MethodGet, "/memory")
 	if err == nil && c["rss"] == 0 {
-		err = errors.New("resident memory cannot be told on this system")
+		err = errors.New("this system does not report resident memory")
 	}
 	return c["rss"], err
 }

@@ -45,7 +45,7 @@ func TestRun(t *testing.T) {
 
 func TestRunStopsAtAnotherStatus(t *testing.T) {
 	t.Parallel()
-	for name, body := range map[string]string{"whole": "no such thing", "chunked": strings.Repeat("no such thing ", 1000)} {
+	for name, body := range map[string]string{"whole": "no such page", "chunked": strings.Repeat("no such page ", 1000)} {
 		addr := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusNotFound)
 			fmt.Fprint(w, body)
@@ -53,7 +53,7 @@ func TestRunStopsAtAnotherStatus(t *testing.T) {
 		req := load.Request("GET", "/", "", nil)
 		_, err := load.Run(addr, 2, time.Minute, http.StatusOK, func(int, int) []byte { return req })
 		require.ErrorContains(t, err, "404", name)
-		require.ErrorContains(t, err, "no such thing", name)
+		require.ErrorContains(t, err, "no such page", name)
 	}
 }
 

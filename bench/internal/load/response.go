@@ -9,9 +9,9 @@ import (
 	"strconv"
 )
 
-// readResponse reads one answer whose length its head tells, as the servers
-// here all send them, or one in chunks. The body is returned of answers that
-// are no success only.
+// readResponse reads one response with a Content-Length, as all servers of this
+// program send it, or one in chunks. It returns the body only if the status is not a
+// success.
 func readResponse(in *bufio.Reader) (status int, body []byte, err error) {
 	line, err := in.ReadSlice('\n')
 	if err != nil {

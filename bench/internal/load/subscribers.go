@@ -135,7 +135,7 @@ func (s *Subscribers) Wait(events int, patience time.Duration) (missing int) {
 	}
 }
 
-// Reset forgets what has come so far.
+// Reset discards the events that have arrived.
 func (s *Subscribers) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

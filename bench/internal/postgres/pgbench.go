@@ -50,18 +50,18 @@ func (s *Server) Pgbench(ctx context.Context, dsn, script string, clients int, w
 	if err != nil {
 		return 0, 0, fmt.Errorf("pgbench: %w: %s", err, out)
 	}
-	told := tps.FindAllSubmatch(out, -1)
-	if len(told) <= warmUp {
-		return 0, 0, fmt.Errorf("pgbench tells of no second after the first %d: %s", warmUp, out)
+	rates := tps.FindAllSubmatch(out, -1)
+	if len(rates) <= warmUp {
+		return 0, 0, fmt.Errorf("pgbench reports no second after the first %d: %s", warmUp, out)
 	}
-	for i, second := range told {
+	for i, second := range rates {
 		n, err := strconv.ParseFloat(string(second[1]), 64)
 		if err != nil {
 			return 0, 0, fmt.Errorf("pgbench: %w", err)
 		}
 		transactions += n
 		if i >= warmUp {
-			rate += n / float64(len(told)-warmUp)
+			rate += n / float64(len(rates)-warmUp)
 		}
 	}
 	return rate, transactions, nil

@@ -20,7 +20,7 @@ import (
 // Server is a Postgres server.
 type Server struct {
 	dsn     *url.URL
-	private *pgtest.Server // nil: somebody else's
+	private *pgtest.Server // nil: an existing server
 	pid     int            // of the postmaster; 0: not on this machine
 	bin     string         // directory of its programs
 }
@@ -74,8 +74,8 @@ func (s *Server) Stop() {
 	}
 }
 
-// CPU is the processor time that the server has used so far, all its processes
-// together; ok is false where that cannot be told.
+// CPU returns the processor time that all processes of the server have used. ok is
+// false if the system does not report it.
 func (s *Server) CPU() (used time.Duration, ok bool) {
 	if s.pid == 0 {
 		return 0, false
@@ -97,7 +97,7 @@ func (s *Server) Database(ctx context.Context) (dsn string, err error) {
 	return u.String(), nil
 }
 
-// Drop drops a database that Database has created, whoever is still connected.
+// Drop drops a database that Database has created, and ends its connections.
 func (s *Server) Drop(ctx context.Context, dsn string) error {
 	u, err := url.Parse(dsn)
 	if err != nil {

@@ -16,7 +16,7 @@ type Goal struct {
 	Bound  float64
 }
 
-// Relation is how a figure is to stand to a goal's bound.
+// Relation is the required relation between a figure and a goal's bound.
 type Relation string
 
 // The relations.
@@ -33,8 +33,8 @@ type Verdict struct {
 	Met      bool // the median reaches the bound
 }
 
-// Judge compares the median of what was measured with the goal.
-func (t *Table) Judge(g Goal) Verdict {
+// Compare compares the median of what was measured with the goal.
+func (t *Table) Compare(g Goal) Verdict {
 	samples := t.Samples(g.Of, g.Figure)
 	if g.Over != "" {
 		samples = t.Ratios(g.Figure, g.Of, g.Over)

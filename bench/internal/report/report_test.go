@@ -52,13 +52,13 @@ func TestRatiosArePaired(t *testing.T) {
 	table.Add(3, "limit", report.Figures{"req/s": 70}) // ours has no figure in this round
 	assert.Equal(t, []float64{2, 2, 2}, table.Ratios("req/s", "ours", "limit"))
 
-	v := table.Judge(report.Goal{Figure: "req/s", Of: "ours", Over: "limit", Is: report.AtLeast, Bound: 2})
+	v := table.Compare(report.Goal{Figure: "req/s", Of: "ours", Over: "limit", Is: report.AtLeast, Bound: 2})
 	assert.True(t, v.Met)
-	v = table.Judge(report.Goal{Figure: "req/s", Of: "ours", Over: "limit", Is: report.AtLeast, Bound: 2.1})
+	v = table.Compare(report.Goal{Figure: "req/s", Of: "ours", Over: "limit", Is: report.AtLeast, Bound: 2.1})
 	assert.False(t, v.Met)
-	v = table.Judge(report.Goal{Figure: "req/s", Of: "limit", Is: report.AtMost, Bound: 300})
+	v = table.Compare(report.Goal{Figure: "req/s", Of: "limit", Is: report.AtMost, Bound: 300})
 	assert.True(t, v.Met)
-	v = table.Judge(report.Goal{Figure: "p50 µs", Of: "ours", Is: report.AtMost, Bound: 300})
+	v = table.Compare(report.Goal{Figure: "p50 µs", Of: "ours", Is: report.AtMost, Bound: 300})
 	assert.False(t, v.Known)
 }
 
@@ -70,9 +70,9 @@ func TestOutput(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, table.Write(&out))
 	require.NoError(t, report.WriteVerdicts(&out, []report.Verdict{
-		table.Judge(report.Goal{Figure: "req/s", Of: "ours", Over: "limit", Is: report.AtLeast, Bound: 1.5}),
-		table.Judge(report.Goal{Figure: "req/s", Of: "absent", Over: "limit", Is: report.AtLeast, Bound: 1.5}),
-		table.Judge(report.Goal{Figure: "p50 µs", Of: "ours", Is: report.AtMost, Bound: 10}),
+		table.Compare(report.Goal{Figure: "req/s", Of: "ours", Over: "limit", Is: report.AtLeast, Bound: 1.5}),
+		table.Compare(report.Goal{Figure: "req/s", Of: "absent", Over: "limit", Is: report.AtLeast, Bound: 1.5}),
+		table.Compare(report.Goal{Figure: "p50 µs", Of: "ours", Is: report.AtMost, Bound: 10}),
 	}))
 	assert.Equal(t, ``+
 		"          req/s              p50 µs\n"+

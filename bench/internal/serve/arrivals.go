@@ -44,8 +44,8 @@ func (i *instants) all() child.Counters {
 const arrivalGap = 10 * time.Millisecond
 
 // arrivals is a server whose Do lets n triggers arrive at random times and
-// returns when each of them was committed; its counters are what seen has seen
-// start. insert commits one and tells its name and when it was committed.
+// returns when each of them was committed; its counters are the starts in
+// seen. insert commits one and returns its name and the time of its commit.
 func arrivals(seen *instants, insert func(ctx context.Context, name string) (string, time.Time, error)) *child.Server {
 	var names atomic.Int64
 	return &child.Server{

@@ -71,8 +71,8 @@ func (e *ends) await(ctx context.Context, n int64) error {
 	return nil
 }
 
-// serveProduct is the product as a host mounts it. Its counters tell how many
-// runs have ended; Do triggers n runs and tells the first and the last trigger.
+// serveProduct is the product as a host mounts it. Its counters are the number
+// of ended runs. Do triggers n runs and returns the first and the last trigger.
 func serveProduct(ctx context.Context, c Config) (*child.Server, error) {
 	store, err := openStore(ctx, c)
 	if err != nil {

@@ -127,7 +127,7 @@ func newRelay(ctx context.Context, store webtrigger.Store, c Config, emits chan<
 		return nil, err
 	}
 	for range c.Clients {
-		if _, err := svc.Trigger(ctx, assistant, webtrigger.TriggerRequest{Message: "Tell what you do."}); err != nil {
+		if _, err := svc.Trigger(ctx, assistant, webtrigger.TriggerRequest{Message: "Describe your work."}); err != nil {
 			return nil, err
 		}
 	}

@@ -9,14 +9,14 @@ import (
 	"github.com/webtrigger-go/webtrigger/bench/internal/child"
 )
 
-// Config is what a parent tells a child.
+// Config is the configuration that a parent sends to a child.
 type Config struct {
 	DSN     string // of a database of the child's own
 	Store   Store  // of the product; "": Postgres
-	Without Step   // of the product's way of being fast; "": nothing is left out
+	Without Step   // the optimization that is disabled; "": none
 	Workers int    // runs or callbacks at a time; 0: none is executed
 	Clients int    // how many goroutines do the work of Do at a time
-	Rows    int    // what is there before anything is measured
+	Rows    int    // rows that exist before the measurement
 	Rate    int    // events per second; 0: as fast as it goes
 	Size    int    // bytes of an event
 	Target  string // URL that callbacks go to
@@ -33,8 +33,7 @@ const (
 	SQLite   Store = "sqlite"
 )
 
-// Step names one of the things that make the product fast on Postgres, each of
-// which can be left out.
+// Step names one of the product's optimizations on Postgres. Each can be disabled.
 type Step string
 
 // The steps.
@@ -42,7 +41,7 @@ const (
 	Batches       Step = "batches"       // calls that come together share a statement and a commit
 	Take          Step = "take"          // a free worker's own accept is already claimed
 	Prepared      Step = "prepared"      // statements are planned once
-	Notifications Step = "notifications" // other processes hear of what happens at once
+	Notifications Step = "notifications" // other processes receive hints at once
 )
 
 // Makers returns every kind of child by its name.

@@ -151,7 +151,7 @@ func (v *visitor) times() {
 	})()`))
 }
 
-// rotateKey returns the curl line with the new key. The old one goes on.
+// rotateKey returns the curl line with the new key. The old key stays valid.
 func (v *visitor) rotateKey(line string) string {
 	v.open(assistant + "/keys")
 	v.click("#list button.small:not(.danger)")
@@ -175,7 +175,7 @@ func (v *visitor) rotateKey(line string) string {
 	return next
 }
 
-// revokeKey revokes the newest key. The old one goes on.
+// revokeKey revokes the newest key. The old key stays valid.
 func (v *visitor) revokeKey(old, newest string) {
 	v.open(assistant + "/keys")
 	v.click("#list .danger")
@@ -255,7 +255,7 @@ func (v *visitor) cancel() {
 	v.clean()
 }
 
-// redeliver sends a callback again that the receiver has refused.
+// redeliver requests a redelivery of a callback that the receiver has rejected.
 func (v *visitor) redeliver(r *receiver) {
 	v.open(assistant + "/test")
 	v.fill("textarea[name=message]", "/say "+evil)

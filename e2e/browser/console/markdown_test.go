@@ -56,7 +56,7 @@ func TestMarkdown(t *testing.T) {
 	v.clean()
 }
 
-// escaped is text as innerHTML tells it.
+// escaped returns text in the form of innerHTML.
 func escaped(text string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 }

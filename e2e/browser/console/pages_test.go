@@ -21,8 +21,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
-// furnish gives assistant 1 something of everything, and returns the pages that
-// show it, by name.
+// furnish creates resources of every kind for assistant 1. It returns the pages that
+// show them, by name.
 func furnish(t *testing.T, site string, r *receiver, text string) map[string]string {
 	t.Helper()
 	trigger := func(body map[string]any) string {
@@ -91,7 +91,7 @@ func TestAccessible(t *testing.T) {
 		t.Run(part, func(t *testing.T) {
 			t.Parallel()
 			v := visit(t, site)
-			v.refusals = true
+			v.allowErrors = true
 			v.signIn()
 			for _, name := range names {
 				v.look(1280, "light")
@@ -134,7 +134,7 @@ func TestScreenshots(t *testing.T) {
 	site := serve(t, r.flags()...)
 	pages := furnish(t, site, r, "")
 	v := visit(t, site)
-	v.refusals = true
+	v.allowErrors = true
 	v.signIn()
 	taken := 0
 	for name, path := range pages {

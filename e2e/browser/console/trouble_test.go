@@ -61,15 +61,15 @@ func (g *gate) fail(status int, detail string) {
 	})
 }
 
-// nobody answers like a server that is away.
-func nobody(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+// unavailable closes the connection without a response.
+func unavailable(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 // visitGate signs in behind a gate.
 func visitGate(t *testing.T) (*visitor, *gate) {
 	t.Helper()
 	g := newGate(t, serve(t))
 	v := visit(t, g.URL)
-	v.refusals = true
+	v.allowErrors = true
 	v.signIn()
 	return v, g
 }
@@ -79,16 +79,16 @@ func (v *visitor) trigger(message string) (run int64) {
 	return int64(api(v.t, v.site, "POST /assistants/1/test-trigger", map[string]any{"message": message})["run_id"].(float64))
 }
 
-// A list and a run that are open while the server goes away say so, keep what they
-// show, and go on by themselves when it is back.
-func TestServerGoesAway(t *testing.T) {
+// If the server becomes unavailable, an open list and an open run report it, keep their
+// content, and continue without a click as soon as the server is available.
+func TestConsole_serverUnavailable_recovers(t *testing.T) {
 	t.Parallel()
 	v, g := visitGate(t)
 	first := v.trigger("/hang")
 	v.open("/admin/runs")
 	v.shows("#list", fmt.Sprintf("Run %d", first))
 	v.until("window.same = true")
-	g.shut(nobody)
+	g.shut(unavailable)
 	v.shows("#live.off", "Connection lost")
 	v.shows("#list", fmt.Sprintf("Run %d", first))
 	g.open()
@@ -100,7 +100,7 @@ func TestServerGoesAway(t *testing.T) {
 	v.open(fmt.Sprintf("/admin/runs/%d", first))
 	v.shows("#feed", "run_started")
 	v.until("window.same = true")
-	g.shut(nobody)
+	g.shut(unavailable)
 	v.shows("#live.off", "Connection lost")
 	v.click("#cancel")
 	v.confirm()
@@ -187,8 +187,8 @@ func TestSessionEnds(t *testing.T) {
 	v.shows("#list", "No API keys yet")
 }
 
-// A page whose data cannot be loaded says what is wrong, and goes on when that is
-// over: by a button, or by itself where it looks again anyway.
+// A page whose data cannot be loaded shows the reason. It recovers with a button, or
+// without one if it polls.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	v, g := visitGate(t)

@@ -26,7 +26,7 @@ type visitor struct {
 	tab  context.Context
 	site string // URL of the server
 
-	refusals bool // pages that are refused on purpose are visited
+	allowErrors bool // the test provokes error responses
 
 	mu         sync.Mutex
 	complaints []string
@@ -62,9 +62,9 @@ func (v *visitor) listen(event any) {
 			}
 		}
 	case *cdplog.EventEntryAdded:
-		// What the API refuses on purpose is no fault of the page.
-		refused := v.refusals && e.Entry.Source == cdplog.EntrySourceNetwork
-		if e.Entry.Level == cdplog.EntryLevelError && !refused && !strings.Contains(e.Entry.Text, "status of 422") {
+		// An error response that the test provokes is not a fault of the page.
+		provoked := v.allowErrors && e.Entry.Source == cdplog.EntrySourceNetwork
+		if e.Entry.Level == cdplog.EntryLevelError && !provoked && !strings.Contains(e.Entry.Text, "status of 422") {
 			complaint = e.Entry.Text + " " + e.Entry.URL
 		}
 	}

@@ -42,7 +42,7 @@ func TestWatchPage_serverRestarts_showsEveryEventOnce(t *testing.T) {
 	run := api(t, server, "POST /assistants/1/test-trigger", map[string]any{"message": strings.Repeat("/emit 1\n/sleep 100ms\n", 2000)})
 
 	v := visit(t, proxy.URL)
-	v.refusals = true
+	v.allowErrors = true
 	// Sessions end with the process that they are in. This one does not.
 	credentials := "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:"+password))
 	_, err = chromedp.Call(v.tab, network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{"Authorization": credentials}})
@@ -170,7 +170,7 @@ func TestWatchPage_notSignedIn_leadsBackAfterSignIn(t *testing.T) {
 	url := serve(t, "-db", "memory")
 	run := api(t, url, "POST /assistants/1/test-trigger", map[string]any{"message": "/say hello"})
 	v := visit(t, url)
-	v.refusals = true
+	v.allowErrors = true
 	v.open(fmt.Sprintf("/watch/?conversation=%v", run["trigger_id"]))
 	v.shows("#state", "You are not signed in.")
 	v.click("#state a")

@@ -58,13 +58,13 @@ func (hub *Hub) Watch(ctx context.Context, notify func(webtrigger.Hint)) {
 	}
 }
 
-// IsZero reports whether the hint names nothing.
+// IsZero reports whether the hint is the zero hint.
 func IsZero(h webtrigger.Hint) bool {
 	return !h.Queued && !h.Pending && len(h.Conversations) == 0 && len(h.Stopped) == 0 && len(h.Events) == 0
 }
 
-// Share tells every watcher what a transition did, after it has become visible.
-// An empty hint tells nothing. The ids are copied.
+// Share sends the hint of a transition to every watcher, after the transition has
+// become visible. It ignores the zero hint and copies the ids.
 func (hub *Hub) Share(h webtrigger.Hint) {
 	if IsZero(h) {
 		return
@@ -72,16 +72,16 @@ func (hub *Hub) Share(h webtrigger.Hint) {
 	hub.each(func(w *watcher) { w.add(h) })
 }
 
-// ShareAnything tells every watcher that anything may have happened.
+// ShareAnything sends every watcher the hint that anything may have changed.
 func (hub *Hub) ShareAnything() {
 	hub.each(func(w *watcher) { w.hint, w.many = webtrigger.Hint{}, true })
 }
 
-func (hub *Hub) each(tell func(w *watcher)) {
+func (hub *Hub) each(change func(w *watcher)) {
 	hub.mu.Lock()
 	defer hub.mu.Unlock()
 	for _, w := range hub.watchers {
-		tell(w)
+		change(w)
 		select {
 		case w.wake <- struct{}{}:
 		default: // has not looked yet, and will
@@ -121,7 +121,7 @@ func tooMany(events []webtrigger.Event) bool {
 	return len(events) > maxEvents || size > maxEventBytes
 }
 
-// Merge adds what more tells to h.
+// Merge adds the contents of more to h.
 func Merge(h *webtrigger.Hint, more webtrigger.Hint) {
 	h.Queued = h.Queued || more.Queued
 	h.Pending = h.Pending || more.Pending

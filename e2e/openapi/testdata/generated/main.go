@@ -27,7 +27,7 @@ func main() {
 	trigger(ctx, c)
 	follow(ctx, c)
 	cancel(ctx, c)
-	refuse(ctx, c)
+	reject(ctx, c)
 }
 
 // trigger starts a run twice with one key, and waits for its end.
@@ -68,12 +68,12 @@ func cancel(ctx context.Context, c *ClientWithResponses) {
 	fmt.Println("again", must(c.CancelWithResponse(ctx, id, nil)).JSON200.RunStatus)
 }
 
-// refuse is refused.
-func refuse(ctx context.Context, c *ClientWithResponses) {
+// reject makes requests that the service rejects.
+func reject(ctx context.Context, c *ClientWithResponses) {
 	problem := must(c.TriggerWithResponse(ctx, "1", nil, TriggerRequest{Message: " "})).ApplicationproblemJSON422
-	fmt.Println("refused", problem.Code, (*problem.Errors)[0].Pointer)
-	fmt.Println("refused", must(c.TriggerWithResponse(ctx, "2", nil, TriggerRequest{Message: "go"})).ApplicationproblemJSON403.Code)
-	fmt.Println("refused", must(c.GetStatusWithResponse(ctx, 99, nil)).ApplicationproblemJSON404.Code)
+	fmt.Println("rejected", problem.Code, (*problem.Errors)[0].Pointer)
+	fmt.Println("rejected", must(c.TriggerWithResponse(ctx, "2", nil, TriggerRequest{Message: "go"})).ApplicationproblemJSON403.Code)
+	fmt.Println("rejected", must(c.GetStatusWithResponse(ctx, 99, nil)).ApplicationproblemJSON404.Code)
 }
 
 func must[T any](v T, err error) T {
