@@ -6,7 +6,7 @@
 //
 //   - store/memstore stores everything in the memory of one process. The data is
 //     lost when the process ends. Use it for tests, for evaluation, and for
-//     services whose triggers do not have to survive a restart.
+//     services whose triggers may be lost in a restart.
 //   - store/bunstore stores everything in PostgreSQL, shared by any number of
 //     processes, or in an SQLite file of one process. It is built on bun: the host
 //     provides the *bun.DB and the driver.

@@ -67,9 +67,9 @@ func Kills(t *testing.T, store webtrigger.Store, pass func(time.Duration), n int
 	outlive(t, store, ids, pass)
 	stop()
 	wg.Wait()
-	judge(t, store, receiver, ids)
+	checkCallbacks(t, store, receiver, ids)
 	for point, left := range reaper.left {
-		require.Zero(t, left, "nobody died when %s", point)
+		require.Zero(t, left, "no process was killed at: %s", point)
 	}
 }
 
@@ -119,8 +119,8 @@ func outlive(t *testing.T, store webtrigger.Store, ids []int64, pass func(time.D
 	}, 10*time.Minute, 20*time.Millisecond, "callbacks are missing")
 }
 
-// judge looks at what every run's callback has come to.
-func judge(t *testing.T, store webtrigger.Store, receiver *counter, ids []int64) {
+// checkCallbacks checks the outcome of every run's callback.
+func checkCallbacks(t *testing.T, store webtrigger.Store, receiver *counter, ids []int64) {
 	t.Helper()
 	receiver.mu.Lock()
 	defer receiver.mu.Unlock()
@@ -188,7 +188,8 @@ type mortal struct {
 	dead bool
 }
 
-// errCut makes the dead give up at once: nothing tells it from a process that is no more.
+// errCut ends the work of a killed process at once, so that it behaves like a process
+// that does not exist.
 var errCut = fmt.Errorf("cut off: %w", webtrigger.ErrLeaseLost)
 
 func (m *mortal) cut(point string) error {

@@ -173,7 +173,7 @@ func check(t *testing.T, svc *webtrigger.Service, receiver *counter, ids []int64
 		require.Len(t, receiver.bodies[run.Key], 1, "POSTs of run %d", id)
 		require.Equal(t, body(t, run), receiver.bodies[run.Key][0])
 	}
-	require.Len(t, receiver.bodies, len(ids), "nobody else was told of")
+	require.Len(t, receiver.bodies, len(ids), "no other run may have a callback")
 	t.Logf("%d runs: %v", len(ids), ended)
 	for _, status := range []webtrigger.RunStatus{webtrigger.RunCompleted, webtrigger.RunFailed, webtrigger.RunCancelled, webtrigger.RunTimedOut} {
 		require.GreaterOrEqual(t, ended[status], len(ids)/200, "the race was none: %v", ended)
@@ -244,7 +244,7 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var fields map[string]any
 	err := decoder.Decode(&fields)
 	if _, more := decoder.Token(); err != nil || more != io.EOF || r.Method != http.MethodPost {
-		http.Error(w, "that is no callback", http.StatusBadRequest)
+		http.Error(w, "the body is not a callback", http.StatusBadRequest)
 		return
 	}
 	key, _ := fields["run_key"].(string)

@@ -140,7 +140,7 @@ var printedURL = regexp.MustCompile(`(?m)^(http://\S+)$`)
 
 var client = &http.Client{Timeout: 10 * time.Second}
 
-// trigger sends a trigger and notes a 202. A replica that dies may not answer.
+// trigger sends a trigger and notes a 202. A replica that is killed sends no response.
 func (r *rig) trigger(p *process) bool { return r.say(p, "work") != 0 }
 
 // say is trigger with a message. It returns the run's id, or 0.
@@ -218,7 +218,7 @@ func (r *rig) check(all []webtrigger.Run) {
 		require.NoError(r.t, err)
 		require.Len(r.t, deliveries, 1, "run %d", run.ID)
 		posts := r.posts[run.Key]
-		require.LessOrEqual(r.t, posts, 1, "run %d is told of twice", run.ID)
+		require.LessOrEqual(r.t, posts, 1, "run %d has two callbacks", run.ID)
 		switch deliveries[0].State {
 		case webtrigger.DeliveryDelivered:
 			require.Equal(r.t, 1, posts)
@@ -229,7 +229,7 @@ func (r *rig) check(all []webtrigger.Run) {
 		}
 	}
 	for id, key := range r.accepted {
-		require.Equal(r.t, key, stored[id], "a 202 is forgotten")
+		require.Equal(r.t, key, stored[id], "a trigger acknowledged with 202 must be stored")
 	}
 }
 
@@ -249,7 +249,7 @@ func (r *rig) checkEvents(run webtrigger.Run) {
 				returned++
 			}
 		case "run_completed", "run_failed", "run_cancelled", "run_timed_out":
-			require.Equal(r.t, len(page.Events)-1, i, "run %d goes on after its end", run.ID)
+			require.Equal(r.t, len(page.Events)-1, i, "run %d has events after its end", run.ID)
 			require.Equal(r.t, "run_"+string(run.Status), string(e.Type))
 		}
 	}
@@ -375,8 +375,8 @@ func (r *rig) dieAt(point string) time.Time {
 	return time.Now()
 }
 
-// One process on an SQLite file: the file is whole after every kill, and the next
-// process goes on.
+// One process on an SQLite file: the file is intact after every kill, and the next
+// process continues.
 func TestKillOnSQLite(t *testing.T) {
 	t.Parallel()
 	for _, point := range points {

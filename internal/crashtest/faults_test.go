@@ -41,10 +41,10 @@ func (r *rig) ended(id int64) webtrigger.Run {
 	return r.run(id)
 }
 
-// A worker that was stopped for longer than its lease comes back and writes nothing
-// more about the runs that it had. Another process has ended them, or, with attempts
+// A worker that continues after a pause longer than its lease writes nothing about its
+// former runs. Another process has ended them, or, with attempts
 // left, executes them.
-func TestStoppedWorker_comesBack_writesNothing(t *testing.T) {
+func TestStoppedWorker_continued_writesNothing(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		attempts int
@@ -83,7 +83,7 @@ func TestStoppedWorker_comesBack_writesNothing(t *testing.T) {
 			for _, id := range ids {
 				require.Equal(t, test.want, r.ended(id).Status)
 			}
-			r.end(stopped, other) // with all that it still had to say
+			r.end(stopped, other) // with all its late writes
 			for _, id := range ids {
 				events := r.events(r.run(id))
 				require.Equal(t, left[id], events[:len(left[id])])
@@ -100,8 +100,8 @@ func TestStoppedWorker_comesBack_writesNothing(t *testing.T) {
 // leftBehind reports whether a run has ended, or was claimed again.
 func (r *rig) leftBehind(run webtrigger.Run) bool { return run.Status.Terminal() || run.Attempts > 1 }
 
-// The server goes down and comes back, in order and as in a crash, and all of its
-// sessions are ended: runs that are under way complete, and a stream goes on.
+// The server restarts, after a shutdown and after a crash, and all of its sessions end.
+// Running runs complete, and a stream continues.
 func TestPostgresGoesAwayInTheMiddle(t *testing.T) {
 	t.Parallel()
 	pgtest.Shared(t) // skips where PostgreSQL is missing
@@ -193,8 +193,8 @@ func (r *rig) read(p *process, conversation, after int64, atMost int, seen func(
 }
 
 // A reader that goes from replica to replica in the middle of a run, ten times for
-// each kill of TestKillAtRandom, sees each event once and in order, whoever executes
-// the run. At first b has no other reader: each connection finds a replica that watches
+// each kill of TestKillAtRandom, sees each event once and in order, whichever
+// process executes the run. At first b has no other reader: each connection finds a replica that watches
 // nothing yet, and costs the database one to listen on.
 func TestStreamAcrossReplicas(t *testing.T) {
 	t.Parallel()

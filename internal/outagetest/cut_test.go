@@ -72,7 +72,7 @@ func TestCutReplica_eachRunEndsOnce(t *testing.T) {
 			}
 			time.Sleep(time.Until(end))
 			proxy.Heal()
-			time.Sleep(lease) // for what a still has to say
+			time.Sleep(lease) // for the late writes of a
 			p.open()
 			require.Equal(t, map[webtrigger.RunStatus]int{test.want: n}, p.settle(n))
 			a.stop()

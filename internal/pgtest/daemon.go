@@ -16,8 +16,8 @@ import (
 )
 
 // A daemon is a directory and a shell that runs programs in it: one at a time
-// to its end, or one in the background. The shell outlives this process just
-// long enough to end the program and to remove the directory.
+// to its end, or one in the background. The shell outlives this process only
+// to end the program and to remove the directory.
 //
 // There is no goroutine behind it, so that a server that several tests share
 // looks like a leak to none of them.
@@ -121,11 +121,11 @@ func (d *daemon) command(name string, args ...string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, err := io.WriteString(d.in, line+"\n"); err != nil {
-		return fmt.Errorf("the supervisor is gone: %w", err)
+		return fmt.Errorf("the supervisor has ended: %w", err)
 	}
 	answer, err := d.answers.ReadString('\n')
 	if err != nil {
-		return fmt.Errorf("the supervisor is gone: %w", err)
+		return fmt.Errorf("the supervisor has ended: %w", err)
 	}
 	if answer != "0\n" {
 		return fmt.Errorf("%s: status %s", strings.Join(append([]string{name}, args...), " "), strings.TrimSpace(answer))

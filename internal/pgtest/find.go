@@ -77,7 +77,7 @@ func findPostgres() (string, error) {
 func findPgBouncer() (string, error) {
 	if path := os.Getenv(pgbouncerVariable); path != "" {
 		if !isProgram(path) {
-			return "", fmt.Errorf("pgtest: %s=%s is no program", pgbouncerVariable, path)
+			return "", fmt.Errorf("pgtest: %s=%s is not a program", pgbouncerVariable, path)
 		}
 		return path, nil
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // Pause stops all processes of the server where they are (SIGSTOP), until Resume.
-// Connections stay open without an answer. Its clock goes on.
+// Connections stay open without an answer. Its clock continues.
 func (s *Server) Pause() error {
 	postmaster, err := strconv.Atoi(s.lockLine(0))
 	if err != nil {

@@ -78,7 +78,7 @@ func TestStartFails(t *testing.T) {
 // Some variables change what PostgreSQL's programs do.
 func TestEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
-		"PGPORT": "1", "PGHOST": "nowhere.invalid", "PGUSER": "stranger", "PGDATA": "/nowhere", "PGOPTIONS": "-c work_mem=1MB",
+		"PGPORT": "1", "PGHOST": "nowhere.invalid", "PGUSER": "unknown", "PGDATA": "/nowhere", "PGOPTIONS": "-c work_mem=1MB",
 		"PGSERVICE": "none", "LC_ALL": "tlh_KX", "LANG": "tlh_KX", "TZ": "Europe/Berlin",
 	} {
 		t.Setenv(name, value)
@@ -154,7 +154,7 @@ func TestNotInstalled(t *testing.T) {
 	t.Setenv("WEBTRIGGER_POSTGRES_BIN", t.TempDir())
 	_, err = pgtest.Start(nil)
 	require.ErrorContains(t, err, "holds no initdb")
-	require.NotErrorIs(t, err, pgtest.ErrNotInstalled, "a wrong path is no reason to skip")
+	require.NotErrorIs(t, err, pgtest.ErrNotInstalled, "a wrong path must not skip the test")
 }
 
 // fakeTB says whether a test was skipped or failed, which ends its goroutine.

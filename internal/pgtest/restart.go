@@ -32,8 +32,8 @@ func (s *Server) Restart(mode Mode) error {
 	return s.Up()
 }
 
-// Down ends the server and returns when it is gone. Connections are refused
-// until Up. A server that is down stays so.
+// Down ends the server and returns after it has ended. Until Up, the system rejects
+// connections. If the server is down already, Down does nothing.
 func (s *Server) Down(mode Mode) error {
 	signal := "INT"
 	if mode == Immediate {

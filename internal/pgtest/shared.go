@@ -22,7 +22,7 @@ var shared struct {
 // such as roles, calls [Start] instead.
 //
 // The server needs no stop: it ends with the process. A TestMain that
-// wants to see it gone calls [StopShared] after m.Run:
+// must end it earlier calls [StopShared] after m.Run:
 //
 //	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) { pgtest.StopShared(); os.Exit(code) }))
 func Shared(tb testing.TB) *Server {

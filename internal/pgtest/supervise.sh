@@ -3,11 +3,11 @@
 #   sh -c THIS supervise DIRECTORY SIGNAL
 #
 # It reads commands from a pipe that only the test process can write to, and
-# answers each with one line, a status. When the test process is gone, however
-# it ended, the pipe ends too: then the server gets SIGNAL, and DIRECTORY is
-# removed.
+# answers each with one line, a status. When the test process ends in any way, the
+# pipe ends too. Then this script sends SIGNAL to the server and removes
+# DIRECTORY.
 
-# An answer may find nobody reading, and the directory must go nevertheless.
+# If an answer has no reader, the directory must still be removed.
 trap '' PIPE
 
 cd "$1" || exit 1

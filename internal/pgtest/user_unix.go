@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// account is whom the programs run as. Both refuse to run as root.
+// account is the account of the programs. Both do not run as root.
 type account struct {
 	credential *syscall.Credential // nil: as this process does
 }

@@ -25,8 +25,8 @@ type Buckets struct {
 	prune int                 // delete full buckets when there are this many
 }
 
-// New returns buckets of limit tokens that fill in window. If limit is zero, there
-// is no limit.
+// New returns buckets of limit tokens that fill in window. If limit is zero,
+// there is no limit.
 func New(limit int, window time.Duration) *Buckets {
 	b := &Buckets{limit: limit, window: window}
 	if limit > 0 {

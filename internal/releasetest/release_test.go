@@ -145,7 +145,7 @@ func publish(t *testing.T, repo string) []string {
 	output(t, proxy, fetch, "go", "mod", "download", module+"@"+version)
 	for _, dir := range nested {
 		output(t, proxy, fetch, "go", "mod", "download", module+"/"+dir+"@"+version)
-		// On a fresh machine, what the modules need may not be in the cache yet.
+		// On a fresh machine, the cache perhaps does not have the dependencies yet.
 		output(t, "../../"+dir, []string{"GOWORK=off"}, "go", "list", "-deps", "-test", "./...")
 	}
 	output(t, "../..", []string{"GOWORK=off"}, "go", "list", "-deps", "-test", "./...")

@@ -14,8 +14,8 @@ import (
 )
 
 // A thousand copies of one request, at once, on three replicas: one run, one
-// answer. Another body is refused on each replica, and the record is forgotten
-// after its time.
+// answer. Each replica rejects another body, and the record expires after its
+// time.
 func TestOneKeyMakesOneRun(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, nil, webtrigger.Options{NoWorkers: true}, nil)
@@ -59,7 +59,7 @@ func TestOneKeyMakesOneRun(t *testing.T) {
 // answer to it.
 type dying struct{ *bunstore.Store }
 
-var errDied = errors.New("the process is gone")
+var errDied = errors.New("the process has ended")
 
 func (d dying) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	if _, err := d.Store.CreateTrigger(ctx, t); err != nil {

@@ -35,7 +35,7 @@ func TestRevocation(t *testing.T) {
 	s := newSystem(t, nil, webtrigger.Options{NoWorkers: true}, nil)
 	n := revocations(t)
 	keys := s.keys(n)
-	var next, before, after atomic.Int64 // races begun; requests let in before, and refused after
+	var next, before, after atomic.Int64 // races begun; requests accepted before, and rejected after
 	var done sync.WaitGroup
 	for range 16 {
 		done.Go(func() {
@@ -47,9 +47,9 @@ func TestRevocation(t *testing.T) {
 		})
 	}
 	done.Wait()
-	require.GreaterOrEqual(t, after.Load(), int64(3*n), "each replica has refused each key")
+	require.GreaterOrEqual(t, after.Load(), int64(3*n), "each replica must reject each key")
 	require.Positive(t, before.Load(), "keys were good before")
-	t.Logf("%d keys: %d requests let in before, %d refused after", n, before.Load(), after.Load())
+	t.Logf("%d keys: %d requests accepted before, %d rejected after", n, before.Load(), after.Load())
 }
 
 // raceKey is an API key of assistant 1.

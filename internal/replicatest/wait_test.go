@@ -16,7 +16,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
-// gate is a Runner whose runs go on until it is opened.
+// gate is a Runner whose runs last until it is opened.
 type gate struct {
 	started chan int64 // the ids of runs
 	open    chan struct{}
@@ -63,8 +63,8 @@ func TestWaitersAreWokenAcrossReplicas(t *testing.T) {
 		})
 	}
 	asked.Wait()
-	// All have been judged, and what woke by that has gone to rest, when a poll
-	// has passed without a read.
+	// All requests are authenticated and wait as soon as a poll has passed without a
+	// read.
 	reads, polls := -1, 0
 	require.Eventually(t, func() bool {
 		if front.store.counted("Authenticate") < n || front.store.counted("LastEventIDs") == polls {
@@ -84,7 +84,7 @@ func TestWaitersAreWokenAcrossReplicas(t *testing.T) {
 	answered.Wait()
 	require.Equal(t, 2*n, front.store.counted("Authenticate"), "and one of the run and the key at the end")
 	slices.Sort(late)
-	require.Less(t, late[n-1], 20*time.Second, "nobody waited for as long as they would have")
+	require.Less(t, late[n-1], 20*time.Second, "no request may wait for its full time")
 	t.Logf("answered after the end: p50 %v, p99 %v", late[n/2], late[n*99/100])
 }
 
@@ -117,8 +117,8 @@ func TestWaitersAreWokenByThePoll(t *testing.T) {
 	}
 }
 
-// Who hangs up while waiting changes nothing: the run goes on, and the others who
-// wait are answered.
+// A caller that disconnects while it waits has no effect: the run continues, and the
+// other callers get their responses.
 func TestHangingUpChangesNothing(t *testing.T) {
 	t.Parallel()
 	g := newGate()
@@ -132,7 +132,7 @@ func TestHangingUpChangesNothing(t *testing.T) {
 			w := []*replica{front, back}[i%2].ask(impatient, s.secret, http.MethodPost, triggerPath, `{"message":"x"}`,
 				"Prefer", "wait=60", "Idempotency-Key", "k")
 			if w.Body.Len() > 0 {
-				t.Errorf("an answer to nobody: %s", w.Body)
+				t.Errorf("a response after the disconnect: %s", w.Body)
 			}
 		})
 	}

@@ -51,7 +51,7 @@ func (s *Store) audit(ctx context.Context) error {
 	return nil
 }
 
-// restore makes a queue row of what a run's stored events tell. A run that may have
+// restore creates a queue row from a run's stored events. A run that may have
 // been claimed is running without a process, and under no lease. One of a single
 // conversation always may have been: no event that would show it is stored.
 func (t *tx) restore(runID int64) error {

@@ -180,7 +180,7 @@ func (b *batcher[A, R]) next() (calls []*call[A, R], slow bool) {
 		calls = b.take([]*group[A, R]{g})
 		w.pass(g)
 	}
-	w.forgetEmpty()
+	w.dropEmpty()
 	if len(calls) == 0 {
 		b.busy--
 	}
@@ -214,7 +214,7 @@ func (b *batcher[A, R]) take(groups []*group[A, R]) (calls []*call[A, R]) {
 		subjects[subject] = true
 		return true
 	}
-	from := make(map[*group[A, R]]int) // where to go on in a group some of whose calls stay
+	from := make(map[*group[A, R]]int) // where to continue in a group with remaining calls
 	for round := slices.Clone(groups); len(round) > 0; {
 		left := round[:0]
 		for _, g := range round {

@@ -12,11 +12,11 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// refused is an error by which a database says that it has rolled back.
-type refused struct{}
+// rejected is an error of a database that has rolled back.
+type rejected struct{}
 
-func (refused) Error() string    { return "bad row" }
-func (refused) SQLState() string { return "22P05" }
+func (rejected) Error() string    { return "bad row" }
+func (rejected) SQLState() string { return "22P05" }
 
 // Where calls come often a batch waits for more of them; a call that comes alone
 // waits for nothing.
@@ -113,7 +113,7 @@ func TestBatches(t *testing.T) {
 				}
 				for _, arg := range args {
 					if arg == "bad" {
-						return refused{}
+						return rejected{}
 					}
 				}
 				return nil
@@ -124,7 +124,7 @@ func TestBatches(t *testing.T) {
 			wait.Go(func() {
 				_, err := b.do(t.Context(), arg)
 				if arg == "bad" {
-					require.ErrorIs(t, err, refused{})
+					require.ErrorIs(t, err, rejected{})
 				} else {
 					require.NoError(t, err)
 				}
@@ -150,7 +150,7 @@ func TestBatches(t *testing.T) {
 
 // Calls that are left to be done alone wait in a queue with a bound too, and make
 // room when they are done.
-func TestBatches_manyCallsAlone_moreAreRefused(t *testing.T) {
+func TestBatches_manyCallsAlone_moreAreRejected(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

@@ -28,9 +28,9 @@ func waitsBounded(trigger *webtrigger.NewTrigger) bool {
 	return trigger.MaxQueued > 0 && trigger.Claim == nil
 }
 
-// room refuses a run that would wait beyond its bound. Batches wait for the lock of
-// the bound: so it comes after all locks that a host's transaction may have, and a
-// host's transaction, which may last, does without it.
+// room rejects a queued run beyond its bound. Batches wait for the lock of the bound, so
+// it follows all locks that a host's transaction may have. A host's transaction may last
+// long and does not take this lock.
 func (t *tx) room(trigger *webtrigger.NewTrigger) error {
 	if !waitsBounded(trigger) {
 		return nil
@@ -48,10 +48,10 @@ func (t *tx) room(trigger *webtrigger.NewTrigger) error {
 	return err
 }
 
-// pgAcceptBoundedText is pgAcceptText where runs may have to wait within bounds.
-// Those that find no place come back with the id 0. A copy of a request that is
-// stored takes none: it is missing in the answer, like all that are not stored. So is
-// a trigger whose process may not claim it: the lock of its bound is not held.
+// pgAcceptBoundedText is pgAcceptText for queued runs within bounds. A run beyond its
+// bound has the id 0 in the answer. A copy of a stored request uses no place: it is
+// missing in the answer, like every trigger that is not stored. A trigger that its
+// process must not claim is missing too, because the lock of its bound is not held.
 const pgAcceptBoundedText = pgAcceptInput + `,
 	placed AS MATERIALIZED (
 		SELECT i.ord, i.assistant, i.bound, row_number() OVER (PARTITION BY i.assistant ORDER BY i.ord) AS place FROM input i

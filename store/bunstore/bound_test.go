@@ -83,7 +83,7 @@ func TestBoundInTheHostsTransaction(t *testing.T) {
 
 // A trigger that waits for a host's transaction, by its key or its conversation, does
 // not have the lock of its bound meanwhile: others of its assistant are stored.
-func TestBound_triggerWaitsForHost_othersGoOn(t *testing.T) {
+func TestBound_triggerWaitsForHost_othersContinue(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
 	s := migrated(t, db, nil)
@@ -120,7 +120,7 @@ func TestBound_triggerWaitsForHost_othersGoOn(t *testing.T) {
 }
 
 // Runs that go to another engine wait in its queue, within the same bound, and a
-// refused one is not handed over.
+// rejected one is not passed on.
 func TestBoundWithAnotherEngine(t *testing.T) {
 	t.Parallel()
 	var handed []int64
@@ -139,9 +139,9 @@ func TestBoundWithAnotherEngine(t *testing.T) {
 	require.Equal(t, []int64{run.Run.ID}, handed)
 }
 
-// What fails in the transaction of a bound leaves nothing and no connection that is
-// still in it: one that the server refuses is rolled back and fails alone, one that
-// runs into its deadline is closed.
+// A failure in the transaction of a bound stores nothing and leaves no connection in the
+// transaction. A statement that the server rejects is rolled back and fails alone. After
+// a deadline, the connection is closed.
 func TestBoundedAcceptFails(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Database(t)
@@ -182,7 +182,7 @@ func TestBoundedAcceptFails(t *testing.T) {
 	s.SetTimeout(time.Minute)
 	_, err = s.CreateTrigger(ctx, boundedTrigger("1", 100))
 	require.NoError(t, err)
-	eventually(t, func() bool { // the server may need a moment to see that the client is gone
+	eventually(t, func() bool { // the server may need a moment to detect the disconnect
 		var open int
 		require.NoError(t, other.QueryRowContext(ctx, `SELECT count(*) FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL`).Scan(&open))

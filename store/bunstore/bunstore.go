@@ -190,10 +190,10 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 		return nil, fmt.Errorf("bunstore: Options.Schema %q must be out of a-z, 0-9 and _", s.opts.Schema)
 	}
 	if s.opts.MaxBatch < 0 {
-		return nil, errors.New("bunstore: Options.MaxBatch may not be negative")
+		return nil, errors.New("bunstore: Options.MaxBatch must not be negative")
 	}
 	if s.opts.EnqueueTimeout < 0 {
-		return nil, errors.New("bunstore: Options.EnqueueTimeout may not be negative")
+		return nil, errors.New("bunstore: Options.EnqueueTimeout must not be negative")
 	}
 	if s.opts.EnqueueTimeout == 0 {
 		s.opts.EnqueueTimeout = DefaultEnqueueTimeout
@@ -240,7 +240,7 @@ func (s *Store) tablePrefix() string {
 	return s.opts.Schema + "." + s.opts.TablePrefix
 }
 
-// Close waits for what is under way though its caller has gone, and then frees
+// Close waits for calls in progress whose caller has stopped waiting, and then frees
 // what the store holds of the database: prepared statements, the connection of
 // heartbeats, and SQLite's writing connection. The database itself stays open, it is the host's. No method may be
 // under way or called afterwards.

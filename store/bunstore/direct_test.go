@@ -61,8 +61,8 @@ func TestLateAnswers(t *testing.T) {
 	}
 }
 
-// Connections that the server has closed are replaced, and what is known of them
-// is forgotten.
+// Connections that the server has closed are replaced, and their prepared statements are
+// dropped.
 func TestConnectionsThatEnd(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)

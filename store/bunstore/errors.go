@@ -14,9 +14,9 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// wrap makes of a database error what the contract promises. An absent row is
-// ErrNotFound; an error that a later try may not meet is ErrUnavailable. What
-// the store decided itself goes through.
+// wrap converts a database error to an error of the contract. An absent row is
+// ErrNotFound. A temporary error is ErrUnavailable. The store's own errors are not
+// changed.
 func (s *Store) wrap(doing string, err error) error {
 	switch {
 	case err == nil:
@@ -60,7 +60,7 @@ func decided(err error) bool {
 func passing(err error) bool {
 	state := sqlState(err)
 	if state == "" {
-		return !sqliteRefusal(err)
+		return !sqliteRejects(err)
 	}
 	switch state[:2] {
 	case "08", // connection exceptions
@@ -200,9 +200,9 @@ func sqliteCode(err error) int {
 	return 0
 }
 
-// sqliteRefusal reports whether SQLite refused a statement for good: an error in
-// the statement, or a constraint.
-func sqliteRefusal(err error) bool {
+// sqliteRejects reports whether SQLite rejected a statement permanently: an error in the
+// statement, or a constraint.
+func sqliteRejects(err error) bool {
 	const sqliteError, sqliteConstraint, sqliteMismatch, sqliteMisuse, sqliteRange = 1, 19, 20, 21, 25
 	switch sqliteCode(err) & 0xff {
 	case sqliteError, sqliteConstraint, sqliteMismatch, sqliteMisuse, sqliteRange:
@@ -222,7 +222,7 @@ var sqliteTroubles = map[int]string{
 	26:             "the file is not an SQLite database",
 }
 
-// sqliteBroken reports whether another connection may not have the error.
+// sqliteBroken reports whether a new connection may help.
 func sqliteBroken(err error) bool { return sqliteTroubles[sqliteCode(err)&0xff] != "" }
 
 // explained adds what an operator can do about an error of SQLite.

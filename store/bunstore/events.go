@@ -15,7 +15,7 @@ func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtri
 		return webtrigger.EventPage{}, err
 	}
 	defer cancel()
-	limit, bytes := query.Limit+1, int64(query.MaxBytes) // one more tells that there is more
+	limit, bytes := query.Limit+1, int64(query.MaxBytes) // one more shows whether there is more
 	if bytes == 0 {
 		bytes = 1 << 62
 	}

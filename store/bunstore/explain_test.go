@@ -89,7 +89,7 @@ func TestPlansOfNewTables(t *testing.T) {
 	}
 }
 
-// readInOrder tells of indexes that hold what waits and nothing else.
+// readInOrder reports whether a plan uses an index of queued runs only.
 func readInOrder(line string) bool {
 	return strings.Contains(line, "queue_waiting") || strings.Contains(line, "queue_lanes")
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
-// No id, cursor or time of a request is an internal error, however large.
-func TestRequests_extremeNumbersAndTimes_areNoInternalError(t *testing.T) {
+// No id, cursor or time of a request causes an internal error, however large.
+func TestRequests_extremeNumbersAndTimes_neverReturn500(t *testing.T) {
 	t.Parallel()
 	for name, db := range map[string]*bun.DB{
 		"postgres": postgresDB(t, pgtest.Database(t)),

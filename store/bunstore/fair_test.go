@@ -104,7 +104,7 @@ func TestClaimRuns_longLockedConversation_hidesItsOwnRuns(t *testing.T) {
 }
 
 // A claim with limits whose client has stopped does not stop the others for long.
-func TestClaimRuns_stoppedClientWithLimits_othersGoOn(t *testing.T) {
+func TestClaimRuns_stoppedClientWithLimits_othersContinue(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
 	s := migrated(t, db, nil)

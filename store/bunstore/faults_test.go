@@ -88,9 +88,9 @@ func lockSQLite(t *testing.T, db *bun.DB) (unlock func()) {
 	}
 }
 
-// A listener whose connection is gone listens again by itself, and hears that
-// anything may have happened meanwhile.
-func TestListenerComesBack(t *testing.T) {
+// A listener whose connection is lost listens again. It then reports that anything may
+// have changed meanwhile.
+func TestListener_lostConnection_listensAgain(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Database(t)
 	db := postgresDB(t, dsn)
@@ -111,7 +111,7 @@ func TestListenerComesBack(t *testing.T) {
 			case <-tick.C: // what is stored while no listener is connected is not received
 				stored[stopped(t, writer).ConversationID] = true
 			case <-limit:
-				t.Fatal("heard nothing")
+				t.Fatal("received no hint")
 			}
 		}
 	}
@@ -199,7 +199,7 @@ func TestDeadlock(t *testing.T) {
 	})
 }
 
-// Of triggers in one batch, one that the database refuses fails alone.
+// If the database rejects one trigger of a batch, only that trigger fails.
 func TestBadRow(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, open func() *bun.DB) {

@@ -165,7 +165,7 @@ func TestPromote_anyState_readsTheSame(t *testing.T) {
 	})
 }
 
-// A run that is running when its conversation becomes shared goes on under its
+// A run that is running when its conversation becomes shared continues under its
 // lease.
 func TestPromote_running_leaseStaysHeld(t *testing.T) {
 	t.Parallel()
@@ -195,8 +195,8 @@ func TestPromote_running_leaseStaysHeld(t *testing.T) {
 	})
 }
 
-// A queue row that is gone although its run is open comes back with an audit, in
-// both forms of a conversation.
+// An audit restores the missing queue row of an open run, in both forms of a
+// conversation.
 func TestSweepRuns_audit_restoresLostRows(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, open func() *bun.DB) {
@@ -239,9 +239,9 @@ func heldRow(t *testing.T, db *bun.DB, text string) (release func()) {
 }
 
 // Batches do not wait for locks: while a transaction has one run locked, appends, ends,
-// claims, renewals and sweeps of others go on. The locked run's own calls wait alone,
+// claims, renewals and sweeps of others continue. The locked run's own calls wait alone,
 // under their own deadlines.
-func TestBatches_lockedRow_othersGoOn(t *testing.T) {
+func TestBatches_lockedRow_othersContinue(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
 	s := migrated(t, db, nil)
@@ -309,7 +309,7 @@ func creating(t *testing.T, s *bunstore.Store, trigger webtrigger.NewTrigger) <-
 
 // While a host's transaction has an idempotency key, other triggers are stored. One
 // with the same key waits alone, and gets the host's run once that is committed.
-func TestCreateTrigger_keyInAHostsTransaction_othersGoOn(t *testing.T) {
+func TestCreateTrigger_keyInAHostsTransaction_othersContinue(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
 	s := migrated(t, db, nil)

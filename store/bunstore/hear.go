@@ -22,10 +22,10 @@ const (
 // Behind a pooler, one may receive a notification by chance.
 const steadyAfter = 5 * time.Second
 
-// hear receives other processes' notifications until ctx ends. It starts a lost
-// listener again; what was missed meanwhile may have been anything. It logs a loss
-// once, until notifications arrive again.
-func (s *Store) hear(ctx context.Context, listen listenFunc) {
+// receive receives other processes' notifications until ctx ends. It starts a lost
+// listener again, and then reports that anything may have changed. It logs a loss once,
+// until notifications arrive again.
+func (s *Store) receive(ctx context.Context, listen listenFunc) {
 	pause, lost := firstPause, false
 	for ctx.Err() == nil {
 		e := &ear{store: s, changed: make(chan struct{}, 1)}
@@ -131,7 +131,7 @@ func (e *ear) receive(payload string) {
 	case first:
 		e.store.watchers.ShareAnything()
 	case err != nil || n.Ping == "":
-		e.store.heard(payload)
+		e.store.received(payload)
 	}
 }
 

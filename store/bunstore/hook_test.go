@@ -173,7 +173,7 @@ func TestEnqueue_oneTriggerFails_neighboursAreStored(t *testing.T) {
 }
 
 // A hook that hangs for one assistant delays no other one, and ends by its deadline. Its
-// connection comes back, also if the hook ignores its context.
+// connection returns to the pool, also if the hook ignores its context.
 func TestEnqueue_hangsForAssistant_othersAreStored(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})

@@ -71,9 +71,9 @@ func (s *Store) requestLock(assistantID, key string) int64 {
 	return s.lockNumber("request/" + assistantID + "/" + key)
 }
 
-// forgetExpired deletes expired records in batches, each in a transaction of its own, up
+// deleteExpired deletes expired records in batches, each in a transaction of its own, up
 // to 10,000 in one call. Records that another transaction has locked stay.
-func (s *Store) forgetExpired(ctx context.Context) error {
+func (s *Store) deleteExpired(ctx context.Context) error {
 	const batch, batches = 500, 20
 	for range batches {
 		var deleted int64

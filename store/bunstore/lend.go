@@ -81,7 +81,7 @@ func (p *lender) lend(ctx context.Context, use func(l *lent) error) error {
 func (p *lender) once(ctx context.Context, use func(l *lent) error) (again, used bool, err error) {
 	conn, err := p.kept.borrow(ctx, p.db)
 	if err != nil {
-		return notExecuted(err) || sessionEnded(err), false, refusedSettings(err)
+		return notExecuted(err) || sessionEnded(err), false, settingsError(err)
 	}
 	l := &lent{Conn: conn}
 	defer func() {
@@ -264,7 +264,7 @@ func (p *lender) transact(ctx context.Context, op func(tx bun.Tx) error) error {
 }
 
 // abandoned reports whether database/sql ends a transaction, and closes its
-// connection, because the context has ended. It may not be done with that yet.
+// connection, because the context has ended. It is perhaps not finished with that yet.
 func abandoned(ctx context.Context, err error) bool {
 	return errors.Is(err, sql.ErrTxDone) || err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err())
 }

@@ -45,8 +45,8 @@ func (c *slowToListen) Close() error {
 	return err
 }
 
-// A ping that is there before its LISTEN is not heard. The next one is, and the
-// listener is not taken for deaf.
+// The listener does not receive a ping that was sent before its LISTEN. It receives the
+// next one, and is not treated as failed.
 func TestPingBeforeListen(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Database(t)
@@ -74,9 +74,9 @@ func TestPingBeforeListen(t *testing.T) {
 		case <-tick.C:
 			stored[stopped(t, writer).ConversationID] = true
 		case <-time.After(time.Minute):
-			t.Fatal("heard nothing")
+			t.Fatal("received nothing")
 		}
 	}
-	t.Logf("heard after %v", time.Since(began))
+	t.Logf("received after %v", time.Since(began))
 	require.Empty(t, log.String())
 }

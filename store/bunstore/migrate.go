@@ -31,9 +31,9 @@ func (s *Store) Rollback(ctx context.Context) error {
 	return s.migrating(ctx, func(m *migrator) error { return m.down() })
 }
 
-// migrating does something with the migrations while no other call does.
+// migrating calls do with the migrations while no other call uses them.
 func (s *Store) migrating(ctx context.Context, do func(m *migrator) error) error {
-	defer s.schema.forget()
+	defer s.schema.reset()
 	list, err := s.migrations()
 	if err != nil {
 		return fmt.Errorf("bunstore: migrate: %w", err)
@@ -116,8 +116,8 @@ func (m *migrator) down() error {
 	return nil
 }
 
-// init makes the schema and the table of applied migrations, unless they are there:
-// a role that may not create anything can call Migrate when nothing is left to do.
+// init creates the schema and the table of applied migrations, unless they exist. So a
+// role without the right to create can call Migrate if no migration is left.
 func (m *migrator) init() error {
 	s := m.store
 	if !s.postgres {
@@ -227,8 +227,7 @@ func (m *migrator) exec(text string) error {
 	return err
 }
 
-// lockMigrations does something while no other migration of these tables is under
-// way. The advisory lock ends with its transaction, and so with its process.
+// lockMigrations calls do while no other migration of these tables runs. The advisory lock ends with its transaction, and so with its process.
 func (s *Store) lockMigrations(ctx context.Context, do func() error) error {
 	if s.db.DB.Stats().MaxOpenConnections == 1 {
 		return fmt.Errorf("%w: a migration needs two connections: raise MaxOpenConns", webtrigger.ErrUnavailable)

@@ -180,8 +180,8 @@ func onPrevious(t *testing.T, test func(t *testing.T, db *bun.DB, s *bunstore.St
 	})
 }
 
-// What the previous version has stored reads the same after the migration, and
-// goes on as before.
+// Stored runs of the previous version read the same after the migration, and continue
+// as before.
 func TestMigrateCore_storedRuns_readAndContinue(t *testing.T) {
 	t.Parallel()
 	onPrevious(t, func(t *testing.T, db *bun.DB, s *bunstore.Store, p *previousRows) {
@@ -191,7 +191,7 @@ func TestMigrateCore_storedRuns_readAndContinue(t *testing.T) {
 	})
 }
 
-// continues has the stored runs go on after the migration.
+// continues lets the stored runs continue after the migration.
 func continues(t *testing.T, s webtrigger.Store) {
 	t.Helper()
 	ctx := t.Context()

@@ -20,7 +20,7 @@ import (
 )
 
 // A rolling upgrade behind a long reader, such as pg_dump: several processes migrate,
-// requests and workers go on meanwhile, and neither the driver's read timeout nor the
+// requests and workers continue meanwhile, and neither the driver's read timeout nor the
 // role's statement timeout ends a migration.
 func TestMigrate_underLoadBehindLongReader_failsNoRequest(t *testing.T) {
 	t.Parallel()

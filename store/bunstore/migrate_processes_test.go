@@ -12,7 +12,7 @@ import (
 )
 
 // Runs that were running before the migration end with the next sweep: by their stop,
-// or by a heartbeat timeout. Queued ones go on. After a rollback their leases of the
+// or by a heartbeat timeout. Queued ones continue. After a rollback their leases of the
 // previous version have expired.
 func TestMigrateProcesses_runningRuns_endWithTheNextSweep(t *testing.T) {
 	t.Parallel()

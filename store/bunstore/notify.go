@@ -28,8 +28,7 @@ type notifier struct {
 // after a longer rest is sent at once.
 const notifyPause = 2 * time.Millisecond
 
-// note is the payload of a notification. Ping is empty in those that tell of
-// something.
+// note is the payload of a notification. Ping is empty in the notification of a hint.
 type note struct {
 	Process       string  `json:"p,omitempty"` // "": a host's transaction
 	Ping          string  `json:"ping,omitempty"`

@@ -2,6 +2,6 @@
 
 package bunstore
 
-// pending reports whether an idle connection has something to read. It is not known
-// on this system.
+// pending reports whether an idle connection has data to read. This system does not
+// report it.
 func pending(any) bool { return false }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// pending reports whether an idle connection of pgdriver has something to read. Then
+// pending reports whether an idle connection of pgdriver has data to read. Then
 // its session has ended, or an answer is left over: pgdriver would send the next
 // statement and lose the reason for its failure.
 func pending(raw any) bool {

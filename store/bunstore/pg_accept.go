@@ -46,8 +46,8 @@ const pgAdmit = `
 	admitted AS MATERIALIZED (
 		SELECT i.*, nextval('{runs}_id_seq') AS run_id, clock_timestamp() AS now FROM input i WHERE free`
 
-// pgUnbounded leaves out a run that has a bound and must be queued, because its process
-// may not claim it: the lock of the bound is not held.
+// pgUnbounded omits a run with a bound that must be queued because its process must not
+// claim it: the lock of the bound is not held.
 const pgUnbounded = ` AND (bound IS NULL OR taken)`
 
 // pgRecord makes the records of idempotency keys, in one order for all.
@@ -118,8 +118,8 @@ type pgTriggers struct {
 
 // pgAccept stores a batch of triggers, no two of which are of one request. Those
 // that join a conversation, those whose idempotency key another transaction has
-// locked, and those with a bound whose process may not claim are left to be stored alone. Those whose request was stored before get
-// the first answer.
+// locked, and those with a bound whose process must not claim, are stored alone
+// afterwards. Replays get the stored answer.
 func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
 	together := make([]*accepting, 0, len(calls))
 	for _, c := range calls {
@@ -273,7 +273,7 @@ func (s *Store) pgStore(ctx context.Context, on session, text string, input pgTr
 	return stored, hint, err
 }
 
-// acceptedNow is the answer to a trigger that has just been stored.
+// acceptedNow is the answer to a trigger that this call has stored.
 func acceptedNow(t *webtrigger.NewTrigger, runID, conversationID int64, claimed bool, now time.Time) webtrigger.CreatedTrigger {
 	accepted := webtrigger.CreatedTrigger{Run: webtrigger.Run{
 		ID: runID, Key: t.RunKey, ConversationID: conversationID, AssistantID: t.AssistantID, KeyID: t.KeyID,

@@ -79,7 +79,7 @@ const (
 		FROM entries e JOIN grown ON grown.id = e.conversation_id
 	)`
 
-	// pgClaimAnswer has one row with the run id 0 if the process may not claim.
+	// pgClaimAnswer has one row with the run id 0 if the process must not claim.
 	pgClaimAnswer = `
 	SELECT q.run_id, q.token, q.attempts, q.started_at, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.task, r.base_url,
 		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata, r.message_id

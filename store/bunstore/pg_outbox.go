@@ -36,8 +36,8 @@ var pgLeaseText = `
 		LEFT JOIN LATERAL (SELECT * FROM {channels} WHERE assistant_id = r.assistant_id LIMIT 1) ch ON true
 	ORDER BY picked.turn`
 
-// pgLeaseDeliveries is LeaseDeliveries in one statement. It may come back empty
-// although something is due, when others had all of it locked.
+// pgLeaseDeliveries is LeaseDeliveries in one statement. If other
+// calls have locked all due deliveries, it returns none.
 func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) (leased []webtrigger.LeasedDelivery, _ error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {

@@ -42,8 +42,8 @@ type schemaState struct {
 	newer  bool // a warning about it is logged
 }
 
-// forget makes the next Ping look again.
-func (st *schemaState) forget() {
+// reset makes the next Ping check the schema again.
+func (st *schemaState) reset() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.good, st.missed = false, false

@@ -76,7 +76,7 @@ func TestStore_tablesMissing_namesMigrate(t *testing.T) {
 	})
 }
 
-// A newer schema is logged once; the store goes on, because upgrades are rolling.
+// A newer schema is logged once; the store continues, because upgrades are rolling.
 func TestPing_newerTables_logsOnce(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, open func() *bun.DB) {
@@ -129,7 +129,7 @@ func TestMigrate_encodingNotUTF8_isRejected(t *testing.T) {
 }
 
 // pgdriver does not connect with these settings. The error names the remedy.
-func TestMigrate_settingsThatPgdriverRefuses_nameTheRemedy(t *testing.T) {
+func TestMigrate_settingsThatPgdriverRejects_nameTheRemedy(t *testing.T) {
 	t.Parallel()
 	for _, setting := range []string{`standard_conforming_strings = off`, `client_encoding = 'LATIN1'`} {
 		server := pgtest.Shared(t)

@@ -26,9 +26,9 @@ func TestPurge_brokenRun_othersArePurged(t *testing.T) {
 	}
 	time.Sleep(10 * time.Millisecond)
 	for _, text := range []string{
-		fmt.Sprintf(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-			BEGIN IF OLD.id = %d THEN RAISE EXCEPTION 'refused'; END IF; RETURN OLD; END $$`, runs[1]),
-		`CREATE TRIGGER refuse BEFORE DELETE ON webtrigger_runs FOR EACH ROW EXECUTE FUNCTION refuse()`,
+		fmt.Sprintf(`CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN IF OLD.id = %d THEN RAISE EXCEPTION 'rejected'; END IF; RETURN OLD; END $$`, runs[1]),
+		`CREATE TRIGGER reject BEFORE DELETE ON webtrigger_runs FOR EACH ROW EXECUTE FUNCTION reject()`,
 	} {
 		_, err := db.ExecContext(ctx, text)
 		require.NoError(t, err)
@@ -38,7 +38,7 @@ func TestPurge_brokenRun_othersArePurged(t *testing.T) {
 	require.Equal(t, webtrigger.Purged{Triggers: 3}, purged)
 	require.Equal(t, 1, count(t, db, `SELECT count(*) FROM webtrigger_runs`))
 
-	_, err = db.ExecContext(ctx, `DROP TRIGGER refuse ON webtrigger_runs`)
+	_, err = db.ExecContext(ctx, `DROP TRIGGER reject ON webtrigger_runs`)
 	require.NoError(t, err)
 	purged, err = s.Purge(ctx, webtrigger.Purge{Keep: webtrigger.Retention{Cancelled: time.Millisecond}, Limit: 100})
 	require.NoError(t, err)

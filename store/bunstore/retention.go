@@ -77,7 +77,7 @@ func (t *tx) stretchAfter(after int64) (last int64, more bool, err error) {
 	return highest.Int64, n == purgeStretch, err
 }
 
-// endedRun is what retention has to know of a run that has ended.
+// endedRun is the part of an ended run that retention needs.
 type endedRun struct {
 	id, conversationID int64
 	status             webtrigger.RunStatus
@@ -112,8 +112,8 @@ func (t *tx) oldRuns(purge webtrigger.Purge, last int64, now time.Time) ([]ended
 	return collect(rows, err, scanEndedRun)
 }
 
-// purgeRun forgets the trigger of a run if it may go whole, else the run's events
-// if they are too old.
+// purgeRun deletes the trigger of a run if all of it is due, else the run's events if
+// they are too old.
 func (s *Store) purgeRun(ctx context.Context, r endedRun, keep webtrigger.Retention, now time.Time, done *webtrigger.Purged) error {
 	outlived := func(r endedRun) bool { return r.older(retention.Age(keep, r.status), now) }
 	if outlived(r) {

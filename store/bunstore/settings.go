@@ -102,9 +102,9 @@ func rejectedSettings(ctx context.Context, on querier) error {
 	return fmt.Errorf("bunstore: %w: PostgreSQL settings: %w", webtrigger.ErrUnavailable, errors.Join(errs...))
 }
 
-// refusedSettings explains why pgdriver refuses to connect: it does so before any
-// statement can change the setting.
-func refusedSettings(err error) error {
+// settingsError explains why pgdriver does not connect: it checks the setting before any
+// statement can change it.
+func settingsError(err error) error {
 	if err == nil || sqlState(err) != "" || !strings.Contains(err.Error(), "standard_conforming_strings") {
 		return err
 	}

@@ -144,7 +144,7 @@ func (w *sqliteWriter) release() error {
 	if w.conn == nil {
 		return nil
 	}
-	err := errors.Join(w.forget(), w.conn.Close())
+	err := errors.Join(w.closePrepared(), w.conn.Close())
 	w.conn = nil
 	return err
 }
@@ -155,7 +155,7 @@ func (w *sqliteWriter) discard() error {
 	if w.conn == nil {
 		return nil
 	}
-	err := w.forget()
+	err := w.closePrepared()
 	closeConn(w.conn)
 	w.conn = nil
 	return err
@@ -166,8 +166,8 @@ func closeConn(conn *sql.Conn) {
 	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 }
 
-// forget closes what is prepared on the connection.
-func (w *sqliteWriter) forget() error {
+// closePrepared closes the prepared statements of the connection.
+func (w *sqliteWriter) closePrepared() error {
 	var errs []error
 	for _, st := range w.keep {
 		errs = append(errs, st.Close())

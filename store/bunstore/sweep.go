@@ -13,7 +13,7 @@ import (
 
 const (
 	sweepTimeout = 3 * time.Second  // of one run: a blocked run must not use up the time of the others
-	sweepSpare   = 1000             // runs that a sweep finds beyond its limit, since it may have to pass over some
+	sweepSpare   = 1000             // runs that a sweep finds beyond its limit, since it may skip some
 	sweepErrors  = 10               // runs in a row for which the store is unavailable, after which a sweep ends
 	keepLost     = 10 * time.Minute // how long a lost process without claims stays
 )
@@ -51,7 +51,7 @@ func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) (swept []
 			swept = append(swept, *run)
 		}
 	}
-	errs = append(errs, s.forgetLost(ctx), s.forgetExpired(ctx))
+	errs = append(errs, s.deleteLost(ctx), s.deleteExpired(ctx))
 	return swept, errors.Join(errs...)
 }
 
@@ -222,8 +222,8 @@ func (s *Store) sweepOne(ctx context.Context, o overdueRun, enqueue bool) (swept
 	return swept, err
 }
 
-// forgetLost deletes processes that have been lost for long and have no claims.
-func (s *Store) forgetLost(ctx context.Context) error {
+// deleteLost deletes processes that have been lost for long and have no claims.
+func (s *Store) deleteLost(ctx context.Context) error {
 	return s.write(ctx, "delete lost processes", func(t *tx) error {
 		leased, err := t.leaseTime()
 		if err != nil {

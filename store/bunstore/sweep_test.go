@@ -148,7 +148,7 @@ func TestSweepRuns_longLostProcess_isDeleted(t *testing.T) {
 		_, err := db.ExecContext(ctx, `UPDATE webtrigger_queue SET state = 'q' WHERE run_id = ?`, runs[1])
 		require.NoError(t, err)
 		sweep(0)
-		require.Equal(t, 2, count(t, db, processes), "a process that was lost just now")
+		require.Equal(t, 2, count(t, db, processes), "a recently lost process must stay")
 		_, err = db.ExecContext(ctx, `UPDATE webtrigger_queue SET state = 'r' WHERE run_id = ?`, runs[1])
 		require.NoError(t, err)
 		_, err = db.ExecContext(ctx, text)

@@ -113,7 +113,7 @@ func (t *tx) requestStop(runID int64, stop webtrigger.Stop, lease *webtrigger.Le
 		}
 		return webtrigger.ErrLeaseLost
 	case err == sql.ErrNoRows:
-		return nil // ended, or absent: reading it tells
+		return nil // ended, or absent: a read decides
 	case err != nil:
 		return err
 	}

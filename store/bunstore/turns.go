@@ -50,8 +50,8 @@ var sqliteDueText = rank(
 // the assistants, from a random one on, and at some hosts of each, from a random one
 // on: a few deliveries of each. What is not due, or not of these, costs nothing.
 //
-// A walk goes from one hash to the next. lap counts how often it went on from the
-// lowest; it ends when it is back where it began, or after so many steps.
+// A walk goes from one hash to the next. lap counts how often it continued from the
+// lowest. The walk ends where it began, or after a number of steps.
 var pgDueText = bounded(`WITH RECURSIVE known_hosts AS MATERIALIZED (
 		SELECT * FROM json_to_recordset($4::json) AS k(name text, busy int, resting boolean)
 	),

@@ -101,7 +101,7 @@ func TestHostTransaction(t *testing.T) {
 			require.NoError(t, err)
 			_, err = tx.ExecContext(ctx, `INSERT INTO orders VALUES (1)`)
 			require.NoError(t, err)
-			taking := keyed("k1", 1) // the key was given back by the rollback
+			taking := keyed("k1", 1) // the rollback has released the key
 			taking.Claim = &webtrigger.Claimant{ProcessID: p.ID, Token: 1}
 			first, err := s.Tx(tx).CreateTrigger(ctx, taking)
 			require.NoError(t, err)
@@ -217,21 +217,21 @@ func TestHostIsBusy(t *testing.T) {
 	require.NoError(t, tx.Commit())
 }
 
-// Another engine gets each queued run inside the accepting transaction; where it
-// refuses, nothing was accepted.
+// Another engine gets each queued run inside the accepting transaction; if it
+// returns an error, no trigger is stored.
 func TestEnqueue(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := postgresDB(t, pgtest.Database(t))
 	refusal := errors.New("the engine is full")
-	refuse := false
+	reject := false
 	s := migrated(t, db, &bunstore.Options{Enqueue: func(ctx context.Context, tx bun.Tx, runs []bunstore.RunRef) error {
 		for _, run := range runs {
 			if _, err := tx.ExecContext(ctx, `INSERT INTO jobs VALUES (?, ?, ?)`, run.RunID, run.RunKey, run.AssistantID); err != nil {
 				return err
 			}
 		}
-		if refuse {
+		if reject {
 			return refusal
 		}
 		return nil
@@ -255,14 +255,14 @@ func TestEnqueue(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, webtrigger.RunCompleted, run.Status)
 
-	refuse = true
+	reject = true
 	_, err = s.CreateTrigger(ctx, keyed("k", 1))
 	require.ErrorIs(t, err, refusal)
 	require.Equal(t, 1, count(`SELECT count(*) FROM jobs`))
 	require.Equal(t, 1, count(`SELECT count(*) FROM webtrigger_runs`))
 
-	refuse = false
-	tx, err := db.BeginTx(ctx, nil) // the host's own, after the refusal used up no key
+	reject = false
+	tx, err := db.BeginTx(ctx, nil) // the host's own, after the error used no idempotency key
 	require.NoError(t, err)
 	_, err = s.Tx(tx).CreateTrigger(ctx, keyed("k", 1))
 	require.NoError(t, err)

@@ -32,7 +32,7 @@ type group[A, R any] struct {
 }
 
 const (
-	maxQueue      = 10_000   // calls that wait for one kind of batch; more are refused
+	maxQueue      = 10_000   // calls that wait for one kind of batch; more are rejected
 	maxQueueBytes = 64 << 20 // what they have together; a single call may have more
 	manySlow      = 1000     // groups that are known to be slow
 )
@@ -46,9 +46,9 @@ func (w *waitlist[A, R]) fits(count, n int) bool {
 	return count <= maxQueue && (w.maxBytes == 0 || n <= w.maxBytes || count == 1)
 }
 
-// add puts a call at the end of its group. Where the bounds are reached, the newest calls
-// of groups with more than their share give way. If that is the call's own group, it is
-// refused.
+// add puts a call at the end of its group. If the bounds are reached, the newest calls of
+// groups with more than their share are removed. If that is the call's own group, the
+// call is rejected.
 func (w *waitlist[A, R]) add(key any, c *call[A, R]) (gaveWay []*call[A, R], ok bool) {
 	g := w.group(key)
 	if !w.fits(w.count+1, w.bytes+c.weight) {
@@ -124,7 +124,7 @@ func (w *waitlist[A, R]) removeAt(g *group[A, R], i int) *call[A, R] {
 	return c
 }
 
-// takeAt takes a call out. The group keeps its turn until forgetEmpty.
+// takeAt takes a call out. The group keeps its turn until dropEmpty.
 func (w *waitlist[A, R]) takeAt(g *group[A, R], i int) {
 	g.bytes -= g.calls[i].weight
 	w.count--
@@ -149,15 +149,15 @@ func (w *waitlist[A, R]) pass(g *group[A, R]) {
 	w.turns = append(slices.Delete(w.turns, i, i+1), g)
 }
 
-// forgetEmpty ends the turns of groups without calls.
-func (w *waitlist[A, R]) forgetEmpty() {
+// dropEmpty ends the turns of groups without calls.
+func (w *waitlist[A, R]) dropEmpty() {
 	w.turns = slices.DeleteFunc(w.turns, func(g *group[A, R]) bool {
 		w.release(g)
 		return len(g.calls) == 0
 	})
 }
 
-// release forgets a group that has no calls.
+// release drops a group that has no calls.
 func (w *waitlist[A, R]) release(g *group[A, R]) {
 	if len(g.calls) == 0 && g.busy == 0 {
 		delete(w.groups, g.key)

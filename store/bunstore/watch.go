@@ -23,7 +23,7 @@ func (s *Store) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			s.hear(listening, listen)
+			s.receive(listening, listen)
 		}()
 		defer func() { stop(); <-done }()
 	}
@@ -51,8 +51,8 @@ func (s *Store) notifies() bool { return s.postgres && !s.opts.NoNotify }
 // channelName is the notification channel of these tables.
 func (s *Store) channelName() string { return s.tablePrefix() + "hints" }
 
-// heard passes on what another process has done.
-func (s *Store) heard(payload string) {
+// received passes on the hint of another process.
+func (s *Store) received(payload string) {
 	note, err := decodeNote(payload)
 	switch {
 	case err != nil:

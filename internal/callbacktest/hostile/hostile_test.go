@@ -67,12 +67,12 @@ func says(raw string) func(*peer) {
 
 func answers200(p *peer) { says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")(p) }
 
-func refusing(status int, header string) hostile {
+func rejecting(status int, header string) hostile {
 	return hostile{serve: says(fmt.Sprintf("HTTP/1.1 %d X\r\n%sContent-Length: 0\r\n\r\n", status, header)),
 		state: webtrigger.DeliveryFailed, class: "status", status: status, posts: 1}
 }
 
-// drips sends a byte every half second, and gives up when nobody listens.
+// drips sends a byte every half second until the connection is closed.
 func drips(head string) func(*peer) {
 	return func(p *peer) {
 		p.request()
@@ -86,7 +86,7 @@ func drips(head string) func(*peer) {
 	}
 }
 
-// floods sends chunks until nobody listens.
+// floods sends chunks until the connection is closed.
 func floods(head, chunk string) func(*peer) {
 	return func(p *peer) {
 		p.request()
@@ -137,7 +137,7 @@ func hostiles() map[string]hostile {
 		"answers by HTTP/1.0":            {serve: says("HTTP/1.0 200 OK\r\n\r\nok"), posts: 1, status: 200},
 		"answers with early hints first": {serve: says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 200},
 		"answers twice":                  {serve: says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 200},
-		"answers bytes that are no text": {serve: says("HTTP/1.1 200 OK\r\n\r\na\x00b\xff\xfe\x1b[31m" + strings.Repeat("\xe2\x82", 4000)), posts: 1, status: 200},
+		"answers binary data":            {serve: says("HTTP/1.1 200 OK\r\n\r\na\x00b\xff\xfe\x1b[31m" + strings.Repeat("\xe2\x82", 4000)), posts: 1, status: 200},
 		"breaks off its body":            {serve: says("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"), posts: 1, status: 200},
 		"sends bad chunks":               {serve: says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n"), posts: 1, status: 200},
 		"sends a chunk of 2^64":          {serve: says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nok"), posts: 1, status: 200},
@@ -147,12 +147,12 @@ func hostiles() map[string]hostile {
 		"sends a gzip bomb":              {serve: says("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n" + bomb()), posts: 1, status: 200},
 		"sets cookies":                   {serve: says("HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 200},
 
-		"wants Basic":      refusing(401, "WWW-Authenticate: Basic realm=\"x\"\r\n"),
-		"wants Negotiate":  refusing(401, "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n"),
-		"plays a proxy":    refusing(407, "Proxy-Authenticate: Basic\r\n"),
-		"wants an upgrade": refusing(426, "Upgrade: h2c\r\nConnection: Upgrade\r\n"),
-		"is too busy":      refusing(503, "Retry-After: 1\r\n"),
-		"is no teapot":     refusing(999, ""),
+		"wants Basic":      rejecting(401, "WWW-Authenticate: Basic realm=\"x\"\r\n"),
+		"wants Negotiate":  rejecting(401, "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n"),
+		"plays a proxy":    rejecting(407, "Proxy-Authenticate: Basic\r\n"),
+		"wants an upgrade": rejecting(426, "Upgrade: h2c\r\nConnection: Upgrade\r\n"),
+		"is too busy":      rejecting(503, "Retry-After: 1\r\n"),
+		"unknown status":   rejecting(999, ""),
 		"switches protocols": {serve: says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
 			state: webtrigger.DeliveryFailed, class: "status", status: 101, posts: 1},
 		"answers before it has read": {large: true, serve: func(p *peer) {
@@ -206,7 +206,7 @@ func hostiles() map[string]hostile {
 		"has TLS 1.2": {tls: func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, posts: 1, status: 200},
 	}
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		all["redirects with "+strconv.Itoa(status)] = refusing(status, "Location: https://127.0.0.1:1/elsewhere\r\n")
+		all["redirects with "+strconv.Itoa(status)] = rejecting(status, "Location: https://127.0.0.1:1/elsewhere\r\n")
 	}
 	return all
 }
@@ -384,8 +384,8 @@ func TestHostileReceivers(t *testing.T) {
 			Message: message, CallbackURL: "https://" + receivers[name].ln.Addr().String() + "/hook?token=geheim"})
 		require.NoError(t, err)
 	}
-	// The machine may be busy with all of this. How busy tell the receivers that answer at once: what they take is not
-	// the receiver's.
+	// This load may slow the machine down. The receivers that respond at once measure it: their time is the machine's
+	// delay.
 	var delay time.Duration
 	deliveries := make(map[string]webtrigger.Delivery)
 	for name, h := range all {

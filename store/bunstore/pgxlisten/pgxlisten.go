@@ -32,7 +32,7 @@ func ListenConfig(config *pgx.ConnConfig) Func {
 	return listen(func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, config.Copy()) })
 }
 
-// closeTimeout bounds the goodbye to a server that may be gone.
+// closeTimeout bounds the close of a connection whose server may be lost.
 const closeTimeout = time.Second
 
 func listen(connect func(ctx context.Context) (*pgx.Conn, error)) Func {

@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}conversations (
     open_runs       integer NOT NULL, -- runs that have not ended
     last_event_id   bigint NOT NULL,
     last_message_id bigint NOT NULL,
-    purged_event_id bigint NOT NULL DEFAULT 0 -- events up to this one are gone
+    purged_event_id bigint NOT NULL DEFAULT 0 -- events up to this one are purged
 ) WITH (fillfactor = 80);
 
 -- A run. It is written twice: at accept, and when it ends. What moves between
@@ -79,7 +79,7 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}runs (
     callback_http_status integer NOT NULL DEFAULT 0,
     callback_error_class text NOT NULL DEFAULT '',
     callback_at          timestamptz,
-    -- events of the run up to this one are gone
+    -- events of the run up to this one are purged
     purged_event_id      bigint NOT NULL DEFAULT 0,
     events_purged        boolean NOT NULL DEFAULT false, -- all of them
     purged_sequence      bigint NOT NULL DEFAULT 0

@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}conversations (
     open_runs       integer NOT NULL, -- runs that have not ended
     last_event_id   integer NOT NULL,
     last_message_id integer NOT NULL,
-    purged_event_id integer NOT NULL DEFAULT 0 -- events up to this one are gone
+    purged_event_id integer NOT NULL DEFAULT 0 -- events up to this one are purged
 );
 
 -- A run. It is written twice: at accept, and when it ends. What moves between
@@ -80,7 +80,7 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}runs (
     callback_http_status integer NOT NULL DEFAULT 0,
     callback_error_class text NOT NULL DEFAULT '',
     callback_at          integer,
-    -- events of the run up to this one are gone
+    -- events of the run up to this one are purged
     purged_event_id      integer NOT NULL DEFAULT 0,
     events_purged        boolean NOT NULL DEFAULT false, -- all of them
     purged_sequence      integer NOT NULL DEFAULT 0
