@@ -150,8 +150,8 @@ func (c *claimCall) made(lease Lease) bool {
 	return lease.Token >= c.token && lease.Token-c.token < c.limit
 }
 
-// begin starts a call that claims up to limit runs. It returns nil if the process may
-// not claim now.
+// begin starts a call that claims up to limit runs. It returns nil if the process
+// must not claim now.
 func (p *process) begin(limit int) *claimCall {
 	p.mu.Lock()
 	defer p.mu.Unlock()

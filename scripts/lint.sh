@@ -56,6 +56,7 @@ check staticcheck static
 check tidy sh scripts/tidy-check.sh
 check scripts scripts
 check 'stray text' stray_text
+check words go run ./internal/wordcheck
 
 if [ -n "$failed" ]; then
 	echo "lint: FAILED:$failed" >&2

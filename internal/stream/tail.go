@@ -62,10 +62,10 @@ import (
 // subscriber at all.
 //
 // Retention may purge events that a reader has not received. The page that should
-// have contained them reports it (Page.PurgedTo). A subscriber's first page then
-// makes the answer a 410; a later one a gap frame, behind which the stream goes
-// on. A tail whose own read says so keeps nothing of that page, so that its
-// subscribers, who are all behind then, meet the gap in reads of their own.
+// have contained them reports it (Page.PurgedTo). If it is a
+// subscriber's first page, the response is a 410. A later page causes a gap frame, and
+// the stream continues. A tail that reads such a page drops it. All of its subscribers
+// are behind then, and find the gap in reads of their own.
 
 const (
 	windowFrames = 512     // how many frames a tail keeps

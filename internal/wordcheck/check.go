@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -18,6 +19,9 @@ type rule struct {
 	word    *regexp.Regexp
 }
 
+// space is what a space in a list matches: white space, also a line break in a comment.
+const space = `\s+(?:(?://|#|--)\s*)?`
+
 func parseRules(list string) ([]rule, error) {
 	var rules []rule
 	for line := range lines(list) {
@@ -25,7 +29,7 @@ func parseRules(list string) ([]rule, error) {
 		if !ok {
 			return nil, fmt.Errorf("%q: no tab", line)
 		}
-		word, err := regexp.Compile(`(?i)\b(?:` + text + `)\b`)
+		word, err := regexp.Compile(`(?i)\b(?:` + strings.ReplaceAll(text, " ", space) + `)\b`)
 		if err != nil {
 			return nil, err
 		}
@@ -49,7 +53,7 @@ func parseExceptions(list string) ([]*exception, error) {
 		if len(fields) != 3 || fields[2] == "" {
 			return nil, fmt.Errorf("%q: must be path, pattern and reason, separated by tabs", line)
 		}
-		allows, err := regexp.Compile(`(?i)` + fields[1])
+		allows, err := regexp.Compile(`(?i)` + strings.ReplaceAll(fields[1], " ", space))
 		if err != nil {
 			return nil, err
 		}
@@ -69,7 +73,12 @@ func (e *exception) covers(name string) bool {
 	return ok || e.glob == "*"
 }
 
-// lines are those of a list, without comments and empty ones.
+// unused returns the exceptions that have allowed no word.
+func unused(allowed []*exception) []*exception {
+	return slices.DeleteFunc(slices.Clone(allowed), func(e *exception) bool { return e.used })
+}
+
+// lines yields the lines of a list, without comments and empty ones.
 func lines(list string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for line := range strings.SplitSeq(list, "\n") {
@@ -133,18 +142,24 @@ func passages(name string, content []byte) []passage {
 	file := files.AddFile(name, -1, len(content))
 	var s scanner.Scanner
 	s.Init(file, content, nil, scanner.ScanComments)
-	previous := token.ILLEGAL
+	previous, end := token.ILLEGAL, 0
 	for {
 		pos, kind, text := s.Scan()
 		switch {
 		case kind == token.EOF:
 			return found
+		case kind == token.COMMENT && previous == token.COMMENT && !strings.Contains(string(content[end:file.Offset(pos)]), "\n\n"):
+			last := &found[len(found)-1]
+			last.text += string(content[end:file.Offset(pos)]) + text
 		case kind == token.COMMENT, kind == token.STRING:
 			found = append(found, passage{text: text, line: file.Line(pos)})
 		case kind == token.IDENT && previous == token.FUNC && strings.HasPrefix(text, "Test"):
 			found = append(found, passage{text: separate(text), line: file.Line(pos)})
 		}
 		previous = kind
+		if kind == token.COMMENT {
+			end = file.Offset(pos) + len(text)
+		}
 	}
 }
 

@@ -66,11 +66,9 @@ func main() {
 		}
 		return
 	}
-	for _, e := range allowed {
-		if !e.used {
-			total++
-			fmt.Printf("allow.txt: %s: %s allows nothing: remove it\n", e.glob, e.pattern)
-		}
+	for _, e := range unused(allowed) {
+		total++
+		fmt.Printf("allow.txt: %s: %s allows nothing: remove it\n", e.glob, e.pattern)
 	}
 	if total > 0 {
 		os.Exit(1)

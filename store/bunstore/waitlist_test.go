@@ -60,7 +60,7 @@ func (c *crowd) call(t *testing.T, arg owned, n int) {
 		c.done.Go(func() {
 			if _, err := c.do(context.Background(), arg); err != nil {
 				if !strings.Contains(fmt.Sprint(err), webtrigger.ErrNotStored.Error()) {
-					t.Errorf("refused: %v", err)
+					t.Errorf("rejected: %v", err)
 				}
 				c.mu.Lock()
 				defer c.mu.Unlock()

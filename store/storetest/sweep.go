@@ -6,9 +6,9 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Sweeping: a run whose lease has expired is requeued while attempts remain, else
-// timed out; a run that has waited for too long is timed out. What lives is left
-// alone, and each run is swept once.
+// A sweep requeues a run with an expired lease while attempts remain, and otherwise ends
+// it as timed out. It also ends runs that have waited for too long. It does not change
+// other runs, and sweeps each run once.
 func sweepRules() []rule {
 	ids := func(runs []webtrigger.Run) []int64 { return each(runs, runID) }
 	return []rule{
