@@ -202,17 +202,16 @@ func callerStops(t *testing.T, d Dialect) {
 	require.Equal(t, errStopped, err)
 }
 
+// tooLarge sends thinking, text and calls that exceed the limit, 4 MiB, together only:
+// each of them counts.
 func tooLarge(t *testing.T, d Dialect) {
-	big := strings.Repeat("x", 1<<20)
-	for _, a := range []Answer{
-		{Text: []string{big, big, big, big, "x"}},
-		{Thinking: []string{big, big, big, big, "x"}},
-		{Calls: []Call{{"search", `{"q":"` + big + big + big + big + `"}`}}},
-	} {
-		failure := d.serve(t, d.turn(a)).Fail(t, modeltest.WithTools(modeltest.Hello()))
-		require.ErrorContains(t, failure, "the answer is too large")
-		require.False(t, failure.Retryable)
-	}
+	half := strings.Repeat("x", 1<<19)
+	call := Call{"search", `{"q":"` + half + `"}`}
+	failure := d.serve(t, d.turn(Answer{
+		Thinking: []string{half, half, half}, Text: []string{half, half, half}, Calls: []Call{call, call, call},
+	})).Fail(t, modeltest.WithTools(modeltest.Hello()))
+	require.ErrorContains(t, failure, "the answer is too large")
+	require.False(t, failure.Retryable)
 }
 
 // wrongKey connects to a fake that rejects the key and repeats it.
