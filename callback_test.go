@@ -423,7 +423,7 @@ func corpora(t *testing.T) (suspects map[string][]suspect, names map[string]neti
 			if _, err := netip.ParseAddr(target.Host()); err != nil {
 				s.dials = net.JoinHostPort(unlisted, strconv.Itoa(int(target.Port())))
 			}
-			if target.Host() == "localhost" { // the hosts file knows it
+			if target.Host() == "localhost" { // the hosts file has it
 				s.dials = net.JoinHostPort("127.0.0.1", strconv.Itoa(int(target.Port())))
 			}
 		}

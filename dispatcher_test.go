@@ -299,7 +299,7 @@ func TestDispatcher_processDies_anotherSendsItsCallbacks(t *testing.T) {
 		got := b.answering(func(string, int) (*egress.Response, error) { return status(200), nil })
 		stop := b.work()
 		time.Sleep(time.Second)
-		require.Len(b.t, got.times(hook), 2, "three are leased to the dead process")
+		require.Len(b.t, got.times(hook), 2, "three are leased to the process that was killed")
 		time.Sleep(20 * time.Second)
 		stop()
 		require.Len(b.t, got.times(hook), 5)

@@ -261,7 +261,7 @@ func unicodeEscape(raw []byte) (rune, bool) {
 // maxDelta is how large a delta may grow by putting pieces together, in bytes.
 const maxDelta = 4 << 10
 
-// delta is what an emitter knows of the text that streams. Its mu guards it.
+// delta is an emitter's state of the text that streams. Its mu guards it.
 type delta struct {
 	interval time.Duration // 0 or less: each piece is an event
 	open     bool          // the last pending event is a delta that may still grow
@@ -301,8 +301,8 @@ func (o *delta) grow(d *NewEvent, next NewEvent) bool {
 	return true
 }
 
-// waits reports whether the open delta is to wait for more text, and has wake
-// called when not any more.
+// waits reports whether the open delta must wait for more text. It has wake called when
+// the wait is over.
 func (o *delta) waits(wake func()) bool {
 	wait := time.Until(o.rest)
 	if wait <= 0 {

@@ -114,7 +114,7 @@ type RequeueReason string
 const (
 	RequeueHeartbeat      RequeueReason = "heartbeat timeout"
 	RequeueShutdown       RequeueReason = "shutdown"
-	RequeueUnacknowledged RequeueReason = "unacknowledged" // the process did not learn that it had claimed the run
+	RequeueUnacknowledged RequeueReason = "unacknowledged" // the process did not receive the response to its claim
 )
 
 // QueuedEvent returns the first event of every run.

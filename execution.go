@@ -148,8 +148,8 @@ type answer struct {
 	err    error
 }
 
-// wait returns when the Runner has returned, or is to be given up: its context
-// ended and the grace is over.
+// wait returns when the Runner has returned, or must be abandoned: its context ended
+// and the grace is over.
 func (x *execution) wait(returned <-chan answer) (a answer, abandoned bool) {
 	select {
 	case a = <-returned:

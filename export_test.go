@@ -84,7 +84,7 @@ func ParseCursor(s string) (int64, bool) { return parseCursor(s) }
 // KeyUses remembers which keys were stamped.
 type KeyUses struct{ uses keyUses }
 
-// Due reports whether a key is to be stamped.
+// Due reports whether a key must be stamped.
 func (u *KeyUses) Due(keyID int64, now time.Time) bool { return u.uses.due(keyID, now) }
 
 // Len returns how many keys are remembered.

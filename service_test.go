@@ -323,7 +323,7 @@ func TestEraseTrigger(t *testing.T) {
 
 const module = "github.com/webtrigger-go/webtrigger"
 
-// The root package stands on the standard library, google/uuid, the guard's
+// The root package uses only the standard library, google/uuid, the guard's
 // address tables and its own internal packages.
 func TestRootDependencies(t *testing.T) {
 	t.Parallel()
@@ -335,7 +335,7 @@ func TestRootDependencies(t *testing.T) {
 	}
 }
 
-// Adapters and handlers stand on the root, and not on each other.
+// Adapters and handlers use the root, and not each other.
 func TestLayers(t *testing.T) {
 	t.Parallel()
 	for _, layer := range []string{"store/memstore", "store/bunstore", "admin", "llm"} {

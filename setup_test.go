@@ -195,8 +195,8 @@ func stalled() (f fault, commit func()) {
 	return f, commit
 }
 
-// unknownOutcomes are the ways in which a caller does not learn whether its write is
-// stored. The second function stores what is stored late.
+// unknownOutcomes are the ways in which a caller has no answer about its write. The
+// second function makes late writes.
 var unknownOutcomes = map[string]func() (fault, func()){
 	"the answer is lost": func() (fault, func()) { return unanswered, func() {} },
 	"the commit stalls":  stalled,

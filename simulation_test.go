@@ -153,7 +153,7 @@ func (w *world) pause(max time.Duration) {
 	time.Sleep(time.Duration(w.n(int(max/time.Millisecond)+1)) * time.Millisecond)
 }
 
-// fault reports whether one in every so many is to go wrong.
+// fault reports whether the next operation must fail: one in every so many.
 func (w *world) fault(every int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

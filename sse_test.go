@@ -320,7 +320,7 @@ func TestStreamOverTheNetwork(t *testing.T) {
 	}
 }
 
-// A connection whose cursor lies before what was purged gets a 410 with the id
+// A connection whose cursor is before purged events gets a 410 with the id
 // after which it can resume.
 func TestStreamPurgedBeforeItBegins(t *testing.T) {
 	t.Parallel()

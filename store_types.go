@@ -93,7 +93,7 @@ type CreatedTrigger struct {
 	Replayed bool   // the trigger already existed; Run is its current state
 }
 
-// Process is a worker process as the store knows it.
+// Process is a worker process in the store.
 type Process struct {
 	ID          string        // a new UUID for each registration
 	Lease       time.Duration // how long its claims last after a renewal

@@ -77,7 +77,7 @@ func fill(h *host) {
 	h.asked()
 }
 
-func TestAuthorizerLearnsWhatEachCallIsAbout(t *testing.T) {
+func TestAuthorizer_anyCall_getsItsResource(t *testing.T) {
 	t.Parallel()
 	for _, c := range calls() {
 		t.Run(c.call, func(t *testing.T) {

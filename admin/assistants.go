@@ -17,8 +17,8 @@ func viewAssistant(a Assistant) assistantView {
 	return assistantView{a.ID, wire.NullableString(a.Name)}
 }
 
-// listAssistants lists the host's assistants, all at once and in the host's
-// order, or else those that the service knows, by rising id.
+// listAssistants lists the host's assistants, all at once and in the host's order. If
+// the host does not list any, it lists those with stored settings or triggers, by id.
 func (h *Handler) listAssistants(w http.ResponseWriter, r *http.Request, _ struct{}) error {
 	q := readQuery(r)
 	limit, after := q.limit(), q.cursor()

@@ -44,8 +44,8 @@ func visit(h *host, method, address, user string, headers ...string) (*http.Resp
 	return response, string(body)
 }
 
-// consolePages are the pages about what fill has made, and what the authorizer is
-// to be asked for each.
+// consolePages are the pages of the resources that fill has created, and the expected
+// question to the authorizer for each.
 func consolePages() map[string]webtrigger.Access {
 	about := func(action webtrigger.Action, conversationID int64) webtrigger.Access {
 		return webtrigger.Access{Action: action, AssistantID: "1", ConversationID: conversationID}

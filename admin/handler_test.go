@@ -135,7 +135,7 @@ func TestLargeBodies(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, h.do("POST /assistants/1/test-trigger", trigger).Status, "a trigger has the service's limit")
 }
 
-func TestAssistantsThatTheServiceKnows(t *testing.T) {
+func TestAssistants_notListedByHost_areThoseOfTheStore(t *testing.T) {
 	t.Parallel()
 	h := setup(t)
 	h.do("POST /assistants/a~b/keys", `{"name":"n"}`)

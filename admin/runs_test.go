@@ -96,7 +96,7 @@ func TestCancelOfARunningRun(t *testing.T) {
 	t.Parallel()
 	h := setup(t)
 	h.work()
-	accepted := h.do("POST /assistants/1/test-trigger", `{"message":"work for ever"}`).decode()
+	accepted := h.do("POST /assistants/1/test-trigger", `{"message":"work without end"}`).decode()
 	path := "/runs/" + accepted["run_id"].(json.Number).String()
 	status := func(want string) func() bool {
 		return func() bool { return h.do("GET "+path, "").decode()["status"] == want }

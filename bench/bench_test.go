@@ -107,7 +107,7 @@ func testPaths(t *testing.T, dsn string) {
 	}
 }
 
-// What is filled in by SQL is to be what the product would have stored itself.
+// Rows that SQL fills in must equal rows that the product stores.
 func TestFilledRunsAreWhole(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)

@@ -57,7 +57,7 @@ func TestTokenBudget(t *testing.T) {
 	}
 }
 
-// What a failed call has consumed counts, where the model knows it.
+// The usage of a failed call counts if the model reports it.
 func TestUsageOfAFailedCall(t *testing.T) {
 	t.Parallel()
 	broken := modelFunc(func(context.Context, *llm.Request, func(llm.Chunk) error) (*llm.Response, error) {

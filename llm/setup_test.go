@@ -43,7 +43,7 @@ func (a *answers) last() llm.Message {
 	return messages[len(messages)-1]
 }
 
-// calls is a response that wants one tool call.
+// calls is a response with one tool call.
 func calls(name, arguments string) llm.Response {
 	return llm.Response{Finish: llm.FinishToolCalls, ToolCalls: []llm.ToolCall{call("c1", name, arguments)}}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm"
 )
 
-// together is a response that wants several calls of one tool.
+// together is a response with several calls of one tool.
 func together(name string, n int) llm.Response {
 	response := llm.Response{Finish: llm.FinishToolCalls}
 	for i := range n {

@@ -31,7 +31,7 @@
 //   - The root package defines all user-visible texts, in the functions beside
 //     [webtrigger.Event] and [webtrigger.Outcome]. A store must not add its own.
 //
-// Most of the work is to make each method one atomic transition on your
+// The main task is that each method is one atomic transition on your
 // database. Four places need special care:
 //
 //   - A write under a lease compares state, token and expiry in the statement

@@ -70,7 +70,7 @@ func TestComplaints(t *testing.T) {
 	require.Contains(t, w.errors[1], "Content Security Policy")
 }
 
-// Where the program is missing, a test is skipped, or fails if all are to run.
+// If the program is missing, a test is skipped. If all tests must run, it fails.
 func TestMissing(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("WEBTRIGGER_CHROMIUM", "")

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/oapi-codegen/runtime"       // what generated clients stand on,
+	_ "github.com/oapi-codegen/runtime"       // the base of generated clients,
 	_ "github.com/oapi-codegen/runtime/types" // in the version that this module pins
 	"github.com/stretchr/testify/require"
 

@@ -21,7 +21,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/bunstore/pgxlisten"
 )
 
-// engine is Web Trigger with River in the place of its own queue.
+// engine is Web Trigger with River instead of its own queue.
 //
 //	POST ─► one transaction: conversation, message, run, event, River job ─► 202
 //	River ─► runWorker ─► Service.Execute: claim, Runner, result and pending callback

@@ -117,7 +117,7 @@ func (w *walk) translated(line string) string {
 	return line
 }
 
-// serve starts a server in the place of the one that had its address before.
+// serve starts a server at the address of the previous one.
 func (w *walk) serve(args []string) {
 	w.t.Helper()
 	documented, flags := "127.0.0.1:8080", []string(nil)

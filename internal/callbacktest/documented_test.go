@@ -163,7 +163,7 @@ func receive(t *testing.T, dir string, command []string) {
 	require.Equal(t, once, p.acted, "what was sent twice or more is acted on once, and what was forged not at all")
 }
 
-// forge posts what a receiver must not believe.
+// forge posts callbacks that a receiver must reject.
 func forge(t *testing.T, p *program, secret webtrigger.SigningSecret) {
 	t.Helper()
 	for i, change := range []func(id string, at int64, body string) (header []string, sent string){

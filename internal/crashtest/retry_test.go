@@ -15,9 +15,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
-// A replica dies between the commit of a trigger and its answer. The caller, who
-// knows nothing of that, repeats the request at another one and gets the trigger
-// that stands.
+// A replica dies between the commit of a trigger and its answer. The caller
+// repeats the request at another replica and gets the stored trigger.
 func TestRetryAfterDeathIsTheSameTrigger(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pgtest.Database(t))

@@ -62,7 +62,7 @@ func TestAllowedRanges(t *testing.T) {
 	}
 }
 
-// span is a range of addresses by its two ends. The oracle compares bytes and knows no prefix and no library table.
+// span is a range of addresses by its two ends. The oracle compares bytes. It uses neither prefixes nor tables of a library.
 type span struct{ first, last [16]byte }
 
 func spans(text string) []span {

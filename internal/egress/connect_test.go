@@ -53,7 +53,7 @@ func TestTLS(t *testing.T) {
 				return nil, errors.New("h2 or nothing")
 			}
 		}, egress.ClassTLS, "tls: "},
-		"wants a client certificate": {func(_ testing.TB, _ *authority, config *tls.Config) {
+		"asks for a client certificate": {func(_ testing.TB, _ *authority, config *tls.Config) {
 			config.ClientAuth = tls.RequireAnyClientCert
 		}, egress.ClassTLS, "certificate required"},
 	} {
@@ -105,7 +105,7 @@ func TestHTTP2Server(t *testing.T) {
 func TestNotTLS(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t, nil, func(_ *receiver, conn *tls.Conn) {
-		_, _ = io.WriteString(conn.NetConn(), "HTTP/1.1 400 Bad Request\r\n\r\nThis port wants TLS, or not")
+		_, _ = io.WriteString(conn.NetConn(), "HTTP/1.1 400 Bad Request\r\n\r\nThis port uses TLS, or not")
 		_, _ = io.Copy(io.Discard, conn.NetConn())
 	})
 	_, err := r.post(t, t.Context(), "/", nil, "{}")

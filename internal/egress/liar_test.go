@@ -18,7 +18,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/egress"
 )
 
-// liar is a DNS server over UDP and TCP that says whatever a test wants: another answer to each question, late ones, forged
+// liar is a DNS server over UDP and TCP with any answers that a test needs: another one to each question, late ones, forged
 // ones, huge ones. Every record has TTL 0.
 type liar struct {
 	udp net.PacketConn

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// NewAnthropic returns a server of Anthropic's messages API that knows one API key.
+// NewAnthropic returns a server of Anthropic's messages API that accepts one API key.
 func NewAnthropic(key string, turns ...Turn) *Server {
 	return NewServer(CheckAnthropic(key), turns...)
 }

@@ -33,7 +33,7 @@ const recovery = 5 * time.Second
 // test cannot choose the connection to the server.
 var ThroughPooler = []string{"read-only server recovers", "settings of text are set", "settings that break promises are errors"}
 
-// Pooled lets open connect to PgBouncer in transaction mode in the place of the server.
+// Pooled lets open connect to PgBouncer in transaction mode instead of the server.
 func Pooled(t *testing.T, open Open, params string) Open {
 	bouncer := pgtest.Shared(t).PgBouncer(t, nil)
 	return func(t *testing.T, dsn string) *bun.DB {
@@ -135,7 +135,7 @@ func (p *place) fill(n int, text string) {
 	}
 }
 
-// useAll uses n connections of the pool at once, all of which the store knows then.
+// useAll uses n connections of the pool at once, so that the store has used all of them.
 func (p *place) useAll(n int) {
 	p.Helper()
 	var errs = make([]error, n)

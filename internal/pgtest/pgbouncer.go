@@ -179,7 +179,7 @@ func bouncerSettings(program string, opts *BouncerOptions) (string, error) {
 
 var bouncerVersion = regexp.MustCompile(`PgBouncer (\d+)\.(\d+)`)
 
-// preparesStatements reports whether the program knows
+// preparesStatements reports whether the program has the setting
 // max_prepared_statements.
 func preparesStatements(program string) (bool, error) {
 	out, err := exec.Command(program, "--version").Output()

@@ -49,8 +49,8 @@ type Options struct {
 	// Linux, if /dev/shm has 2 GiB free and TMPDIR is not set.
 	Durable bool
 
-	// Disk is what the directory is on, in the place of the above. The caller closes
-	// it when the server is stopped.
+	// Disk has the directory, instead of the places above. The caller must close it after
+	// the server has stopped.
 	Disk *Disk
 
 	// Settings are lines of postgresql.conf, by name. They win over what the

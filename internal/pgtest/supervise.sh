@@ -27,8 +27,8 @@ start() {
 	pid=$!
 }
 
-# A shell notices that a child has ended when it waits for another one: until
-# then kill finds the dead server's process.
+# A shell detects that a child has ended when it waits for another one. Until
+# then, kill finds the process of a server that has ended.
 alive() {
 	sleep 0
 	[ -n "$pid" ] && kill -0 "$pid" 2>/dev/null

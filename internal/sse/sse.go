@@ -38,7 +38,7 @@ func AppendComment(dst []byte, text string) []byte {
 	return append(dst, '\n')
 }
 
-// AppendRetry appends how long a reader is to wait before it reconnects.
+// AppendRetry appends how long a reader must wait before it reconnects.
 func AppendRetry(dst []byte, d time.Duration) []byte {
 	dst = append(dst, "retry: "...)
 	dst = strconv.AppendInt(dst, d.Milliseconds(), 10)

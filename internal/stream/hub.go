@@ -68,8 +68,8 @@ func (h *Hub) Close() {
 	}
 }
 
-// begin registers a stream that close is to end. It reports false when it is
-// too late for that.
+// begin registers a stream that close must end. If the hub is closed already, it
+// returns false.
 func (h *Hub) begin(p *pump) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

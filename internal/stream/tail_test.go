@@ -250,7 +250,7 @@ func TestTail_runEnded_endsNoSubscriberTooSoon(t *testing.T) {
 			f := newFeed(t, source, 0)
 			f.appendPayload(1, `{"text":"`+strings.Repeat("x", 200_000)+`"}`)
 			f.finish()
-			stalled := s.Open(f.path("")) // keeps the tail, which knows that all has ended
+			stalled := s.Open(f.path("")) // keeps the tail, which has the end of all runs
 			synctest.Wait()
 			again := newFeed(t, source, f.run.conversationID)
 			source.onEvents = func(call int) {

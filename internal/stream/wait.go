@@ -6,8 +6,8 @@ import (
 )
 
 // How requests wait for the end of a run. A waiter is a goroutine and a channel:
-// the hub of the process, which tails logs for streams, also knows which runs are
-// awaited. A hint that a conversation moved, and every two seconds one query for
+// the hub of the process, which tails logs for streams, also has the runs for which
+// requests wait. A hint that a conversation moved, and every two seconds one query for
 // the ends of all awaited logs, lead to one read of the run, however many wait for
 // it; its end wakes them all. A waiter reads again what it may see then, so that a
 // key that was revoked meanwhile sees nothing.

@@ -31,8 +31,8 @@ type run struct {
 	batch int64
 }
 
-// lead is how far a writer may be ahead of the foremost subscriber: events are
-// to be read while others are appended.
+// lead is how far a writer may be ahead of the foremost subscriber, so that events are
+// read while others are appended.
 const lead = 200
 
 func newTopic(r *rig) *topic {

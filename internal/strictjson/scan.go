@@ -102,7 +102,7 @@ func (s *scanner) value() (complete bool, err error) {
 
 // begin opens a container whose first element is index.
 func (s *scanner) begin(index int32) (complete bool, err error) {
-	if s.above+len(s.open) == maxDepth { // what is deeper still lies in this one
+	if s.above+len(s.open) == maxDepth { // deeper values are inside this one
 		s.fault("is nested deeper than " + strconv.Itoa(maxDepth) + " levels")
 	}
 	if len(s.open) == 0 && index == object {

@@ -28,7 +28,7 @@ func SetRequestID(w http.ResponseWriter, r *http.Request) string {
 // RequestID returns the id that SetRequestID put on the answer.
 func RequestID(w http.ResponseWriter) string { return w.Header().Get(requestIDHeader) }
 
-// SaneRequestID returns an id that is sane, and "" in the place of any other.
+// SaneRequestID returns a valid id unchanged, and "" instead of any other.
 func SaneRequestID(id string) string {
 	if len(id) > 128 {
 		return ""

@@ -84,7 +84,7 @@ func migratedStore(t *testing.T, db *bun.DB, opts *bunstore.Options) webtrigger.
 	return s
 }
 
-// wireBundle knows the keys of a transcript: $KEY, $KEY1B and $REVOKED of assistant 1,
+// wireBundle has the keys of a transcript: $KEY, $KEY1B and $REVOKED of assistant 1,
 // $KEY2 of assistant 2 whose channel is off.
 type wireBundle struct {
 	t       *testing.T

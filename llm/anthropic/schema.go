@@ -40,7 +40,7 @@ func shape(schema json.RawMessage, depth int) (json.RawMessage, bool) {
 		return nil, false
 	}
 	if words.value("$ref") != nil {
-		for _, w := range words { // the API wants it alone
+		for _, w := range words { // the API accepts it only alone
 			if !slices.Contains([]string{"$ref", "description", "title", "$comment", "$defs"}, w.name) {
 				return nil, false
 			}
@@ -147,7 +147,7 @@ var limits = []string{
 	"$schema", "$id", "$comment", "default", "examples", "deprecated", "readOnly", "writeOnly",
 }
 
-// formats that the API knows, as JSON.
+// formats that the API supports, as JSON.
 var formats = []string{
 	`"date-time"`, `"time"`, `"date"`, `"duration"`, `"email"`, `"hostname"`, `"uri"`, `"ipv4"`, `"ipv6"`, `"uuid"`,
 }

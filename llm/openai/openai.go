@@ -179,7 +179,7 @@ func (c *caller) Generate(ctx context.Context, req *llm.Request, stream func(llm
 	for {
 		response, err := c.ask(ctx, req, form, stream)
 		if err == nil {
-			c.learn(form)
+			c.record(form)
 		}
 		rejected := new(vendorhttp.Rejected)
 		if err == nil || !errors.As(err, &rejected) || !c.adapt(&form, rejected, req) {

@@ -18,7 +18,7 @@ type form struct {
 	tools        *vendortool.Set
 	format       *responseFormat // nil: only the prompt asks for the form
 	effort       string
-	noReasoning  bool // effort is none because the server wants that
+	noReasoning  bool // effort is none because the server requires it
 	oldMaxTokens bool // max_tokens instead of max_completion_tokens
 	noUsage      bool // without stream_options
 	noNative     bool // without the reasoning of earlier answers
@@ -63,9 +63,9 @@ func (c *caller) adapt(f *form, rejected *vendorhttp.Rejected, req *llm.Request)
 	return true
 }
 
-// learn records what a form does without that the server has read. Later requests do
-// without it too, except for the format: the next schema may be good.
-func (c *caller) learn(f form) {
+// record records the fields that a form omits after the server has accepted it. Later
+// requests omit them too, except for the format: the next schema may be valid.
+func (c *caller) record(f form) {
 	for flag, without := range map[*atomic.Bool]bool{
 		&c.noReasoning: f.noReasoning, &c.oldMaxTokens: f.oldMaxTokens, &c.noUsage: f.noUsage, &c.noNative: f.noNative,
 	} {

@@ -121,7 +121,7 @@ func TestStructuredOutput(t *testing.T) {
 		require.JSONEq(t, schema, string(sent))
 	}
 	for _, schema := range []string{"", `{"type":"array"}`, `{"anyOf":[{"type":"object"}]}`, `{"type":["object","null"]}`, `true`, `{`} {
-		require.Nil(t, asked(schema), "the API wants an object: %s", schema)
+		require.Nil(t, asked(schema), "the API requires an object: %s", schema)
 	}
 
 	v := serve(t, nil, modeltest.OpenAIText("ok"))

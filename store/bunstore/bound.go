@@ -91,8 +91,8 @@ func (s *Store) pgStoreBounded(ctx context.Context, on session, input pgTriggers
 	return s.pgStore(ctx, on, text, input, calls)
 }
 
-// lockBounds keeps others, until the transaction ends, from filling the queues in
-// which these triggers' runs are to wait.
+// lockBounds keeps others, until the transaction ends, from filling the queues of
+// these triggers' runs.
 func (s *Store) lockBounds(ctx context.Context, on session, triggers ...*webtrigger.NewTrigger) error {
 	locks := make([]int64, len(triggers))
 	for i, trigger := range triggers {

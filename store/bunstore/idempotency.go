@@ -44,7 +44,7 @@ func (t *tx) replay(assistantID string, use webtrigger.Idempotency, now time.Tim
 const replayText = `SELECT ` + summaryColumns + `, (SELECT {hex body_hash} FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2)
 	FROM ` + fromRuns + ` WHERE r.id = (SELECT run_id FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2 AND expires_at > $3)`
 
-// remember stores the record of a run, in the place of an expired one. It reports
+// remember stores the record of a run, instead of an expired one. It reports
 // whether there was no live one. The caller has locked the request.
 func (t *tx) remember(assistantID string, use webtrigger.Idempotency, runID int64, now time.Time) (first bool, _ error) {
 	changed, err := t.exec(t.ctx, `INSERT INTO {idempotency_keys} AS stored (assistant_id, key, body_hash, run_id, expires_at)

@@ -22,8 +22,8 @@ func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigg
 }
 
 // unprepared is the session, outside of any transaction, for what is best planned
-// by its values: a filter that nothing passes wants another plan than one that
-// all do. A statement that was prepared gets one plan for both.
+// by its values: a filter without matches needs another plan than one that
+// matches every row. A statement that was prepared gets one plan for both.
 func (s *Store) unprepared() session {
 	if s.postgres {
 		return session{store: s}

@@ -24,8 +24,8 @@ type notifier struct {
 	sent    time.Time // the last one
 }
 
-// notifyPause is what lies between two notifications at least. One that comes
-// after a longer rest is sent at once.
+// notifyPause is the minimum pause between two notifications. After a longer pause, a
+// notification is sent at once.
 const notifyPause = 2 * time.Millisecond
 
 // note is the payload of a notification. Ping is empty in the notification of a hint.

@@ -21,7 +21,7 @@ import (
 // condition and no hash's. `x + 0 = x` beside it lets the planner expect one row to
 // change: with the hundred that it expects of a JSON list, it would rather read a
 // queue that was empty at the last ANALYZE whole. Conditions on state are written `state::text` where the
-// row is looked up by its key: no partial index can then serve in the place of the
+// row is looked up by its key: no partial index can then serve instead of the
 // primary key.
 //
 // All parts of such a statement see the state before it, and a row can be changed
@@ -78,8 +78,7 @@ func encode[T any](list []T) (string, error) {
 	return string(b), nil
 }
 
-// payloadTemplate is the payload of an event around the number that only the
-// database knows.
+// payloadTemplate is the payload of an event around a number that the database sets.
 type payloadTemplate struct{ before, after string }
 
 // templateOf finds the number in an event's payload.

@@ -28,7 +28,7 @@ const (
 
 // pgAcceptInput begins the statement. It tries the lock of each idempotency key: a
 // trigger whose key another transaction has locked is not free, and the statement does
-// not wait for it. A trigger is taken if its process wants the run and may claim.
+// not wait for it. A trigger is claimed if its process requests the run and may claim.
 const pgAcceptInput = `
 	WITH input AS MATERIALIZED (
 		SELECT ord, run_key, assistant, key_id, subject, message, context, metadata, task, callback, host, trace, request_id,

@@ -34,7 +34,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.wrap("ping", s.checkSchema(ctx))
 }
 
-// schemaState is what the store knows of the tables' version.
+// schemaState is the store's state of the tables' version.
 type schemaState struct {
 	mu     sync.Mutex
 	good   bool // looked at, and not older than this package

@@ -210,7 +210,7 @@ func scanRunRow(row scanner, x *runRow, more []any) (webtrigger.Run, error) {
 // bytes of the schema as they are.
 type taskCopy struct {
 	webtrigger.TaskDefinition
-	OutputSchema *string // in the place of TaskDefinition.OutputSchema
+	OutputSchema *string // instead of TaskDefinition.OutputSchema
 }
 
 // encodeTask is the run's copy of a definition; nil is NULL.

@@ -122,7 +122,7 @@ func rank(due, hosts, assistants string) string {
 	return strings.NewReplacer("{due}", due, "{hosts}", hosts, "{assistants}", assistants).Replace(rankText)
 }
 
-// inProgress is what a claim knows of a host or an assistant.
+// inProgress is a claim's state of a host or an assistant.
 type inProgress struct {
 	Name    string `json:"name"`
 	Busy    int    `json:"busy"`

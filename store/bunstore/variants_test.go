@@ -9,7 +9,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/storetest"
 )
 
-// The whole contract through PgBouncer in transaction mode, which knows neither
+// The whole contract through PgBouncer in transaction mode, which supports neither
 // LISTEN nor prepared statements: both options, on few connections.
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()

@@ -16,7 +16,7 @@ func (s *Store) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
 	case listen == nil:
 		s.noListener.Do(func() {
 			s.log.WarnContext(ctx, "no notification listener for this driver: processes find each other's work within 2 s; "+
-				"set Options.Listen (package pgxlisten has one for pgx) or Options.NoNotify, and call Service.Wake where the host knows of new work")
+				"set Options.Listen (package pgxlisten has one for pgx) or Options.NoNotify, and call Service.Wake after the host has created work")
 		})
 	default:
 		listening, stop := context.WithCancel(ctx)

@@ -8,7 +8,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// delivery is a delivery with what only the store knows of it.
+// delivery is a delivery with the store's own fields.
 type delivery struct {
 	webtrigger.Delivery
 	run       *run
@@ -18,7 +18,7 @@ type delivery struct {
 	attempted time.Duration // sending: when it was claimed
 	unknownAt time.Time     // unknown: since when
 
-	aside    bool // pending: it lies in outbox.aside
+	aside    bool // pending: it is in outbox.aside
 	placedAt int  // its place in the outbox while pending, in Store.sending while sending
 }
 

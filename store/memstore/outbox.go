@@ -146,7 +146,7 @@ func (l *line) orderOf(d *delivery) *order[delivery] {
 	return &l.first
 }
 
-// next is the delivery of a line that is to be handed out next, or nil.
+// next returns the next delivery of a line, or nil.
 func (l *line) next(resting bool) *delivery {
 	first, retry := l.first.first(), l.retries.first()
 	if retry == nil || resting {

@@ -9,12 +9,12 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// run is a run with what only the store knows of it.
+// run is a run with the store's own fields.
 type run struct {
 	webtrigger.Run
 	input      webtrigger.RunInput
 	conv       *conversation
-	events     []int64 // ids: the event with sequence n lies at n-1
+	events     []int64 // ids: the event with sequence n is at n-1
 	host       string  // of the callback URL
 	bounded    bool    // it came with a MaxQueued
 	deliveries []*delivery

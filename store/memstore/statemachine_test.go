@@ -33,7 +33,7 @@ func drawn(t *testing.T) []string {
 	return edges
 }
 
-// modelRun is what the model knows of a run.
+// modelRun is the model's state of a run.
 type modelRun struct {
 	id       int64
 	status   webtrigger.RunStatus
@@ -48,7 +48,7 @@ type modelRun struct {
 	batch    int64
 }
 
-// modelProcess is what the model knows of a process that claims runs.
+// modelProcess is the model's state of a process that claims runs.
 type modelProcess struct {
 	webtrigger.Process
 	expires time.Time

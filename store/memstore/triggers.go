@@ -10,8 +10,8 @@ import (
 // conversation is a conversation with all that belongs to it.
 type conversation struct {
 	webtrigger.Conversation
-	messages []webtrigger.Message // id n lies at n-1
-	events   []webtrigger.Event   // id n lies at n-1
+	messages []webtrigger.Message // id n is at n-1
+	events   []webtrigger.Event   // id n is at n-1
 	runs     []*run               // never empty
 	open     int                  // how many of the runs have not ended
 	purged   int64                // the highest id of a purged event; 0: none
@@ -143,7 +143,7 @@ func (s *Store) replay(assistantID string, use webtrigger.Idempotency, now time.
 	return rec.run, nil
 }
 
-// remember makes a record in the place of an expired one. Each record that comes
+// remember creates a record, also instead of an expired one. Each record that comes
 // sends two expired ones away: that bounds memory by what came within the
 // longest lifetime, and no call pays for all that has expired in an idle hour.
 func (s *Store) remember(assistantID string, use webtrigger.Idempotency, r *run, now time.Time) {

@@ -9,7 +9,7 @@
 // The suite looks at a store through its interface only and goes by the store's
 // own clock, so the store may sit on a database of another machine. It waits for
 // short leases to expire, never for a certain time to pass, and asserts orders
-// rather than durations. It knows no absolute ids.
+// rather than durations. It depends on no absolute ids.
 package storetest
 
 import (

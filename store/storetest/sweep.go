@@ -139,7 +139,7 @@ func sweepRules() []rule {
 			b.outlast(brief)
 			b.Empty(b.sweep(webtrigger.Sweep{MaxQueueTime: brief}))
 		}},
-		{"without a limit a run waits for ever", func(b *rig) {
+		{"without a limit a run waits without end", func(b *rig) {
 			run := b.accept()
 			b.outlast(brief)
 			b.changesNothing(run.ID, func() { b.Empty(b.sweep(webtrigger.Sweep{})) })

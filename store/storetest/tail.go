@@ -8,9 +8,8 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Tailing: an event id becomes visible in its order. A reader that asks for what
-// lies after the last event it saw misses none and sees none twice, however many
-// write at the time.
+// Event ids become visible in their order. A reader that asks for events after the last
+// one misses none and receives none twice, regardless of concurrent writers.
 func tailRules() []rule {
 	const writers, batches, size, readers = 16, 12, 3, 4
 	return []rule{

@@ -15,7 +15,7 @@ func turnRules() []rule { return append(hostTurns(), assistantTurns()...) }
 
 func hostTurns() []rule {
 	return []rule{
-		{"a delivery knows its host, and when it was leased", func(b *rig) {
+		{"a delivery has its host, and the time of its lease", func(b *rig) {
 			run := b.complete(at("receiver.example:8443"))
 			leased := b.lease(long)
 			b.Equal("receiver.example:8443", leased.Delivery.Host)

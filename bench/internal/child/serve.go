@@ -17,7 +17,7 @@ import (
 	"strconv"
 )
 
-// verb is the first argument of a program that is to be a child.
+// verb is the first argument of a program that runs as a child.
 const verb = "child"
 
 // IsChild reports whether this process was started by Start. It must then call

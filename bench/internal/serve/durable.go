@@ -87,7 +87,7 @@ func serveLog(ctx context.Context, c Config) (*child.Server, error) {
 }
 
 // serveNotify is serveLog with the readers in another process, or so to speak:
-// they learn of an event by NOTIFY and read it from the table.
+// NOTIFY signals an event, and they read it from the table.
 func serveNotify(ctx context.Context, c Config) (*child.Server, error) {
 	pool, err := newTables(ctx, c.DSN)
 	if err != nil {

@@ -86,7 +86,7 @@ func Makers() map[string]child.Maker {
 	return makers
 }
 
-// Key is the API key that every server knows.
+// Key is the API key that every server accepts.
 const Key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 // poolSize is how many connections each server may have, product and peers

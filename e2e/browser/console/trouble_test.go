@@ -18,7 +18,7 @@ import (
 type gate struct {
 	*httptest.Server
 	through http.Handler
-	answer  atomic.Pointer[http.HandlerFunc] // in the place of the server's; nil: the gate is open
+	answer  atomic.Pointer[http.HandlerFunc] // instead of the server's; nil: the gate is open
 }
 
 func newGate(t *testing.T, site string) *gate {
@@ -40,7 +40,7 @@ func newGate(t *testing.T, site string) *gate {
 	return g
 }
 
-// shut has what answers stand in the place of the server, and cuts what is open.
+// shut responds with answer instead of the server, and cuts open connections.
 func (g *gate) shut(answer http.HandlerFunc) {
 	g.answer.Store(&answer)
 	g.CloseClientConnections()

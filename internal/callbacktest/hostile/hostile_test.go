@@ -147,12 +147,12 @@ func hostiles() map[string]hostile {
 		"sends a gzip bomb":              {serve: says("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n" + bomb()), posts: 1, status: 200},
 		"sets cookies":                   {serve: says("HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 200},
 
-		"wants Basic":      rejecting(401, "WWW-Authenticate: Basic realm=\"x\"\r\n"),
-		"wants Negotiate":  rejecting(401, "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n"),
-		"plays a proxy":    rejecting(407, "Proxy-Authenticate: Basic\r\n"),
-		"wants an upgrade": rejecting(426, "Upgrade: h2c\r\nConnection: Upgrade\r\n"),
-		"is too busy":      rejecting(503, "Retry-After: 1\r\n"),
-		"unknown status":   rejecting(999, ""),
+		"asks for Basic":      rejecting(401, "WWW-Authenticate: Basic realm=\"x\"\r\n"),
+		"asks for Negotiate":  rejecting(401, "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n"),
+		"plays a proxy":       rejecting(407, "Proxy-Authenticate: Basic\r\n"),
+		"asks for an upgrade": rejecting(426, "Upgrade: h2c\r\nConnection: Upgrade\r\n"),
+		"is too busy":         rejecting(503, "Retry-After: 1\r\n"),
+		"unknown status":      rejecting(999, ""),
 		"switches protocols": {serve: says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
 			state: webtrigger.DeliveryFailed, class: "status", status: 101, posts: 1},
 		"answers before it has read": {large: true, serve: func(p *peer) {
@@ -180,7 +180,7 @@ func hostiles() map[string]hostile {
 		"sends a slow head":           failedWith("timeout", drips("HTTP/1.1 200 OK\r\nX: ")),
 		"sends a slow status":         failedWith("timeout", drips("")),
 		"speaks HTTP/2 all the same":  failedWith("broken protocol", says("\x00\x00\x00\x04\x00\x00\x00\x00\x00")),
-		"sends 1xx slowly for ever":   failedWith("timeout", func(p *peer) { p.request(); slowly(p, "HTTP/1.1 102 Processing\r\n\r\n") }),
+		"sends 1xx without an end":    failedWith("timeout", func(p *peer) { p.request(); slowly(p, "HTTP/1.1 102 Processing\r\n\r\n") }),
 		"resets before it reads":      {serve: func(p *peer) { _ = handshake(p); p.resets() }, state: webtrigger.DeliveryFailed, class: "broken tls", posts: 0},
 		"closes before it reads":      {serve: func(p *peer) { _ = handshake(p) }, state: webtrigger.DeliveryFailed, class: "broken", posts: 0},
 		"resets while it reads":       {large: true, serve: func(p *peer) { _, _ = io.ReadFull(p.in, make([]byte, 1000)); p.resets() }, state: webtrigger.DeliveryFailed, class: "broken", posts: 0},
@@ -201,7 +201,7 @@ func hostiles() map[string]hostile {
 		"has a self-signed certificate": config(func(c *tls.Config) {
 			c.Certificates = []tls.Certificate{issue(nil, tls.Certificate{}, nil)}
 		}),
-		"wants a certificate": {tls: func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert },
+		"asks for a certificate": {tls: func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert },
 			state: webtrigger.DeliveryFailed, class: "tls broken", posts: 0},
 		"has TLS 1.2": {tls: func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, posts: 1, status: 200},
 	}

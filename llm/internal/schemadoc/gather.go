@@ -57,8 +57,8 @@ func (g *gatherer) schema(s *Value) {
 	}
 }
 
-// move returns the name in $defs of the schema that a pointer leads to, if it is
-// not in the place of a schema.
+// move returns the name in $defs of the schema at a pointer, if that is not a position
+// of a schema.
 func (g *gatherer) move(pointer string) (name string, ok bool) {
 	if name, ok = g.moved[pointer]; ok {
 		return name, true

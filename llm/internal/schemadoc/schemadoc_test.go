@@ -87,7 +87,7 @@ func TestTranslate_keywordOfWrongForm_isLostWithItsPlace(t *testing.T) {
 func TestGather_schemasInOtherPlaces_moveToDefs(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, schema, want string }{
-		{"in the place of a schema", `{"$ref":"#/definitions/a","definitions":{"a":{"$ref":"#/properties/b"}},"properties":{"b":{}}}`,
+		{"at a position of a schema", `{"$ref":"#/definitions/a","definitions":{"a":{"$ref":"#/properties/b"}},"properties":{"b":{}}}`,
 			`{"$ref":"#/definitions/a","definitions":{"a":{"$ref":"#/properties/b"}},"properties":{"b":{}}}`},
 		{"components", `{"$ref":"#/components/schemas/A%3CB%3E","components":{"schemas":{"A<B>":{"items":{"$ref":"#/components/schemas/A<B>"}}}}}`,
 			`{"$ref":"#/$defs/A%3CB%3E","components":{"schemas":{"A<B>":{"items":{"$ref":"#/components/schemas/A<B>"}}}},"$defs":{"A<B>":{"items":{"$ref":"#/$defs/A%3CB%3E"}}}}`},

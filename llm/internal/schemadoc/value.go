@@ -151,7 +151,7 @@ func (v *Value) Get(name string) *Value {
 	return nil
 }
 
-// Set puts a member into an object, in the place of the member with that name.
+// Set sets a member of an object. It replaces the member with that name.
 func (v *Value) Set(name string, value *Value) {
 	for i := range v.Members {
 		if v.Members[i].Name == name {

@@ -1,4 +1,4 @@
-// Package toolname knows the names that vendors accept for tools.
+// Package toolname maps tools to names that vendors accept.
 package toolname
 
 import (

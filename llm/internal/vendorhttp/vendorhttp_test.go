@@ -142,7 +142,7 @@ func TestDetail(t *testing.T) {
 	got = failure(t, answer("text/html", "<html>\xff\x00 gateway "+key+"</html>"))
 	require.Equal(t, "<html>\uFFFD\uFFFD gateway [API key]</html>, request req_7", got.Detail)
 
-	// A key in the place of the cut: no half of it is left.
+	// If a key is at the cut, no part of it is left.
 	got = failure(t, answer("text/plain", strings.Repeat("x", 2<<10-5)+key))
 	require.LessOrEqual(t, len(got.Detail), 2<<10)
 	require.NotContains(t, got.Detail, "sk-s")

@@ -48,8 +48,8 @@ CREATE TABLE IF NOT EXISTS {{.Prefix}}conversations (
     purged_event_id integer NOT NULL DEFAULT 0 -- events up to this one are purged
 );
 
--- A run. It is written twice: at accept, and when it ends. What moves between
--- lies in the queue table.
+-- A run. It is written twice: at accept, and when it ends. Its changes in
+-- between are in the queue table.
 CREATE TABLE IF NOT EXISTS {{.Prefix}}runs (
     id                integer PRIMARY KEY AUTOINCREMENT,
     run_key           text NOT NULL UNIQUE,
