@@ -1,6 +1,7 @@
 package webtrigger
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -322,8 +323,15 @@ func transcript(result *Result) ([]NewMessage, error) {
 	}
 	messages, size := make([]NewMessage, len(result.Messages)), 0
 	for i, m := range result.Messages {
-		messages[i] = NewMessage{Role: m.Role, Content: wire.ValidText(m.Content)}
-		if size += len(messages[i].Content); size > MaxResultMessagesBytes {
+		messages[i] = NewMessage{Role: m.Role, Content: wire.ValidText(m.Content), ToolCallID: wire.ValidText(m.ToolCallID)}
+		for _, c := range m.ToolCalls {
+			var arguments bytes.Buffer
+			if err := json.Compact(&arguments, []byte(wire.ValidText(string(c.Arguments)))); err != nil {
+				return nil, failure("The transcript has a tool call whose arguments are not JSON.")
+			}
+			messages[i].ToolCalls = append(messages[i].ToolCalls, ToolCall{wire.ValidText(c.ID), wire.ValidText(c.Name), arguments.Bytes()})
+		}
+		if size += messages[i].size(); size > MaxResultMessagesBytes {
 			return nil, failure("The transcript is larger than 4 MiB.")
 		}
 	}

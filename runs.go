@@ -177,13 +177,33 @@ type Message struct {
 	RunID          int64 // the run that the message started or that wrote it
 	Role           Role
 	Content        string
+	ToolCalls      []ToolCall // of an assistant message
+	ToolCallID     string     // of a tool message: the id of the call that it answers
 	CreatedAt      time.Time
 }
 
 // NewMessage is a message that the store creates.
 type NewMessage struct {
-	Role    Role
-	Content string
+	Role       Role
+	Content    string
+	ToolCalls  []ToolCall // of an assistant message
+	ToolCallID string     // of a tool message: the id of the call that it answers
+}
+
+// size is the number of bytes of the message's texts.
+func (m *NewMessage) size() int {
+	n := len(m.Content) + len(m.ToolCallID)
+	for _, c := range m.ToolCalls {
+		n += len(c.ID) + len(c.Name) + len(c.Arguments)
+	}
+	return n
+}
+
+// ToolCall is a tool call that a model requested.
+type ToolCall struct {
+	ID        string          `json:"id"` // unique within the run
+	Name      string          `json:"name"`
+	Arguments json.RawMessage `json:"arguments"`
 }
 
 // RunByID returns one run. It returns ErrNotFound if the run does not exist.

@@ -174,7 +174,7 @@ type HistoryQuery struct {
 	ConversationID int64
 	BeforeRunID    int64 // only messages of runs with a lower id
 	MaxMessages    int
-	MaxBytes       int // maximum size of the contents together
+	MaxBytes       int // maximum size of the contents and tool calls together
 }
 
 // RunQuery selects runs, newest first. A zero field does not limit the selection.

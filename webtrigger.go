@@ -135,7 +135,7 @@ const MaxResultBytes = 1 << 20
 // Limits of the transcript of a run.
 const (
 	MaxResultMessages      = 1000
-	MaxResultMessagesBytes = 4 << 20 // of all contents together, in bytes of UTF-8
+	MaxResultMessagesBytes = 4 << 20 // of all contents and tool calls together, in bytes of UTF-8
 )
 
 // Clock provides the time for a store that has no clock of its own. Stores on a
@@ -255,8 +255,8 @@ type HistoryOptions struct {
 	// negative.
 	MaxMessages int
 
-	// MaxBytes is the maximum size of their contents together, in bytes of UTF-8. If
-	// zero, it is 256 KiB. It must not be negative.
+	// MaxBytes is the maximum size of their contents and tool calls together, in bytes
+	// of UTF-8. If zero, it is 256 KiB. It must not be negative.
 	MaxBytes int
 }
 

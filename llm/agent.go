@@ -17,6 +17,7 @@ import (
 const (
 	DefaultMaxSteps      = 20
 	DefaultMaxTokens     = 1_000_000
+	DefaultMaxHistory    = 256 << 10
 	DefaultToolTimeout   = time.Minute
 	DefaultParallelTools = 8
 	DefaultMaxToolResult = 128 << 10
@@ -47,6 +48,13 @@ type AgentOptions struct {
 	// answer is accepted even if its own call exceeded the limit. If zero, it is
 	// DefaultMaxTokens. If negative, there is no limit.
 	MaxTokens int64
+
+	// MaxHistory is the maximum size of the earlier messages of the conversation that the
+	// model gets, in bytes of text and tool calls. A token of English text has about 4.
+	// The oldest messages are left out first, and tool calls never without their
+	// results. If zero, it is DefaultMaxHistory. If negative, the model gets none. The
+	// agent has no more than webtrigger.Options.History provides.
+	MaxHistory int
 
 	// ToolTimeout is the maximum duration of one call of a tool without a Timeout of its
 	// own. If zero, it is DefaultToolTimeout.
@@ -125,6 +133,7 @@ func (o *AgentOptions) complete() error {
 	}
 	orDefault(&o.MaxSteps, DefaultMaxSteps)
 	orDefault(&o.MaxTokens, DefaultMaxTokens)
+	orDefault(&o.MaxHistory, DefaultMaxHistory)
 	orDefault(&o.ToolTimeout, DefaultToolTimeout)
 	orDefault(&o.ParallelTools, DefaultParallelTools)
 	orDefault(&o.MaxToolResult, DefaultMaxToolResult)
@@ -188,8 +197,9 @@ func (a *Agent) specs(names []string) []ToolSpec {
 	return specs
 }
 
-// opening returns the first messages: the instructions, then the prompt.
-func (a *Agent) opening(ctx context.Context, task *webtrigger.Task) ([]Message, error) {
+// opening returns the first messages: the instructions, the earlier messages of the
+// conversation, then the prompt.
+func (a *Agent) opening(ctx context.Context, task *webtrigger.Task, earlier []Message) ([]Message, error) {
 	var parts []string
 	if a.opts.Instructions != nil {
 		text, err := a.opts.Instructions(ctx, task.Run.AssistantID)
@@ -206,6 +216,7 @@ func (a *Agent) opening(ctx context.Context, task *webtrigger.Task) ([]Message, 
 	if len(parts) > 0 {
 		messages = append(messages, Message{Role: RoleSystem, Content: strings.Join(parts, "\n\n")})
 	}
+	messages = append(messages, earlier...)
 	return append(messages, Message{Role: webtrigger.RoleUser, Content: task.Prompt}), nil
 }
 

@@ -380,11 +380,14 @@ func TestConversation(t *testing.T) {
 	require.Equal(t, "The answer.", got.Text)
 	require.Equal(t, &webtrigger.Usage{InputTokens: 70, OutputTokens: 7}, got.Usage)
 	require.Equal(t, []webtrigger.NewMessage{
-		{Role: webtrigger.RoleAssistant, Content: "Let me see."},
-		{Role: webtrigger.RoleTool, Content: "found"},
-		{Role: webtrigger.RoleTool, Content: "Error: broken"},
-		{Role: webtrigger.RoleTool, Content: "found"},
-	}, got.Messages, "the transcript, without what says nothing and without the result")
+		{Role: webtrigger.RoleAssistant, Content: "Let me see.", ToolCalls: []llm.ToolCall{
+			call("c1", "a", `{"n":1}`), call("c2", "broken", `{}`), call("c3", "silent", `{}`)}},
+		{Role: webtrigger.RoleTool, Content: "found", ToolCallID: "c1"},
+		{Role: webtrigger.RoleTool, Content: "Error: broken", ToolCallID: "c2"},
+		{Role: webtrigger.RoleTool, ToolCallID: "c3"},
+		{Role: webtrigger.RoleAssistant, ToolCalls: []llm.ToolCall{call("c4", "a", `{"n":2}`)}},
+		{Role: webtrigger.RoleTool, Content: "found", ToolCallID: "c4"},
+	}, got.Messages, "the transcript, without the result")
 
 	require.Equal(t, []string{
 		"message_delta", "model_completed", "message_completed",

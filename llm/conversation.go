@@ -42,10 +42,16 @@ func (c *conversation) open(ctx context.Context) (err error) {
 		return err
 	}
 	c.request = Request{Tools: c.agent.specs(c.allowed), Output: c.output.format, Task: c.task}
-	if c.request.Messages, err = c.agent.opening(ctx, c.task); err != nil {
+	earlier := history(c.task.History, c.agent.opts.MaxHistory, len(c.allowed) > 0)
+	if c.request.Messages, err = c.agent.opening(ctx, c.task, earlier); err != nil {
 		return err
 	}
 	c.ids = map[string]bool{}
+	for _, m := range earlier {
+		for _, call := range m.ToolCalls {
+			c.ids[call.ID] = true
+		}
+	}
 	c.text = speech{emit: c.emit, hold: c.output.json()}
 	return nil
 }
@@ -231,17 +237,18 @@ func (c *conversation) mayAsk(steps int) error {
 // remember adds a message to the conversation and to the run's transcript.
 func (c *conversation) remember(m Message) {
 	c.request.Messages = append(c.request.Messages, m)
-	if m.Content == "" || c.full {
+	if c.full || m.Content == "" && len(m.ToolCalls) == 0 && m.ToolCallID == "" {
 		return
 	}
-	content := wire.ValidText(m.Content)
+	kept := webtrigger.NewMessage{Role: m.Role, Content: wire.ValidText(m.Content), ToolCalls: m.ToolCalls, ToolCallID: m.ToolCallID}
+	size := sizeOf(kept.Content, kept.ToolCalls)
 	c.full = len(c.result.Messages) == webtrigger.MaxResultMessages-1 ||
-		c.said+len(content) > webtrigger.MaxResultMessagesBytes-len(leftOut)
+		c.said+size > webtrigger.MaxResultMessagesBytes-len(leftOut)
 	if c.full {
-		content = leftOut
+		kept, size = webtrigger.NewMessage{Role: m.Role, Content: leftOut}, len(leftOut)
 	}
-	c.said += len(content)
-	c.result.Messages = append(c.result.Messages, webtrigger.NewMessage{Role: m.Role, Content: content})
+	c.said += size
+	c.result.Messages = append(c.result.Messages, kept)
 }
 
 // leftOut ends a transcript that would exceed the limits of [webtrigger.Result].

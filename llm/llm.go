@@ -85,11 +85,7 @@ type ToolSpec struct {
 
 // ToolCall is a tool call requested by the model. In a Response, its name and its
 // arguments are as the model wrote them.
-type ToolCall struct {
-	ID        string // unique within the run
-	Name      string
-	Arguments json.RawMessage
-}
+type ToolCall = webtrigger.ToolCall
 
 // Chunk is a piece of streamed text, or an event of the model's own, whose type
 // begins with x_. The agent records such an event as it is.

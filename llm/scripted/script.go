@@ -49,7 +49,7 @@ func parseLine(line string) (c command, err error) {
 	switch c.word {
 	case "/say", "/fail":
 		c.text = rest
-	case "/panic", "/hang":
+	case "/panic", "/hang", "/history":
 	case "/sleep":
 		if c.wait, err = time.ParseDuration(strings.TrimSpace(rest)); err != nil || c.wait < 0 {
 			return c, fmt.Errorf("/sleep needs a duration such as 1.5s, not %q", rest)

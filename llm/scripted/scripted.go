@@ -11,6 +11,7 @@
 //	/fail TEXT         fails with TEXT
 //	/panic             panics
 //	/hang              waits until the run's context ends
+//	/history           the final text: the earlier messages of the conversation, a "role: content" line each
 //
 // A message without such lines is answered with a short text that quotes the
 // whole prompt.
@@ -20,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,7 +48,7 @@ func (*Model) Generate(ctx context.Context, req *llm.Request, stream func(llm.Ch
 	if err != nil {
 		return nil, err
 	}
-	p := player{ctx: ctx, req: req, stream: stream, script: script}
+	p := player{ctx: ctx, req: req, run: ofRun(req), stream: stream, script: script}
 	p.text = p.finalText()
 	response, err := p.play()
 	if err != nil {
@@ -65,8 +67,20 @@ func message(req *llm.Request) string {
 	return prompt(req)
 }
 
+// ofRun returns the messages of this run: those from its prompt on.
+func ofRun(req *llm.Request) []llm.Message {
+	if req.Task != nil {
+		for i, m := range slices.Backward(req.Messages) { // the last: the history may have the same text
+			if m.Role == webtrigger.RoleUser && m.Content == req.Task.Prompt {
+				return req.Messages[i:]
+			}
+		}
+	}
+	return req.Messages
+}
+
 func prompt(req *llm.Request) string {
-	for _, m := range req.Messages { // the first: a later one asks for a repair
+	for _, m := range ofRun(req) { // the first: a later one asks for a repair
 		if m.Role == webtrigger.RoleUser {
 			return m.Content
 		}
@@ -78,6 +92,7 @@ func prompt(req *llm.Request) string {
 type player struct {
 	ctx    context.Context
 	req    *llm.Request
+	run    []llm.Message // of this run
 	stream func(llm.Chunk) error
 	script []command
 	text   string // the final text
@@ -85,7 +100,7 @@ type player struct {
 
 // toolResults returns what the tools have said so far, in order.
 func (p *player) toolResults() (said []string) {
-	for _, m := range p.req.Messages {
+	for _, m := range p.run {
 		if m.Role == webtrigger.RoleTool {
 			said = append(said, m.Content)
 		}
@@ -95,7 +110,7 @@ func (p *player) toolResults() (said []string) {
 
 // asked is the number of requests for an answer.
 func (p *player) asked() (n int) {
-	for _, m := range p.req.Messages {
+	for _, m := range p.run {
 		if m.Role == webtrigger.RoleUser {
 			n++
 		}
@@ -110,6 +125,8 @@ func (p *player) finalText() string {
 		switch c.word {
 		case "/say":
 			text = c.text
+		case "/history":
+			text = p.history()
 		case "/stream":
 			streamed += c.n
 		}
@@ -129,6 +146,20 @@ func (p *player) finalText() string {
 		text = "You said: " + prompt(p.req)
 	}
 	return text
+}
+
+// history returns the earlier messages of the conversation, one line each.
+func (p *player) history() string {
+	if p.req.Task == nil || len(p.req.Task.History) == 0 {
+		return "There are no earlier messages."
+	}
+	var lines []string
+	for _, m := range p.req.Task.History {
+		if m.Content != "" { // else it has tool calls alone
+			lines = append(lines, string(m.Role)+": "+strings.Join(strings.Fields(m.Content), " "))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 func (p *player) play() (*llm.Response, error) {

@@ -375,3 +375,30 @@ func FuzzScript(f *testing.F) {
 		}
 	})
 }
+
+func TestHistory_continuedConversation_listsEarlierMessages(t *testing.T) {
+	t.Parallel()
+	agent, err := llm.NewAgent(scripted.New(), &llm.AgentOptions{Tools: demotools.Tools()})
+	require.NoError(t, err)
+	svc, err := webtrigger.New(memstore.New(nil), agent, &webtrigger.Options{BaseURL: "https://app.example.com"})
+	require.NoError(t, err)
+	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true}))
+	conversation := int64(0)
+	for _, exchange := range [][2]string{
+		{"/history", "There are no earlier messages."},
+		{"/tool calculator {\"expression\":\"6*7\"}\n/say done", "done"},
+		{"/tool calculator {\"expression\":\"1+1\"}", "The tool said: 2"},
+		{"/tool calculator {\"expression\":\"1+1\"}", "The tool said: 2"}, // the same prompt again
+		{"/history", "user: /history\nassistant: There are no earlier messages.\n" +
+			"user: /tool calculator {\"expression\":\"6*7\"} /say done\ntool: 42\nassistant: done\n" +
+			strings.Repeat("user: /tool calculator {\"expression\":\"1+1\"}\ntool: 2\nassistant: The tool said: 2\n", 2)},
+	} {
+		run, err := svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: exchange[0], ConversationID: conversation})
+		require.NoError(t, err)
+		conversation = run.ConversationID
+		require.NoError(t, svc.Execute(t.Context(), run.ID))
+		run, err = svc.RunByID(t.Context(), run.ID)
+		require.NoError(t, err)
+		require.Equal(t, strings.TrimSuffix(exchange[1], "\n"), run.Result)
+	}
+}

@@ -178,7 +178,11 @@ func (t *tx) say(q *queueRow, now time.Time, messages []webtrigger.NewMessage, o
 }
 
 func (t *tx) storeMessage(q *queueRow, id int64, m webtrigger.NewMessage, now time.Time) error {
-	_, err := t.exec(t.ctx, `INSERT INTO {messages} (conversation_id, id, run_id, role, content, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6)`, q.conversationID, id, q.runID, string(m.Role), m.Content, t.at(now))
+	calls, err := encodeCalls(&m)
+	if err != nil {
+		return err
+	}
+	_, err = t.exec(t.ctx, `INSERT INTO {messages} (conversation_id, id, run_id, role, content, calls, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)`, q.conversationID, id, q.runID, string(m.Role), m.Content, calls, t.at(now))
 	return err
 }

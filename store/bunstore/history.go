@@ -34,20 +34,20 @@ const historyText = `
 	),
 	near AS (SELECT * FROM counted WHERE newer < $3),
 	listed AS (
-		SELECT r.id AS run_id, r.message_id AS id, 'user' AS role, r.message AS content, r.created_at FROM near n JOIN {runs} r ON r.id = n.run_id
+		SELECT r.id AS run_id, r.message_id AS id, 'user' AS role, r.message AS content, NULL AS calls, r.created_at FROM near n JOIN {runs} r ON r.id = n.run_id
 		UNION ALL
-		SELECT m.run_id, m.id, m.role, m.content, m.created_at
+		SELECT m.run_id, m.id, m.role, m.content, m.calls, m.created_at
 		FROM near n JOIN {messages} m ON m.conversation_id = $1 AND m.id >= n.low AND m.id <= n.high AND m.run_id = n.run_id
 		UNION ALL
-		SELECT e.run_id, e.result_message_id, 'assistant', e.result, e.completed_at
+		SELECT e.run_id, e.result_message_id, 'assistant', e.result, NULL, e.completed_at
 		FROM near n JOIN {ends} e ON e.run_id = n.run_id
 		WHERE e.result_message_id > 0 AND NOT EXISTS (SELECT 1 FROM {conversations} WHERE id = $1)
 	),
 	cut AS (
-		SELECT *, row_number() OVER newest AS place, sum(octet_length(content)) OVER newest AS size FROM listed
+		SELECT *, row_number() OVER newest AS place, sum(octet_length(content) + coalesce(octet_length(calls), 0)) OVER newest AS size FROM listed
 		WINDOW newest AS (ORDER BY run_id DESC, id DESC)
 	)
-	SELECT id, run_id, role, content, created_at FROM cut WHERE place <= $3 AND size <= $4 ORDER BY run_id, id`
+	SELECT id, run_id, role, content, calls, created_at FROM cut WHERE place <= $3 AND size <= $4 ORDER BY run_id, id`
 
 // History implements [webtrigger.RunStore]. The statement is planned for each call: a
 // prepared one would keep the plan of a conversation with few messages.
@@ -60,7 +60,7 @@ func (s *Store) History(ctx context.Context, query webtrigger.HistoryQuery) ([]w
 	rows, err := s.unprepared().rows(ctx, historyText, query.ConversationID, query.BeforeRunID, query.MaxMessages, query.MaxBytes)
 	messages, err := collect(rows, err, func(row scanner) (webtrigger.Message, error) {
 		m := webtrigger.Message{ConversationID: query.ConversationID}
-		return m, row.Scan(&m.ID, &m.RunID, &m.Role, &m.Content, stamp{&m.CreatedAt})
+		return m, row.Scan(&m.ID, &m.RunID, &m.Role, &m.Content, scanCalls{&m}, stamp{&m.CreatedAt})
 	})
 	return messages, s.wrap("read history", err)
 }

@@ -114,6 +114,12 @@ func (p *previousRows) summarized(t *testing.T) string {
 			for _, run := range runs {
 				summarize(run)
 			}
+		case "messages":
+			messages, _ := v.([]any)
+			for _, m := range messages {
+				message := m.(map[string]any)
+				message["ToolCalls"], message["ToolCallID"] = nil, ""
+			}
 		case "run", "key", "replay":
 			summarize(v)
 		case "grant":

@@ -55,15 +55,16 @@ type pgLease struct {
 
 // entry is an event or a message in the input of a statement.
 type entry struct {
-	Call    int    `json:"o"` // the call that it belongs to
-	Number  int    `json:"k"` // counts from 1 within the call
-	Kind    string `json:"t"` // type or role
-	Content string `json:"p"`
+	Call    int     `json:"o"` // the call that it belongs to
+	Number  int     `json:"k"` // counts from 1 within the call
+	Kind    string  `json:"t"` // type or role
+	Content string  `json:"p"`
+	Calls   *string `json:"c,omitempty"` // of a message: see encodeCalls
 }
 
 // pgEntries is a list of entries as a table, given its argument.
 func pgEntries(arg string) string {
-	return `json_to_recordset(` + arg + `::json) AS x(o int, k int, t text, p text)`
+	return `json_to_recordset(` + arg + `::json) AS x(o int, k int, t text, p text, c text)`
 }
 
 // encode is the input of a statement.

@@ -127,7 +127,7 @@ func (s *Store) pgAppendBy(ctx context.Context, text string, calls []*call[appen
 // appendEvents adds a call's events to the entries of a statement.
 func appendEvents(entries []entry, call int, events []webtrigger.NewEvent) []entry {
 	for k, e := range events {
-		entries = append(entries, entry{call, k + 1, string(e.Type), string(e.Payload)})
+		entries = append(entries, entry{Call: call, Number: k + 1, Kind: string(e.Type), Content: string(e.Payload)})
 	}
 	return entries
 }

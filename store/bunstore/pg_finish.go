@@ -25,8 +25,8 @@ var pgFinishText = `
 		FROM ending h JOIN ` + pgEntries("$2") + ` ON x.o = h.ord AND x.k <= h.added
 	),
 	said AS (
-		INSERT INTO {messages} (conversation_id, id, run_id, role, content, created_at)
-		SELECT h.conversation_id, 1 + x.k, h.run_id, x.t, x.p, h.now FROM ending h JOIN ` + pgEntries("$3") + ` ON x.o = h.ord
+		INSERT INTO {messages} (conversation_id, id, run_id, role, content, calls, created_at)
+		SELECT h.conversation_id, 1 + x.k, h.run_id, x.t, x.p, x.c, h.now FROM ending h JOIN ` + pgEntries("$3") + ` ON x.o = h.ord
 	),
 	gone AS (
 		DELETE FROM {queue} q USING held WHERE q.run_id = ANY (ARRAY[held.run_id]) AND held.run_id + 0 = held.run_id
@@ -72,7 +72,11 @@ func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.R
 		ends[i] = pgEndOf(i, &c.arg)
 		events = appendEvents(events, i, c.arg.end.Events.Events)
 		for k, m := range c.arg.end.Messages {
-			messages = append(messages, entry{i, k + 1, string(m.Role), m.Content})
+			tools, err := encodeCalls(&m)
+			if err != nil {
+				return err
+			}
+			messages = append(messages, entry{i, k + 1, string(m.Role), m.Content, tools})
 		}
 	}
 	input, err := encode(ends)

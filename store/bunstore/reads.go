@@ -124,7 +124,7 @@ func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit
 	rows, err := s.rows(ctx, messagesText, conversationID, after, limit)
 	messages, err := collect(rows, err, func(row scanner) (webtrigger.Message, error) {
 		m := webtrigger.Message{ConversationID: conversationID}
-		return m, row.Scan(&m.ID, &m.RunID, &m.Role, &m.Content, stamp{&m.CreatedAt})
+		return m, row.Scan(&m.ID, &m.RunID, &m.Role, &m.Content, scanCalls{&m}, stamp{&m.CreatedAt})
 	})
 	return messages, s.wrap("list messages", err)
 }
@@ -132,13 +132,13 @@ func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit
 // messagesText reads stored messages and, of a single conversation, the user's and
 // the result.
 const messagesText = `
-	SELECT id, run_id, role, content, created_at FROM (
-		SELECT * FROM (SELECT id, run_id, role, content, created_at FROM {messages}
+	SELECT id, run_id, role, content, calls, created_at FROM (
+		SELECT * FROM (SELECT id, run_id, role, content, calls, created_at FROM {messages}
 			WHERE conversation_id = $1 AND id > $2 ORDER BY id LIMIT $3) stored
 		UNION ALL
-		SELECT message_id, id, 'user', message, created_at FROM {runs} WHERE ` + ofSingle + ` AND message_id > $2
+		SELECT message_id, id, 'user', message, NULL, created_at FROM {runs} WHERE ` + ofSingle + ` AND message_id > $2
 		UNION ALL
-		SELECT e.result_message_id, r.id, 'assistant', e.result, e.completed_at
+		SELECT e.result_message_id, r.id, 'assistant', e.result, NULL, e.completed_at
 		FROM (SELECT id FROM {runs} WHERE ` + ofSingle + `) r JOIN {ends} e ON e.run_id = r.id
 		WHERE e.result_message_id > $2
 	) m ORDER BY id LIMIT $3`

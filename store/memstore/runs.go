@@ -58,6 +58,8 @@ func (r *run) say(now time.Time, messages ...webtrigger.NewMessage) {
 			RunID:          r.ID,
 			Role:           m.Role,
 			Content:        m.Content,
+			ToolCalls:      cloneCalls(m.ToolCalls),
+			ToolCallID:     m.ToolCallID,
 			CreatedAt:      now,
 		})
 	}
@@ -182,7 +184,31 @@ func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit
 		return nil, nil
 	}
 	rest := conv.messages[min(after, int64(len(conv.messages))):]
-	return slices.Clone(rest[:min(limit, len(rest))]), nil
+	return cloneMessages(rest[:min(limit, len(rest))]), nil
+}
+
+func cloneMessages(messages []webtrigger.Message) []webtrigger.Message {
+	messages = slices.Clone(messages)
+	for i := range messages {
+		messages[i].ToolCalls = cloneCalls(messages[i].ToolCalls)
+	}
+	return messages
+}
+
+func cloneCalls(calls []webtrigger.ToolCall) []webtrigger.ToolCall {
+	calls = slices.Clone(calls)
+	for i := range calls {
+		calls[i].Arguments = slices.Clone(calls[i].Arguments)
+	}
+	return calls
+}
+
+func sizeOf(m *webtrigger.Message) int {
+	n := len(m.Content) + len(m.ToolCallID)
+	for _, c := range m.ToolCalls {
+		n += len(c.ID) + len(c.Name) + len(c.Arguments)
+	}
+	return n
 }
 
 // History implements [webtrigger.RunStore].
@@ -203,11 +229,11 @@ func (s *Store) History(ctx context.Context, query webtrigger.HistoryQuery) ([]w
 	}
 	slices.SortStableFunc(earlier, func(a, b webtrigger.Message) int { return cmp.Compare(a.RunID, b.RunID) })
 	first, size := len(earlier), 0
-	for first > 0 && len(earlier)-first < query.MaxMessages && size+len(earlier[first-1].Content) <= query.MaxBytes {
+	for first > 0 && len(earlier)-first < query.MaxMessages && size+sizeOf(&earlier[first-1]) <= query.MaxBytes {
 		first--
-		size += len(earlier[first].Content)
+		size += sizeOf(&earlier[first])
 	}
-	return slices.Clone(earlier[first:]), nil
+	return cloneMessages(earlier[first:]), nil
 }
 
 // RequestStop implements [webtrigger.RunStore].

@@ -157,7 +157,7 @@ func copyRules() []rule {
 		{"a finish is not kept", func(b *rig) {
 			run := b.start()
 			finish := webtrigger.Finish{Outcome: withUsage(), Events: steps(1, 2),
-				Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: "found"}}}
+				Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleAssistant, Content: "found", ToolCalls: lookups()}}}
 			_, err := b.store.FinishRun(b.ctx, run.Lease, finish)
 			b.NoError(err)
 			b.changesNothing(run.Run.ID, func() {
@@ -165,6 +165,8 @@ func copyRules() []rule {
 				spoil(finish.Events.Events[0].Payload)
 				finish.Events.Events[1].Type = "x_spoilt"
 				finish.Messages[0].Content = "spoilt"
+				spoil(finish.Messages[0].ToolCalls[0].Arguments)
+				finish.Messages[0].ToolCalls[1].Name = "spoilt"
 			})
 		}},
 		{"a recorded stop that a renewal returns is a copy", func(b *rig) {

@@ -58,9 +58,13 @@ func finishRules() []rule {
 		rule{"messages are stored in order and the result comes after them", func(b *rig) {
 			run := b.start()
 			ended, err := b.store.FinishRun(b.ctx, run.Lease, webtrigger.Finish{Outcome: completed("Result"), Messages: []webtrigger.NewMessage{
-				{Role: webtrigger.RoleAssistant, Content: "I look."}, {Role: webtrigger.RoleTool, Content: "found"}, {Role: webtrigger.RoleUser, Content: ""}}})
+				{Role: webtrigger.RoleAssistant, Content: "I look.", ToolCalls: lookups()}, {Role: webtrigger.RoleTool, Content: "found", ToolCallID: "b"},
+				{Role: webtrigger.RoleUser, Content: ""}}})
 			b.NoError(err)
 			messages := b.messages(ended.ConversationID)
+			b.Equal([][]webtrigger.ToolCall{nil, lookups(), nil, nil, nil},
+				each(messages, func(m webtrigger.Message) []webtrigger.ToolCall { return m.ToolCalls }))
+			b.Equal([]string{"", "", "b", "", ""}, each(messages, func(m webtrigger.Message) string { return m.ToolCallID }))
 			b.Equal([]string{"Message", "I look.", "found", "", "Result"}, each(messages, content))
 			b.Equal([]webtrigger.Role{"user", "assistant", "tool", "user", "assistant"},
 				each(messages, func(m webtrigger.Message) webtrigger.Role { return m.Role }))
@@ -211,4 +215,12 @@ func (b *rig) onePending(run webtrigger.Run) {
 		ID: d.ID, RunID: run.ID, RunKey: run.Key, ConversationID: run.ConversationID, AssistantID: run.AssistantID,
 		URL: run.CallbackURL, State: webtrigger.DeliveryPending, CreatedAt: d.CreatedAt, DueAt: d.CreatedAt,
 	}, d)
+}
+
+// lookups are two tool calls of a message.
+func lookups() []webtrigger.ToolCall {
+	return []webtrigger.ToolCall{
+		{ID: "a", Name: "search", Arguments: json.RawMessage(`{"text":"\u0000 <&>","n":1e400}`)},
+		{ID: "b", Name: "read", Arguments: json.RawMessage(`{}`)},
+	}
 }

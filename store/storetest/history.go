@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"encoding/json"
 	"strings"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -14,7 +15,7 @@ func historyRules() []rule {
 			first := b.start(saying("1"))
 			later := b.accept(in(first.Run.ConversationID), saying("4")) // stored before the result of the first
 			_, err := b.store.FinishRun(b.ctx, first.Lease, webtrigger.Finish{Outcome: completed("3"),
-				Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: "2"}}})
+				Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleAssistant, Content: "2", ToolCalls: lookups()}}})
 			b.NoError(err)
 			b.accept(saying("elsewhere"))
 			b.finish(b.take(later.ID, long).Lease, completed("5"))
@@ -62,6 +63,17 @@ func historyRules() []rule {
 				}
 				b.Equal(all[from:], append([]webtrigger.Message{}, b.history(last, 100, 6*n+5)...), "%d", n)
 			}
+		}},
+		{"tool calls count toward the size of a history", func(b *rig) {
+			first := b.start()
+			large := lookups()[:1]
+			large[0].Arguments = json.RawMessage(`"` + strings.Repeat("x", 200) + `"`)
+			_, err := b.store.FinishRun(b.ctx, first.Lease, webtrigger.Finish{Outcome: completed("3"),
+				Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleAssistant, Content: "2", ToolCalls: large}}})
+			b.NoError(err)
+			last := b.accept(in(first.Run.ConversationID))
+			b.Equal([]string{"3"}, each(b.history(last, 100, 150), content))
+			b.Equal([]string{"Message", "2", "3"}, each(b.history(last, 100, 1000), content))
 		}},
 		{"a message that does not fit ends the history", func(b *rig) {
 			first := b.complete(saying("short"))

@@ -1,0 +1,1 @@
+ALTER TABLE {{.Prefix}}messages DROP COLUMN calls;
