@@ -352,7 +352,7 @@ func (p *process) lapse() {
 const (
 	sweepBatch     = 100
 	auditInterval  = time.Minute
-	unknownTimeout = 60 * time.Second // SPEC §6: claimed so long without an outcome
+	unknownTimeout = 60 * time.Second // a delivery that is claimed for longer without an outcome is unknown
 )
 
 // sweepLoop ends or requeues the runs of lost processes. Every process does so, at

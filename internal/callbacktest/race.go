@@ -180,7 +180,7 @@ func check(t *testing.T, svc *webtrigger.Service, receiver *counter, ids []int64
 	}
 }
 
-// body is the callback of a run, built a second time from what the specification says.
+// body is the callback of a run, built a second time by the rules of docs/callbacks.md.
 func body(t *testing.T, run webtrigger.Run) map[string]any {
 	t.Helper()
 	orNil := func(s string) any {
