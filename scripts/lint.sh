@@ -27,7 +27,7 @@ formatting() {
 
 static() {
 	staticcheck=$(sh scripts/tool.sh staticcheck) || return 1
-	GOGC=200 "$staticcheck" work
+	"$staticcheck" work
 }
 
 scripts() {
