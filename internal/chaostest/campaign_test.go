@@ -43,14 +43,16 @@ func TestChaos_oneRoundOfEachFault_keepsThePromises(t *testing.T) {
 	const lasts = 5 * time.Second
 	first := r.round(deadReceivers(lasts), slowReceiver(lasts), lockedRows(lasts), openTransactions(lasts), jumped(), deaf())
 	r.checkOthers(calm, first.during, 4)
-	r.round(killed(direct), cut(direct), stopped(pooled), severed())
-	for _, f := range []*fault{restarted(), crashed(0), readOnly(), stalled(3 * time.Second), fullDisk(), failedOver()} {
+	r.round(killed(direct), cut(direct, lease+lease/2), stopped(pooled, lease+lease/2))
+	for _, f := range []*fault{unanswered(), restarted(), crashed(0), readOnly(), stalled(3 * time.Second), fullDisk(), failedOver()} {
 		r.round(f)
 	}
 	kept := r.load.count()
 	r.fail("one round", r.check(0, false))
 
-	r.round(promoted())
+	last := promoted()
+	last.after = nil // no more faults
+	r.round(last)
 	r.load.end()
 	r.fail("promotion of the asynchronous standby", without(r.check(kept, true), lost))
 	r.stop()
@@ -91,12 +93,12 @@ const othersLimit = 2 * time.Second
 func all() []func() *fault {
 	return []func() *fault{
 		func() *fault { return killed(either) },
-		func() *fault { return stopped(either) },
-		func() *fault { return cut(either) },
+		func() *fault { return stopped(either, 2*lease) },
+		func() *fault { return cut(either, 2*lease) },
 		restarted,
 		func() *fault { return crashed(lease / 3) },
 		func() *fault { return stalled(13 * time.Second) }, // for longer than a statement may take
-		severed, fullDisk, readOnly, failedOver,
+		unanswered, fullDisk, readOnly, failedOver,
 		jumped, deaf,
 		func() *fault { return lockedRows(20 * time.Second) }, // for much longer than the limit of others
 		func() *fault { return openTransactions(20 * time.Second) },

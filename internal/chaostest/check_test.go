@@ -3,7 +3,6 @@
 package chaostest_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/runcheck"
 )
 
 // violation is a promise that a run shows to be broken.
@@ -138,19 +138,13 @@ func (j *checker) stored(from time.Time, upTo int64) map[string]webtrigger.Run {
 	for _, e := range ends {
 		results[e.RunID] = e.Result
 	}
-	query := webtrigger.RunQuery{From: from, Page: webtrigger.Page{Before: upTo + 1, Limit: webtrigger.MaxPageSize}}
-	for {
-		page, err := j.store.Runs(j.Context(), query)
-		require.NoError(j, err)
-		for _, run := range page {
-			run.Result = results[run.ID]
-			all[run.Key] = run
-		}
-		if len(page) < query.Page.Limit {
-			return all
-		}
-		query.Page.Before = page[len(page)-1].ID
+	runs, err := runcheck.All(j.Context(), j.store, webtrigger.RunQuery{From: from, Page: webtrigger.Page{Before: upTo + 1}})
+	require.NoError(j, err)
+	for _, run := range runs {
+		run.Result = results[run.ID]
+		all[run.Key] = run
 	}
+	return all
 }
 
 // run checks one run that is stored.
@@ -197,46 +191,22 @@ func (j *checker) callbacks(run webtrigger.Run) {
 	}
 }
 
-// events checks that a run has no gap and one end, and that after each claim only one
-// call of a Runner has stored events.
+// events checks the events of a run.
 func (j *checker) events(run webtrigger.Run) {
 	j.Helper()
 	page, err := j.store.Events(j.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 1000})
 	require.NoError(j, err)
-	var seen []string // calls, in the order of their events
-	current := ""     // none since the last claim
-	ends := 0
-	for i, e := range page.Events {
-		if int(e.Sequence) != i+1 {
-			j.find(otherEnds, "run %d: event %d has sequence %d", run.ID, i+1, e.Sequence)
+	faults := runcheck.Events(run, page.Events, func(after string) {
+		if strings.HasPrefix(after, "a-") {
+			j.find(repeated, "run %d: claimed again after call %s, which had the one attempt", run.ID, after)
 		}
-		switch e.Type {
-		case "run_started":
-			if strings.HasPrefix(current, "a-") {
-				j.find(repeated, "run %d: claimed again after call %s, which had the one attempt", run.ID, current)
-			}
-			current = ""
-		case "x_step":
-			var payload struct{ Call string }
-			require.NoError(j, json.Unmarshal(e.Payload, &payload))
-			switch {
-			case current == "" && slices.Contains(seen, payload.Call):
-				j.find(lateEffects, "run %d: an event of %s after another claim", run.ID, payload.Call)
-			case current == "":
-				seen, current = append(seen, payload.Call), payload.Call
-			case current != payload.Call:
-				j.find(lateEffects, "run %d: events of %s and %s under one claim", run.ID, current, payload.Call)
-			}
-		case "run_completed", "run_failed", "run_cancelled", "run_timed_out":
-			ends++
+	})
+	for _, f := range faults {
+		kind := otherEnds
+		if f.Late {
+			kind = lateEffects
 		}
-	}
-	last := page.Events[len(page.Events)-1]
-	if ends != 1 || string(last.Type) != "run_"+string(run.Status) {
-		j.find(otherEnds, "run %d: %d ends, the last event is %s, the status %s", run.ID, ends, last.Type, run.Status)
-	}
-	if run.Status == webtrigger.RunCompleted && run.Result != current {
-		j.find(lateEffects, "run %d: ended by %s, the last claim's call is %s", run.ID, run.Result, current)
+		j.find(kind, "%s", f.Text)
 	}
 }
 

@@ -71,7 +71,7 @@ func TestCampaign_fairShares(t *testing.T) {
 	}
 	t.Logf("runs within %v, at most %d at a time of each assistant: %v", lasts, limit, shares)
 	counts := []int{shares["1"], shares["2"], shares["3"]}
-	assert.InEpsilon(t, slices.Max(counts), slices.Min(counts), 0.1, "shares")
+	assert.InEpsilon(t, slices.Max(counts), slices.Min(counts), 0.15, "equal shares, but for how fast a busy machine refills a slot")
 }
 
 // queue queues runs and returns the assistant of each.

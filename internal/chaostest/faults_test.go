@@ -4,6 +4,7 @@ package chaostest_test
 
 import (
 	"math/rand/v2"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -52,14 +53,14 @@ func (s several) of(r *rig) *replica {
 	return r.replicas[s]
 }
 
-// occupy has a replica execute runs that last until it is disturbed no more, also if the
+// occupy has a replica execute runs that take as long as a fault lasts, also if the
 // others sweep them meanwhile and execute them again, and send callbacks to a receiver
 // that answers late.
-func (r *rig) occupy(x *replica) {
+func (r *rig) occupy(x *replica, takes time.Duration) {
 	late := func() string { return r.receivers.slow.URL + "/" }
 	for i := range 6 {
 		a := r.load.assistants[i]
-		r.load.under.Go(func() { r.load.send(a, 2*lease, func() *replica { return x }) })
+		r.load.under.Go(func() { r.load.send(a, takes, func() *replica { return x }) })
 		r.load.under.Go(func() { r.load.sendTo(a, a.name(), 0, late, func() *replica { return x }) })
 	}
 	time.Sleep(300 * time.Millisecond)
@@ -69,7 +70,7 @@ func (r *rig) occupy(x *replica) {
 func killed(which several) *fault {
 	return &fault{name: "kill -9 of a replica", end: none, begin: func(r *rig) {
 		x := which.of(r)
-		r.occupy(x)
+		r.occupy(x, lease)
 		time.Sleep(rand.N(300 * time.Millisecond))
 		r.kill(x)
 	}}
@@ -77,12 +78,12 @@ func killed(which several) *fault {
 
 // stopped is SIGSTOP for longer than a lease: the others sweep the replica's runs, and
 // execute them when it continues.
-func stopped(which several) *fault {
+func stopped(which several, lasts time.Duration) *fault {
 	var x *replica
-	return &fault{name: "SIGSTOP of a replica", lasts: 2 * lease,
+	return &fault{name: "SIGSTOP of a replica", lasts: lasts,
 		begin: func(r *rig) {
 			x = which.of(r)
-			r.occupy(x)
+			r.occupy(x, lasts)
 			x.signal(r.T, syscall.SIGSTOP)
 		},
 		end: func(r *rig) { x.signal(r.T, syscall.SIGCONT) },
@@ -91,28 +92,30 @@ func stopped(which several) *fault {
 
 // cut is a replica without a way to the store, for longer than a lease. Its connections
 // are closed, or are silent.
-func cut(which several) *fault {
+func cut(which several, lasts time.Duration) *fault {
 	var x *replica
-	return &fault{name: "cut between a replica and the store", lasts: 2 * lease,
+	return &fault{name: "cut between a replica and the store", lasts: lasts,
 		begin: func(r *rig) {
 			x = which.of(r)
-			r.occupy(x)
+			r.occupy(x, lasts)
 			x.link.Disturb(pgtest.Fault{Hold: rand.IntN(2) == 0})
 		},
 		end: func(*rig) { x.link.Heal() },
 	}
 }
 
-// severed is a replica whose connections to the store are closed again and again, with
-// the answers that are on their way.
-func severed() *fault {
-	return &fault{name: "closed connections of a replica", end: none, begin: func(r *rig) {
+var writes = regexp.MustCompile(`(?i)\b(insert\s+into|delete\s+from|update)\s+webtrigger_`)
+
+// unanswered is a replica that often gets no answer to its writes: the connection is
+// closed. In turns, none of these writes is stored, and all are.
+func unanswered() *fault {
+	return &fault{name: "writes of a replica without an answer", end: none, begin: func(r *rig) {
 		x := r.replicas[rand.IntN(3)]
-		for range 15 {
-			x.link.Disturb(pgtest.Fault{})
-			x.link.Heal()
-			time.Sleep(rand.N(200 * time.Millisecond))
+		for i := range 10 {
+			x.link.Disturb(pgtest.Fault{Answers: i%2 == 0, Statements: func(text string) bool { return writes.MatchString(text) && rand.IntN(3) == 0 }})
+			time.Sleep(200 * time.Millisecond)
 		}
+		x.link.Heal()
 	}}
 }
 
@@ -140,7 +143,7 @@ func restarted() *fault {
 func crashed(later time.Duration) *fault {
 	return &fault{name: "crash of Postgres", lasts: lease + lease/2,
 		begin: func(r *rig) {
-			r.occupy(r.replicas[0])
+			r.occupy(r.replicas[0], lease)
 			require.NoError(r, r.primary.Down(pgtest.Immediate))
 			r.replicas[0].link.Disturb(pgtest.Fault{})
 		},

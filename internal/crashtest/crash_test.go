@@ -27,6 +27,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/runcheck"
 	"github.com/webtrigger-go/webtrigger/internal/servertest"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
@@ -171,18 +172,11 @@ func (r *rig) say(p *process, message string) int64 {
 }
 
 // runs are all runs of the store.
-func (r *rig) runs() (all []webtrigger.Run) {
+func (r *rig) runs() []webtrigger.Run {
 	r.t.Helper()
-	query := webtrigger.RunQuery{Page: webtrigger.Page{Limit: webtrigger.MaxPageSize}}
-	for {
-		page, err := r.service().Runs(r.t.Context(), query)
-		require.NoError(r.t, err)
-		all = append(all, page...)
-		if len(page) < query.Page.Limit {
-			return all
-		}
-		query.Page.Before = page[len(page)-1].ID
-	}
+	all, err := runcheck.All(r.t.Context(), r.service(), webtrigger.RunQuery{})
+	require.NoError(r.t, err)
+	return all
 }
 
 // settle waits until every run has ended.

@@ -25,6 +25,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/runcheck"
 )
 
 func TestMain(m *testing.M) {
@@ -292,19 +293,12 @@ func (p *place) post(r *replica, idempotencyKey string) *httptest.ResponseRecord
 	return w
 }
 
-// runs are all runs of the store, by id.
-func (p *place) runs() (all []webtrigger.Run) {
+// runs are all runs of the store, the newest first.
+func (p *place) runs() []webtrigger.Run {
 	p.Helper()
-	query := webtrigger.RunQuery{Page: webtrigger.Page{Limit: webtrigger.MaxPageSize}}
-	for {
-		page, err := p.store.Runs(p.Context(), query)
-		require.NoError(p, err)
-		all = append(all, page...)
-		if len(page) < query.Page.Limit {
-			return all
-		}
-		query.Page.Before = page[len(page)-1].ID
-	}
+	all, err := runcheck.All(p.Context(), p.store, webtrigger.RunQuery{})
+	require.NoError(p, err)
+	return all
 }
 
 // tally counts the runs by status.
@@ -377,33 +371,11 @@ func (p *place) deliveries() map[webtrigger.DeliveryState]int {
 	return counts
 }
 
-// checkEvents checks that a run has no gap and one end, and that after each claim
-// only one call of the Runner has stored events.
+// checkEvents checks that a run has no gap and one end, and that after each claim only
+// one call of the Runner has stored events.
 func (p *place) checkEvents(run webtrigger.Run) {
 	p.Helper()
-	var seen []int // calls, in the order of their events
-	current := 0   // 0: none since the last claim
-	events := p.events(run)
-	for i, e := range events {
-		require.EqualValues(p, i+1, e.Sequence, "run %d", run.ID)
-		switch e.Type {
-		case "run_started":
-			current = 0
-		case "x_step":
-			number := stepOf(p.T, e)
-			if current == 0 {
-				require.NotContains(p, seen, number, "run %d has an event of an older claim's Runner", run.ID)
-				seen, current = append(seen, number), number
-			}
-			require.Equal(p, current, number, "run %d has events of two Runners under one claim", run.ID)
-		case "run_completed", "run_failed", "run_cancelled", "run_timed_out":
-			require.Equal(p, len(events)-1, i, "run %d has an event after its end", run.ID)
-		}
-	}
-	require.Equal(p, "run_"+string(run.Status), string(events[len(events)-1].Type))
-	if run.Status == webtrigger.RunCompleted {
-		require.Equal(p, fmt.Sprint(current), run.Result, "run %d must end by the Runner of its last claim", run.ID)
-	}
+	require.Empty(p, runcheck.Events(run, p.events(run), nil))
 }
 
 func eventually(t *testing.T, cond func() bool) {

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/webtrigger-go/webtrigger"
 )
 
@@ -124,12 +122,4 @@ func (l slowListener) Accept() (net.Conn, error) {
 		<-hold
 	}
 	return conn, err
-}
-
-// stepOf returns the call of a Runner that emitted an event.
-func stepOf(t *testing.T, e webtrigger.Event) int {
-	t.Helper()
-	var payload struct{ Call int }
-	require.NoError(t, json.Unmarshal(e.Payload, &payload))
-	return payload.Call
 }

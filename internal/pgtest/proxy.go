@@ -31,6 +31,11 @@ type Fault struct {
 	// nothing.
 	Hold bool
 
+	// Answers delivers what arrives, and closes the connection when the server
+	// answers: the statement is executed, and its client does not know. Hold is
+	// ignored.
+	Answers bool
+
 	// Statements selects the statements that the fault concerns, by their text. It
 	// concerns the connection from such a statement on. If nil, it concerns all
 	// connections, old and new, in both directions.
@@ -132,7 +137,7 @@ func (p *Proxy) serve(client net.Conn) {
 		buf := make([]byte, 32<<10)
 		for {
 			n, err := server.Read(buf)
-			if n > 0 && p.pass(l, "") {
+			if n > 0 && p.answer(l) {
 				_, failed := client.Write(buf[:n])
 				err = errors.Join(err, failed)
 			}
@@ -182,12 +187,23 @@ func (p *Proxy) pass(l *link, statement string) bool {
 		switch {
 		case f == nil || f.Statements != nil && (statement == "" || !f.Statements(statement)):
 			return true
+		case f.Answers:
+			l.mute = true
+			return true
 		case !f.Hold:
 			return false
 		}
 		p.changed.Wait()
 	}
 	return false
+}
+
+// answer is pass for what the server sends.
+func (p *Proxy) answer(l *link) bool {
+	p.mu.Lock()
+	mute := l.mute
+	p.mu.Unlock()
+	return !mute && p.pass(l, "")
 }
 
 func (p *Proxy) drop(l *link) {
@@ -203,6 +219,7 @@ type link struct {
 	client net.Conn
 	server net.Conn // nil: none yet
 	ended  bool
+	mute   bool // the next answer ends it
 }
 
 func (l *link) end() {

@@ -88,6 +88,18 @@ func TestProxy_statements_disturbsOnlyThese(t *testing.T) {
 	require.Equal(t, "2", query(t, s, name, `SELECT n FROM kept`))
 }
 
+// A statement whose answer is lost is executed.
+func TestProxy_answers_areLost(t *testing.T) {
+	t.Parallel()
+	s, name, p := proxied(t)
+	p.Disturb(pgtest.Fault{Answers: true, Statements: func(text string) bool { return strings.Contains(text, "INSERT") }})
+	require.NoError(t, <-answer(s, p.DSN(name), `SELECT * FROM kept`))
+	require.Error(t, <-answer(s, p.DSN(name), `INSERT INTO kept VALUES (1)`))
+	await(t, func() bool { return query(t, s, name, `SELECT n FROM kept`) == "1" })
+	p.Heal()
+	require.NoError(t, <-answer(s, p.DSN(name), `INSERT INTO kept VALUES (2)`))
+}
+
 func TestProxy_point_leadsNewConnectionsElsewhere(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Shared(t)
