@@ -201,9 +201,11 @@ func (p *Proxy) pass(l *link, statement string) bool {
 // answer is pass for what the server sends.
 func (p *Proxy) answer(l *link) bool {
 	p.mu.Lock()
-	mute := l.mute
+	if l.mute {
+		l.end()
+	}
 	p.mu.Unlock()
-	return !mute && p.pass(l, "")
+	return p.pass(l, "")
 }
 
 func (p *Proxy) drop(l *link) {
