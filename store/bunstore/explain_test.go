@@ -99,8 +99,10 @@ func readInOrder(line string) bool {
 func genericPlan(t *testing.T, server *pgtest.Server, database, text string) string {
 	t.Helper()
 	statement, args, _ := strings.Cut(text, ";")
-	plan, err := server.Psql(database, fmt.Sprintf("SET plan_cache_mode = force_generic_plan;\nPREPARE hot AS %s;\nEXPLAIN EXECUTE hot(%s);",
-		statement, strings.ReplaceAll(args, ";", ", ")))
+	if args != "" {
+		args = "(" + strings.ReplaceAll(args, ";", ", ") + ")"
+	}
+	plan, err := server.Psql(database, fmt.Sprintf("SET plan_cache_mode = force_generic_plan;\nPREPARE hot AS %s;\nEXPLAIN EXECUTE hot%s;", statement, args))
 	require.NoError(t, err, statement)
 	return plan
 }

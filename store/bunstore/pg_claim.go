@@ -2,14 +2,52 @@ package bunstore
 
 import (
 	"context"
+	"strings"
 
 	"github.com/webtrigger-go/webtrigger"
 )
 
 // The statements that claim queued runs on Postgres, and their parts. They wait for a
-// locked row only if the caller has named the run. pg_fair.go has those that claim in
-// turns.
+// locked row only if the caller has named the run. pg_fair.go says when each is used.
 const (
+	// pgClaimSharesText claims runs of the assistants in $7, in their turns. Each
+	// assistant has its running runs there, and how many of its queued ones are read. $8
+	// is the limit of running runs.
+	pgClaimSharesText = pgSharesBegin + `
+			SELECT run_id FROM {queue}
+			WHERE ` + pgQueued + ` AND assistant_id >= s.assistant_id AND assistant_id <= s.assistant_id
+			ORDER BY assistant_id, run_id LIMIT s.runs` + pgSharesEnd
+
+	// pgClaimKeySharesText has the shares of keys in $7.
+	pgClaimKeySharesText = pgSharesBegin + `
+			SELECT run_id FROM {queue} WHERE ` + pgQueuedByKey + `
+				AND (assistant_id, key_id) >= (s.assistant_id, s.key_id) AND (assistant_id, key_id) <= (s.assistant_id, s.key_id)
+			ORDER BY assistant_id, key_id, run_id LIMIT s.runs` + pgSharesEnd
+
+	// The conditions name the index: by assistant_id = …, the primary key would have the
+	// order too. Because of x + 0 = x, the planner expects few shares and few runs.
+	pgSharesBegin = `
+	WITH ` + pgClaimant + `,
+	found AS (
+		SELECT r.run_id, s.running + row_number() OVER (PARTITION BY s.assistant_id ORDER BY r.run_id) AS turn
+		FROM (SELECT assistant_id COLLATE "C" AS assistant_id, key_id, running, runs
+			FROM json_to_recordset($7::json) AS s(assistant_id text, key_id bigint, running bigint, runs bigint) WHERE running + 0 = running) s
+		CROSS JOIN LATERAL (`
+
+	pgSharesEnd = `
+		) r WHERE EXISTS (SELECT FROM me)
+	),
+	free AS MATERIALIZED (
+		SELECT run_id, row_number() OVER (ORDER BY turn, run_id) - 1 AS place FROM (
+			SELECT f.run_id, f.turn FROM (SELECT * FROM found WHERE turn <= $8::bigint AND turn + 0 = turn ORDER BY turn, run_id) f
+			CROSS JOIN LATERAL (SELECT shared, conversation_id FROM {queue}
+				WHERE run_id = f.run_id AND state::text = 'q' AND native LIMIT 1 FOR UPDATE SKIP LOCKED) w
+			WHERE NOT w.shared OR EXISTS (SELECT FROM {conversations} WHERE id = w.conversation_id LIMIT 1 FOR UPDATE SKIP LOCKED)
+			LIMIT $1
+		) l
+	),` + pgClaimed + `,` + pgStarted + pgClaimAnswer + `
+	ORDER BY 2`
+
 	// pgClaimOldestText claims the oldest runs that no other transaction has locked. A
 	// lane, which is a shared conversation with queued runs, is locked before it is
 	// counted toward the limit: a conversation that another transaction has locked hides
@@ -87,7 +125,46 @@ const (
 	UNION ALL
 	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1
 	WHERE NOT EXISTS (SELECT FROM me)`
+
+	pgMixedAnswer = `
+	UNION ALL
+	SELECT -1, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1
+	FROM head WHERE mixed`
 )
+
+// pgClaimSole claims the oldest runs if all queued runs are of one assistant, and none
+// is of a shared conversation. Otherwise it claims nothing, and the answer has a row with
+// the run id -1.
+//
+// With LIMIT $1, Postgres expects to read a tenth of the queue, and plans anew for each
+// claim of a few runs. Their text has a second limit for that. No more rows are read and
+// locked than $1.
+func pgClaimSole(some string) string {
+	return strings.ReplaceAll(`
+	WITH `+pgClaimant+`,
+	last AS MATERIALIZED (
+		SELECT assistant_id FROM {queue} WHERE `+pgQueued+` AND assistant_id > '' AND EXISTS (SELECT FROM me)
+		ORDER BY assistant_id DESC, run_id DESC LIMIT 1
+	),
+	head AS MATERIALIZED (
+		SELECT assistant_id, (SELECT true FROM {queue} WHERE `+pgQueued+` AND assistant_id < last.assistant_id
+				ORDER BY assistant_id DESC, run_id DESC LIMIT 1) IS NOT NULL
+			OR (SELECT true FROM {queue} WHERE state = 'q' AND native AND shared ORDER BY run_id LIMIT 1) IS NOT NULL AS mixed
+		FROM last
+	),
+	free AS MATERIALIZED (
+		SELECT run_id, row_number() OVER () - 1 AS place FROM (
+			SELECT run_id FROM (
+				SELECT run_id FROM {queue} WHERE `+pgQueued+` AND NOT shared
+					AND assistant_id BETWEEN (SELECT assistant_id FROM head WHERE NOT mixed) AND (SELECT assistant_id FROM head)
+				ORDER BY assistant_id, run_id {some} FOR UPDATE SKIP LOCKED
+			) u LIMIT $1
+		) l
+	),`+pgClaimed+pgClaimAnswer+pgMixedAnswer+`
+	ORDER BY 2`, "{some}", some)
+}
+
+var pgClaimFewText, pgClaimManyText = pgClaimSole("LIMIT 16"), pgClaimSole("")
 
 // pgClaim claims queued runs.
 func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) (claimed []webtrigger.ClaimedRun, err error) {
@@ -118,11 +195,11 @@ func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) (claimed []
 	return claimed, nil
 }
 
-// pgClaimStatement executes a statement that claims. visited is nil if the statement
-// has seen the whole queue.
-func (s *Store) pgClaimStatement(ctx context.Context, on session, text string, args ...any) (claimed []webtrigger.ClaimedRun, visited *visit, _ error) {
-	err := again(ctx, func() error {
-		claimed, visited = nil, nil
+// pgClaimStatement executes a statement that claims. mixed is the answer of
+// pgClaimSole that it claims nothing.
+func (s *Store) pgClaimStatement(ctx context.Context, on session, text string, args ...any) (claimed []webtrigger.ClaimedRun, mixed bool, _ error) {
+	do := func() error {
+		claimed, mixed = nil, false
 		rows, err := on.rows(ctx, text, args...)
 		return each(rows, err, func(row scanner) error {
 			var c webtrigger.ClaimedRun
@@ -133,14 +210,20 @@ func (s *Store) pgClaimStatement(ctx context.Context, on session, text string, a
 			case 0:
 				return webtrigger.ErrLeaseLost
 			case -1:
-				visited = &visit{last: c.Run.AssistantID, assistants: c.Run.Attempts}
+				mixed = true
 			default:
 				claimed = append(claimed, c)
 			}
 			return nil
 		})
-	})
-	return claimed, visited, err
+	}
+	var err error
+	if on.pooled {
+		err = again(ctx, do)
+	} else { // the transaction is done again as a whole
+		err = do()
+	}
+	return claimed, mixed, err
 }
 
 // scanClaimed reads a row of pgClaimAnswer.

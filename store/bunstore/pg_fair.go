@@ -1,185 +1,99 @@
 package bunstore
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"sort"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// The statements that claim queued runs in turns on Postgres. None reads the whole
-// queue. Candidates are
+// Claims in turns on Postgres. If all queued runs are of one assistant, one statement
+// claims the oldest of them (pgClaimSole). Otherwise a claim has these steps:
 //
-//   - the oldest runs of the queue ("seen"). If that is all that waits, the turns are
-//     exact.
-//   - The turns are also exact if enough of these runs are of assistants without running
-//     runs.
-//   - Otherwise also the oldest runs of up to 32 assistants ("walk"), from the one
-//     after $7 on. The next claim of this store begins where the last one ended.
+//	head   the assistants of the oldest queued runs, and how many runs each has running
+//	walk   up to 32 more assistants, if the head may not have those whose turn it is
+//	share  in Go: whose turn it is, and how many runs of each are candidates
+//	claim  the candidates, read and locked in their turns (pgClaimSharesText)
 //
-// The walk visits one index entry for each assistant, and reads the runs of those with
-// the fewest running runs. "level" is the number of running runs up to which twice the
-// claim's limit would fill them.
-//
-// Candidates are read without locks and then locked in their turns, each with its
-// conversation where that is shared. Locked ones are passed over.
+// No step reads the whole queue. The turns are exact if the head is the whole queue, or
+// has enough assistants without running runs, or if there are at most 32 assistants.
+// With more, each walk of a store continues where its last one ended, so that all
+// assistants come to their turn.
+
 const (
-	// pgClaimText claims runs in turns. The first one gets the token $2, each following
-	// one the next number.
-	pgClaimText = pgFairBegin + pgCountBegin + pgCountEnd + pgWalkBegin + pgWalkEnd + pgTurnsBegin + pgTurnsEnd + pgFound + pgRanked + pgAll + pgTake
+	walked   = 32 // assistants that one walk visits
+	spare    = 8  // candidates, and their assistants, beyond the limit of a claim: some may be locked
+	soleRest = time.Second
+)
 
-	// pgFairBegin reads the head of the queue.
-	pgFairBegin = `
-	WITH RECURSIVE ` + pgClaimant + `,
-	seen AS MATERIALIZED (
-		SELECT run_id, assistant_id, key_id FROM (
-			(SELECT run_id, assistant_id, key_id FROM {queue} WHERE state = 'q' AND native AND NOT shared AND EXISTS (SELECT FROM me)
-				ORDER BY run_id LIMIT ` + pgWindow + `)
+// candidate is an assistant with queued runs.
+type candidate struct {
+	AssistantID string `json:"assistant_id"`
+	KeyID       int64  `json:"key_id"`  // of a share within a limit for keys
+	Running     int64  `json:"running"` // running runs of the assistant
+	Runs        int64  `json:"runs"`    // of its queued runs that are in the head; in a share, that are candidates
+	oldest      int64  // queued run
+}
+
+// pgHead lists the assistants of the oldest queued runs. The number of runs is in the
+// text, because with a LIMIT that it does not know, Postgres would plan anew each time.
+func pgHead(runs string) string {
+	return strings.ReplaceAll(`
+	SELECT h.assistant_id, coalesce(r.running, 0), h.runs, h.oldest
+	FROM (
+		SELECT assistant_id, count(*) AS runs, min(run_id) AS oldest FROM (
+			(SELECT run_id, assistant_id FROM {queue} WHERE state = 'q' AND native AND NOT shared ORDER BY run_id LIMIT {window})
 			UNION ALL
-			(SELECT run_id, assistant_id, key_id FROM {queue} WHERE state = 'q' AND native AND shared AND EXISTS (SELECT FROM me)
-				ORDER BY run_id LIMIT ` + pgWindow + `)
-		) u ORDER BY run_id LIMIT ` + pgWindow + `
-	),
-	head AS MATERIALIZED (SELECT min(assistant_id) <> max(assistant_id) AS mixed FROM seen),`
+			(SELECT run_id, assistant_id FROM {queue} WHERE state = 'q' AND native AND shared ORDER BY run_id LIMIT {window})
+			ORDER BY run_id LIMIT {window}
+		) u GROUP BY assistant_id
+	) h LEFT JOIN (`+pgRunning("assistant_id")+`) r ON r.assistant_id = h.assistant_id`, "{window}", runs)
+}
 
-	// Running runs are counted, by key and by assistant, if there is a choice between
-	// assistants: among the runs of the head ("early"), or else after the walk ("late").
-	pgCountBegin = `
-	early AS MATERIALIZED (` + pgCounted + ` WHERE (SELECT mixed FROM head)` + pgCountedEnd + `),
-	late AS MATERIALIZED (` + pgCounted + ` WHERE NOT (SELECT mixed FROM head) AND (SELECT count(*) FROM walk) > 2` + pgCountedEnd + `),`
+var pgShortHeadText, pgLongHeadText = pgHead("128"), pgHead("1024")
 
-	// pgCountAll counts in any case.
-	pgCountAll = `
-	early AS MATERIALIZED (` + pgCounted + pgCountedEnd + `),
-	late AS MATERIALIZED (SELECT * FROM early WHERE false),`
-
-	pgCountEnd = `
-	soon AS MATERIALIZED (SELECT assistant_id, sum(running)::bigint AS running FROM early GROUP BY assistant_id),
-	load AS MATERIALIZED (SELECT * FROM early UNION ALL SELECT * FROM late),
-	busy AS MATERIALIZED (SELECT assistant_id, sum(running)::bigint AS running FROM load GROUP BY assistant_id),`
-
-	// pgCounted reads the index of running runs, because of the conditions on process_id.
-	pgCounted = `
-		SELECT assistant_id, key_id, count(*) AS running FROM (
+// pgRunning counts the running runs. It reads the index of running runs, because of the
+// conditions on process_id.
+func pgRunning(by string) string {
+	return `SELECT ` + by + `, count(*) AS running FROM (
 			SELECT assistant_id, key_id FROM {queue} WHERE state = 'r' AND process_id >= ''
 			UNION ALL
 			SELECT assistant_id, key_id FROM {queue} WHERE state = 'r' AND process_id IS NULL
-		) r`
-	pgCountedEnd = ` GROUP BY assistant_id, key_id`
-
-	pgWindow = `greatest(128, 2 * $1::bigint)`
-
-	// pgWalkBegin visits assistants in order, from $7 to the end and from the beginning
-	// to $7. It has no row if the head was the whole queue. Between it and pgWalkEnd,
-	// an assistant can be left out of the number of assistants.
-	pgWalkBegin = `
-	rested AS MATERIALIZED (
-		SELECT count(DISTINCT assistant_id) AS idle FROM seen WHERE NOT EXISTS (SELECT FROM soon WHERE soon.assistant_id = seen.assistant_id)
-	),
-	walk (assistant_id, run_id, lap, step, open) AS (
-		SELECT $7::text COLLATE "C", 0::bigint, 0, 0, (SELECT CASE WHEN idle >= $1 + 8 THEN ` + pgWalked + ` ELSE 0 END FROM rested)
-		WHERE (SELECT count(*) FROM seen) >= ` + pgWindow + `
-		UNION ALL
-		SELECT next.assistant_id, next.run_id, next.lap, walk.step + 1, walk.open + 1`
-
-	pgWalkEnd = `
-		FROM walk CROSS JOIN LATERAL (
-			SELECT first.*, following.lap
-			FROM (SELECT walk.assistant_id AS after, walk.lap UNION ALL SELECT '', 1 WHERE walk.lap = 0) following
-			CROSS JOIN LATERAL (
-				SELECT assistant_id, run_id FROM {queue} WHERE ` + pgQueued + ` AND assistant_id > following.after
-				ORDER BY assistant_id, run_id LIMIT 1
-			) first
-			LIMIT 1
-		) next
-		WHERE walk.open < ` + pgWalked + ` AND NOT (next.lap = 1 AND next.assistant_id > $7)
-	),`
-
-	walked   = 32 // assistants
-	pgWalked = `32`
-
-	// pgQueued names the index of queued runs by assistant.
-	pgQueued = `state = 'q' AND native AND run_id > 0`
-
-	// pgTurnsBegin and pgTurnsEnd pick the assistants whose runs are read. Further
-	// conditions may stand between them.
-	pgTurnsBegin = `
-	turns AS MATERIALIZED (
-		SELECT w.assistant_id, w.run_id, coalesce(b.running, 0) AS running FROM walk w LEFT JOIN busy b ON b.assistant_id = w.assistant_id
-		WHERE w.step > 0`
-
-	pgTurnsEnd = `
-		ORDER BY coalesce(b.running, 0), w.run_id LIMIT $1 + 8
-	),` + pgLevel
-
-	pgLevel = `
-	level AS MATERIALIZED (
-		SELECT assistant_id, greatest(1, min(level) OVER () - running) AS runs FROM (
-			SELECT assistant_id, running, ceil((2 * $1 + sum(running) OVER earlier) / row_number() OVER earlier)::bigint AS level
-			FROM turns WINDOW earlier AS (ORDER BY running, run_id)
-		) l
-	),`
-
-	// pgFound reads the oldest runs of these assistants. The conditions name the index
-	// of turns: by assistant_id = …, the primary key would have the order too.
-	pgFound = `
-	found AS (
-		SELECT r.* FROM level CROSS JOIN LATERAL (
-			SELECT run_id, assistant_id, key_id FROM {queue}
-			WHERE ` + pgQueued + ` AND assistant_id >= level.assistant_id AND assistant_id <= level.assistant_id
-			ORDER BY assistant_id, run_id LIMIT level.runs
-		) r
-	),`
-
-	// pgRanked is the turn of each candidate.
-	pgRanked = `
-	candidate AS (SELECT * FROM seen UNION SELECT * FROM found),` + pgRankedEnd
-
-	pgRankedEnd = `
-	ranked AS (
-		SELECT c.run_id, coalesce(b.running, 0) + row_number() OVER (PARTITION BY c.assistant_id ORDER BY c.run_id) AS turn
-		FROM candidate c LEFT JOIN busy b ON b.assistant_id = c.assistant_id
-	),`
-
-	pgAll = `
-	allowed AS (SELECT * FROM ranked),`
-
-	// pgTake locks runs by their turns and claims them. The answer also has a row with
-	// the run id -1 if the queue is longer than its head: the last assistant visited,
-	// and how many.
-	pgTake = `
-	free AS MATERIALIZED (
-		SELECT run_id, row_number() OVER (ORDER BY turn, run_id) - 1 AS place FROM (
-			SELECT c.run_id, c.turn FROM (SELECT run_id, turn FROM allowed ORDER BY turn, run_id) c
-			CROSS JOIN LATERAL (SELECT shared, conversation_id FROM {queue}
-				WHERE run_id = c.run_id AND state::text = 'q' AND native LIMIT 1 FOR UPDATE SKIP LOCKED) w
-			CROSS JOIN LATERAL (
-				SELECT 1 WHERE NOT w.shared
-				UNION ALL
-				SELECT 1 FROM (SELECT FROM {conversations} WHERE w.shared AND id = w.conversation_id LIMIT 1 FOR UPDATE SKIP LOCKED) c
-			) lane
-			LIMIT $1
-		) l
-	),` + pgClaimed + `,` + pgStarted + pgClaimAnswer + `
-	UNION ALL
-	(SELECT -1, 0, open, NULL, '00000000-0000-0000-0000-000000000000', 0, assistant_id, 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1
-		FROM walk ORDER BY step DESC LIMIT 1)
-	ORDER BY 2`
-)
-
-// visit is where a statement that claims in turns has stopped.
-type visit struct {
-	last       string // the last assistant visited
-	assistants int    // number of those visited that are below their limit
+		) r GROUP BY ` + by
 }
 
-// complete reports whether the statement has visited all assistants with queued runs.
-func (v *visit) complete() bool { return v == nil || v.assistants < walked }
+// pgQueued names the index of queued runs by assistant.
+const pgQueued = `state = 'q' AND native AND run_id > 0`
 
-// turns is where the next claim of a store starts its walk.
+// pgWalkText visits assistants with queued runs in order, from the one after $1 on, up
+// to $2 ("": to the end). It reads one index entry for each. Those with $3 running runs
+// do not count toward the 32, so that they hide no others.
+var pgWalkText = `
+	WITH RECURSIVE load AS MATERIALIZED (` + pgRunning("assistant_id") + `),
+	walk (assistant_id, oldest, step, open) AS (
+		SELECT $1::text COLLATE "C", 0::bigint, 0, 0
+		UNION ALL
+		SELECT next.assistant_id, next.run_id, walk.step + 1, walk.open + 1
+			- EXISTS (SELECT FROM load WHERE load.assistant_id = next.assistant_id AND load.running >= $3)::int
+		FROM walk CROSS JOIN LATERAL (
+			SELECT assistant_id, run_id FROM {queue} WHERE ` + pgQueued + ` AND assistant_id > walk.assistant_id
+			ORDER BY assistant_id, run_id LIMIT 1
+		) next
+		WHERE walk.open < 32 AND ($2 = '' OR next.assistant_id <= $2)
+	)
+	SELECT w.assistant_id, coalesce(load.running, 0), 0, w.oldest FROM walk w LEFT JOIN load ON load.assistant_id = w.assistant_id
+	WHERE w.step > 0 ORDER BY w.step`
+
+// turns is what a store remembers between its claims.
 type turns struct {
-	mu   sync.Mutex
-	last string
+	mu    sync.Mutex
+	last  string    // the last assistant that a walk has visited
+	mixed time.Time // when a claim has last seen runs of several assistants
 }
 
 func (t *turns) get() string {
@@ -188,36 +102,230 @@ func (t *turns) get() string {
 	return t.last
 }
 
-func (t *turns) set(v *visit) {
-	if v == nil {
-		return
-	}
+func (t *turns) set(last string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.last = v.last
+	t.last = last
 }
 
-func (s *Store) fairArgs(claim webtrigger.Claim) []any {
-	return []any{int64(claim.Limit), claim.Token, claim.ProcessID,
-		string(webtrigger.EventRunStarted), s.started.before, s.started.after, s.turns.get()}
+func (t *turns) sawSeveral() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mixed = time.Now()
 }
 
-// pgClaimInTurn claims without limits of running runs. If other transactions have
-// locked what the first statement has found, and more is queued, it claims the oldest
-// runs that are free.
+// several reports whether a claim has just seen runs of several assistants.
+func (t *turns) several() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Since(t.mixed) < soleRest
+}
+
+// pgClaimInTurn claims without limits of running runs.
 func (s *Store) pgClaimInTurn(ctx context.Context, claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
-	claimed, visited, err := s.pgClaimStatement(ctx, s.pool(), pgClaimText, s.fairArgs(claim)...)
+	if !s.turns.several() {
+		text := pgClaimManyText
+		if claim.Limit <= 16 {
+			text = pgClaimFewText
+		}
+		claimed, mixed, err := s.pgClaimStatement(ctx, s.pool(), text, int64(claim.Limit), claim.Token, claim.ProcessID)
+		if err != nil || !mixed {
+			return claimed, err
+		}
+		s.turns.sawSeveral()
+	}
+	f := &fairClaim{store: s, on: s.pool(), claim: claim}
+	err := f.run(ctx)
+	if err != nil || f.missing() == 0 || f.whole && f.queued <= len(f.claimed) {
+		return f.claimed, err // if there is an error, heartbeats return the claims
+	}
+	// Other transactions have locked the candidates. Claim the oldest runs that are free.
+	more, _, err := s.pgClaimStatement(ctx, s.pool(), pgClaimOldestText, f.args()...)
+	return append(f.claimed, more...), err
+}
+
+// fairClaim is a claim in turns that is in progress.
+type fairClaim struct {
+	store   *Store
+	on      session
+	claim   webtrigger.Claim
+	claimed []webtrigger.ClaimedRun
+
+	queued   int  // runs in the head
+	whole    bool // the head is the whole queue
+	complete bool // the candidates are all assistants with queued runs
+}
+
+// missing is how many runs more the claim may have.
+func (f *fairClaim) missing() int { return f.claim.Limit - len(f.claimed) }
+
+// args are the arguments of a statement that claims what is missing.
+func (f *fairClaim) args(more ...any) []any {
+	return append([]any{int64(f.missing()), f.claim.Token + int64(len(f.claimed)), f.claim.ProcessID,
+		string(webtrigger.EventRunStarted), f.store.started.before, f.store.started.after}, more...)
+}
+
+// run claims in rounds. There is a further one if the candidates had fewer runs than
+// were expected, or, within limits, if others may have some.
+func (f *fairClaim) run(ctx context.Context) error {
+	const rounds = 100
+	start, lapped := f.store.turns.get(), false
+	for range rounds {
+		before, at := len(f.claimed), f.store.turns.get()
+		candidates, err := f.candidates(ctx)
+		if err != nil {
+			return err
+		}
+		if err := f.claimOf(ctx, candidates); err != nil || f.missing() == 0 || f.whole {
+			return err
+		}
+		if len(f.claimed) > before {
+			continue
+		}
+		last := f.store.turns.get()
+		lapped = lapped || last <= at
+		if !limited(f.claim) || f.complete || lapped && last >= start {
+			return nil // the candidates are locked, or all assistants at their limits
+		}
+	}
+	return nil
+}
+
+// candidates lists assistants that may have running runs more, by their turns.
+func (f *fairClaim) candidates(ctx context.Context) ([]*candidate, error) {
+	text, window := pgShortHeadText, 128
+	if f.missing() > 64 {
+		text, window = pgLongHeadText, 1024
+	}
+	list, err := f.read(ctx, text)
 	if err != nil {
 		return nil, err
 	}
-	s.turns.set(visited)
-	if missing := claim.Limit - len(claimed); missing > 0 && visited != nil {
-		more, _, err := s.pgClaimStatement(ctx, s.pool(), pgClaimOldestText, int64(missing), claim.Token+int64(len(claimed)), claim.ProcessID,
-			string(webtrigger.EventRunStarted), s.started.before, s.started.after)
-		if err != nil {
-			return nil, err // heartbeats return all these claims
+	most := limitOr(f.claim.MaxPerAssistant)
+	idle, known := 0, make(map[string]bool)
+	f.queued = 0
+	for _, c := range list {
+		f.queued += int(c.Runs)
+		known[c.AssistantID] = true
+		if c.Running == 0 {
+			idle++
 		}
-		claimed = append(claimed, more...)
 	}
-	return claimed, nil
+	f.whole = f.queued < window
+	f.complete = f.whole
+	if !f.whole {
+		for _, c := range list {
+			c.Runs = int64(f.claim.Limit) // it may have more than those in the head
+		}
+		if f.claim.MaxPerKey > 0 || idle < f.missing()+spare {
+			more, err := f.walk(ctx, most)
+			if err != nil {
+				return nil, err
+			}
+			for _, c := range more {
+				if !known[c.AssistantID] {
+					c.Runs = int64(f.claim.Limit)
+					list = append(list, c)
+				}
+			}
+		}
+	}
+	list = slices.DeleteFunc(list, func(c *candidate) bool { return c.Running >= most })
+	slices.SortFunc(list, func(a, b *candidate) int {
+		return cmp.Or(cmp.Compare(a.Running, b.Running), cmp.Compare(a.oldest, b.oldest))
+	})
+	return list, nil
+}
+
+// walk visits the next assistants in order, round to the first ones.
+func (f *fairClaim) walk(ctx context.Context, most int64) ([]*candidate, error) {
+	start := f.store.turns.get()
+	list, err := f.read(ctx, pgWalkText, start, "", most)
+	if err != nil {
+		return nil, err
+	}
+	if open(list, most) < walked && start != "" {
+		more, err := f.read(ctx, pgWalkText, "", start, most)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, more...)
+	}
+	last := ""
+	if f.complete = open(list, most) < walked; !f.complete {
+		last = list[len(list)-1].AssistantID
+	}
+	f.store.turns.set(last)
+	return list, nil
+}
+
+// open counts the candidates below a limit of running runs.
+func open(list []*candidate, most int64) (n int) {
+	for _, c := range list {
+		if c.Running < most {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *fairClaim) read(ctx context.Context, text string, args ...any) ([]*candidate, error) {
+	rows, err := f.on.rows(ctx, text, args...)
+	return collect(rows, err, func(row scanner) (*candidate, error) {
+		c := &candidate{}
+		return c, row.Scan(&c.AssistantID, &c.Running, &c.Runs, &c.oldest)
+	})
+}
+
+// claimOf claims runs of candidates, the first ones first. An empty list still checks
+// the process.
+func (f *fairClaim) claimOf(ctx context.Context, candidates []*candidate) error {
+	for first := true; first || len(candidates) > 0 && f.missing() > 0; first = false {
+		n := f.missing() + spare
+		if !first {
+			n = max(n, 64)
+		}
+		n = min(n, len(candidates))
+		part := shared(candidates[:n], int64(f.missing()+spare), limitOr(f.claim.MaxPerAssistant))
+		candidates = candidates[n:]
+		text := pgClaimSharesText
+		if f.claim.MaxPerKey > 0 {
+			var err error
+			if part, err = f.ofKeys(ctx, part); err != nil {
+				return err
+			}
+			text = pgClaimKeySharesText
+		}
+		input, err := encode(part)
+		if err != nil {
+			return err
+		}
+		more, _, err := f.store.pgClaimStatement(ctx, f.on, text, f.args(input, limitOr(f.claim.MaxPerAssistant))...)
+		if err != nil {
+			return err
+		}
+		f.claimed = append(f.claimed, more...)
+	}
+	return nil
+}
+
+// shared gives each candidate as many runs as bring all of them to the same number of
+// running runs: the lowest number at which they have the wanted runs together.
+func shared(list []*candidate, wanted, most int64) []*candidate {
+	top := most
+	if n := len(list); n > 0 {
+		top = min(most, list[n-1].Running+wanted)
+	}
+	runs := func(c *candidate, level int64) int64 { return min(c.Runs, max(level-c.Running, 0)) }
+	level := int64(sort.Search(int(top), func(level int) bool {
+		var n int64
+		for _, c := range list {
+			n += runs(c, int64(level))
+		}
+		return n >= wanted
+	}))
+	for _, c := range list {
+		c.Runs = max(runs(c, level), 1)
+	}
+	return list
 }
