@@ -413,7 +413,8 @@ type DeliveryStore interface {
 	// between assistants, with the same number.
 	//
 	// A store that finds many due deliveries may look at a part of them only, if all
-	// assistants and hosts come to their turn in later calls.
+	// assistants and hosts come to their turn in later calls. It may lease fewer than
+	// claim.Limit, but at least one, so that large results do not use much memory.
 	LeaseDeliveries(ctx context.Context, claim DeliveryQuery) ([]LeasedDelivery, error)
 
 	// ClaimDelivery moves a pending delivery to sending and records the time of its

@@ -12,16 +12,19 @@ import (
 // LeaseDeliveries implements [webtrigger.DeliveryStore].
 func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) (leased []webtrigger.LeasedDelivery, _ error) {
 	if s.postgres {
-		if leased, err := s.pgLeaseDeliveries(ctx, claim); err != nil || len(leased) > 0 {
-			return leased, err
-		}
+		return s.pgLeaseDeliveries(ctx, claim)
 	}
 	err := s.write(ctx, "lease deliveries", func(t *tx) error {
 		now, err := t.now()
 		if err != nil {
 			return err
 		}
-		due, err := t.due(claim, now)
+		rows, err := t.rows(t.ctx, sqliteDueText, t.at(now), t.at(s.leaseTime()))
+		list, err := collect(rows, err, scanDue)
+		if err != nil {
+			return err
+		}
+		due, err := t.bounded(inTurns(list, claim))
 		if err != nil || len(due) == 0 {
 			return err
 		}
@@ -42,46 +45,25 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 	return leased, err
 }
 
-// due locks the deliveries that a claim may have, in their order. What another
-// process is about to lease is left out; where that leaves nothing, there may be
-// others still.
-func (t *tx) due(claim webtrigger.DeliveryQuery, now time.Time) ([]int64, error) {
-	args := append([]any{t.at(now)}, turnInput(claim)...)
-	if !t.store.postgres { // has one writer
-		rows, err := t.rows(t.ctx, sqliteDueText, append(args, t.at(t.store.leaseTime()))...)
-		return collect(rows, err, scanID)
-	}
-	for range 3 {
-		rows, err := t.rows(t.ctx, pgDueText, args...)
-		picked, err := collect(rows, err, scanID)
-		if err != nil || len(picked) == 0 {
+// bounded leaves out the deliveries whose results would make more than maxLeased
+// bytes, except for the first.
+func (t *tx) bounded(ids []int64) ([]int64, error) {
+	total := 0
+	for i, id := range ids {
+		var bytes int
+		err := t.row(t.ctx, `SELECT coalesce(length(CAST(e.result AS BLOB)), 0) FROM {deliveries} d JOIN {ends} e ON e.run_id = d.run_id
+			WHERE d.id = $1`, id).Scan(&bytes)
+		if err != nil && err != sql.ErrNoRows {
 			return nil, err
 		}
-		rows, err = t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE id {in ids} AND state = 'pending'
-			AND (leased_until IS NULL OR leased_until <= $2) ORDER BY id {skip locked}`, t.store.idList(picked), t.at(now))
-		locked, err := collect(rows, err, scanID)
-		if err != nil || len(locked) > 0 {
-			return inOrderOf(picked, locked), err
+		if total += bytes; i > 0 && total > maxLeased {
+			return ids[:i], nil
 		}
 	}
-	return nil, nil
+	return ids, nil
 }
 
 func scanID(row scanner) (id int64, _ error) { return id, row.Scan(&id) }
-
-// inOrderOf sorts ids as they lie in order.
-func inOrderOf(order, ids []int64) (sorted []int64) {
-	has := make(map[int64]bool, len(ids))
-	for _, id := range ids {
-		has[id] = true
-	}
-	for _, id := range order {
-		if has[id] {
-			sorted = append(sorted, id)
-		}
-	}
-	return sorted
-}
 
 // leased reads leased deliveries with what it takes to make them.
 func (t *tx) leased(ids []int64, now time.Time) ([]webtrigger.LeasedDelivery, error) {

@@ -2,60 +2,81 @@ package bunstore
 
 import (
 	"context"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// pgLeaseText leases due deliveries and reads what it takes to make them, in
-// their order. What another process has locked is left out. Arguments: the lease
-// in microseconds, those of pgDueText from the second on, and the token of the first.
+// pgLeaseText leases the deliveries in $1, in that order, and reads what it takes to
+// make them. Deliveries that another process has locked or leased meanwhile are left out.
+// So are those whose results would make more than maxLeased bytes, except for the
+// first: they are neither leased nor read. $2 is the lease in microseconds, and $3 the
+// token of the first.
 var pgLeaseText = `
 	WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 	picked AS MATERIALIZED (
-		SELECT id, row_number() OVER () AS turn FROM (` + strings.ReplaceAll(pgDueText, "$1", "(SELECT now FROM clock)") + `) due
+		SELECT id, turn FROM unnest($1::bigint[]) WITH ORDINALITY AS p(id, turn) WHERE id + 0 = id
 	),
 	locked AS MATERIALIZED (
-		SELECT id FROM {deliveries} WHERE id = ANY (ARRAY(SELECT id FROM picked)) AND state || '' = 'pending'
-			AND (leased_until IS NULL OR leased_until <= (SELECT now FROM clock))
-		ORDER BY id FOR UPDATE SKIP LOCKED
+		SELECT d.id, p.turn, coalesce((SELECT octet_length(result) FROM {ends} WHERE run_id = d.run_id LIMIT 1), 0) AS bytes
+		FROM (SELECT * FROM picked ORDER BY id) p CROSS JOIN LATERAL (
+			SELECT id, run_id FROM {deliveries} WHERE id = p.id AND state || '' = 'pending'
+				AND (leased_until IS NULL OR leased_until <= (SELECT now FROM clock))
+			LIMIT 1 FOR UPDATE SKIP LOCKED
+		) d
 	),
 	placed AS MATERIALIZED (
-		SELECT picked.id, row_number() OVER (ORDER BY picked.turn) - 1 AS place FROM picked WHERE id IN (SELECT id FROM locked)
+		SELECT id, row_number() OVER (ORDER BY turn) - 1 AS place, sum(bytes) OVER (ORDER BY turn) AS bytes FROM locked
 	),
 	d AS (
-		UPDATE {deliveries} d SET token = $9::bigint + placed.place,
-			leased_until = (SELECT now FROM clock) + $1::bigint * interval '1 microsecond'
-		FROM placed WHERE d.id = ANY (ARRAY[placed.id]) AND placed.id + 0 = placed.id
+		UPDATE {deliveries} d SET token = $3::bigint + placed.place,
+			leased_until = (SELECT now FROM clock) + $2::bigint * interval '1 microsecond'
+		FROM placed WHERE (placed.place = 0 OR placed.bytes <= ` + strconv.Itoa(maxLeased) + `)
+			AND d.id = ANY (ARRAY[placed.id]) AND placed.id + 0 = placed.id
 		RETURNING d.*
 	)
 	SELECT ` + runColumns + `, d.token, ch.signing_secrets, (SELECT now FROM clock), ` + deliveryColumns + `
-	FROM d JOIN picked ON picked.id = d.id
-		CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = d.run_id LIMIT 1) r` + pgRunParts + `
+	FROM d CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = d.run_id LIMIT 1) r` + pgRunParts + `
 		LEFT JOIN LATERAL (SELECT * FROM {channels} WHERE assistant_id = r.assistant_id LIMIT 1) ch ON true
-	ORDER BY picked.turn`
+	ORDER BY d.token`
 
-// pgLeaseDeliveries is LeaseDeliveries in one statement. If other
-// calls have locked all due deliveries, it returns none.
+// maxLeased is how many bytes of results one lease reads, if it has more than one.
+const maxLeased = 16 << 20
+
+// pgLeaseDeliveries is LeaseDeliveries on Postgres: it looks, picks and leases. If
+// others have leased all that was picked, it looks again.
 func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQuery) (leased []webtrigger.LeasedDelivery, _ error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer cancel()
-	err = again(ctx, func() error {
-		rows, err := s.rows(ctx, pgLeaseText, append(append([]any{micros(claim.Lease)}, turnInput(claim)...), claim.Token)...)
-		leased, err = collect(rows, err, func(row scanner) (o webtrigger.LeasedDelivery, err error) {
-			var d deliveryRow
-			var now time.Time
-			o.Run, err = scanRun(row, append([]any{&o.Lease.Token, secretList{&o.Secrets}, stamp{&now}}, d.dest()...)...)
-			o.Delivery, o.Lease.DeliveryID, o.LeasedAt = d.read(), d.ID, now
-			return o, err
+	for range 3 {
+		due, err := s.pgDue(ctx, claim)
+		if err != nil {
+			return nil, s.wrap("lease deliveries", err)
+		}
+		picked := inTurns(due, claim)
+		if len(picked) == 0 {
+			return nil, nil
+		}
+		err = again(ctx, func() error {
+			rows, err := s.rows(ctx, pgLeaseText, s.idList(picked), micros(claim.Lease), claim.Token)
+			leased, err = collect(rows, err, func(row scanner) (o webtrigger.LeasedDelivery, err error) {
+				var d deliveryRow
+				var now time.Time
+				o.Run, err = scanRun(row, append([]any{&o.Lease.Token, secretList{&o.Secrets}, stamp{&now}}, d.dest()...)...)
+				o.Delivery, o.Lease.DeliveryID, o.LeasedAt = d.read(), d.ID, now
+				return o, err
+			})
+			return err
 		})
-		return err
-	})
-	return leased, s.wrap("lease deliveries", err)
+		if err != nil || len(leased) > 0 {
+			return leased, s.wrap("lease deliveries", err)
+		}
+	}
+	return nil, nil
 }
 
 // pgBeginText claims deliveries for their POST, or repeats their claims; those whose lease is not held, and

@@ -1,87 +1,155 @@
 package bunstore
 
 import (
+	"cmp"
+	"context"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// rankText picks from the deliveries of {due}, in turns by assistant, then by host, in
-// the order of their turns. spot is the turn of a delivery within its assistant and
-// host, turn and place are those within its assistant, and taken is that at its host:
-// of all assistants, when they take turns. The numbers begin behind what is in
-// progress. Arguments: the time, how many, how many to a host (0: no limit), what is
-// known of hosts, how many of those for assistants without any, how many to an
-// assistant while others wait, and otherwise, what is known of assistants.
-const rankText = `
-	SELECT id FROM (
-		SELECT id, place, row_number() OVER (ORDER BY place, due_at, id) AS nth FROM (
-			SELECT *, min(beyond) OVER () AS one, max(beyond) OVER () AS other FROM (
-				SELECT *, CASE WHEN place > $6 THEN assistant_id END AS beyond FROM (
-					SELECT id, due_at, assistant_id, busy + row_number() OVER (PARTITION BY assistant_id ORDER BY spot, due_at, id) AS place FROM (
-						SELECT *, held + row_number() OVER (PARTITION BY host ORDER BY turn, due_at, id) AS taken FROM (
-							SELECT *, busy + row_number() OVER (PARTITION BY assistant_id ORDER BY spot, due_at, id) AS turn FROM (
-								SELECT d.id, d.due_at, d.assistant_id, d.host, coalesce(k.busy, 0) AS held, coalesce(a.busy, 0) AS busy,
-									coalesce(k.busy, 0) + row_number() OVER (PARTITION BY d.assistant_id, d.host ORDER BY d.due_at, d.id) AS spot
-								FROM {due} d LEFT JOIN {hosts} k ON k.name = d.host LEFT JOIN {assistants} a ON a.name = d.assistant_id
-								WHERE d.retry = 0 OR k.resting IS NULL OR NOT k.resting
-							) d WHERE $3 = 0 OR spot <= $3
-						) d
-					) d WHERE $3 = 0 OR taken <= $3
-				) d
-			) d
-		) d WHERE place <= $6 OR place <= $7 AND one = other
-	) d WHERE place = 1 OR nth <= CAST($2 AS bigint) - CAST($5 AS bigint)
-	ORDER BY nth LIMIT $2`
+// dueDelivery is a delivery that a lease may have, with its place in the turns.
+type dueDelivery struct {
+	id          int64
+	assistantID string
+	host        string
+	retry       bool
 
-// sqliteDueText ranks all that is due. Its last argument is the time in which leases
-// count. No lease lasts a day: one that seems to was stored by an earlier process, by
-// another wall clock.
-var sqliteDueText = rank(
-	`(
-		SELECT * FROM {deliveries} WHERE state = 'pending' AND due_at <= $1
-			AND (leased_until IS NULL OR leased_until NOT BETWEEN $9 + 1 AND $9 + 86400000000)
-	)`,
-	`(SELECT value ->> 'name' AS name, value ->> 'busy' AS busy, value ->> 'resting' AS resting FROM json_each($4))`,
-	`(SELECT value ->> 'name' AS name, value ->> 'busy' AS busy FROM json_each($8))`)
+	age   int // place by due time
+	spot  int // within its assistant and host
+	turn  int // within its assistant
+	taken int // at its host, of all assistants
+}
 
-// pgDueText ranks the oldest that is due. If there is more, it also looks at some of
-// the assistants, from a random one on, and at some hosts of each, from a random one
-// on: a few deliveries of each. What is not due, or not of these, costs nothing.
+// scanDue reads dueColumns.
+func scanDue(row scanner) (*dueDelivery, error) {
+	d, retry := &dueDelivery{}, 0
+	err := row.Scan(&d.id, &d.assistantID, &d.host, &retry)
+	d.retry = retry > 0
+	return d, err
+}
+
+const dueColumns = `id, assistant_id, host, retry`
+
+// inTurns picks from deliveries that are sorted by due time: in turns by assistant,
+// then by host. All numbers begin behind what is in progress.
+func inTurns(due []*dueDelivery, claim webtrigger.DeliveryQuery) []int64 {
+	most := func(n int) int { // 0: no limit
+		if n <= 0 {
+			return math.MaxInt
+		}
+		return n
+	}
+	keep := func(may func(d *dueDelivery) bool) {
+		due = slices.DeleteFunc(due, func(d *dueDelivery) bool { return !may(d) })
+	}
+	sorted := func(by func(d *dueDelivery) int) {
+		slices.SortFunc(due, func(a, b *dueDelivery) int { return cmp.Or(cmp.Compare(by(a), by(b)), cmp.Compare(a.age, b.age)) })
+	}
+	spot, turn := func(d *dueDelivery) int { return d.spot }, func(d *dueDelivery) int { return d.turn }
+	counted := func() { // the turns of each assistant
+		sorted(spot)
+		number(due, func(d *dueDelivery) (string, int) { return d.assistantID, claim.BusyAssistants[d.assistantID] },
+			func(d *dueDelivery, n int) { d.turn = n })
+	}
+	for i, d := range due {
+		d.age = i
+	}
+	keep(func(d *dueDelivery) bool { return !d.retry || !slices.Contains(claim.Resting, d.host) })
+	number(due, func(d *dueDelivery) ([2]string, int) { return [2]string{d.assistantID, d.host}, claim.Busy[d.host] },
+		func(d *dueDelivery, n int) { d.spot = n })
+	keep(func(d *dueDelivery) bool { return d.spot <= most(claim.PerHost) })
+	counted()
+	sorted(turn)
+	number(due, func(d *dueDelivery) (string, int) { return d.host, claim.Busy[d.host] }, func(d *dueDelivery, n int) { d.taken = n })
+	keep(func(d *dueDelivery) bool { return d.taken <= most(claim.PerHost) })
+	counted()
+	sorted(turn)
+
+	share, beyond := most(claim.PerAssistant), make(map[string]bool)
+	for _, d := range due {
+		if d.turn > share {
+			beyond[d.assistantID] = true
+		}
+	}
+	if len(beyond) == 1 { // no other waits
+		share = max(share, claim.Alone)
+	}
+	keep(func(d *dueDelivery) bool { return d.turn <= share })
+	var picked []int64
+	for i, d := range due {
+		if len(picked) < claim.Limit && (d.turn == 1 || i < claim.Limit-claim.Reserved) {
+			picked = append(picked, d.id)
+		}
+	}
+	return picked
+}
+
+// number counts deliveries in their order, each kind on its own, from what is in
+// progress on.
+func number[K comparable](due []*dueDelivery, kind func(d *dueDelivery) (K, int), set func(d *dueDelivery, n int)) {
+	last := make(map[K]int)
+	for _, d := range due {
+		k, busy := kind(d)
+		n, counted := last[k]
+		if !counted {
+			n = busy
+		}
+		last[k] = n + 1
+		set(d, n+1)
+	}
+}
+
+// sqliteDueText reads all that is due. $2 is the time in which leases count. No lease
+// lasts a day: one that seems to was stored by an earlier process, by another wall
+// clock.
+const sqliteDueText = `SELECT ` + dueColumns + ` FROM {deliveries} WHERE state = 'pending' AND due_at <= $1
+	AND (leased_until IS NULL OR leased_until NOT BETWEEN $2 + 1 AND $2 + 86400000000) ORDER BY due_at, id`
+
+// pgOldestDue reads the oldest that is due. The number is in the text: see pgHead.
+func pgOldestDue(window string) string {
+	return bounded(`SELECT `+dueColumns+` FROM {deliveries} WHERE state = 'pending' AND due_at <= {now} AND {free}
+		ORDER BY due_at, id LIMIT `+window, "")
+}
+
+var pgFewDueText, pgManyDueText = pgOldestDue("64"), pgOldestDue("1024")
+
+// pgWalkDueText also looks at some of the assistants, from a random one on, and at some
+// hosts of each, from a random one on: a few deliveries of each. What is not due, or not
+// of these, costs nothing. Arguments: how many deliveries are wanted, how many an assistant
+// may have in progress, and the numbers in progress.
 //
-// A walk goes from one hash to the next. lap counts how often it continued from the
-// lowest. The walk ends where it began, or after a number of steps.
-var pgDueText = bounded(`WITH RECURSIVE known_hosts AS MATERIALIZED (
-		SELECT * FROM json_to_recordset($4::json) AS k(name text, busy int, resting boolean)
-	),
-	known_assistants AS MATERIALIZED (
-		SELECT * FROM json_to_recordset($8::json) AS k(name text, busy int)
+// A walk goes from one hash to the next. lap counts how often it went on from the
+// lowest; it ends when it is back where it began, or after so many steps.
+func pgWalkDue(window string) string {
+	return bounded(`WITH RECURSIVE known AS MATERIALIZED (
+		SELECT * FROM json_to_recordset($3::json) AS k(name text, busy int)
 	),
 	oldest AS MATERIALIZED (
-		SELECT id, due_at, assistant_id, host, retry FROM {deliveries} WHERE state = 'pending' AND due_at <= $1 AND {free}
+		SELECT `+dueColumns+`, due_at FROM {deliveries} WHERE state = 'pending' AND due_at <= {now} AND {free}
 		ORDER BY due_at, id LIMIT {window}
 	),
-	start AS MATERIALIZED (
-		SELECT floor(random() * 4294967296)::bigint - 2147483648 AS at FROM (SELECT count(*) AS n FROM oldest) o WHERE o.n >= {window}
-	),
+	start AS MATERIALIZED (SELECT floor(random() * 4294967296)::bigint - 2147483648 AS at),
 	walk(at, due, lap, steps, found) AS (
 		SELECT at, false, 0, 0, 0 FROM start
 		UNION ALL
 		SELECT coalesce(n.at, -2147483649), coalesce(n.due, false), w.lap + (n.at IS NULL)::int, w.steps + 1, w.found + coalesce(n.due, false)::int
 		FROM walk w LEFT JOIN LATERAL (
 			SELECT hashtext(d.assistant_id)::bigint AS at,
-				d.due_at <= $1 AND coalesce((SELECT busy FROM known_assistants WHERE name = d.assistant_id LIMIT 1), 0) < $7 AS due
+				d.due_at <= {now} AND coalesce((SELECT busy FROM known WHERE name = d.assistant_id LIMIT 1), 0) < $2 AS due
 			FROM {deliveries} d WHERE d.state = 'pending' AND hashtext(d.assistant_id) > w.at
 			ORDER BY hashtext(d.assistant_id), d.due_at, d.id LIMIT 1
 		) n ON true
-		WHERE w.steps < {steps} AND w.found < 2 * CAST($2 AS bigint) AND (w.lap = 0 OR w.lap = 1 AND w.at <= (SELECT at FROM start))
+		WHERE w.steps < greatest(256, 4 * CAST($1 AS bigint)) AND w.found < 2 * CAST($1 AS bigint)
+			AND (w.lap = 0 OR w.lap = 1 AND w.at <= (SELECT at FROM start))
 	),
 	seats AS MATERIALIZED (
 		SELECT at, count(*) OVER () AS n FROM (SELECT DISTINCT at FROM walk WHERE due) w
 	),
 	hosts(at, host, start, lap, steps) AS (
-		SELECT at, s.start, s.start, 0, {hosts} / n
+		SELECT at, s.start, s.start, 0, 64 / n
 		FROM (SELECT at, n, floor(random() * 8589934592)::bigint - 4294967296 AS start FROM seats) s
 		UNION ALL
 		SELECT h.at, coalesce(n.host, -4294967297), h.start, h.lap + (n.host IS NULL)::int, h.steps - 1
@@ -90,68 +158,66 @@ var pgDueText = bounded(`WITH RECURSIVE known_hosts AS MATERIALIZED (
 			ORDER BY {host}, d.due_at, d.id LIMIT 1
 		) n ON true
 		WHERE h.steps > -4 AND (h.lap = 0 OR h.lap = 1 AND h.host <= h.start)
-	),
-	due AS MATERIALIZED (
+	)
+	SELECT `+dueColumns+` FROM (
 		SELECT * FROM oldest
 		UNION
 		SELECT d.* FROM seats CROSS JOIN LATERAL (
-			SELECT id, due_at, assistant_id, host, retry FROM {deliveries}
-			WHERE state = 'pending' AND hashtext(assistant_id) = seats.at AND due_at <= $1 AND {free}
-			ORDER BY due_at, id LIMIT 4 + 2 * CAST($2 AS bigint) / seats.n
+			SELECT `+dueColumns+`, due_at FROM {deliveries}
+			WHERE state = 'pending' AND hashtext(assistant_id) = seats.at AND due_at <= {now} AND {free}
+			ORDER BY due_at, id LIMIT 4 + 2 * CAST($1 AS bigint) / seats.n
 		) d
 		UNION
 		SELECT d.* FROM (SELECT DISTINCT at, host FROM hosts) h CROSS JOIN LATERAL (
-			SELECT id, due_at, assistant_id, host, retry FROM {deliveries} d
-			WHERE state = 'pending' AND hashtext(assistant_id) = h.at AND {host} = h.host AND due_at <= $1 AND {free}
+			SELECT `+dueColumns+`, due_at FROM {deliveries} d
+			WHERE state = 'pending' AND hashtext(assistant_id) = h.at AND {host} = h.host AND due_at <= {now} AND {free}
 			ORDER BY due_at, id LIMIT 4
 		) d
-	)` + rank("due", "known_hosts", "known_assistants"))
+	) due ORDER BY due_at, id`, window)
+}
 
-// bounded fills in what limits the look of pgDueText.
-func bounded(text string) string {
+var pgWalkFewText, pgWalkManyText = pgWalkDue("64"), pgWalkDue("1024")
+
+// bounded fills in the parts of these texts.
+func bounded(text, window string) string {
 	return strings.NewReplacer(
-		"{free}", "(leased_until IS NULL OR leased_until <= $1)",
+		"{free}", "(leased_until IS NULL OR leased_until <= (SELECT clock_timestamp()))",
+		"{now}", "(SELECT clock_timestamp())",
 		"{host}", "(hashtext(d.host)::bigint * 2 + (d.retry > 0)::integer)",
-		"{window}", "greatest(64, 2 * CAST($2 AS bigint))",
-		"{steps}", "greatest(256, 4 * CAST($2 AS bigint))",
-		"{hosts}", "64",
+		"{window}", window,
 	).Replace(text)
 }
 
-func rank(due, hosts, assistants string) string {
-	return strings.NewReplacer("{due}", due, "{hosts}", hosts, "{assistants}", assistants).Replace(rankText)
-}
-
-// inProgress is a claim's state of a host or an assistant.
-type inProgress struct {
-	Name    string `json:"name"`
-	Busy    int    `json:"busy"`
-	Resting bool   `json:"resting,omitempty"`
-}
-
-// turnInput is the arguments of rankText from the second on.
-func turnInput(claim webtrigger.DeliveryQuery) []any {
-	var hosts, assistants []inProgress
-	resting := make(map[string]bool, len(claim.Resting))
-	for _, host := range claim.Resting {
-		if !resting[host] {
-			resting[host] = true
-			hosts = append(hosts, inProgress{host, claim.Busy[host], true})
-		}
+// pgDue lists deliveries that a lease may have, sorted by due time: the oldest ones. If
+// there are more, also some of others.
+func (s *Store) pgDue(ctx context.Context, claim webtrigger.DeliveryQuery) ([]*dueDelivery, error) {
+	text, more, window := pgFewDueText, pgWalkFewText, 64
+	if claim.Limit > 32 {
+		text, more, window = pgManyDueText, pgWalkManyText, 1024
 	}
-	for host, n := range claim.Busy {
-		if !resting[host] {
-			hosts = append(hosts, inProgress{host, n, false})
-		}
+	rows, err := s.rows(ctx, text)
+	due, err := collect(rows, err, scanDue)
+	if err != nil || len(due) < window {
+		return due, err
 	}
+	var known []inProgress
 	for assistant, n := range claim.BusyAssistants {
-		assistants = append(assistants, inProgress{assistant, n, false})
+		known = append(known, inProgress{assistant, n})
 	}
-	hostInput, _ := encode(hosts) // texts and numbers: cannot fail
-	assistantInput, _ := encode(assistants)
+	input, err := encode(known)
+	if err != nil {
+		return nil, err
+	}
 	share := claim.PerAssistant
 	if share <= 0 {
 		share = math.MaxInt32
 	}
-	return []any{claim.Limit, claim.PerHost, hostInput, claim.Reserved, share, max(share, claim.Alone), assistantInput}
+	rows, err = s.rows(ctx, more, claim.Limit, max(share, claim.Alone), input)
+	return collect(rows, err, scanDue)
+}
+
+// inProgress is how many deliveries of an assistant are in progress.
+type inProgress struct {
+	Name string `json:"name"`
+	Busy int    `json:"busy"`
 }

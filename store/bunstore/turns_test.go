@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,4 +100,26 @@ func TestLeaseDeliveries_manyHosts_looksAtSome(t *testing.T) {
 		require.Positive(t, flood)
 		require.LessOrEqual(t, flood, 15, "one of each result")
 	}
+}
+
+// A lease reads at most 16 MiB of results. What it leaves out is not leased.
+func TestLeaseDeliveries_largeResults_boundsTheirBytes(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		s := migrated(t, open(), nil)
+		for range 18 {
+			trigger := newTrigger()
+			trigger.CallbackURL, trigger.CallbackHost = "https://r.example/h", "r.example:443"
+			accepted, err := s.CreateTrigger(t.Context(), trigger)
+			require.NoError(t, err)
+			_, err = s.FinishRun(t.Context(), claimed(t, s, accepted.Run.ID).Lease, webtrigger.Finish{
+				Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: strings.Repeat("r", 1<<20)}})
+			require.NoError(t, err)
+		}
+		for _, want := range []int{16, 2, 0} {
+			leased, err := s.LeaseDeliveries(t.Context(), webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: time.Hour, Limit: 32})
+			require.NoError(t, err)
+			require.Len(t, leased, want)
+		}
+	})
 }
