@@ -159,6 +159,23 @@ func TestOwnersReachTheirOwn(t *testing.T) {
 	}
 }
 
+func TestCalls_unknownQueryParameter_returns400AndChangesNothing(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	fill(h)
+	before := h.everything()
+	for _, c := range calls() {
+		separator := "?"
+		if strings.Contains(c.call, "?") {
+			separator = "&"
+		}
+		a := h.do(c.call+separator+"no_such_parameter=1", c.body)
+		require.Equal(t, http.StatusBadRequest, a.Status, c.call)
+		require.Equal(t, "invalid_query", a.problem().Code, c.call)
+	}
+	require.Equal(t, before, h.everything())
+}
+
 func TestWritesFromOtherOrigins(t *testing.T) {
 	t.Parallel()
 	h := setup(t)

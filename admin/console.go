@@ -30,6 +30,10 @@ type ConsoleOptions struct {
 	// SignOut is the URL to which the button "Sign out" posts, on the same origin. If
 	// empty, there is no button.
 	SignOut string
+
+	// NoSidebar removes the sidebar from all pages, for a host that links to them from
+	// its own. Links and permissions do not change.
+	NoSidebar bool
 }
 
 // Console is the web console for operators. It serves pages and, at api/, the JSON

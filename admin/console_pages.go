@@ -17,6 +17,8 @@ type page struct {
 	Nav    string // the entry of the main navigation that is lit
 	Tab    string // the assistant's tab that is lit; "": no tabs
 	Root   string // the mount, relative to the page
+	Menu   []menuGroup
+	Bare   bool // no sidebar
 
 	SignIn, SignOut string
 
@@ -38,13 +40,27 @@ type input struct {
 	Context, Metadata string // indented JSON with every lexeme as it was sent; "": none
 }
 
+// menuGroup is one group of the sidebar.
+type menuGroup struct {
+	Title string // "": none
+	Links []menuLink
+}
+
+type menuLink struct{ Path, Nav, Text string }
+
+// menu has the places of the original product, under its names.
+var menu = []menuGroup{
+	{"", []menuLink{{"runs", "runs", "Runs"}}},
+	{"", []menuLink{{"", "assistants", "Assistants"}}},
+}
+
 func (c *Console) routes() {
 	h := c.api
 	c.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { c.fail(w, r, webtrigger.ErrNotFound) })
 	c.mux.HandleFunc("/static/{file}", c.serveAsset)
 	show(c, "/{$}", webtrigger.ActionReadAssistants, everything, c.assistantsPage)
-	show(c, "/assistants/{id}", webtrigger.ActionReadChannel, h.assistant, c.assistantPage("channel", "Channel"))
-	show(c, "/assistants/{id}/keys", webtrigger.ActionReadKeys, h.assistant, c.assistantPage("keys", "API keys"))
+	show(c, "/assistants/{id}", webtrigger.ActionReadChannel, h.assistant, c.assistantPage("channel", "Channels"))
+	show(c, "/assistants/{id}/keys", webtrigger.ActionReadKeys, h.assistant, c.assistantPage("keys", "Keys"))
 	show(c, "/assistants/{id}/tasks", webtrigger.ActionReadTaskDefinitions, h.assistant, c.assistantPage("tasks", "Tasks"))
 	show(c, "/assistants/{id}/tasks/new", webtrigger.ActionWriteTaskDefinitions, h.assistant, c.newTaskPage)
 	show(c, "/tasks/{id}", webtrigger.ActionReadTaskDefinitions, h.task, c.taskPage)
@@ -56,14 +72,14 @@ func (c *Console) routes() {
 // show puts a page at a path, behind the guard of the API.
 func show[T any](c *Console, pattern string, action webtrigger.Action, find finder[T],
 	make func(r *http.Request, about T) (name string, p *page, err error)) {
-	serve := guard(c.api, action, find, func(w http.ResponseWriter, r *http.Request, about T) error {
+	serve := inTime(guarded(c.api, action, find, func(w http.ResponseWriter, r *http.Request, about T) error {
 		name, p, err := make(r, about)
 		if err != nil {
 			return err
 		}
 		c.write(w, r, http.StatusOK, name, p)
 		return nil
-	})
+	}))
 	c.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if err := serve(w, r); err != nil {
 			c.fail(w, r, err)
@@ -74,6 +90,7 @@ func show[T any](c *Console, pattern string, action webtrigger.Action, find find
 // write renders a page. A template that fails leaves nothing half written.
 func (c *Console) write(w http.ResponseWriter, r *http.Request, status int, name string, p *page) {
 	p.Root, p.SignIn, p.SignOut = root(r.URL.Path), c.opts.SignIn, c.opts.SignOut
+	p.Menu, p.Bare = menu, c.opts.NoSidebar
 	var out bytes.Buffer
 	if err := c.pages[name].ExecuteTemplate(&out, "layout", p); err != nil {
 		bridge.WriteError(c.api.svc, w, r, fmt.Errorf("render page %s: %w", name, err))

@@ -45,7 +45,8 @@
 // # Checks and responses
 //
 // The handler checks a request in this order: 404 for the path, 405 with Allow, 403
-// for a write from another origin, the Authorizer (401 or 404), 415, 413, 400, 422.
+// for a write from another origin, the Authorizer (401 or 404), 400 for the query, 415,
+// 413, 400, 422. A query parameter that the call does not have returns 400.
 // Errors are application/problem+json. Lists are {"items": [...], "next": cursor or
 // null}, newest first unless stated otherwise. Cursors are opaque.
 package admin

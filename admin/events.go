@@ -12,9 +12,9 @@ import (
 // streamRun streams a run's events. The service's handler asks the authorizer itself,
 // and again while the stream is open.
 func (h *Handler) streamRun(w http.ResponseWriter, r *http.Request) error {
-	q := readQuery(r)
-	if q.err != nil { // before the look-up, which would reveal which runs exist
-		return h.permit(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, q.err)
+	// Before the look-up, which would reveal which runs exist.
+	if err := checkQuery(r, []string{"after_event_id", "after_sequence", "run_id"}); err != nil {
+		return h.permit(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, err)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 	runID, access, absent := h.run(r.WithContext(ctx))
@@ -22,7 +22,7 @@ func (h *Handler) streamRun(w http.ResponseWriter, r *http.Request) error {
 	if absent != nil {
 		return h.permit(r, webtrigger.Access{Action: webtrigger.ActionReadEvents}, absent)
 	}
-	h.events.ServeHTTP(w, atStream(r, access.ConversationID, runID, q.values))
+	h.events.ServeHTTP(w, atStream(r, access.ConversationID, runID, readQuery(r).values))
 	return nil
 }
 

@@ -15,10 +15,15 @@ type finder[T any] func(r *http.Request) (T, webtrigger.Access, error)
 
 // guard asks the authorizer before it serves. A user who is not signed in gets 401,
 // whether or not the resource exists. A user who is denied gets the 404 of a resource
-// that does not exist.
+// that does not exist. params are the query parameters of the call; any other is
+// rejected.
 func guard[T any](h *Handler, action webtrigger.Action, find finder[T],
-	serve func(w http.ResponseWriter, r *http.Request, about T) error) endpoint {
-	patient := guardPatiently(h, action, find, serve)
+	serve func(w http.ResponseWriter, r *http.Request, about T) error, params ...string) endpoint {
+	return inTime(guardPatiently(h, action, find, serve, params...))
+}
+
+// inTime bounds a call by callTimeout.
+func inTime(patient endpoint) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 		defer cancel()
@@ -28,6 +33,17 @@ func guard[T any](h *Handler, action webtrigger.Action, find finder[T],
 
 // guardPatiently is guard without a time limit.
 func guardPatiently[T any](h *Handler, action webtrigger.Action, find finder[T],
+	serve func(w http.ResponseWriter, r *http.Request, about T) error, params ...string) endpoint {
+	return guarded(h, action, find, func(w http.ResponseWriter, r *http.Request, about T) error {
+		if err := checkQuery(r, params); err != nil {
+			return err
+		}
+		return serve(w, r, about)
+	})
+}
+
+// guarded asks the authorizer, and leaves the query to serve.
+func guarded[T any](h *Handler, action webtrigger.Action, find finder[T],
 	serve func(w http.ResponseWriter, r *http.Request, about T) error) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		about, access, absent := find(r)

@@ -88,21 +88,21 @@ func New(svc *webtrigger.Service, authorize webtrigger.Authorizer, opts *Options
 func (h *Handler) routes() {
 	h.handle("/", nil)
 	h.handle("/assistants", resource{
-		"GET": guard(h, webtrigger.ActionReadAssistants, everything, h.listAssistants)})
+		"GET": guard(h, webtrigger.ActionReadAssistants, everything, h.listAssistants, "limit", "cursor")})
 	h.handle("/tools", resource{
 		"GET": guard(h, webtrigger.ActionReadTaskDefinitions, everything, h.listTools)})
 	h.handle("/assistants/{id}/channel", resource{
 		"GET": guard(h, webtrigger.ActionReadChannel, h.assistant, h.getChannel),
 		"PUT": guard(h, webtrigger.ActionWriteChannel, h.assistant, h.putChannel)})
 	h.handle("/assistants/{id}/keys", resource{
-		"GET":  guard(h, webtrigger.ActionReadKeys, h.assistant, h.listKeys),
+		"GET":  guard(h, webtrigger.ActionReadKeys, h.assistant, h.listKeys, "limit", "cursor"),
 		"POST": guard(h, webtrigger.ActionWriteKeys, h.assistant, h.createKey)})
 	h.handle("/keys/{id}/rotate", resource{
 		"POST": guard(h, webtrigger.ActionWriteKeys, h.key, h.rotateKey)})
 	h.handle("/keys/{id}/revoke", resource{
 		"POST": guard(h, webtrigger.ActionWriteKeys, h.key, h.revokeKey)})
 	h.handle("/assistants/{id}/tasks", resource{
-		"GET":  guard(h, webtrigger.ActionReadTaskDefinitions, h.assistant, h.listTasks),
+		"GET":  guard(h, webtrigger.ActionReadTaskDefinitions, h.assistant, h.listTasks, "limit", "cursor"),
 		"POST": guard(h, webtrigger.ActionWriteTaskDefinitions, h.assistant, h.createTask)})
 	h.handle("/tasks/{id}", resource{
 		"GET":    guard(h, webtrigger.ActionReadTaskDefinitions, h.task, h.getTask),
@@ -113,7 +113,8 @@ func (h *Handler) routes() {
 	h.handle("/assistants/{id}/test-callback", resource{
 		"POST": guardPatiently(h, webtrigger.ActionWriteDeliveries, h.assistant, h.testCallback)})
 	h.handle("/runs", resource{
-		"GET": guard(h, webtrigger.ActionReadRuns, assistantAsked, h.listRuns)})
+		"GET": guard(h, webtrigger.ActionReadRuns, assistantAsked, h.listRuns,
+			"assistant_id", "status", "key_id", "from", "to", "limit", "cursor")})
 	h.handle("/runs/{id}", resource{
 		"GET": guard(h, webtrigger.ActionReadRuns, h.run, h.getRun)})
 	h.handle("/runs/{id}/cancel", resource{

@@ -2,8 +2,10 @@ package admin
 
 import (
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,8 +14,27 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// query is the query of a list that is being read. Unknown parameters mean
-// nothing and empty ones count as absent; the first malformed one is err.
+// checkQuery rejects a query with a parameter that the call does not have.
+func checkQuery(r *http.Request, params []string) error {
+	q := readQuery(r)
+	for _, name := range slices.Sorted(maps.Keys(q.values)) {
+		if !slices.Contains(params, name) {
+			q.fail(unknownParameter(name, params))
+		}
+	}
+	return q.err
+}
+
+func unknownParameter(name string, params []string) string {
+	remedy := "This call has none."
+	if len(params) > 0 {
+		remedy = "This call has " + strings.Join(params, ", ") + "."
+	}
+	return "The query parameter " + strconv.Quote(wire.Truncate(name, 50)) + " is not known. " + remedy
+}
+
+// query is the query of a list that is being read. Empty parameters count as absent;
+// the first malformed one is err.
 type query struct {
 	values url.Values
 	err    error

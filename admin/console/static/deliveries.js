@@ -1,40 +1,69 @@
 // The callback deliveries of a run.
 
 import { call, get } from "./api.js";
-import { $, ask, badge, busy, duration, el, notify, problem, when } from "./dom.js";
+import { $, ask, badge, busy, duration, el, focusOn, keepFocus, notify, problem, when } from "./dom.js";
 
 const pause = 2000;
 const open = new Set(["pending", "sending"]);
 let timer;
+let items = new Map(); // by id: what an element shows, and the element
 
-// showDeliveries shows them, and reloads them while one is pending or sending.
+// showDeliveries shows them, and reloads them while one is pending or sending. What
+// has not changed stays as it is.
 export async function showDeliveries(run) {
   clearTimeout(timer);
   try {
-    const { items } = await get(`runs/${run}/deliveries`);
+    const { items: deliveries } = await get(`runs/${run}/deliveries`);
     $("deliveries-card").hidden = false;
-    $("deliveries").replaceChildren(items.length
-      ? el("ol", { class: "deliveries" }, items.map((d, i) => delivery(d, i + 1, i === items.length - 1, run)))
-      : el("p", { class: "quiet" }, "The callback is sent when the run ends."));
-    if (items.some((d) => open.has(d.state))) timer = setTimeout(() => showDeliveries(run), pause);
+    show(deliveries, run);
+    if (deliveries.some((d) => open.has(d.state))) timer = setTimeout(() => showDeliveries(run), pause);
   } catch (failure) {
     if (failure.status === 404) return; // deliveries may be another's to see
     $("deliveries-card").hidden = false;
+    items = new Map();
     $("deliveries").replaceChildren(problem(failure, () => showDeliveries(run)));
   }
 }
 
-function delivery(d, n, last, run) {
-  const facts = [["Created", when(d.created_at)], ["Attempted", when(d.attempted_at)], ["Ended", when(d.completed_at, "not yet")]];
+function show(deliveries, run) {
+  if (!deliveries.length) {
+    $("deliveries").replaceChildren(el("p", { class: "quiet" }, "The callback is sent when the run ends."));
+    return;
+  }
+  const next = new Map();
+  deliveries.forEach((d, i) => {
+    const last = i === deliveries.length - 1, id = String(d.id), text = JSON.stringify([d, last]);
+    const old = items.get(id);
+    next.set(id, old?.text === text ? old : { text, element: delivery(d, i + 1, last, run, old?.element.querySelector("details")?.open) });
+  });
+  items = next;
+  let list = $("deliveries").querySelector("ol");
+  if (!list) $("deliveries").replaceChildren(list = el("ol", { class: "deliveries" }));
+  keepFocus(list, () => [...next.values()].forEach(({ element }, i) => {
+    if (list.children[i] === element) return;
+    if (i < list.childElementCount) list.children[i].replaceWith(element);
+    else list.append(element);
+  }));
+}
+
+// attempted says when the POST was sent, or why none was.
+function attempted(d) {
+  if (d.attempted_at) return when(d.attempted_at);
+  if (!d.completed_at) return when("", "not yet");
+  return el("span", {}, when(d.completed_at), d.state === "blocked" ? ", blocked: nothing was sent" : ", no connection: nothing was sent");
+}
+
+function delivery(d, n, last, run, expanded) {
+  const facts = [["Created", when(d.created_at)], ["Attempted", attempted(d)], ["Ended", when(d.completed_at, "not yet")]];
   if (d.http_status) facts.push(["HTTP status", String(d.http_status)]);
   if (d.latency_ms !== null) facts.push(["Latency", duration(d.latency_ms)]);
   if (d.error) facts.push(["Error", d.error]);
-  return el("li", {},
+  return el("li", { "data-id": d.id },
     el("p", { class: "head" }, el("span", {}, el("strong", {}, `Delivery ${n}`), " ", badge(d.state)),
       last && !open.has(d.state) && el("button", { class: "small", click: (e) => redeliver(d, run, e.target) }, "Redeliver")),
     el("p", {}, el("code", {}, d.url)),
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-    d.response && el("details", {}, el("summary", {}, "Receiver response"), el("pre", { tabindex: "0" }, d.response)));
+    d.response && el("details", { open: expanded }, el("summary", {}, "Receiver response"), el("pre", { tabindex: "0", dir: "auto" }, d.response)));
 }
 
 async function redeliver(d, run, button) {
@@ -43,11 +72,13 @@ async function redeliver(d, run, button) {
   if (sure === null) return;
   await busy(button, async () => {
     try {
-      await call("POST", `deliveries/${d.id}/redeliver`);
+      const next = await call("POST", `deliveries/${d.id}/redeliver`);
       notify("Redelivery scheduled.");
+      await showDeliveries(run);
+      focusOn(items.get(String(next.id))?.element);
     } catch (failure) {
       notify(failure);
+      await showDeliveries(run);
     }
-    await showDeliveries(run);
   });
 }

@@ -66,21 +66,57 @@ export function problem(failure, retry) {
     retry && failure.status !== 401 && el("button", { click: retry }, "Try again"));
 }
 
-// notify shows a message above the page's content.
+const toastTime = 8000; // how long a confirmation stays
+
+// notify shows a message in the corner of the window. A failure stays until it is
+// dismissed or a later message replaces it.
 export function notify(what, tone = "good") {
-  const text = what instanceof Error ? failureText(what) : [what];
-  $("notices").replaceChildren(el("p", { class: `notice ${what instanceof Error ? "bad" : tone}` }, ...text));
+  const failed = what instanceof Error;
+  const toast = el("p", { class: `notice ${failed ? "bad" : tone}` }, el("span", { dir: "auto" }, failed ? failureText(what) : what),
+    el("button", { type: "button", class: "plain small", "aria-label": "Dismiss", click: () => toast.remove() }, "×"));
+  $("notices").replaceChildren(toast);
+  const leave = () => toast.matches(":hover, :focus-within") ? setTimeout(leave, 1000) : toast.remove();
+  if (!failed) setTimeout(leave, toastTime);
+}
+
+// announce sets a text that assistive technology reads out, if it differs.
+export function announce(element, text, className = element.className) {
+  if (element.textContent !== text) element.textContent = text;
+  if (element.className !== className) element.className = className;
+}
+
+const controls = (item) => [...item.querySelectorAll("a[href], button, input, select, summary")].filter((e) => e.checkVisibility());
+
+// focusOn moves the focus to an element, also to one that takes none by itself.
+export function focusOn(element) {
+  if (!element) return;
+  if (!element.matches("a[href], button, input, select, textarea, summary, [tabindex]")) element.setAttribute("tabindex", "-1");
+  element.focus();
+}
+
+// keepFocus renders a container that consists of items with data-id. If that removes
+// the focused control, the focus moves to the same item, or else to the heading.
+export function keepFocus(container, render) {
+  const active = document.activeElement;
+  const item = container.contains(active) ? active.closest("[data-id]") : null;
+  const nth = item ? controls(item).indexOf(active) : -1;
+  render();
+  if (!item || active.isConnected) return;
+  const next = container.querySelector(`[data-id="${CSS.escape(item.dataset.id)}"]`);
+  focusOn(next ? controls(next)[nth] ?? controls(next)[0] ?? next : container.closest("section, main").querySelector("h1, h2"));
 }
 
 export const empty = (...text) => el("p", { class: "empty" }, ...text);
 
-// busy keeps a button from being pressed twice while work is under way.
+// busy keeps a button from being pressed twice while work is under way. The button
+// keeps the focus, which a disabled one would lose.
 export async function busy(button, work) {
-  button.disabled = true;
+  if (button.ariaDisabled === "true") return undefined;
+  button.ariaDisabled = "true";
   try {
     return await work();
   } finally {
-    button.disabled = false;
+    button.ariaDisabled = null;
   }
 }
 

@@ -1,8 +1,8 @@
 // The list of a run's events, as they come.
 
-import { duration, el, number, when } from "./dom.js";
+import { $, duration, el, focusOn, number, when } from "./dom.js";
 
-const most = 2000; // rows on the page; the oldest go
+const step = 1000; // rows that are added to the page at a time
 
 const tones = {
   run_completed: "good", run_failed: "bad", run_timed_out: "bad", tool_failed: "bad", cancel_requested: "wait",
@@ -33,23 +33,36 @@ function short(value) {
   return text.length > 160 ? `${text.slice(0, 160)} …` : text;
 }
 
-// Feed shows events. Pieces of streamed text that follow each other share a row.
+const element = (row) => (row.element ??= row.make());
+
+const pieces = ({ text, count }) => `${count} × ${short(text)}`;
+
+// Feed shows events. Pieces of streamed text that follow each other share a row. It
+// keeps all rows; the newest are on the page, and a button shows earlier ones. A row has
+// no element before it is shown.
 export class Feed {
   constructor(list) {
     this.list = list;
-    this.waiting = [];
-    this.dropped = 0;
+    this.all = []; // rows, oldest first
+    this.type = ""; // the only type that is shown; "": all
+    this.most = step;
+    this.flushed = 0; // rows of all that have been put into shown or left out by type
+    this.shown = []; // rows of the type
+    this.types = new Map();
+    this.earlier = el("button", { type: "button", class: "earlier", hidden: true, click: () => this.showEarlier() });
+    list.before(this.earlier);
+    $("feed-type").addEventListener("change", (e) => this.filter(e.target.value));
   }
 
   add(event) {
     if (event.event_type === "message_delta" && this.pieces) {
       this.pieces.text += event.payload.text;
       this.pieces.count++;
-      this.pieces.dirty = true;
     } else {
-      const row = this.row(event);
-      this.waiting.push(row.element);
-      this.pieces = event.event_type === "message_delta" ? { ...row, text: event.payload.text, count: 1, dirty: true } : null;
+      const row = { type: event.event_type, make: () => this.row(event, row) };
+      this.pieces = event.event_type === "message_delta" ? Object.assign(row, { text: event.payload.text, count: 1 }) : null;
+      this.all.push(row);
+      this.count(event.event_type);
     }
     if (this.pieces) this.last = this.pieces;
     this.begin ??= new Date(event.created_at);
@@ -58,29 +71,58 @@ export class Feed {
 
   gap(from, to) {
     this.pieces = null;
-    this.waiting.push(el("li", { class: "quiet" }, `Events ${from} to ${to} of this trigger have been purged.`));
+    this.all.push({ type: "", make: () => el("li", { class: "quiet" }, `Events ${from} to ${to} of this trigger have been purged.`) });
     this.frame ??= requestAnimationFrame(() => this.flush());
+  }
+
+  // count offers a type in the filter once an event of it has come.
+  count(type) {
+    if (!this.types.has(type)) $("feed-type").append(el("option", { value: type }, type));
+    this.types.set(type, (this.types.get(type) ?? 0) + 1);
+  }
+
+  filter(type) {
+    this.type = type;
+    this.most = step;
+    this.flushed = 0;
+    this.shown = [];
+    this.list.replaceChildren();
+    this.flush();
   }
 
   flush() {
     this.frame = undefined;
-    if (this.last?.dirty) {
-      this.last.dirty = false;
-      this.last.what.textContent = `${this.last.count} × ${short(this.last.text)}`;
-    }
-    this.list.append(...this.waiting.splice(0));
-    while (this.list.childElementCount > most) {
-      this.list.firstElementChild.remove();
-      this.dropped++;
-    }
-    if (this.dropped) this.list.setAttribute("start", this.dropped + 1);
+    this.last?.what?.replaceChildren(pieces(this.last));
+    const fresh = this.all.slice(this.flushed).filter((row) => !this.type || row.type === this.type || !row.type);
+    this.flushed = this.all.length;
+    this.shown.push(...fresh);
+    this.list.append(...fresh.slice(-this.most).map(element));
+    while (this.list.childElementCount > this.most) this.list.firstElementChild.remove();
+    this.button();
   }
 
-  row(event) {
+  showEarlier() {
+    this.most += step;
+    const first = this.list.firstElementChild;
+    const from = this.shown.length - this.list.childElementCount;
+    this.list.prepend(...this.shown.slice(Math.max(0, from - step), from).map(element));
+    this.button();
+    focusOn(this.earlier.hidden ? first : this.earlier);
+  }
+
+  button() {
+    const hidden = this.shown.length - this.list.childElementCount;
+    this.earlier.hidden = hidden === 0;
+    const text = `Show ${number(Math.min(hidden, step))} of ${number(hidden)} earlier events`;
+    if (this.earlier.textContent !== text) this.earlier.textContent = text;
+  }
+
+  row(event, about) {
     const at = new Date(event.created_at) - (this.begin ?? new Date(event.created_at));
     const time = when(event.created_at);
     time.textContent = `+${(at / 1000).toFixed(3)} s`;
-    const what = el("span", { class: "what" }, summary(event));
+    const what = el("span", { class: "what", dir: "auto" }, about.count ? pieces(about) : summary(event));
+    about.what = what;
     const payload = el("pre", { tabindex: "0" });
     const details = el("details", {
       toggle: () => {
@@ -89,6 +131,6 @@ export class Feed {
     }, el("summary", {},
       el("span", { class: "sequence" }, String(event.sequence)), " ", time, " ",
       el("span", { class: `type ${tones[event.event_type] ?? ""}` }, event.event_type), " ", what), payload);
-    return { element: el("li", {}, details), what };
+    return el("li", {}, details);
   }
 }

@@ -48,8 +48,8 @@ async function revoke(key, button) {
 }
 
 const columns = [
-  { label: "Name", cell: (k) => el("strong", {}, k.name) },
-  { label: "Prefix", cell: (k) => el("code", {}, `${k.prefix}…`) },
+  { label: "Name", cell: (k) => el("strong", { dir: "auto" }, k.name) },
+  { label: "Prefix", cell: (k) => el("code", { class: "nowrap" }, `${k.prefix}…`) },
   { label: "State", cell: (k) => badge(state(k)) },
   { label: "Created", cell: (k) => when(k.created_at) },
   { label: "Last used", cell: (k) => when(k.last_used_at) },

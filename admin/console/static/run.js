@@ -1,5 +1,5 @@
 import { Failure, call, get, page, url } from "./api.js";
-import { $, ask, badge, busy, el, empty, notify, number, problem, when } from "./dom.js";
+import { $, announce, ask, badge, busy, el, empty, focusOn, notify, number, problem, when } from "./dom.js";
 import { showDeliveries } from "./deliveries.js";
 import { Feed } from "./feed.js";
 import { indent } from "./json.js";
@@ -16,7 +16,7 @@ let shown = 0; // number of the request whose response is shown
 let stale = false; // the last load failed
 
 // The text of the assistant so far, while the run continues.
-const draft = { text: "", element: el("p", { class: "text draft" }), frame: undefined };
+const draft = { text: "", element: el("p", { class: "text draft", dir: "auto" }), frame: undefined };
 
 // answer shows the run in the response of a request, unless the response of a later
 // request is shown already.
@@ -41,6 +41,7 @@ async function load() {
 
 function show() {
   $("status").replaceChildren(badge(run.status), run.status_detail ? ` ${run.status_detail}` : "");
+  if (ended() && document.activeElement === $("cancel")) focusOn($("title")); // the button goes
   $("cancel").hidden = ended();
   const facts = [["Created", when(run.created_at)], ["Started", when(run.started_at, "not yet")], ["Ended", when(run.completed_at, "not yet")]];
   if (run.attempts > 1) facts.push(["Attempts", String(run.attempts)]);
@@ -59,14 +60,14 @@ function result() {
   if (run.status === "running") return draft.text ? draft.element : empty("The run is in progress.");
   if (run.result === null) {
     return el("div", { class: `notice ${run.status === "cancelled" ? "plain" : "bad"}` },
-      el("p", {}, run.error_message ?? (run.status === "cancelled" ? "The run was cancelled." : "There is no result.")));
+      el("p", { dir: "auto" }, run.error_message ?? (run.status === "cancelled" ? "The run was cancelled." : "There is no result.")));
   }
   if (run.result === "") return empty("The result is empty.");
   switch (run.task?.output_type) {
-    case "markdown": return el("div", { class: "markdown" }, markdown(run.result));
+    case "markdown": return el("div", { class: "markdown", dir: "auto" }, markdown(run.result));
     case "json": return el("pre", { tabindex: "0", role: "region", "aria-label": "Result" }, indent(run.result));
   }
-  return el("p", { class: "text" }, run.result);
+  return el("p", { class: "text", dir: "auto" }, run.result);
 }
 
 function say(event) {
@@ -100,8 +101,8 @@ follow(page.run, {
   gap: (from, to) => feed.gap(from, to),
   state(state) {
     const [text, tone] = states[state];
-    $("live").textContent = text;
-    $("live").className = `live ${tone}`;
+    announce($("live"), text, `live ${tone}`);
+    timeline.connected(state !== "lost");
     if (state === "live" && stale || state === "ended" && !ended()) load();
     if (state === "signed-out") notify(new Failure(401)); // which links to the sign-in page
   },

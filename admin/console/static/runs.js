@@ -1,5 +1,5 @@
 import { get, page, query, url } from "./api.js";
-import { $, badge, duration, el, empty, when } from "./dom.js";
+import { $, announce, badge, duration, el, empty, when } from "./dom.js";
 import { localTime, utc } from "./form.js";
 import { Table, list } from "./table.js";
 
@@ -29,22 +29,51 @@ function none() {
     : empty("No runs yet. ", page.assistant ? el("a", { href: url(`assistants/${page.assistant}/test`) }, "Send a test trigger") : "Send a trigger, or a test trigger from an assistant's page.");
 }
 
-// look shows the list as it is now, and again while it is the newest page.
-let timer;
+// The newest page is live. It does not move while the pointer or the focus is in it, or
+// while it is paused: runs that are listed change where they are, others wait.
+const live = !here.has("cursor");
+let paused = false, timer, latest = [];
+
+const inUse = () => table.element.matches(":hover") || table.element.contains(document.activeElement);
+
+function show(items) {
+  latest = items;
+  if (table.rows.size > 0 && live && (paused || inUse())) {
+    const waiting = table.update(items);
+    $("waiting").hidden = waiting === 0;
+    $("waiting").textContent = `Show ${waiting} new ${waiting === 1 ? "run" : "runs"}`;
+    return;
+  }
+  $("waiting").hidden = true;
+  table.show(items);
+}
+
+// look loads the list, and again while it is the newest page.
 async function look() {
   clearTimeout(timer);
-  const live = !here.has("cursor");
   try {
-    await list("runs", table, none, filter, look);
-    $("live").className = "live on";
-    $("live").textContent = live ? "Live" : "";
+    await list("runs", table, none, filter, look, show);
+    announce($("live"), live ? paused ? "Paused" : "Live" : "", "live on");
   } catch (failure) {
-    $("live").className = "live off";
-    $("live").textContent = failure.lost ? "Connection lost. Retrying…" : "";
+    announce($("live"), failure.lost ? "Connection lost. Retrying…" : "", "live off");
     if (!failure.lost) return;
   }
   if (live && !document.hidden) timer = setTimeout(look, pause);
 }
+
+$("waiting").addEventListener("click", () => {
+  $("waiting").hidden = true;
+  table.show(latest);
+  table.element.querySelector("a")?.focus();
+});
+$("pause").hidden = !live;
+$("pause").addEventListener("click", () => {
+  paused = !paused;
+  $("pause").textContent = paused ? "Resume" : "Pause";
+  announce($("live"), paused ? "Paused" : "Live");
+  if (!paused) show(latest);
+});
+table.element.addEventListener("pointerleave", () => setTimeout(() => show(latest)));
 
 // choices fills the selects with what there is. Without them the filter works on.
 async function choices() {

@@ -26,6 +26,6 @@ export function switches(settings, about = "") {
   };
   return {
     enabled: one("enabled", "Accepts triggers", !about && "When off, new triggers are rejected. Existing runs continue."),
-    callbacks: one("allow_callback_urls", "Allows callback URLs", !about && "Checked when a trigger is created. Turning this off does not cancel pending callbacks."),
+    callbacks: one("allow_callback_urls", "Allow Callback URLs", !about && "Checked when a trigger is created. Turning this off does not cancel pending callbacks."),
   };
 }

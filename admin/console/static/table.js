@@ -2,7 +2,7 @@
 // browsers drop those of a table that is displayed otherwise.
 
 import { get, query } from "./api.js";
-import { $, el, empty, problem } from "./dom.js";
+import { $, el, empty, keepFocus, problem } from "./dom.js";
 
 // Table shows items in columns: {label, cell(item), wide}. A wide one has the room of
 // two on a card. Shown again, a row whose item
@@ -26,24 +26,44 @@ export class Table {
       rows.set(id, old?.text === text ? old : { text, row: this.row(item), fresh: !old && this.rows.size > 0 });
     }
     const order = [...rows.values()].map((r) => r.row);
-    for (const [id, { row }] of this.rows) if (rows.get(id)?.row !== row) row.remove();
-    order.forEach((row, i) => {
-      if (this.body.children[i] !== row) this.body.insertBefore(row, this.body.children[i] ?? null);
+    keepFocus(this.body, () => {
+      for (const [id, { row }] of this.rows) if (rows.get(id)?.row !== row) row.remove();
+      order.forEach((row, i) => {
+        if (this.body.children[i] !== row) this.body.insertBefore(row, this.body.children[i] ?? null);
+      });
     });
     for (const { row, fresh } of rows.values()) row.classList.toggle("fresh", fresh === true);
     this.rows = rows;
   }
 
+  // update shows the items that have a row already, where it is. It returns how many
+  // have none.
+  update(items) {
+    const known = new Map(items.map((item) => [String(item.id), item]));
+    let missing = 0;
+    for (const id of known.keys()) if (!this.rows.has(id)) missing++;
+    keepFocus(this.body, () => {
+      for (const [id, old] of this.rows) {
+        const item = known.get(id), text = item && JSON.stringify(item);
+        if (!item || text === old.text) continue;
+        const row = this.row(item);
+        old.row.replaceWith(row);
+        this.rows.set(id, { text, row, fresh: false });
+      }
+    });
+    return missing;
+  }
+
   row(item) {
-    return el("tr", { role: "row" }, this.columns.map((c) =>
-      el("td", { role: "cell", "data-label": c.label, class: c.wide && "wide" }, el("div", {}, c.cell(item)))));
+    return el("tr", { role: "row", "data-id": item.id }, this.columns.map((c) =>
+      el("td", { role: "cell", "data-label": c.label, class: c.class ?? (c.wide && "wide") }, el("div", {}, c.cell(item)))));
   }
 }
 
 // list loads one page of a list into #list, and links to the pages around it by
 // the address of this page. none is what stands there when there is nothing, again
-// what the button does that a failure comes with.
-export async function list(path, table, none, filter = {}, again = () => list(path, table, none, filter).catch(() => {})) {
+// what the button does that a failure comes with. show puts items into the table.
+export async function list(path, table, none, filter = {}, again = () => list(path, table, none, filter).catch(() => {}), show = (items) => table.show(items)) {
   const place = $("list");
   const here = new URLSearchParams(location.search);
   const cursor = here.get("cursor") ?? "";
@@ -52,7 +72,7 @@ export async function list(path, table, none, filter = {}, again = () => list(pa
     if (page.items.length === 0) {
       place.replaceChildren(cursor ? empty("No more results.") : none());
     } else {
-      table.show(page.items);
+      show(page.items);
       if (place.firstElementChild !== table.element) place.replaceChildren(table.element);
     }
     pager(here, cursor, page.next);

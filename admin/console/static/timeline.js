@@ -12,6 +12,12 @@ export class Timeline {
     this.tools = new Map();
   }
 
+  // connected stops the clock while it is not known whether the run goes on.
+  connected(live) {
+    this.lost = live ? undefined : this.lost ?? Date.now();
+    if (this.begin !== undefined) this.frame ??= requestAnimationFrame(() => this.draw());
+  }
+
   add({ event_type: type, created_at: created, payload: p }) {
     const at = Date.parse(created);
     this.begin ??= at;
@@ -24,8 +30,10 @@ export class Timeline {
         break;
       case "run_started":
         this.end(this.wait, at);
+        this.work = at;
         break;
       case "model_completed":
+        this.work = at;
         this.spans.push({ kind: "model", label: p.model || "Model", from: Math.max(this.begin, at - Number(p.duration_ms ?? 0)), to: at });
         break;
       case "tool_started":
@@ -34,6 +42,7 @@ export class Timeline {
       case "tool_completed":
       case "tool_failed":
         this.end(this.tools.get(p.call_id), at);
+        this.work = at;
         break;
       case "run_completed": case "run_failed": case "run_cancelled": case "run_timed_out":
         this.close(at);
@@ -55,12 +64,20 @@ export class Timeline {
   // close ends what is open: the attempt is over.
   close(at) {
     for (const span of this.spans) span.to ??= at;
+    this.work = undefined;
+  }
+
+  // underWay is what no event has reported yet: a model works, or another part of the
+  // assistant.
+  underWay() {
+    if (this.work === undefined || this.spans.some((span) => span.to === undefined)) return [];
+    return [{ kind: "work", label: "In progress", from: this.work }];
   }
 
   draw() {
     this.frame = undefined;
     clearTimeout(this.timer);
-    const now = this.done ?? Math.max(this.latest, Date.now());
+    const now = this.done ?? Math.max(this.latest, this.lost ?? Date.now());
     const whole = Math.max(now - this.begin, 1);
     const length = (span) => (span.to ?? now) - span.from;
     const sum = (kind) => {
@@ -71,9 +88,10 @@ export class Timeline {
       const [n, ms] = sum(kind);
       return n > 0 && el("span", { class: `total ${kind}` }, `${label} ${duration(ms)}${n > 1 ? ` in ${n}` : ""}`);
     });
-    const shown = this.spans.toSorted((a, b) => a.from - b.from).slice(0, most);
+    const open = this.done ? [] : this.underWay();
+    const shown = [...this.spans.toSorted((a, b) => a.from - b.from).slice(0, most), ...open];
     this.place.replaceChildren(
-      el("p", { class: "totals" }, ...totals, el("span", { class: "total" }, `Total ${duration(now - this.begin)}${this.done ? "" : " so far"}`)),
+      el("p", { class: "totals" }, ...totals, el("span", { class: "total" }, `Total ${duration(now - this.begin)}${this.done ? "" : this.lost ? " when the connection was lost" : " so far"}`)),
       el("ol", { class: "bars" }, shown.map((span) => {
         const bar = el("span", { class: `fill ${span.kind}` });
         bar.style.left = `${((span.from - this.begin) / whole) * 100}%`;
@@ -83,6 +101,6 @@ export class Timeline {
           el("span", { class: "ms" }, duration(length(span)), span.to === undefined && " …"));
       })),
       this.spans.length > most ? el("p", { class: "quiet" }, `${this.spans.length - most} more are in the totals.`) : "");
-    if (!this.done) this.timer = setTimeout(() => this.draw(), 1000);
+    if (!this.done && !this.lost) this.timer = setTimeout(() => this.draw(), 1000);
   }
 }

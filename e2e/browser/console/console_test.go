@@ -47,7 +47,7 @@ const assistant = "/admin/assistants/e2e"
 // enableChannel turns on what is off for an assistant that was never set up.
 func (v *visitor) enableChannel() {
 	v.open(assistant)
-	for i, name := range []string{"Accepts triggers", "Allows callback URLs"} {
+	for i, name := range []string{"Accepts triggers", "Allow Callback URLs"} {
 		box := fmt.Sprintf("#channel label:nth-of-type(%d) input", i+1)
 		v.until(fmt.Sprintf("document.querySelector(%s).checked === false", quote(box)))
 		v.click(box)

@@ -161,7 +161,7 @@ func TestSessionEnds(t *testing.T) {
 		require.True(t, eval[bool](v, `fetch("/logout", {method: "POST"}).then((r) => r.ok)`))
 	}
 	signInAgain := func(link string) {
-		v.shows("main", "You are signed out")
+		v.shows("body", "You are signed out")
 		v.click(link)
 		v.until(`location.pathname === "/login" && document.readyState === "complete"`)
 		v.signInHere()
