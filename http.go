@@ -212,6 +212,11 @@ const (
 	ActionReadDeliveries       Action = "deliveries.read"
 	ActionWriteDeliveries      Action = "deliveries.write" // redeliver, test callbacks
 	ActionReadAssistants       Action = "assistants.read"
+	ActionReadConversations    Action = "conversations.read"
+	ActionEraseConversations   Action = "conversations.erase"
+	ActionReadSigningSecrets   Action = "secrets.read" // how many there are, never their text
+	ActionWriteSigningSecrets  Action = "secrets.write"
+	ActionReadQueue            Action = "queue.read"
 )
 
 // The URLs of responses and callbacks are built on two public bases: that of the

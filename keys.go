@@ -114,10 +114,14 @@ func (s *Service) Key(ctx context.Context, keyID int64) (Key, error) {
 	return s.store.Key(ctx, keyID)
 }
 
-// Keys lists the API keys of an assistant, newest first, including revoked and
-// expired ones.
-func (s *Service) Keys(ctx context.Context, assistantID string, page Page) ([]Key, error) {
-	return s.store.Keys(ctx, assistantID, page.withDefaults())
+// Keys lists the API keys that match query, newest first. If query has an invalid
+// assistant id, the list is empty.
+func (s *Service) Keys(ctx context.Context, query KeyQuery) ([]Key, error) {
+	if query.AssistantID != "" && !ValidAssistantID(query.AssistantID) {
+		return nil, nil
+	}
+	query.Page = query.Page.withDefaults()
+	return s.store.Keys(ctx, query)
 }
 
 // RevokeKey revokes an API key. Every process rejects the next request with it. If

@@ -109,8 +109,8 @@ type KeyStore interface {
 	// Key returns one key, including a revoked or expired one.
 	Key(ctx context.Context, keyID int64) (Key, error)
 
-	// Keys lists the keys of an assistant, newest first.
-	Keys(ctx context.Context, assistantID string, page Page) ([]Key, error)
+	// Keys lists keys, newest first.
+	Keys(ctx context.Context, query KeyQuery) ([]Key, error)
 
 	// RevokeKey revokes the key immediately and returns it. If the key is already
 	// revoked, its revocation time does not change.
@@ -144,11 +144,14 @@ type TaskDefinitionStore interface {
 	// TaskDefinition returns one definition, including an inactive one.
 	TaskDefinition(ctx context.Context, taskID int64) (TaskDefinition, error)
 
-	// TaskDefinitions lists the definitions of an assistant, newest first.
-	TaskDefinitions(ctx context.Context, assistantID string, page Page) ([]TaskDefinition, error)
+	// TaskDefinitions lists definitions, newest first.
+	TaskDefinitions(ctx context.Context, query TaskDefinitionQuery) ([]TaskDefinition, error)
 
 	// UpdateTaskDefinition replaces the content of the definition with the given id.
-	// Assistant and creation time do not change. Existing runs keep their copy.
+	// Assistant and creation time do not change. Existing runs keep their copy. If
+	// task.UpdatedAt is set and differs from the stored time, another update came first:
+	// UpdateTaskDefinition stores nothing and returns ErrConflict. The time of an update
+	// is later than the one before.
 	UpdateTaskDefinition(ctx context.Context, task TaskDefinition) (TaskDefinition, error)
 
 	// DeleteTaskDefinition deletes a definition. Existing runs keep their copy.

@@ -177,6 +177,22 @@ type HistoryQuery struct {
 	MaxBytes       int // maximum size of the contents and tool calls together
 }
 
+// KeyQuery selects API keys, newest first. A zero field does not limit the selection.
+type KeyQuery struct {
+	AssistantID string
+	Prefix      string // keys whose prefix begins with it
+	Active      *bool  // true: neither revoked nor expired by the store's clock; false: the others
+	Page        Page
+}
+
+// TaskDefinitionQuery selects task definitions, newest first. A zero field does not
+// limit the selection.
+type TaskDefinitionQuery struct {
+	AssistantID string
+	Active      *bool
+	Page        Page
+}
+
 // RunQuery selects runs, newest first. A zero field does not limit the selection.
 type RunQuery struct {
 	AssistantID string
@@ -275,7 +291,7 @@ func (unimplementedStore) CreateKey(context.Context, NewKey) (Key, error) {
 func (unimplementedStore) Key(context.Context, int64) (Key, error) {
 	return Key{}, unimplemented("Key")
 }
-func (unimplementedStore) Keys(context.Context, string, Page) ([]Key, error) {
+func (unimplementedStore) Keys(context.Context, KeyQuery) ([]Key, error) {
 	return nil, unimplemented("Keys")
 }
 func (unimplementedStore) RevokeKey(context.Context, int64) (Key, error) {
@@ -296,7 +312,7 @@ func (unimplementedStore) CreateTaskDefinition(context.Context, TaskDefinition) 
 func (unimplementedStore) TaskDefinition(context.Context, int64) (TaskDefinition, error) {
 	return TaskDefinition{}, unimplemented("TaskDefinition")
 }
-func (unimplementedStore) TaskDefinitions(context.Context, string, Page) ([]TaskDefinition, error) {
+func (unimplementedStore) TaskDefinitions(context.Context, TaskDefinitionQuery) ([]TaskDefinition, error) {
 	return nil, unimplemented("TaskDefinitions")
 }
 func (unimplementedStore) UpdateTaskDefinition(context.Context, TaskDefinition) (TaskDefinition, error) {

@@ -64,15 +64,22 @@ func (s *Service) TaskDefinition(ctx context.Context, taskID int64) (TaskDefinit
 	return s.store.TaskDefinition(ctx, taskID)
 }
 
-// TaskDefinitions lists the task definitions of an assistant, newest first.
-func (s *Service) TaskDefinitions(ctx context.Context, assistantID string, page Page) ([]TaskDefinition, error) {
-	return s.store.TaskDefinitions(ctx, assistantID, page.withDefaults())
+// TaskDefinitions lists the task definitions that match query, newest first. If query
+// has an invalid assistant id, the list is empty.
+func (s *Service) TaskDefinitions(ctx context.Context, query TaskDefinitionQuery) ([]TaskDefinition, error) {
+	if query.AssistantID != "" && !ValidAssistantID(query.AssistantID) {
+		return nil, nil
+	}
+	query.Page = query.Page.withDefaults()
+	return s.store.TaskDefinitions(ctx, query)
 }
 
 // UpdateTaskDefinition replaces the task definition with the id of task and returns
 // it. AssistantID is ignored: the assistant of a definition cannot change. Existing
-// runs keep their copy. It returns ErrNotFound if the definition does not exist, and
-// a [RequestError] if a field is invalid.
+// runs keep their copy. If UpdatedAt is set and another update came after it,
+// UpdateTaskDefinition stores nothing and returns ErrConflict. So a definition that was
+// read, changed and updated replaces no other change; to replace any, clear UpdatedAt. It returns
+// ErrNotFound if the definition does not exist, and a [RequestError] if a field is invalid.
 func (s *Service) UpdateTaskDefinition(ctx context.Context, task TaskDefinition) (TaskDefinition, error) {
 	stored, err := s.store.TaskDefinition(ctx, task.ID)
 	if err != nil {

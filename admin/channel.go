@@ -2,8 +2,10 @@ package admin
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/strictjson"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
@@ -40,6 +42,50 @@ func writeChannel(w http.ResponseWriter, c webtrigger.Channel) error {
 		Enabled           bool   `json:"enabled"`
 		AllowCallbackURLs bool   `json:"allow_callback_urls"`
 	}{c.AssistantID, c.Enabled, c.AllowCallbackURLs})
+}
+
+func (h *Handler) getSecrets(w http.ResponseWriter, r *http.Request, assistantID string) error {
+	secrets, err := h.svc.SigningSecrets(r.Context(), assistantID)
+	if err != nil {
+		return err
+	}
+	return writeSecrets(w, assistantID, len(secrets))
+}
+
+// putSecrets replaces the secrets of an assistant. No response contains a secret.
+func (h *Handler) putSecrets(w http.ResponseWriter, r *http.Request, assistantID string) error {
+	b, err := h.readBody(w, r, "secrets")
+	if err != nil {
+		return err
+	}
+	b.needed("secrets")
+	texts := b.givenTexts("secrets")
+	if raw, ok := b.raw("secrets"); ok && strictjson.IsNull(raw) {
+		b.fault("/secrets", "must be an array of strings")
+	}
+	if len(texts) > webtrigger.MaxSigningSecrets {
+		b.fault("/secrets", "must have at most "+strconv.Itoa(webtrigger.MaxSigningSecrets)+" entries")
+	}
+	secrets := make([]webtrigger.SigningSecret, len(texts))
+	for i, text := range texts {
+		if secrets[i], err = webtrigger.ParseSigningSecret(text); err != nil {
+			b.fault("/secrets/"+strconv.Itoa(i), "must be whsec_ and the base64 of 24 to 64 bytes")
+		}
+	}
+	if err := b.err(); err != nil {
+		return err
+	}
+	if err := h.svc.SetSigningSecrets(r.Context(), assistantID, secrets...); err != nil {
+		return err
+	}
+	return writeSecrets(w, assistantID, len(secrets))
+}
+
+func writeSecrets(w http.ResponseWriter, assistantID string, n int) error {
+	return wire.WriteJSON(w, http.StatusOK, struct {
+		AssistantID string `json:"assistant_id"`
+		Secrets     int    `json:"secrets"`
+	}{assistantID, n})
 }
 
 // testTrigger starts a run as a caller with an API key would.

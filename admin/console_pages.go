@@ -23,6 +23,7 @@ type page struct {
 	SignIn, SignOut string
 
 	AssistantID, AssistantName string
+	Chosen                     string // assistant to which a list over all assistants is limited
 	TriggerURL                 string
 	TaskID                     int64 // 0: a new one
 
@@ -50,8 +51,9 @@ type menuLink struct{ Path, Nav, Text string }
 
 // menu has the places of the original product, under its names.
 var menu = []menuGroup{
-	{"", []menuLink{{"runs", "runs", "Runs"}}},
+	{"", []menuLink{{"runs", "runs", "Runs"}, {"tasks", "tasks", "Tasks"}}},
 	{"", []menuLink{{"", "assistants", "Assistants"}}},
+	{"Admin", []menuLink{{"keys", "keys", "API Keys"}}},
 }
 
 func (c *Console) routes() {
@@ -63,9 +65,11 @@ func (c *Console) routes() {
 	show(c, "/assistants/{id}/keys", webtrigger.ActionReadKeys, h.assistant, c.assistantPage("keys", "Keys"))
 	show(c, "/assistants/{id}/tasks", webtrigger.ActionReadTaskDefinitions, h.assistant, c.assistantPage("tasks", "Tasks"))
 	show(c, "/assistants/{id}/tasks/new", webtrigger.ActionWriteTaskDefinitions, h.assistant, c.newTaskPage)
+	show(c, "/tasks", webtrigger.ActionReadTaskDefinitions, assistantAsked, c.listPage("tasks", "Tasks"))
 	show(c, "/tasks/{id}", webtrigger.ActionReadTaskDefinitions, h.task, c.taskPage)
+	show(c, "/keys", webtrigger.ActionReadKeys, assistantAsked, c.listPage("keys", "API Keys"))
 	show(c, "/assistants/{id}/test", webtrigger.ActionWriteRuns, h.assistant, c.assistantPage("test", "Test"))
-	show(c, "/runs", webtrigger.ActionReadRuns, assistantAsked, c.runsPage)
+	show(c, "/runs", webtrigger.ActionReadRuns, assistantAsked, c.listPage("runs", "Runs"))
 	show(c, "/runs/{id}", webtrigger.ActionReadRuns, h.run, c.runPage)
 }
 
@@ -144,9 +148,16 @@ func (c *Console) taskPage(r *http.Request, id int64) (string, *page, error) {
 	return "task", p, nil
 }
 
-func (c *Console) runsPage(_ *http.Request, q *query) (string, *page, error) {
-	// What is wrong with the query the list itself will say.
-	return "runs", &page{Title: "Runs", Nav: "runs", Script: "runs.js", AssistantID: q.values.Get("assistant_id")}, nil
+// anyAssistant stands for the id in the trigger URL of a page over all assistants.
+const anyAssistant = "ASSISTANT"
+
+// listPage is a page over all assistants. The list itself reports what is wrong with
+// the query.
+func (c *Console) listPage(name, title string) func(*http.Request, *query) (string, *page, error) {
+	return func(r *http.Request, q *query) (string, *page, error) {
+		return name, &page{Title: title, Nav: name, Script: name + ".js", Chosen: q.values.Get("assistant_id"),
+			TriggerURL: c.api.svc.TriggerURL(r, anyAssistant)}, nil
+	}
 }
 
 func (c *Console) runPage(r *http.Request, id int64) (string, *page, error) {

@@ -24,16 +24,24 @@
 //	GET  /assistants                              assistants.read     all
 //	GET  /tools                                   tasks.read          all
 //	GET  PUT /assistants/{id}/channel             channel.read .write the assistant
+//	GET  PUT /assistants/{id}/signing-secrets     secrets.read .write the assistant
 //	GET  POST /assistants/{id}/keys               keys.read    .write the assistant
+//	GET  /keys                                    keys.read           ?assistant_id=, else all
+//	GET  /keys/{id}                               keys.read           the key's assistant
 //	POST /keys/{id}/rotate                        keys.write          the key's assistant
 //	POST /keys/{id}/revoke                        keys.write          the key's assistant
 //	GET  POST /assistants/{id}/tasks              tasks.read   .write the assistant
+//	GET  /tasks                                   tasks.read          ?assistant_id=, else all
 //	GET  PUT DELETE /tasks/{id}                   tasks.read   .write the task's assistant
 //	POST /assistants/{id}/test-trigger            runs.write          the assistant
 //	POST /assistants/{id}/test-callback           deliveries.write    the assistant
 //	GET  /runs                                    runs.read           ?assistant_id=, else all
 //	GET  /runs/{id}                               runs.read           the run's conversation
 //	POST /runs/{id}/cancel                        runs.write          the run's conversation
+//	GET  /queue                                   queue.read          all
+//	GET  /conversations/{id}                      conversations.read  the conversation
+//	DELETE /conversations/{id}                    conversations.erase the conversation
+//	GET  /conversations/{id}/messages             conversations.read  the conversation
 //	GET  /runs/{id}/events                        events.read         the run's conversation
 //	GET  /runs/{id}/deliveries                    deliveries.read     the run's conversation
 //	POST /deliveries/{id}/redeliver               deliveries.write    the run's conversation
@@ -42,11 +50,14 @@
 // old key stays valid for that time, but not beyond its own expiry. The response is
 // that of a creation, with the old key and its expiry as replaced.
 //
+// A task is returned with an ETag. If a PUT has it as If-Match, the update replaces only
+// that state of the task, and otherwise returns 412.
+//
 // # Checks and responses
 //
 // The handler checks a request in this order: 404 for the path, 405 with Allow, 403
 // for a write from another origin, the Authorizer (401 or 404), 400 for the query, 415,
 // 413, 400, 422. A query parameter that the call does not have returns 400.
 // Errors are application/problem+json. Lists are {"items": [...], "next": cursor or
-// null}, newest first unless stated otherwise. Cursors are opaque.
+// null}, newest first unless stated otherwise. Messages are oldest first. Cursors are opaque.
 package admin

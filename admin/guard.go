@@ -105,6 +105,10 @@ func (h *Handler) run(r *http.Request) (int64, webtrigger.Access, error) {
 	return h.owned(r, webtrigger.ResourceRun)
 }
 
+func (h *Handler) conversation(r *http.Request) (int64, webtrigger.Access, error) {
+	return h.owned(r, webtrigger.ResourceConversation)
+}
+
 func (h *Handler) delivery(r *http.Request) (int64, webtrigger.Access, error) {
 	return h.owned(r, webtrigger.ResourceDelivery)
 }

@@ -94,9 +94,16 @@ func (h *Handler) routes() {
 	h.handle("/assistants/{id}/channel", resource{
 		"GET": guard(h, webtrigger.ActionReadChannel, h.assistant, h.getChannel),
 		"PUT": guard(h, webtrigger.ActionWriteChannel, h.assistant, h.putChannel)})
+	h.handle("/assistants/{id}/signing-secrets", resource{
+		"GET": guard(h, webtrigger.ActionReadSigningSecrets, h.assistant, h.getSecrets),
+		"PUT": guard(h, webtrigger.ActionWriteSigningSecrets, h.assistant, h.putSecrets)})
 	h.handle("/assistants/{id}/keys", resource{
 		"GET":  guard(h, webtrigger.ActionReadKeys, h.assistant, h.listKeys, "limit", "cursor"),
 		"POST": guard(h, webtrigger.ActionWriteKeys, h.assistant, h.createKey)})
+	h.handle("/keys", resource{
+		"GET": guard(h, webtrigger.ActionReadKeys, assistantAsked, h.listAllKeys, "assistant_id", "prefix", "active", "limit", "cursor")})
+	h.handle("/keys/{id}", resource{
+		"GET": guard(h, webtrigger.ActionReadKeys, h.key, h.getKey)})
 	h.handle("/keys/{id}/rotate", resource{
 		"POST": guard(h, webtrigger.ActionWriteKeys, h.key, h.rotateKey)})
 	h.handle("/keys/{id}/revoke", resource{
@@ -104,6 +111,8 @@ func (h *Handler) routes() {
 	h.handle("/assistants/{id}/tasks", resource{
 		"GET":  guard(h, webtrigger.ActionReadTaskDefinitions, h.assistant, h.listTasks, "limit", "cursor"),
 		"POST": guard(h, webtrigger.ActionWriteTaskDefinitions, h.assistant, h.createTask)})
+	h.handle("/tasks", resource{
+		"GET": guard(h, webtrigger.ActionReadTaskDefinitions, assistantAsked, h.listAllTasks, "assistant_id", "active", "limit", "cursor")})
 	h.handle("/tasks/{id}", resource{
 		"GET":    guard(h, webtrigger.ActionReadTaskDefinitions, h.task, h.getTask),
 		"PUT":    guard(h, webtrigger.ActionWriteTaskDefinitions, h.task, h.putTask),
@@ -119,6 +128,13 @@ func (h *Handler) routes() {
 		"GET": guard(h, webtrigger.ActionReadRuns, h.run, h.getRun)})
 	h.handle("/runs/{id}/cancel", resource{
 		"POST": guard(h, webtrigger.ActionWriteRuns, h.run, h.cancelRun)})
+	h.handle("/queue", resource{
+		"GET": guard(h, webtrigger.ActionReadQueue, everything, h.getQueue)})
+	h.handle("/conversations/{id}", resource{
+		"GET":    guard(h, webtrigger.ActionReadConversations, h.conversation, h.getConversation),
+		"DELETE": guard(h, webtrigger.ActionEraseConversations, h.conversation, h.eraseConversation)})
+	h.handle("/conversations/{id}/messages", resource{
+		"GET": guard(h, webtrigger.ActionReadConversations, h.conversation, h.listMessages, "limit", "cursor")})
 	h.handle("/runs/{id}/events", resource{
 		"GET": h.streamRun})
 	h.handle("/runs/{id}/deliveries", resource{

@@ -28,9 +28,24 @@ func viewKey(k webtrigger.Key) keyView {
 }
 
 func (h *Handler) listKeys(w http.ResponseWriter, r *http.Request, assistantID string) error {
-	return writePage(w, readQuery(r), func(page webtrigger.Page) ([]webtrigger.Key, error) {
-		return h.svc.Keys(r.Context(), assistantID, page)
+	return h.writeKeys(w, r, readQuery(r), webtrigger.KeyQuery{AssistantID: assistantID})
+}
+
+// listAllKeys lists the keys of all assistants, or of the one that the query names.
+func (h *Handler) listAllKeys(w http.ResponseWriter, r *http.Request, q *query) error {
+	return h.writeKeys(w, r, q, webtrigger.KeyQuery{
+		AssistantID: q.assistantID("assistant_id"), Prefix: q.keyPrefix("prefix"), Active: q.boolean("active")})
+}
+
+func (h *Handler) writeKeys(w http.ResponseWriter, r *http.Request, q *query, query webtrigger.KeyQuery) error {
+	return writePage(w, q, func(page webtrigger.Page) ([]webtrigger.Key, error) {
+		query.Page = page
+		return h.svc.Keys(r.Context(), query)
 	}, func(k webtrigger.Key) int64 { return k.ID }, viewKey)
+}
+
+func (h *Handler) getKey(w http.ResponseWriter, _ *http.Request, key webtrigger.Key) error {
+	return wire.WriteJSON(w, http.StatusOK, viewKey(key))
 }
 
 // createKey responds with the plaintext, which cannot be read again.

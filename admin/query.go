@@ -86,6 +86,30 @@ func (q *query) id(name string) int64 {
 	return id
 }
 
+// boolean is nil if the parameter is absent.
+func (q *query) boolean(name string) *bool {
+	text := q.text(name)
+	value := text == "true"
+	switch text {
+	case "":
+		return nil
+	case "true", "false":
+	default:
+		q.fail(name + " must be true or false.")
+	}
+	return &value
+}
+
+// keyPrefix is the beginning of an API key's prefix. A whole key must not be in a URL.
+func (q *query) keyPrefix(name string) string {
+	text := q.text(name)
+	if len(text) > 8 || strings.Trim(text, "0123456789abcdef") != "" {
+		q.fail(name + " must be the first characters of an API key: 1 to 8 of 0 to 9 and a to f.")
+		return ""
+	}
+	return text
+}
+
 func (q *query) status(name string) webtrigger.RunStatus {
 	status := webtrigger.RunStatus(q.text(name))
 	switch status {

@@ -2,7 +2,10 @@ package admin
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -32,9 +35,44 @@ func viewTask(t webtrigger.TaskDefinition) taskView {
 }
 
 func (h *Handler) listTasks(w http.ResponseWriter, r *http.Request, assistantID string) error {
-	return writePage(w, readQuery(r), func(page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
-		return h.svc.TaskDefinitions(r.Context(), assistantID, page)
+	return h.writeTasks(w, r, readQuery(r), webtrigger.TaskDefinitionQuery{AssistantID: assistantID})
+}
+
+// listAllTasks lists the definitions of all assistants, or of the one that the query
+// names.
+func (h *Handler) listAllTasks(w http.ResponseWriter, r *http.Request, q *query) error {
+	return h.writeTasks(w, r, q, webtrigger.TaskDefinitionQuery{AssistantID: q.assistantID("assistant_id"), Active: q.boolean("active")})
+}
+
+func (h *Handler) writeTasks(w http.ResponseWriter, r *http.Request, q *query, query webtrigger.TaskDefinitionQuery) error {
+	return writePage(w, q, func(page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
+		query.Page = page
+		return h.svc.TaskDefinitions(r.Context(), query)
 	}, func(t webtrigger.TaskDefinition) int64 { return t.ID }, viewTask)
+}
+
+// writeTask answers with a definition and its ETag, for If-Match.
+func writeTask(w http.ResponseWriter, status int, task webtrigger.TaskDefinition) error {
+	w.Header().Set("ETag", taskTag(task.UpdatedAt))
+	return wire.WriteJSON(w, status, viewTask(task))
+}
+
+func taskTag(updated time.Time) string { return `"` + wire.FormatTime(updated) + `"` }
+
+// ifMatch reads the ETag of the definition that a PUT replaces, zero without one. The
+// second result is false if it is no tag of a definition.
+func ifMatch(r *http.Request) (updated time.Time, ok bool) {
+	tag := strings.Join(r.Header.Values("If-Match"), ",")
+	if tag == "" || tag == "*" {
+		return time.Time{}, true
+	}
+	updated, ok = parseTime(strings.Trim(tag, `"`))
+	return updated, ok && taskTag(updated) == tag
+}
+
+func changedMeanwhile() error {
+	return &wire.Problem{Status: http.StatusPreconditionFailed, Code: "precondition_failed",
+		Detail: "The resource has changed since it was read. Read it again and repeat the change."}
 }
 
 func (h *Handler) createTask(w http.ResponseWriter, r *http.Request, assistantID string) error {
@@ -46,7 +84,7 @@ func (h *Handler) createTask(w http.ResponseWriter, r *http.Request, assistantID
 	if task, err = h.svc.CreateTaskDefinition(r.Context(), task); err != nil {
 		return err
 	}
-	return wire.WriteJSON(w, http.StatusCreated, viewTask(task))
+	return writeTask(w, http.StatusCreated, task)
 }
 
 func (h *Handler) getTask(w http.ResponseWriter, r *http.Request, id int64) error {
@@ -54,7 +92,7 @@ func (h *Handler) getTask(w http.ResponseWriter, r *http.Request, id int64) erro
 	if err != nil {
 		return err
 	}
-	return wire.WriteJSON(w, http.StatusOK, viewTask(task))
+	return writeTask(w, http.StatusOK, task)
 }
 
 // putTask replaces all that a definition says: what the body leaves out gets its
@@ -65,10 +103,17 @@ func (h *Handler) putTask(w http.ResponseWriter, r *http.Request, id int64) erro
 		return err
 	}
 	task.ID = id
-	if task, err = h.svc.UpdateTaskDefinition(r.Context(), task); err != nil {
+	var ok bool
+	if task.UpdatedAt, ok = ifMatch(r); !ok {
+		return changedMeanwhile()
+	}
+	if task, err = h.svc.UpdateTaskDefinition(r.Context(), task); errors.Is(err, webtrigger.ErrConflict) {
+		return changedMeanwhile()
+	}
+	if err != nil {
 		return err
 	}
-	return wire.WriteJSON(w, http.StatusOK, viewTask(task))
+	return writeTask(w, http.StatusOK, task)
 }
 
 func (h *Handler) deleteTask(w http.ResponseWriter, r *http.Request, id int64) error {

@@ -64,7 +64,7 @@ func parseCall(request string) (call string, headers []string) {
 
 func answerLines(a *answer) []string {
 	head := fmt.Sprint(a.Status)
-	for _, name := range []string{"Allow", "Location", "Retry-After", "Idempotent-Replayed"} {
+	for _, name := range []string{"Allow", "Location", "ETag", "Retry-After", "Idempotent-Replayed"} {
 		if v := a.Header.Get(name); v != "" {
 			head += ", " + name + ": " + v
 		}

@@ -138,7 +138,7 @@ func TestWait_rejected_returnsError(t *testing.T) {
 		s.Script.Next(webtriggertest.Hang())
 		id := start(t, c)
 		time.AfterFunc(10*time.Minute, func() { // in the middle of a request that is held
-			keys, err := s.Keys(context.Background(), "1", webtrigger.Page{})
+			keys, err := s.Keys(context.Background(), webtrigger.KeyQuery{AssistantID: "1", Page: webtrigger.Page{}})
 			if err == nil {
 				_, err = s.RevokeKey(context.Background(), keys[0].ID)
 			}

@@ -70,7 +70,7 @@ func importKey(ctx context.Context, svc *webtrigger.Service, assistantID, name, 
 	}
 	page := webtrigger.Page{Limit: webtrigger.MaxPageSize}
 	for {
-		keys, err := svc.Keys(ctx, assistantID, page)
+		keys, err := svc.Keys(ctx, webtrigger.KeyQuery{AssistantID: assistantID, Page: page})
 		if err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -177,24 +176,27 @@ func (s *Store) Key(ctx context.Context, keyID int64) (webtrigger.Key, error) {
 }
 
 // Keys implements [webtrigger.KeyStore].
-func (s *Store) Keys(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.Key, error) {
+func (s *Store) Keys(ctx context.Context, query webtrigger.KeyQuery) ([]webtrigger.Key, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer cancel()
-	rows, err := s.rows(ctx, `SELECT `+keyColumns+` FROM {api_keys} WHERE assistant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`,
-		assistantID, before(page), page.Limit)
+	var c conditions
+	if query.AssistantID != "" {
+		c.add("assistant_id = $", query.AssistantID)
+	}
+	if query.Prefix != "" {
+		c.add("substr(prefix, 1, length($)) = $", query.Prefix)
+	}
+	if query.Active != nil {
+		const active = "(revoked_at IS NULL AND (expires_at IS NULL OR expires_at > coalesce({clock}, $)))"
+		c.add(map[bool]string{true: active, false: "NOT " + active}[*query.Active], s.at(s.now()))
+	}
+	text, args := c.page("id", query.Page)
+	rows, err := s.unprepared().rows(ctx, `SELECT `+keyColumns+` FROM {api_keys} `+text, args...)
 	keys, err := collect(rows, err, scanKey)
 	return keys, s.wrap("list keys", err)
-}
-
-// before is the id below which a page begins.
-func before(page webtrigger.Page) int64 {
-	if page.Before == 0 {
-		return math.MaxInt64
-	}
-	return page.Before
 }
 
 // RevokeKey implements [webtrigger.KeyStore].
@@ -265,14 +267,21 @@ func (q session) task(ctx context.Context, taskID int64) (webtrigger.TaskDefinit
 }
 
 // TaskDefinitions implements [webtrigger.TaskDefinitionStore].
-func (s *Store) TaskDefinitions(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
+func (s *Store) TaskDefinitions(ctx context.Context, query webtrigger.TaskDefinitionQuery) ([]webtrigger.TaskDefinition, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer cancel()
-	rows, err := s.rows(ctx, `SELECT `+taskColumns+` FROM {task_definitions} WHERE assistant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`,
-		assistantID, before(page), page.Limit)
+	var c conditions
+	if query.AssistantID != "" {
+		c.add("assistant_id = $", query.AssistantID)
+	}
+	if query.Active != nil {
+		c.add("active = $", *query.Active)
+	}
+	text, args := c.page("id", query.Page)
+	rows, err := s.unprepared().rows(ctx, `SELECT `+taskColumns+` FROM {task_definitions} `+text, args...)
 	tasks, err := collect(rows, err, scanTask)
 	return tasks, s.wrap("list tasks", err)
 }
@@ -280,9 +289,20 @@ func (s *Store) TaskDefinitions(ctx context.Context, assistantID string, page we
 // UpdateTaskDefinition implements [webtrigger.TaskDefinitionStore].
 func (s *Store) UpdateTaskDefinition(ctx context.Context, task webtrigger.TaskDefinition) (updated webtrigger.TaskDefinition, _ error) {
 	err := s.write(ctx, "update task", func(t *tx) error {
+		var stored time.Time
+		err := t.row(t.ctx, `SELECT updated_at FROM {task_definitions} WHERE id = $1 {for update}`, task.ID).Scan(stamp{&stored})
+		if err != nil {
+			return err
+		}
+		if !task.UpdatedAt.IsZero() && !task.UpdatedAt.Equal(stored) {
+			return webtrigger.ErrConflict
+		}
 		now, err := t.now()
 		if err != nil {
 			return err
+		}
+		if !now.After(stored) {
+			now = stored.Add(time.Microsecond)
 		}
 		updated, err = scanTask(t.row(t.ctx, `UPDATE {task_definitions} SET name = $1, instructions = $2, output_type = $3,
 			allowed_tools = $4, output_schema = $5, active = $6, updated_at = $7 WHERE id = $8 RETURNING `+taskColumns,

@@ -33,41 +33,55 @@ func (s *Store) unprepared() session {
 
 // list is the statement of a page of runs, and its arguments.
 func (s *Store) list(query webtrigger.RunQuery) (text string, args []any) {
-	var where []string
-	filter := func(condition string, arg any) {
-		args = append(args, arg)
-		where = append(where, strings.ReplaceAll(condition, "$", fmt.Sprintf("$%d", len(args))))
-	}
+	var c conditions
 	if query.AssistantID != "" {
-		filter("r.assistant_id = $", query.AssistantID)
+		c.add("r.assistant_id = $", query.AssistantID)
 	}
 	switch query.Status {
 	case "":
 	case webtrigger.RunQueued: // few, and the queue has them all
-		where = append(where, "r.id IN (SELECT run_id FROM {queue} WHERE state <> 'r')")
+		c.where = append(c.where, "r.id IN (SELECT run_id FROM {queue} WHERE state <> 'r')")
 	case webtrigger.RunRunning:
-		where = append(where, "r.id IN (SELECT run_id FROM {queue} WHERE state = 'r')")
+		c.where = append(c.where, "r.id IN (SELECT run_id FROM {queue} WHERE state = 'r')")
 	case webtrigger.RunCompleted: // most: a look at the newest runs finds them
-		filter("e.status = $", string(query.Status))
+		c.add("e.status = $", string(query.Status))
 	default:
-		filter("r.id IN (SELECT run_id FROM {ends} WHERE status = $ AND status <> 'completed')", string(query.Status)) // as the index has it
+		c.add("r.id IN (SELECT run_id FROM {ends} WHERE status = $ AND status <> 'completed')", string(query.Status)) // as the index has it
 	}
 	if query.KeyID != 0 {
-		filter("r.key_id = $ AND r.key_id <> 0", query.KeyID) // as the index has it
+		c.add("r.key_id = $ AND r.key_id <> 0", query.KeyID) // as the index has it
 	}
 	if !query.From.IsZero() {
-		filter("r.created_at >= $", s.at(query.From))
+		c.add("r.created_at >= $", s.at(query.From))
 	}
 	if !query.To.IsZero() {
-		filter("r.created_at < $", s.at(query.To))
+		c.add("r.created_at < $", s.at(query.To))
 	}
-	if query.Page.Before != 0 {
-		filter("r.id < $", query.Page.Before)
+	text, args = c.page("r.id", query.Page)
+	return `SELECT ` + summaryColumns + ` FROM ` + fromRuns + ` ` + text, args
+}
+
+// conditions narrow a list.
+type conditions struct {
+	where []string
+	args  []any
+}
+
+// add adds a condition in which each $ is the argument.
+func (c *conditions) add(condition string, arg any) {
+	c.args = append(c.args, arg)
+	c.where = append(c.where, strings.ReplaceAll(condition, "$", fmt.Sprintf("$%d", len(c.args))))
+}
+
+// page is the rest of the statement of a page by falling id, and its arguments.
+func (c *conditions) page(id string, page webtrigger.Page) (text string, args []any) {
+	if page.Before != 0 {
+		c.add(id+" < $", page.Before)
 	}
 	condition := ""
-	if len(where) > 0 {
-		condition = "WHERE " + strings.Join(where, " AND ")
+	if len(c.where) > 0 {
+		condition = "WHERE " + strings.Join(c.where, " AND ")
 	}
-	args = append(args, query.Page.Limit)
-	return fmt.Sprintf(`SELECT `+summaryColumns+` FROM `+fromRuns+` %s ORDER BY r.id DESC LIMIT $%d`, condition, len(args)), args
+	args = append(c.args, page.Limit)
+	return fmt.Sprintf("%s ORDER BY %s DESC LIMIT $%d", condition, id, len(args)), args
 }

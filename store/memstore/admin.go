@@ -1,8 +1,11 @@
 package memstore
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -165,17 +168,24 @@ func (s *Store) Key(ctx context.Context, keyID int64) (webtrigger.Key, error) {
 }
 
 // Keys implements [webtrigger.KeyStore].
-func (s *Store) Keys(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.Key, error) {
+func (s *Store) Keys(ctx context.Context, query webtrigger.KeyQuery) ([]webtrigger.Key, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.unlock()
+	all := []*key(s.keys)
+	if query.AssistantID != "" {
+		all = s.keysOf[query.AssistantID]
+	}
+	now := s.now()
 	var keys []webtrigger.Key
-	for k := range newestBefore(s.keysOf[assistantID], page.Before) {
-		if len(keys) == page.Limit {
+	for k := range newestBefore(all, query.Page.Before) {
+		if len(keys) == query.Page.Limit {
 			break
 		}
-		keys = append(keys, k.Key)
+		if strings.HasPrefix(k.Prefix, query.Prefix) && (query.Active == nil || *query.Active == k.valid(now)) {
+			keys = append(keys, k.Key)
+		}
 	}
 	return keys, nil
 }
@@ -248,17 +258,23 @@ func (s *Store) TaskDefinition(ctx context.Context, taskID int64) (webtrigger.Ta
 }
 
 // TaskDefinitions implements [webtrigger.TaskDefinitionStore].
-func (s *Store) TaskDefinitions(ctx context.Context, assistantID string, page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
+func (s *Store) TaskDefinitions(ctx context.Context, query webtrigger.TaskDefinitionQuery) ([]webtrigger.TaskDefinition, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.unlock()
+	all := s.tasksOf[query.AssistantID]
+	if query.AssistantID == "" {
+		all = slices.SortedFunc(maps.Values(s.tasks), func(a, b *task) int { return cmp.Compare(a.ID, b.ID) })
+	}
 	var tasks []webtrigger.TaskDefinition
-	for t := range newestBefore(s.tasksOf[assistantID], page.Before) {
-		if len(tasks) == page.Limit {
+	for t := range newestBefore(all, query.Page.Before) {
+		if len(tasks) == query.Page.Limit {
 			break
 		}
-		tasks = append(tasks, cloneTask(t.TaskDefinition))
+		if query.Active == nil || *query.Active == t.Active {
+			tasks = append(tasks, cloneTask(t.TaskDefinition))
+		}
 	}
 	return tasks, nil
 }
@@ -273,8 +289,13 @@ func (s *Store) UpdateTaskDefinition(ctx context.Context, definition webtrigger.
 	if t == nil {
 		return webtrigger.TaskDefinition{}, webtrigger.ErrNotFound
 	}
+	if !definition.UpdatedAt.IsZero() && !definition.UpdatedAt.Equal(t.UpdatedAt) {
+		return webtrigger.TaskDefinition{}, webtrigger.ErrConflict
+	}
 	definition.AssistantID, definition.CreatedAt = t.AssistantID, t.CreatedAt
-	definition.UpdatedAt = s.now()
+	if definition.UpdatedAt = s.now(); !definition.UpdatedAt.After(t.UpdatedAt) {
+		definition.UpdatedAt = t.UpdatedAt.Add(time.Microsecond)
+	}
 	t.TaskDefinition = cloneTask(definition)
 	return cloneTask(t.TaskDefinition), nil
 }

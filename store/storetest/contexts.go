@@ -83,8 +83,8 @@ func (b *rig) world(s *stage) (w world) {
 	var errs [5]error
 	w.Channel, errs[0] = b.store.Channel(b.ctx, assistant)
 	w.Assistants, errs[1] = b.store.Assistants(b.ctx, "", 100)
-	w.Keys, errs[2] = b.store.Keys(b.ctx, assistant, page)
-	w.Tasks, errs[3] = b.store.TaskDefinitions(b.ctx, assistant, page)
+	w.Keys, errs[2] = b.store.Keys(b.ctx, webtrigger.KeyQuery{AssistantID: assistant, Page: page})
+	w.Tasks, errs[3] = b.store.TaskDefinitions(b.ctx, webtrigger.TaskDefinitionQuery{AssistantID: assistant, Page: page})
 	runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{Page: page})
 	errs[4] = err
 	b.all(errs[:])
@@ -127,7 +127,7 @@ func calls() []call {
 			return second(store.Key(ctx, s.key.ID))
 		}},
 		{"Keys", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
-			return second(store.Keys(ctx, assistant, page))
+			return second(store.Keys(ctx, webtrigger.KeyQuery{AssistantID: assistant, Page: page}))
 		}},
 		{"RevokeKey", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.RevokeKey(ctx, s.key.ID))
@@ -142,7 +142,7 @@ func calls() []call {
 			return second(store.TaskDefinition(ctx, s.task.ID))
 		}},
 		{"Tasks", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
-			return second(store.TaskDefinitions(ctx, assistant, page))
+			return second(store.TaskDefinitions(ctx, webtrigger.TaskDefinitionQuery{AssistantID: assistant, Page: page}))
 		}},
 		{"UpdateTaskDefinition", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			task := s.task

@@ -207,7 +207,7 @@ func copyRules() []rule {
 			read, err := b.store.TaskDefinition(b.ctx, created.ID)
 			b.NoError(err)
 			spoilTask(&read)
-			list, err := b.store.TaskDefinitions(b.ctx, assistant, webtrigger.Page{Limit: 1})
+			list, err := b.store.TaskDefinitions(b.ctx, webtrigger.TaskDefinitionQuery{AssistantID: assistant, Page: webtrigger.Page{Limit: 1}})
 			b.NoError(err)
 			spoilTask(&list[0])
 			b.says(created.ID, definition(assistant))
@@ -218,7 +218,7 @@ func copyRules() []rule {
 			ids, err := b.store.Assistants(b.ctx, "", 10)
 			b.NoError(err)
 			ids[0] = "spoilt"
-			keys, err := b.store.Keys(b.ctx, "a", webtrigger.Page{Limit: 10})
+			keys, err := b.store.Keys(b.ctx, webtrigger.KeyQuery{AssistantID: "a", Page: webtrigger.Page{Limit: 10}})
 			b.NoError(err)
 			keys[0].Name = "spoilt"
 			ids, err = b.store.Assistants(b.ctx, "", 10)

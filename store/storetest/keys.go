@@ -29,6 +29,34 @@ func storedKeyRules() []rule {
 			b.NoError(err)
 			b.Equal(created, read)
 		}},
+		{"keys of all assistants are listed by prefix and by whether they are active", func(b *rig) {
+			create := func(assistantID, prefix string, expires time.Time) webtrigger.Key {
+				key, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{AssistantID: assistantID, Name: "Name", Prefix: prefix, Hash: newHash(), ExpiresAt: expires})
+				b.NoError(err)
+				return key
+			}
+			list := func(query webtrigger.KeyQuery) []int64 {
+				return each(pages(b, keyID, func(page webtrigger.Page) ([]webtrigger.Key, error) {
+					query.Page = page
+					return b.store.Keys(b.ctx, query)
+				}), keyID)
+			}
+			soon := b.now().Add(brief)
+			one, two := create(assistant, "aaaa1111", time.Time{}), create(stranger, "aaaa2222", b.now().Add(time.Hour))
+			expired, revoked := create(assistant, "bbbb0000", soon), create(stranger, "cccc0000", time.Time{})
+			_, err := b.store.RevokeKey(b.ctx, revoked.ID)
+			b.NoError(err)
+			b.past(soon)
+			yes, no := true, false
+			b.Equal([]int64{revoked.ID, expired.ID, two.ID, one.ID}, list(webtrigger.KeyQuery{}))
+			b.Equal([]int64{two.ID, one.ID}, list(webtrigger.KeyQuery{Active: &yes}))
+			b.Equal([]int64{revoked.ID, expired.ID}, list(webtrigger.KeyQuery{Active: &no}))
+			b.Equal([]int64{two.ID, one.ID}, list(webtrigger.KeyQuery{Prefix: "aaaa"}))
+			b.Equal([]int64{two.ID}, list(webtrigger.KeyQuery{Prefix: "aaaa2222"}))
+			b.Equal([]int64{two.ID}, list(webtrigger.KeyQuery{Prefix: "aaaa", AssistantID: stranger, Active: &yes}))
+			b.Empty(list(webtrigger.KeyQuery{Prefix: "aaa_"}))
+			b.Empty(list(webtrigger.KeyQuery{Prefix: "%"}))
+		}},
 		{"an absent key is not found", func(b *rig) {
 			_, err := b.store.Key(b.ctx, absent)
 			b.notFound(err)
@@ -41,7 +69,7 @@ func storedKeyRules() []rule {
 				_, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{AssistantID: id, Name: "Name", Prefix: "0123abcd", Hash: hash})
 				b.conflict(err)
 			}
-			keys, err := b.store.Keys(b.ctx, stranger, webtrigger.Page{Limit: 10})
+			keys, err := b.store.Keys(b.ctx, webtrigger.KeyQuery{AssistantID: stranger, Page: webtrigger.Page{Limit: 10}})
 			b.NoError(err)
 			b.Empty(keys)
 		}},
@@ -59,7 +87,7 @@ func storedKeyRules() []rule {
 				return err
 			})
 			b.Equal(1, b.succeeded(errs, webtrigger.ErrConflict))
-			keys, err := b.store.Keys(b.ctx, assistant, webtrigger.Page{Limit: 100})
+			keys, err := b.store.Keys(b.ctx, webtrigger.KeyQuery{AssistantID: assistant, Page: webtrigger.Page{Limit: 100}})
 			b.NoError(err)
 			b.Len(keys, 1)
 		}},
@@ -70,7 +98,9 @@ func storedKeyRules() []rule {
 				key, _ := b.key(assistant)
 				created = append([]webtrigger.Key{key}, created...)
 			}
-			read := func(page webtrigger.Page) ([]webtrigger.Key, error) { return b.store.Keys(b.ctx, assistant, page) }
+			read := func(page webtrigger.Page) ([]webtrigger.Key, error) {
+				return b.store.Keys(b.ctx, webtrigger.KeyQuery{AssistantID: assistant, Page: page})
+			}
 			b.Equal(created, pages(b, keyID, read))
 		}},
 		{"ids of keys rise", func(b *rig) {
@@ -129,7 +159,7 @@ func storedKeyRules() []rule {
 			b.NoError(err)
 			_, err = b.store.ReplaceKey(b.ctx, live.ID, webtrigger.NewKey{AssistantID: assistant, Hash: newHash()}, 0)
 			b.conflict(err)
-			keys, err := b.store.Keys(b.ctx, assistant, webtrigger.Page{Limit: 10})
+			keys, err := b.store.Keys(b.ctx, webtrigger.KeyQuery{AssistantID: assistant, Page: webtrigger.Page{Limit: 10}})
 			b.NoError(err)
 			b.Len(keys, 1)
 		}},
@@ -161,7 +191,7 @@ func storedKeyRules() []rule {
 			b.NoError(err)
 			_, err = b.store.Key(b.ctx, expired.ID)
 			b.NoError(err)
-			keys, err := b.store.Keys(b.ctx, assistant, webtrigger.Page{Limit: 10})
+			keys, err := b.store.Keys(b.ctx, webtrigger.KeyQuery{AssistantID: assistant, Page: webtrigger.Page{Limit: 10}})
 			b.NoError(err)
 			b.Equal([]int64{expired.ID, key.ID}, each(keys, keyID))
 			b.False(keys[1].RevokedAt.IsZero())

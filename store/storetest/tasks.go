@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -53,9 +54,49 @@ func taskRules() []rule {
 				created = append([]webtrigger.TaskDefinition{task}, created...)
 			}
 			read := func(page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
-				return b.store.TaskDefinitions(b.ctx, assistant, page)
+				return b.store.TaskDefinitions(b.ctx, webtrigger.TaskDefinitionQuery{AssistantID: assistant, Page: page})
 			}
 			b.Equal(created, pages(b, taskID, read))
+		}},
+		{"definitions of all assistants are listed, and by whether they are active", func(b *rig) {
+			one, two := b.task(assistant), b.task(stranger)
+			inactive := definition(stranger)
+			inactive.Active = false
+			three, err := b.store.CreateTaskDefinition(b.ctx, inactive)
+			b.NoError(err)
+			list := func(query webtrigger.TaskDefinitionQuery) []int64 {
+				return each(pages(b, taskID, func(page webtrigger.Page) ([]webtrigger.TaskDefinition, error) {
+					query.Page = page
+					return b.store.TaskDefinitions(b.ctx, query)
+				}), taskID)
+			}
+			yes, no := true, false
+			b.Equal([]int64{three.ID, two.ID, one.ID}, list(webtrigger.TaskDefinitionQuery{}))
+			b.Equal([]int64{two.ID, one.ID}, list(webtrigger.TaskDefinitionQuery{Active: &yes}))
+			b.Equal([]int64{three.ID}, list(webtrigger.TaskDefinitionQuery{Active: &no, AssistantID: stranger}))
+			b.Empty(list(webtrigger.TaskDefinitionQuery{Active: &no, AssistantID: assistant}))
+		}},
+		{"an update of an older state is a conflict and changes nothing", func(b *rig) {
+			read := b.task(assistant)
+			first := read
+			first.Name = "First"
+			first, err := b.store.UpdateTaskDefinition(b.ctx, first)
+			b.NoError(err)
+			b.True(first.UpdatedAt.After(read.UpdatedAt))
+			read.Name = "Second"
+			_, err = b.store.UpdateTaskDefinition(b.ctx, read)
+			b.conflict(err)
+			stored, err := b.store.TaskDefinition(b.ctx, read.ID)
+			b.NoError(err)
+			b.Equal(first, stored)
+			read.UpdatedAt = time.Time{} // whatever is stored
+			_, err = b.store.UpdateTaskDefinition(b.ctx, read)
+			b.NoError(err)
+		}},
+		{"of simultaneous updates of one state one is stored", func(b *rig) {
+			read := b.task(assistant)
+			errs := b.together(8, func(int) error { return second(b.store.UpdateTaskDefinition(b.ctx, read)) })
+			b.Equal(1, b.succeeded(errs, webtrigger.ErrConflict))
 		}},
 		{"an update replaces all but the assistant and the creation time", func(b *rig) {
 			before := b.task(assistant)
@@ -90,7 +131,7 @@ func taskRules() []rule {
 			_, err = b.store.UpdateTaskDefinition(b.ctx, deleted)
 			b.notFound(err)
 			b.notFound(b.store.DeleteTaskDefinition(b.ctx, deleted.ID))
-			tasks, err := b.store.TaskDefinitions(b.ctx, assistant, webtrigger.Page{Limit: 10})
+			tasks, err := b.store.TaskDefinitions(b.ctx, webtrigger.TaskDefinitionQuery{AssistantID: assistant, Page: webtrigger.Page{Limit: 10}})
 			b.NoError(err)
 			b.Equal([]int64{stays.ID}, each(tasks, taskID))
 		}},

@@ -42,10 +42,10 @@ export function parse(text) {
 export const url = (path) => `${page.root}${path}`;
 
 // call asks the API. A body is sent as JSON; a string is JSON already.
-export async function call(method, path, body) {
-  const options = { method, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(20_000) };
+export async function call(method, path, body, headers = {}) {
+  const options = { method, headers, cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(20_000) };
   if (body !== undefined) {
-    options.headers = { "Content-Type": "application/json" };
+    options.headers = { ...headers, "Content-Type": "application/json" };
     options.body = typeof body === "string" ? body : JSON.stringify(body);
   }
   let answer, text;

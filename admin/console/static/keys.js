@@ -1,7 +1,18 @@
-import { call, page } from "./api.js";
+import { call, page, url } from "./api.js";
 import { $, ask, badge, busy, copyable, el, empty, notify, when } from "./dom.js";
+import { assistantLink, filterForm, offerAssistants } from "./filters.js";
 import { clear, fault, showFaults, utc } from "./form.js";
 import { Table, list } from "./table.js";
+
+const all = !page.tab; // over all assistants
+const form = $("create");
+let filter = {};
+if (all) {
+  // A whole key stays in this page: its prefix is what the address gets.
+  filter = filterForm($("filter"), "keys", ["prefix", "assistant_id", "active"], (values) => ({ ...values, prefix: values.prefix.trim().toLowerCase().slice(0, 8) }));
+  offerAssistants($("filter").elements.assistant_id, filter.assistant_id);
+  offerAssistants(form.elements.assistant, filter.assistant_id);
+}
 
 const hour = 3600;
 const graces = [[24 * hour, "1 day"], [hour, "1 hour"], [7 * 24 * hour, "7 days"], [30 * 24 * hour, "30 days"], [0, "Expire immediately"]];
@@ -49,41 +60,50 @@ async function revoke(key, button) {
 
 const columns = [
   { label: "Name", cell: (k) => el("strong", { dir: "auto" }, k.name) },
+  all && { label: "Assistant", cell: (k) => assistantLink(k.assistant_id) },
   { label: "Prefix", cell: (k) => el("code", { class: "nowrap" }, `${k.prefix}…`) },
   { label: "State", cell: (k) => badge(state(k)) },
   { label: "Created", cell: (k) => when(k.created_at) },
   { label: "Last used", cell: (k) => when(k.last_used_at) },
   { label: "Expires", cell: (k) => when(k.expires_at) },
+  { label: "Runs", cell: (k) => el("a", { href: url(`runs?assistant_id=${k.assistant_id}&key_id=${k.id}`), "aria-label": `Runs of ${k.name}` }, "Show runs") },
   {
     label: "Actions", wide: true, cell: (k) => k.revoked_at ? [el("span", { class: "quiet" }, "revoked "), when(k.revoked_at)]
       : el("span", { class: "actions" },
         state(k) === "active" && el("button", { class: "small", "aria-label": `Rotate ${k.name}`, click: (e) => rotate(k, e.target) }, "Rotate"),
         el("button", { class: "danger small", "aria-label": `Revoke ${k.name}`, click: (e) => revoke(k, e.target) }, "Revoke")),
   },
-];
+].filter(Boolean);
 const table = new Table("API keys", columns);
-const load = () => list(`assistants/${page.assistant}/keys`, table, () => empty("No API keys yet. Create one to let a caller trigger this assistant."));
+const load = () => list(all ? "keys" : `assistants/${page.assistant}/keys`, table, () => Object.values(filter).some(Boolean)
+  ? empty("No keys match this filter.") : empty("No API keys yet. Create one to let a caller trigger ", all ? "an assistant." : "this assistant."), filter);
 
 // curl is a line that works when it is pasted into a POSIX shell.
-function curl(secret) {
+function curl(key) {
+  const secret = key.key, address = page.triggerUrl.replace("ASSISTANT", encodeURIComponent(key.assistant_id));
   return `curl -sS -H 'Authorization: Bearer ${secret}' -H 'Content-Type: application/json' `
-    + `-d '{"message": "What can you do?"}' '${page.triggerUrl}'`;
+    + `-d '{"message": "What can you do?"}' '${address}'`;
 }
 
 // show shows a new key, which cannot be shown again, and the expiry of the key that it replaces.
 function show(key, ...more) {
   $("secret").replaceChildren(copyable(key.key, "the API key"));
-  $("curl").replaceChildren(copyable(curl(key.key), "the curl line"));
+  $("curl").replaceChildren(copyable(curl(key), "the curl line"));
   $("replaced").replaceChildren(...more);
   $("created").hidden = false;
   $("created-title").focus();
 }
 
-const form = $("create");
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   clear(form);
   const name = form.elements.name.value.trim(), expires = form.elements.expires_at.value;
+  const assistant = all ? form.elements.assistant.value : page.assistant;
+  if (!assistant) {
+    fault(form, "assistant", "A key needs an assistant.");
+    form.elements.assistant.focus();
+    return;
+  }
   if (!name) {
     fault(form, "name", "A key needs a name.");
     form.elements.name.focus();
@@ -91,7 +111,7 @@ form.addEventListener("submit", (event) => {
   }
   busy(event.submitter, async () => {
     try {
-      const key = await call("POST", `assistants/${page.assistant}/keys`, { name, ...(expires && { expires_at: utc(expires) }) });
+      const key = await call("POST", `assistants/${assistant}/keys`, { name, ...(expires && { expires_at: utc(expires) }) });
       form.reset();
       show(key);
       notify(`${key.name} is created.`);

@@ -1,5 +1,6 @@
 import { get, page, query, url } from "./api.js";
 import { $, announce, badge, duration, el, empty, when } from "./dom.js";
+import { assistantLink } from "./filters.js";
 import { localTime, utc } from "./form.js";
 import { Table, list } from "./table.js";
 
@@ -18,7 +19,7 @@ function elapsed(run) {
 const table = new Table("Runs", [
   { label: "Run", cell: (r) => el("a", { href: url(`runs/${r.id}`) }, `Run ${r.id}`) },
   { label: "Status", cell: (r) => [badge(r.status), r.status_detail && el("small", { class: "quiet" }, ` ${r.status_detail}`)] },
-  { label: "Assistant", cell: (r) => el("a", { href: url(`assistants/${r.assistant_id}`) }, r.assistant_id) },
+  { label: "Assistant", cell: (r) => assistantLink(r.assistant_id) },
   { label: "API key", cell: (r) => r.key_id ? String(r.key_id) : el("span", { class: "quiet" }, "none") },
   { label: "Created", cell: (r) => when(r.created_at) },
   { label: "Duration", cell: elapsed },

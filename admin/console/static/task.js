@@ -5,6 +5,7 @@ import { indent } from "./json.js";
 
 const form = $("task");
 const schema = $("output_schema");
+let saved; // the task as it was read
 
 // The output type decides whether there is a schema.
 function sync() {
@@ -36,6 +37,7 @@ async function load() {
   $("loading").replaceChildren(el("p", { class: "loading" }, "Loading task…"));
   try {
     const [{ items }, task] = await Promise.all([get("tools"), page.task ? get(`tasks/${page.task}`) : null]);
+    saved = task;
     tools(items, task?.allowed_tools ?? []);
     if (task) {
       form.elements.name.value = task.name;
@@ -66,14 +68,17 @@ function body() {
 async function save() {
   try {
     if (page.task) {
-      await call("PUT", `tasks/${page.task}`, body());
-      notify("Saved. Runs that were accepted before keep the task as it was.");
+      saved = await call("PUT", `tasks/${page.task}`, body(), { "If-Match": `"${saved.updated_at}"` });
+      notify("The task is saved. Existing runs keep their copy.");
     } else {
       const task = await call("POST", `assistants/${page.assistant}/tasks`, body());
       location.assign(url(`tasks/${task.id}`));
     }
   } catch (failure) {
-    showFaults(form, failure);
+    if (failure.status !== 412) return showFaults(form, failure);
+    const over = await ask({ title: "The task has changed since you opened it", yes: "Reload the task", danger: false,
+      text: "Your changes are not saved. Copy what you want to keep, then reload the task." });
+    if (over !== null) location.reload();
   }
 }
 

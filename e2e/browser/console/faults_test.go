@@ -27,6 +27,9 @@ func TestPages_operatorsAtWork_staySteady(t *testing.T) {
 	v.timelineShowsWork()
 	v.filterRow()
 	v.listWaits()
+	v.findKey()
+	v.tasksOfAll()
+	v.lostUpdate()
 }
 
 // focused is an expression about the element that has the focus.
