@@ -47,9 +47,9 @@ func pgHead(runs string) string {
 	SELECT h.assistant_id, coalesce(r.running, 0), h.runs, h.oldest
 	FROM (
 		SELECT assistant_id, count(*) AS runs, min(run_id) AS oldest FROM (
-			(SELECT run_id, assistant_id FROM {queue} WHERE state = 'q' AND native AND NOT shared ORDER BY run_id LIMIT {window})
+			(SELECT run_id, assistant_id FROM {queue} WHERE state = 'q' AND native AND NOT shared AND run_id > (SELECT 0) ORDER BY run_id LIMIT {window})
 			UNION ALL
-			(SELECT run_id, assistant_id FROM {queue} WHERE state = 'q' AND native AND shared ORDER BY run_id LIMIT {window})
+			(SELECT run_id, assistant_id FROM {queue} WHERE state = 'q' AND native AND shared AND run_id > (SELECT 0) ORDER BY run_id LIMIT {window})
 			ORDER BY run_id LIMIT {window}
 		) u GROUP BY assistant_id
 	) h LEFT JOIN (`+pgRunning("assistant_id")+`) r ON r.assistant_id = h.assistant_id`, "{window}", runs)
