@@ -60,7 +60,7 @@ func writeTask(w http.ResponseWriter, status int, task webtrigger.TaskDefinition
 func taskTag(updated time.Time) string { return `"` + wire.FormatTime(updated) + `"` }
 
 // ifMatch reads the ETag of the definition that a PUT replaces, zero without one. The
-// second result is false if it is no tag of a definition.
+// second result is false if it is not a tag of a definition.
 func ifMatch(r *http.Request) (updated time.Time, ok bool) {
 	tag := strings.Join(r.Header.Values("If-Match"), ",")
 	if tag == "" || tag == "*" {

@@ -136,10 +136,10 @@ const (
 // is of a shared conversation. Otherwise it claims nothing, and the answer has a row with
 // the run id -1.
 //
-// With LIMIT $1, Postgres expects to read a tenth of the queue, and plans anew for each
+// With LIMIT $1, Postgres expects to read a tenth of the queue, and makes a new plan for each
 // claim of a few runs. Their text has a second limit for that. No more rows are read and
-// locked than $1. By (SELECT ”) the planner prefers the order of the index to a sort,
-// whatever it knows of the queue.
+// locked than $1. By the subselect the planner prefers the order of the index to a sort,
+// whatever its statistics are.
 func pgClaimSole(some string) string {
 	return strings.ReplaceAll(`
 	WITH `+pgClaimant+`,

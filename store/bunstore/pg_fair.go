@@ -16,7 +16,7 @@ import (
 // claims the oldest of them (pgClaimSole). Otherwise a claim has these steps:
 //
 //	head   the assistants of the oldest queued runs, and how many runs each has running
-//	walk   up to 32 more assistants, if the head may not have those whose turn it is
+//	walk   up to 32 more assistants, if the head perhaps misses those whose turn it is
 //	share  in Go: whose turn it is, and how many runs of each are candidates
 //	claim  the candidates, read and locked in their turns (pgClaimSharesText)
 //
@@ -41,7 +41,7 @@ type candidate struct {
 }
 
 // pgHead lists the assistants of the oldest queued runs. The number of runs is in the
-// text, because with a LIMIT that it does not know, Postgres would plan anew each time.
+// text, because with a LIMIT that it does not know, Postgres would make a new plan each time.
 func pgHead(runs string) string {
 	return strings.ReplaceAll(`
 	SELECT h.assistant_id, coalesce(r.running, 0), h.runs, h.oldest
@@ -114,7 +114,7 @@ func (t *turns) sawSeveral() {
 	t.mixed = time.Now()
 }
 
-// several reports whether a claim has just seen runs of several assistants.
+// several reports whether a claim has lately seen runs of several assistants.
 func (t *turns) several() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -121,7 +121,7 @@ var pgFewDueText, pgManyDueText = pgOldestDue("64"), pgOldestDue("1024")
 // of these, costs nothing. Arguments: how many deliveries are wanted, how many an assistant
 // may have in progress, and the numbers in progress.
 //
-// A walk goes from one hash to the next. lap counts how often it went on from the
+// A walk goes from one hash to the next. lap counts how often it continued from the
 // lowest; it ends when it is back where it began, or after so many steps.
 func pgWalkDue(window string) string {
 	return bounded(`WITH RECURSIVE known AS MATERIALIZED (

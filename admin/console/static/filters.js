@@ -20,7 +20,7 @@ export function filterForm(form, path, names, change = (values) => values) {
 
 let known;
 
-// assistants are the names by id; empty for a visitor who may not list them.
+// assistants are the names by id; empty for a visitor who cannot list them.
 export function assistants() {
   known ??= get("assistants?limit=200").then(({ items }) => new Map(items.map((a) => [a.id, a.name ?? a.id])), () => new Map());
   return known;

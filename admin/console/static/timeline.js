@@ -12,7 +12,7 @@ export class Timeline {
     this.tools = new Map();
   }
 
-  // connected stops the clock while it is not known whether the run goes on.
+  // connected stops the clock while it is not known whether the run continues.
   connected(live) {
     this.lost = live ? undefined : this.lost ?? Date.now();
     if (this.begin !== undefined) this.frame ??= requestAnimationFrame(() => this.draw());

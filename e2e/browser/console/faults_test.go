@@ -96,7 +96,7 @@ func (v *visitor) redeliverKeepsFocus(r *receiver) {
 	v.focused(`e.closest("#deliveries li")`)
 	v.shows("#deliveries .badge", "delivered")
 	v.focused(`e.closest("#deliveries li")`)
-	v.until(`document.querySelector("#deliveries details").open`) // of the first delivery, whose button has gone
+	v.until(`document.querySelector("#deliveries details").open`) // of the first delivery, which has no button any more
 }
 
 // feedKeepsAllEvents shows 3,000 events: the newest at once, the others by a button.

@@ -45,7 +45,7 @@ func (v *visitor) tasksOfAll() {
 	require.NotContains(v.t, v.text("#list"), "Weekly report")
 }
 
-// lostUpdate saves a task that somebody else has changed meanwhile.
+// lostUpdate saves a task that another visitor has changed meanwhile.
 func (v *visitor) lostUpdate() {
 	v.refusals = true // the 412
 	task := api(v.t, v.site, "POST /assistants/1/tasks", map[string]any{"name": "Shared", "instructions": "i"})
