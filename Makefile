@@ -49,6 +49,9 @@ chaos: ## the campaign: ROUNDS (50, or 10 where a round is long) rounds of each 
 revocations-long: ## revoke 100000 keys while three replicas are asked with them, instead of the suite's 1000
 	@WEBTRIGGER_REVOCATIONS=100000 go test -count=1 -timeout 2h -v -run TestRevocation ./internal/replicatest
 
+lanes-long: ## 10000 runs of 11 conversations over replicas that are killed, and 100 racing interrupts, instead of the suite's few
+	@WEBTRIGGER_LANE_RUNS=10000 WEBTRIGGER_LANE_INTERRUPTS=100 go test -count=1 -timeout 1h -v -run 'TestLane|TestInterrupt' ./internal/lanetest
+
 recipes-n8n: ## execute the workflows of docs/recipes in a real n8n from npm (over a gigabyte)
 	@sh scripts/recipes-n8n.sh
 

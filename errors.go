@@ -3,6 +3,7 @@ package webtrigger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -41,6 +42,18 @@ var (
 	// ErrQueueFull reports that the assistant has [Limits.QueuedPerAssistant] queued
 	// runs already. HTTP returns it as 429.
 	ErrQueueFull = errors.New("webtrigger: queue full")
+
+	// ErrConversationBusy reports that a run of the conversation has not ended and that
+	// the trigger asked for [BusyReject]. HTTP returns it as 409.
+	ErrConversationBusy = errors.New("webtrigger: conversation busy")
+
+	// ErrConversationFull reports that the conversation has [MaxUnfinishedRuns]
+	// unfinished runs already. It wraps ErrQueueFull.
+	ErrConversationFull = fmt.Errorf("webtrigger: conversation full: %w", ErrQueueFull)
+
+	// ErrNotReady reports that a run cannot be claimed yet, because an earlier run of
+	// its conversation has not ended.
+	ErrNotReady = errors.New("webtrigger: run not ready")
 
 	// ErrUnavailable reports that the store cannot answer now and that a retry may
 	// succeed. HTTP returns it as 503 with Retry-After.
@@ -169,6 +182,11 @@ func (s *Service) problem(w http.ResponseWriter, r *http.Request, err error) *wi
 	case errors.Is(err, ErrIdempotencyKeyReused):
 		return &wire.Problem{Status: http.StatusUnprocessableEntity, Code: "idempotency_key_reused",
 			Detail: "This Idempotency-Key was already used with a different request body. Use a new key."}
+	case errors.Is(err, ErrConversationBusy):
+		return &wire.Problem{Status: http.StatusConflict, Code: "conversation_busy",
+			Detail: "A run of this conversation has not ended. Try again when it has ended, or send another on_busy."}
+	case errors.Is(err, ErrConversationFull):
+		return conversationFull()
 	case errors.Is(err, ErrQueueFull):
 		return queueFull(s.opts.Limits.QueuedPerAssistant)
 	case errors.Is(err, ErrUnauthenticated):

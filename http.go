@@ -97,16 +97,51 @@ func allowMethods(r *http.Request, methods ...string) error {
 	return wire.MethodNotAllowed(strings.Join(methods, ", "))
 }
 
+// admitTrigger authenticates a request for a trigger. It returns the run that run_id
+// names, or else the first one.
+func (s *Service) admitTrigger(r *http.Request, segment string) (Grant, error) {
+	triggerID, ok := parseID(segment)
+	runID, named, invalid := requestedRun(r)
+	grant, err := s.authenticate(r, triggerID, runID)
+	if err == nil {
+		err = invalid
+	}
+	if err == nil && (!ok || !named || grant.Run == nil) {
+		err = wire.NotFound()
+	}
+	return grant, err
+}
+
+// requestedRun reads the run_id of a request; 0 without one. named is false if run_id
+// cannot be an id.
+func requestedRun(r *http.Request) (runID int64, named bool, err error) {
+	if r.URL.RawQuery == "" {
+		return 0, true, nil
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return 0, false, wire.BadRequest("invalid_query", "The query is malformed.")
+	}
+	switch given := values["run_id"]; len(given) {
+	case 0:
+		return 0, true, nil
+	case 1:
+		runID, named = parseID(given[0])
+		return runID, named, nil
+	}
+	return 0, false, wire.BadRequest("invalid_query", "run_id must be given once.")
+}
+
 // authenticate resolves the request's API key, and with triggerID the run that
-// it may read, in one read of the store.
-func (s *Service) authenticate(r *http.Request, triggerID int64) (Grant, error) {
+// it may read, in one read of the store. runID 0 is the first run.
+func (s *Service) authenticate(r *http.Request, triggerID, runID int64) (Grant, error) {
 	hash, sent, ok := bearerKey(r.Header["Authorization"])
 	if !ok {
 		return Grant{}, malformedKey(r.Header["Authorization"], sent)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), statementTimeout)
 	defer cancel()
-	grant, err := s.store.Authenticate(ctx, hash, triggerID)
+	grant, err := s.store.Authenticate(ctx, hash, triggerID, runID)
 	if errors.Is(err, ErrNotFound) {
 		return Grant{}, unauthorized(true, "The API key is unknown, revoked or expired. Use a valid key.")
 	}
@@ -253,9 +288,14 @@ func storedBases(text string) bases {
 	return bases{text + apiPath, text}
 }
 
-// StatusURL returns the URL that returns the status of the run's trigger.
+// StatusURL returns the URL that returns the status of the run. It has a run_id if the
+// conversation has a key or the run is not its first one.
 func (r *Run) StatusURL() string {
-	return storedBases(r.BaseURL).api + "/web-triggers/" + strconv.FormatInt(r.ConversationID, 10) + "/status"
+	status := storedBases(r.BaseURL).api + "/web-triggers/" + strconv.FormatInt(r.ConversationID, 10) + "/status"
+	if r.Continues || r.ConversationKey != "" {
+		status += "?run_id=" + strconv.FormatInt(r.ID, 10)
+	}
+	return status
 }
 
 // StreamURL returns the URL of the run's event stream for the API key.

@@ -17,13 +17,9 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 	if err := allowMethods(r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
-	triggerID, ok := parseID(segment)
-	grant, err := s.authenticate(r, triggerID)
+	grant, err := s.admitTrigger(r, segment)
 	if err != nil {
 		return err
-	}
-	if !ok || grant.Run == nil {
-		return wire.NotFound()
 	}
 	if grant.Run.Status == RunQueued {
 		s.checkWorkers()
@@ -33,11 +29,8 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 		return err
 	}
 	if waited {
-		if grant, err = s.authenticate(r, triggerID); err != nil {
+		if grant, err = s.admitTrigger(r, segment); err != nil {
 			return err
-		}
-		if grant.Run == nil {
-			return wire.NotFound()
 		}
 	}
 	run, err := s.shown(r, grant)
@@ -146,13 +139,9 @@ func (s *Service) serveCancel(w http.ResponseWriter, r *http.Request, segment st
 	if err := allowMethods(r, http.MethodPost); err != nil {
 		return err
 	}
-	triggerID, ok := parseID(segment)
-	grant, err := s.authenticate(r, triggerID)
+	grant, err := s.admitTrigger(r, segment)
 	if err != nil {
 		return err
-	}
-	if !ok || grant.Run == nil {
-		return wire.NotFound()
 	}
 	var run Run
 	if grant.Run.Status.Terminal() {

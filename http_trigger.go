@@ -18,7 +18,7 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 	if err := allowMethods(r, http.MethodPost); err != nil {
 		return err
 	}
-	grant, err := s.authenticate(r, 0)
+	grant, err := s.authenticate(r, 0, 0)
 	if err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (s *Service) readAgain(r *http.Request, c caller, run Run) (Run, error) {
 		defer cancel()
 		return s.store.RunByID(ctx, run.ID)
 	}
-	grant, err := s.authenticate(r, run.ConversationID)
+	grant, err := s.authenticate(r, run.ConversationID, run.ID)
 	if err == nil && grant.Run == nil {
 		err = wire.NotFound()
 	}
@@ -192,7 +192,7 @@ func decodeTrigger(body []byte) (req TriggerRequest, found faults, err error) {
 		return req, nil, err
 	}
 	for _, f := range append(parsed, strictjson.Unknown(members,
-		"message", "subject", "context", "task_definition_id", "callback_url", "metadata")...) {
+		"message", "subject", "context", "task_definition_id", "callback_url", "metadata", "conversation_key", "on_busy")...) {
 		found.add(f.Pointer, f.Detail)
 	}
 	if members == nil {
@@ -236,6 +236,16 @@ func decodeTrigger(body []byte) (req TriggerRequest, found faults, err error) {
 			if text(m, &req.CallbackURL); req.CallbackURL == "" && !found.on("/callback_url") {
 				found.add("/callback_url", "must not be empty: leave it out or send null")
 			}
+		case "conversation_key":
+			if text(m, &req.ConversationKey); req.ConversationKey == "" && !found.on("/"+m.Key) {
+				found.add("/"+m.Key, "must not be empty: leave it out or send null")
+			}
+		case "on_busy":
+			var onBusy string
+			if text(m, &onBusy); onBusy == "" && !found.on("/"+m.Key) {
+				found.add("/"+m.Key, onBusyRule)
+			}
+			req.OnBusy = OnBusy(onBusy)
 		case "metadata":
 			if !strictjson.IsNull(m.Raw) {
 				req.Metadata = m.Raw

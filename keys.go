@@ -303,6 +303,13 @@ func queueFull(limit int) *wire.Problem {
 		Quota: &wire.Quota{Policy: "queue", Limit: limit, Unit: "concurrent-requests", Reset: queueRetry}}
 }
 
+func conversationFull() *wire.Problem {
+	return &wire.Problem{Status: http.StatusTooManyRequests, Code: "queue_full",
+		Detail:     "This conversation has reached its limit of unfinished runs. Try again after the delay in Retry-After.",
+		RetryAfter: queueRetry,
+		Quota:      &wire.Quota{Policy: "conversation", Limit: MaxUnfinishedRuns, Unit: "concurrent-requests", Reset: queueRetry}}
+}
+
 func rateLimited(q wire.Quota) *wire.Problem {
 	return &wire.Problem{Status: http.StatusTooManyRequests, Code: "rate_limited",
 		Detail: "This API key has exceeded its rate limit. Try again after the delay in Retry-After.", RetryAfter: q.Reset, Quota: &q}

@@ -17,8 +17,9 @@ type Retention struct {
 
 	// Completed, Failed, Cancelled and TimedOut are the ages at which a whole trigger
 	// is purged, by the final status of its run. A trigger with several runs is
-	// purged when each of them is past its age. Requests for a purged trigger return
-	// 404.
+	// purged when each of them is past its age. Of a conversation with a key, each run
+	// is purged by itself, and the key is free when the last one is. Requests for a
+	// purged trigger return 404.
 	Completed, Failed, Cancelled, TimedOut time.Duration
 }
 
@@ -41,7 +42,9 @@ type RetentionStore interface {
 	// the rest. EventPage.PurgedTo reports this to readers. Purge deletes a whole
 	// trigger once each of its runs is older than the age of its status and none of
 	// its deliveries is pending or sending. That includes its runs, messages, events,
-	// deliveries and idempotency records.
+	// deliveries and idempotency records. Of a conversation with a key, each run is a
+	// trigger of its own. The last one takes the conversation with it, and the key is
+	// free.
 	Purge(ctx context.Context, purge Purge) (Purged, error)
 
 	// EraseTrigger deletes a whole trigger, regardless of its age, including pending

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -20,13 +21,18 @@ type Run struct {
 	Key            string // run_key: a UUID that receivers can use to deduplicate callbacks
 	ConversationID int64  // the trigger_id if the run started the conversation
 	Continues      bool   // the run joined a conversation that an earlier run started
-	AssistantID    string
-	KeyID          int64 // the API key of the caller; 0 for a Go call
-	Status         RunStatus
-	StatusDetail   string // "" is null on the wire
-	ErrorMessage   string // "" is null on the wire
-	Result         string // set only if Status is completed
-	Usage          *Usage // nil if not reported
+	Behind         bool   // queued behind an earlier run of its conversation: it cannot be claimed yet
+
+	// ConversationKey is the key of the conversation; "" if it has none.
+	ConversationKey string
+
+	AssistantID  string
+	KeyID        int64 // the API key of the caller; 0 for a Go call
+	Status       RunStatus
+	StatusDetail string // "" is null on the wire
+	ErrorMessage string // "" is null on the wire
+	Result       string // set only if Status is completed
+	Usage        *Usage // nil if not reported
 
 	TaskDefinitionID int64           // 0 if the trigger named none
 	TaskDefinition   *TaskDefinition // the run's own copy; nil if the trigger named none
@@ -145,6 +151,12 @@ func CancelStop(reason string) Stop {
 	return Stop{Status: RunCancelled, StatusDetail: reason}
 }
 
+// InterruptStop returns the stop of a run that a later run of its conversation
+// interrupts; see [BusyInterrupt].
+func InterruptStop(byRunID int64) Stop {
+	return CancelStop("superseded by run " + strconv.FormatInt(byRunID, 10))
+}
+
 // DeadlineStop returns the stop of a run that exceeded [Options.RunTimeout].
 func DeadlineStop() Stop {
 	return Stop{Status: RunTimedOut, StatusDetail: "deadline exceeded",
@@ -155,8 +167,9 @@ func DeadlineStop() Stop {
 type Conversation struct {
 	ID          int64
 	AssistantID string
-	Subject     string
-	Metadata    json.RawMessage // as sent; nil if there is none
+	Key         string          // the caller's conversation_key; "" if there is none
+	Subject     string          // of the trigger that started the conversation
+	Metadata    json.RawMessage // of the same trigger, as sent; nil if there is none
 	CreatedAt   time.Time
 }
 
@@ -286,8 +299,9 @@ type QueueState struct {
 	Queued  int // queued runs, including those that another engine executes
 	Running int // running runs, including those with an expired lease that are not swept yet
 
-	// OldestAge is the age of the oldest queued run, by the store's clock. A requeued
-	// run counts from when it was requeued. Zero means that no run is queued.
+	// OldestAge is the age of the oldest queued run that can be claimed, by the store's
+	// clock. Runs behind others of their conversation do not count. A requeued run counts
+	// from when it was requeued. Zero means that no run can be claimed.
 	OldestAge time.Duration
 }
 

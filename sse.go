@@ -156,7 +156,7 @@ func (s *Service) admitKey(r *http.Request, segment string) (query stream.Query,
 		return query, 0, nil, err
 	}
 	triggerID, ok := parseID(segment)
-	grant, err := s.authenticate(r, triggerID)
+	grant, err := s.authenticate(r, triggerID, 0)
 	if err != nil {
 		return query, 0, nil, err
 	}
@@ -171,7 +171,7 @@ func (s *Service) admitKey(r *http.Request, segment string) (query stream.Query,
 	defer cancel()
 	query, err = s.streamOf(ctx, query, triggerID, run)
 	allowed = func() error {
-		grant, err := s.authenticate(r, triggerID)
+		grant, err := s.authenticate(r, triggerID, 0)
 		if err == nil && grant.Run == nil {
 			return wire.NotFound()
 		}

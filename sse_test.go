@@ -597,11 +597,11 @@ type keyless struct {
 	away atomic.Bool
 }
 
-func (s *keyless) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
+func (s *keyless) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID, runID int64) (webtrigger.Grant, error) {
 	if s.away.Load() {
 		return webtrigger.Grant{}, fmt.Errorf("authenticate: %w", webtrigger.ErrUnavailable)
 	}
-	return s.Store.Authenticate(ctx, hash, triggerID)
+	return s.Store.Authenticate(ctx, hash, triggerID, runID)
 }
 
 // visitor is a reader who may read streams until end is called.

@@ -127,13 +127,15 @@ type KeyStore interface {
 	TouchKey(ctx context.Context, keyID int64, precision time.Duration) error
 
 	// Authenticate returns, as of one instant, the key, its assistant's settings and,
-	// if triggerID is not 0, the summary of the first run of that conversation. The
-	// run is nil if the conversation does not exist or belongs to another assistant.
+	// if triggerID is not 0, the summary of the run runID of that conversation, or of
+	// its first run if runID is 0. The run is nil if it does not exist, belongs to
+	// another conversation or is purged, or if the conversation does not exist or
+	// belongs to another assistant.
 	// The run also has its result, unless that is larger than MaxGrantResultBytes:
 	// the result of one request must not delay the others. Authenticate returns
 	// ErrNotFound if the key is unknown, revoked or expired. It must see every
 	// revocation that returned, in any process, before the call.
-	Authenticate(ctx context.Context, hash KeyHash, triggerID int64) (Grant, error)
+	Authenticate(ctx context.Context, hash KeyHash, triggerID, runID int64) (Grant, error)
 }
 
 // TaskDefinitionStore stores task definitions.
@@ -174,9 +176,23 @@ type TriggerStore interface {
 	// ClaimRuns would, and returns the lease. A store may decline the claim; the run
 	// is then queued.
 	//
-	// If t.ConversationID is set, the run joins that conversation. The conversation
-	// keeps its subject and metadata, and the run's own input has neither.
-	// CreateTrigger returns ErrNotFound if the assistant has no such conversation.
+	// If t.ConversationID is set, the run joins that conversation. CreateTrigger
+	// returns ErrNotFound if the assistant has no such conversation. If
+	// t.ConversationKey is set, the run joins the assistant's conversation with that
+	// key, or starts it. Of several concurrent first triggers, exactly one must start
+	// it. The conversation keeps the subject and metadata that it was started with.
+	//
+	// The runs of a conversation are its lane. The oldest unfinished one is the head.
+	// A run that is created behind another one is queued with Behind set. It is not
+	// claimed, neither by t.Claim nor by ClaimRuns. The transition that ends the head,
+	// whichever it is, must make the next run claimable. Run ids must rise with the
+	// creation within a conversation.
+	//
+	// If a run of the conversation has not ended, t.OnBusy decides. With BusyReject,
+	// CreateTrigger returns ErrConversationBusy. With BusyInterrupt, it records
+	// InterruptStop for each unfinished run in the same transition, as RequestStop
+	// would: a queued run ends. If the conversation then still has t.MaxUnfinished
+	// unfinished runs, CreateTrigger returns ErrConversationFull and changes nothing.
 	//
 	// If t.Idempotency is set and the assistant has a live record of that idempotency
 	// key, nothing is stored. If the body hash is the same, CreateTrigger returns the
@@ -185,7 +201,8 @@ type TriggerStore interface {
 	// Of several concurrent calls, exactly one must store a trigger.
 	//
 	// If t.MaxQueued is set, a run that is not claimed counts toward a limit. The
-	// limit covers the assistant's queued runs that were created with a MaxQueued. If
+	// limit covers the assistant's queued runs that were created with a MaxQueued,
+	// except those that this call ends. If
 	// it is reached, CreateTrigger stores nothing and returns ErrQueueFull. A replay
 	// does not count. Concurrent calls must not exceed the limit together. Only a
 	// TriggerStore inside a transaction of the host may miss concurrent writes,
@@ -297,7 +314,8 @@ type WorkStore interface {
 	// assistant with the fewest running runs, counting the earlier ones of this
 	// result. Among several such assistants, the one with the oldest run comes first.
 	// A store may look at a part of the assistants only, if all come to their turn. A
-	// requeued run keeps its place by id.
+	// requeued run keeps its place by id, and in its conversation. A run that is behind
+	// another one is not claimed; see TriggerStore.CreateTrigger.
 	//
 	// A run is not claimed if its assistant has claim.MaxPerAssistant running runs or
 	// its key has claim.MaxPerKey. Concurrent calls must not exceed a limit together.
@@ -346,7 +364,7 @@ type WorkStore interface {
 	//     RequeuedEvent(RequeueHeartbeat) while attempts remain (Process.MaxAttempts of
 	//     the lost process), and then ends with HeartbeatTimeout.
 	//   - A run that has been queued for longer than sweep.MaxQueueTime since it was
-	//     last queued ends with QueueTimeout, if the sweeping process is registered and
+	//     last queued, also behind another one, ends with QueueTimeout, if the sweeping process is registered and
 	//     has not expired.
 	//
 	// A run that cannot be changed does not keep the sweep from the others. If some
@@ -357,7 +375,8 @@ type WorkStore interface {
 	SweepRuns(ctx context.Context, sweep Sweep) ([]Run, error)
 
 	// QueueState returns the number of queued and running runs and the age of the
-	// oldest queued run, as of one instant. It must read unfinished runs only.
+	// oldest queued run that can be claimed, as of one instant. It must read unfinished
+	// runs only.
 	QueueState(ctx context.Context) (QueueState, error)
 }
 

@@ -27,7 +27,7 @@ type NewKey struct {
 }
 
 // Grant is what a valid API key gives access to: the key, its assistant's settings
-// and the first run of the requested trigger.
+// and the requested run.
 type Grant struct {
 	Key           Key
 	Channel       Channel
@@ -57,20 +57,23 @@ type Owner struct {
 
 // NewTrigger is a trigger that the store creates.
 type NewTrigger struct {
-	RunKey         string // a new UUID
-	AssistantID    string
-	ConversationID int64 // the conversation to continue; 0 for a new one
-	KeyID          int64 // the API key of the caller; 0 for a Go call
-	Input          RunInput
-	TaskDefinition *TaskDefinition // the run's own copy; nil if the trigger names none
-	BaseURL        string
-	CallbackURL    string // "" if there is no callback
-	CallbackHost   string // host of CallbackURL, in the form of Delivery.Host; stored for the run's deliveries
-	TraceParent    string // W3C traceparent; empty if the request had none
-	RequestID      string // id of the request, for logs; empty if it had none
-	Idempotency    *Idempotency
-	Claim          *Claimant
-	MaxQueued      int // maximum number of queued runs of the assistant, including this one; 0 for no limit
+	RunKey          string // a new UUID
+	AssistantID     string
+	ConversationID  int64  // the conversation to continue; 0 for the one of ConversationKey
+	ConversationKey string // the conversation to continue or to start; "" for a new one without a key
+	OnBusy          OnBusy // what happens while a run of the conversation has not ended; "" is BusyEnqueue
+	MaxUnfinished   int    // maximum number of unfinished runs of the conversation, including this one; 0 for no limit
+	KeyID           int64  // the API key of the caller; 0 for a Go call
+	Input           RunInput
+	TaskDefinition  *TaskDefinition // the run's own copy; nil if the trigger names none
+	BaseURL         string
+	CallbackURL     string // "" if there is no callback
+	CallbackHost    string // host of CallbackURL, in the form of Delivery.Host; stored for the run's deliveries
+	TraceParent     string // W3C traceparent; empty if the request had none
+	RequestID       string // id of the request, for logs; empty if it had none
+	Idempotency     *Idempotency
+	Claim           *Claimant
+	MaxQueued       int // maximum number of queued runs of the assistant, including this one; 0 for no limit
 }
 
 // Idempotency identifies a trigger, so that a repeated request returns it.
@@ -91,6 +94,10 @@ type CreatedTrigger struct {
 	Run      Run
 	Lease    *Lease // nil if the run was not claimed
 	Replayed bool   // the trigger already existed; Run is its current state
+
+	// Interrupted are the summaries of the runs that this trigger has ended, by
+	// ascending id. A run that was running is not among them: it ends later.
+	Interrupted []Run
 }
 
 // Process is a worker process in the store.
@@ -245,8 +252,8 @@ type DeliveryOutcome struct {
 	RetryIn      time.Duration // failed only: create a retry that is due after this time; 0 for none
 }
 
-// RunInput is the input of a caller. Message and context belong to the run. Subject
-// and metadata belong to the conversation that the run started.
+// RunInput is the input of a caller. The conversation also keeps the subject and the
+// metadata of the run that started it.
 type RunInput struct {
 	Subject  string
 	Message  string
@@ -303,7 +310,7 @@ func (unimplementedStore) ReplaceKey(context.Context, int64, NewKey, time.Durati
 func (unimplementedStore) TouchKey(context.Context, int64, time.Duration) error {
 	return unimplemented("TouchKey")
 }
-func (unimplementedStore) Authenticate(context.Context, KeyHash, int64) (Grant, error) {
+func (unimplementedStore) Authenticate(context.Context, KeyHash, int64, int64) (Grant, error) {
 	return Grant{}, unimplemented("Authenticate")
 }
 func (unimplementedStore) CreateTaskDefinition(context.Context, TaskDefinition) (TaskDefinition, error) {

@@ -26,12 +26,22 @@ type TriggerRequest struct {
 	Context          json.RawMessage // a JSON object, appended to the prompt; nil for none
 	TaskDefinitionID int64           // an active task definition of the assistant; 0 for none
 	CallbackURL      string          // receives a POST when the run ends; "" for none
-	Metadata         json.RawMessage // any JSON value, stored with the conversation; nil for none
+	Metadata         json.RawMessage // any JSON value, stored with the run; nil for none
 
-	// ConversationID continues a conversation of the same assistant with a new run.
-	// Subject and Metadata are then ignored: the conversation keeps its own. If zero,
-	// the trigger starts a conversation. Requests over HTTP always start one.
+	// ConversationKey names a conversation of the assistant in the words of the caller,
+	// such as a ticket number. The first trigger with a key starts the conversation, and
+	// each later one continues it with a new run. It has 1 to 255 characters without
+	// control characters. If empty, the trigger starts a conversation without a key.
+	ConversationKey string
+
+	// ConversationID continues a conversation of the same assistant by its id. It
+	// excludes ConversationKey. If zero, ConversationKey decides. Requests over HTTP
+	// have no such field.
 	ConversationID int64
+
+	// OnBusy is what happens while a run of the conversation has not ended. It needs
+	// ConversationKey or ConversationID. If empty, it is BusyEnqueue.
+	OnBusy OnBusy
 
 	// TraceParent is the W3C traceparent that the run continues; over HTTP, the
 	// header traceparent. An invalid value is ignored. If empty, there is none.
@@ -43,11 +53,26 @@ type TriggerRequest struct {
 	RequestID string
 }
 
+// OnBusy is what a trigger does if a run of its conversation is queued or running. The
+// runs of a conversation execute one at a time, in creation order.
+type OnBusy string
+
+// What a trigger does.
+const (
+	BusyEnqueue   OnBusy = "enqueue"   // its run waits for its turn
+	BusyReject    OnBusy = "reject"    // it fails with ErrConversationBusy, and nothing is stored
+	BusyInterrupt OnBusy = "interrupt" // it cancels the unfinished runs; its run starts when they have ended
+)
+
 // Limits of the texts of a trigger, in Unicode code points.
 const (
-	MaxMessageRunes = 50_000
-	MaxSubjectRunes = 255
+	MaxMessageRunes         = 50_000
+	MaxSubjectRunes         = 255
+	MaxConversationKeyRunes = 255
 )
+
+// MaxUnfinishedRuns is the maximum number of unfinished runs of a conversation.
+const MaxUnfinishedRuns = 1000
 
 // Trigger creates a trigger for a caller that the host has authenticated. It applies
 // the same rules and the same transaction as the HTTP endpoint, and this process may
@@ -55,9 +80,10 @@ const (
 // SessionBase.
 //
 // It returns a [RequestError] if req is invalid, ErrChannelDisabled if the channel is
-// disabled, ErrNotFound if the conversation to continue does not exist, and
-// ErrQueueFull if the queue limit is reached. If ctx ends during the call, the
-// trigger may have been stored.
+// disabled, ErrNotFound if the conversation to continue does not exist,
+// ErrConversationBusy if it is busy and req.OnBusy is BusyReject, and ErrQueueFull if
+// the queue limit is reached. That is also ErrConversationFull if the limit is the
+// conversation's. If ctx ends during the call, the trigger may have been stored.
 func (s *Service) Trigger(ctx context.Context, assistantID string, req TriggerRequest) (Run, error) {
 	caller, err := s.hostCaller(ctx, s.store, assistantID)
 	if err != nil {
@@ -101,8 +127,17 @@ func (s *Service) TriggerVia(ctx context.Context, store TriggerStore, assistantI
 	if err != nil {
 		return Run{}, fmt.Errorf("create trigger: %w", err)
 	}
+	s.reportInterrupted(ctx, accepted)
 	s.opts.Hooks.triggered(ctx, accepted)
 	return accepted.Run, nil
+}
+
+// reportInterrupted reports the runs that a trigger has ended.
+func (s *Service) reportInterrupted(ctx context.Context, accepted CreatedTrigger) {
+	for _, run := range accepted.Interrupted {
+		s.log.With(run.logFields()...).InfoContext(ctx, "run interrupted", "assistant_id", run.AssistantID, "by_run_id", accepted.Run.ID)
+		s.opts.Hooks.ended(ctx, run)
+	}
 }
 
 // caller identifies the source of a trigger and the base of the URLs in the response.
@@ -146,26 +181,26 @@ func (s *Service) prepare(ctx context.Context, store TriggerStore, c caller, req
 		return NewTrigger{}, err
 	}
 	callbackHost := s.checkCallbackURL(ctx, c, req.CallbackURL, &f)
+	checkConversation(&req, &f)
 	if err := f.err(); err != nil {
 		return NewTrigger{}, err
 	}
-	input := RunInput{Subject: subject, Message: req.Message, Context: req.Context, Metadata: req.Metadata}
-	if req.ConversationID != 0 {
-		input.Subject, input.Metadata = "", nil // the conversation has its own
-	}
 	return NewTrigger{
-		RunKey:         newRunKey(),
-		AssistantID:    c.channel.AssistantID,
-		ConversationID: req.ConversationID,
-		KeyID:          c.keyID,
-		Input:          input,
-		TaskDefinition: task,
-		BaseURL:        c.base.stored(),
-		CallbackURL:    req.CallbackURL,
-		CallbackHost:   callbackHost,
-		TraceParent:    s.opts.Hooks.traceParent(ctx, req.TraceParent),
-		RequestID:      wire.SaneRequestID(req.RequestID),
-		MaxQueued:      s.opts.Limits.QueuedPerAssistant,
+		RunKey:          newRunKey(),
+		AssistantID:     c.channel.AssistantID,
+		ConversationID:  req.ConversationID,
+		ConversationKey: req.ConversationKey,
+		OnBusy:          req.OnBusy,
+		MaxUnfinished:   MaxUnfinishedRuns,
+		KeyID:           c.keyID,
+		Input:           RunInput{Subject: subject, Message: req.Message, Context: req.Context, Metadata: req.Metadata},
+		TaskDefinition:  task,
+		BaseURL:         c.base.stored(),
+		CallbackURL:     req.CallbackURL,
+		CallbackHost:    callbackHost,
+		TraceParent:     s.opts.Hooks.traceParent(ctx, req.TraceParent),
+		RequestID:       wire.SaneRequestID(req.RequestID),
+		MaxQueued:       s.opts.Limits.QueuedPerAssistant,
 	}, nil
 }
 
@@ -202,8 +237,9 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, err
 		}
 		return CreatedTrigger{}, fmt.Errorf("%w: %w", errCreation, err)
 	}
+	s.reportInterrupted(ctx, accepted)
 	if accepted.Lease == nil {
-		if !accepted.Replayed {
+		if !accepted.Replayed && !accepted.Run.Behind {
 			s.worker.sawQueued() // the store's hint may come before this process watches
 		}
 		s.checkWorkers()
@@ -252,6 +288,31 @@ func checkSubject(subject, keyName string, f *faults) string {
 		return "Web trigger (" + keyName + ")"
 	}
 	return "Web trigger"
+}
+
+const onBusyRule = "must be enqueue, reject or interrupt"
+
+// checkConversation checks the fields that name a conversation.
+func checkConversation(req *TriggerRequest, f *faults) {
+	const at, busyAt = "/conversation_key", "/on_busy"
+	switch key := req.ConversationKey; {
+	case f.on(at):
+	case !wire.CleanText(key):
+		f.add(at, "must be valid UTF-8 without NUL characters")
+	case strings.ContainsFunc(key, unicode.IsControl):
+		f.add(at, "must not contain control characters")
+	case utf8.RuneCountInString(key) > MaxConversationKeyRunes:
+		f.add(at, "must have at most 255 characters")
+	case key != "" && req.ConversationID != 0:
+		f.add(at, "must be empty if a conversation id is given")
+	}
+	switch {
+	case f.on(busyAt):
+	case req.OnBusy != "" && req.OnBusy != BusyEnqueue && req.OnBusy != BusyReject && req.OnBusy != BusyInterrupt:
+		f.add(busyAt, onBusyRule)
+	case req.OnBusy != "" && req.ConversationKey == "" && req.ConversationID == 0 && !f.on(at):
+		f.add(busyAt, "needs conversation_key")
+	}
 }
 
 // checkValues applies to JSON from Go the rules that apply to whole HTTP bodies.

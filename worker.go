@@ -57,7 +57,8 @@ func (s *Service) Wake() { s.hint(Hint{Queued: true}) }
 // that executes runs from its own job engine instead of Work. It returns nil if the
 // run has ended or was requeued, ErrNotFound if the run does not exist, and
 // ErrConflict if another worker has claimed the run or a limit of running runs is reached
-// ([Limits.RunningPerAssistant]). If ctx ends, the run is
+// ([Limits.RunningPerAssistant]), and ErrNotReady if the run is behind another one of its
+// conversation. If ctx ends, the run is
 // interrupted as at the end of a drain. A Runner that does not return within
 // [Options.CancelGrace] is abandoned. If the store is unavailable, Execute returns one
 // Lease later at the latest, and the process stores the end when it can.
@@ -85,6 +86,9 @@ func (s *Service) Execute(ctx context.Context, runID int64) error {
 		run, err := s.store.RunSummary(ctx, runID)
 		if err != nil || run.Status.Terminal() {
 			return err
+		}
+		if run.Behind {
+			return fmt.Errorf("execute run %d: run is behind another one of its conversation: %w", runID, ErrNotReady)
 		}
 		if run.Status == RunQueued && s.opts.Limits.limitsRunning() {
 			return fmt.Errorf("execute run %d: run stays queued, because its assistant or API key has reached its limit of running runs: %w",

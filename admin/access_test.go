@@ -65,7 +65,7 @@ func calls() []call {
 }
 
 // fill gives assistant 1 key 2, task 3, run 3 of conversation 2 and delivery 2;
-// what comes before is assistant 2's.
+// run 2 is its too, and the rest is assistant 2's.
 func fill(h *host) {
 	h.t.Helper()
 	h.do("POST /assistants/2/keys", `{"name":"of 2"}`)
@@ -74,9 +74,9 @@ func fill(h *host) {
 		h.do("POST /assistants/"+id+"/tasks", `{"name":"of `+id+`","instructions":"i"}`)
 	}
 	const hook = "https://hooks.example.com/in"
-	first := h.trigger("2", webtrigger.TriggerRequest{CallbackURL: hook})
-	h.trigger("2", webtrigger.TriggerRequest{ConversationID: first.ConversationID})
-	run := h.trigger("1", webtrigger.TriggerRequest{CallbackURL: hook})
+	h.trigger("2", webtrigger.TriggerRequest{CallbackURL: hook})
+	first := h.trigger("1", webtrigger.TriggerRequest{})
+	run := h.trigger("1", webtrigger.TriggerRequest{CallbackURL: hook, ConversationID: first.ConversationID})
 	require.EqualValues(h.t, 3, run.ID)
 	require.EqualValues(h.t, 2, run.ConversationID)
 	for range 3 {

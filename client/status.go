@@ -43,9 +43,16 @@ const (
 	minPoll = time.Second
 )
 
-// Status returns the current status of a trigger.
+// Status returns the current status of a trigger: of its first run, if the conversation
+// has a key.
 func (c *Client) Status(ctx context.Context, triggerID int64) (*Status, error) {
-	status, _, err := c.status(ctx, triggerID, 0)
+	return c.StatusOf(ctx, triggerID, 0)
+}
+
+// StatusOf returns the current status of one run of a trigger. If runID is 0, that is
+// the first one.
+func (c *Client) StatusOf(ctx context.Context, triggerID, runID int64) (*Status, error) {
+	status, _, err := c.status(ctx, triggerID, runID, 0)
 	return status, err
 }
 
@@ -53,9 +60,14 @@ func (c *Client) Status(ctx context.Context, triggerID int64) (*Status, error) {
 // status. It asks the service to respond when the run ends (Prefer: wait, RFC 7240).
 // If the service responds earlier, Wait polls at the interval of Retry-After.
 func (c *Client) Wait(ctx context.Context, triggerID int64) (*Status, error) {
+	return c.WaitFor(ctx, triggerID, 0)
+}
+
+// WaitFor is Wait for one run of a trigger. If runID is 0, that is the first one.
+func (c *Client) WaitFor(ctx context.Context, triggerID, runID int64) (*Status, error) {
 	for {
 		began := time.Now()
-		status, header, err := c.status(ctx, triggerID, longPoll)
+		status, header, err := c.status(ctx, triggerID, runID, longPoll)
 		if err != nil || status.Terminal() {
 			return status, err
 		}
@@ -68,9 +80,9 @@ func (c *Client) Wait(ctx context.Context, triggerID int64) (*Status, error) {
 	}
 }
 
-func (c *Client) status(ctx context.Context, triggerID int64, hold time.Duration) (*Status, http.Header, error) {
+func (c *Client) status(ctx context.Context, triggerID, runID int64, hold time.Duration) (*Status, http.Header, error) {
 	r := request{
-		method: http.MethodGet, url: c.trigger(triggerID, "status"), hold: hold,
+		method: http.MethodGet, url: c.trigger(triggerID, "status") + ofRun(runID), hold: hold,
 		statuses: []int{http.StatusOK, http.StatusAccepted}, // 202: Options.AcceptedWhileProcessing of the service
 	}
 	if hold > 0 {
@@ -88,8 +100,21 @@ func (c *Client) status(ctx context.Context, triggerID int64, hold time.Duration
 // running one soon; Wait returns its final status. It may be repeated. If the run
 // has ended, Cancel changes nothing.
 func (c *Client) Cancel(ctx context.Context, triggerID int64) error {
+	return c.CancelOf(ctx, triggerID, 0)
+}
+
+// CancelOf is Cancel for one run of a trigger. If runID is 0, that is the first one.
+func (c *Client) CancelOf(ctx context.Context, triggerID, runID int64) error {
 	_, err := c.do(ctx, request{
-		method: http.MethodPost, url: c.trigger(triggerID, "cancel"), statuses: []int{http.StatusOK, http.StatusAccepted},
+		method: http.MethodPost, url: c.trigger(triggerID, "cancel") + ofRun(runID), statuses: []int{http.StatusOK, http.StatusAccepted},
 	}, new(json.RawMessage))
 	return err
+}
+
+// ofRun is the query that names a run; 0: none.
+func ofRun(runID int64) string {
+	if runID == 0 {
+		return ""
+	}
+	return "?run_id=" + strconv.FormatInt(runID, 10)
 }

@@ -18,6 +18,16 @@ type TriggerRequest struct {
 	TaskDefinitionID int64  `json:"task_definition_id,omitempty"` // an active task definition of the assistant; 0: none
 	CallbackURL      string `json:"callback_url,omitempty"`       // receives the callback; "": no callback
 
+	// ConversationKey names a conversation in the words of the caller, such as a ticket
+	// number: 1 to 255 characters without control characters. The first trigger with a
+	// key starts the conversation, and each later one continues it. Its runs execute one
+	// at a time. If empty, the trigger starts a conversation without a key.
+	ConversationKey string `json:"conversation_key,omitempty"`
+
+	// OnBusy is what happens while a run of the conversation has not ended: enqueue (if
+	// empty), reject (an [*Error] with the code conversation_busy) or interrupt.
+	OnBusy string `json:"on_busy,omitempty"`
+
 	// Context is appended to the message that the assistant sees, one line for each
 	// pair. It must marshal to a JSON object. If nil, there is none.
 	Context any `json:"context,omitempty"`

@@ -19,7 +19,7 @@ const outside = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 // away is a store that is unavailable.
 type away struct{ webtrigger.Store }
 
-func (away) Authenticate(context.Context, webtrigger.KeyHash, int64) (webtrigger.Grant, error) {
+func (away) Authenticate(context.Context, webtrigger.KeyHash, int64, int64) (webtrigger.Grant, error) {
 	return webtrigger.Grant{}, webtrigger.ErrUnavailable
 }
 

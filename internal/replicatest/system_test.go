@@ -74,9 +74,9 @@ func (c *counting) Events(ctx context.Context, query webtrigger.EventQuery) (web
 	return c.Store.Events(ctx, query)
 }
 
-func (c *counting) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
+func (c *counting) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID, runID int64) (webtrigger.Grant, error) {
 	defer c.count("Authenticate")
-	return c.Store.Authenticate(ctx, hash, triggerID)
+	return c.Store.Authenticate(ctx, hash, triggerID, runID)
 }
 
 func (c *counting) LastEventIDs(ctx context.Context, ids []int64) (map[int64]int64, error) {

@@ -106,11 +106,11 @@ type awayStore struct {
 	accepts error // of CreateTrigger
 }
 
-func (s *awayStore) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
+func (s *awayStore) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID, runID int64) (webtrigger.Grant, error) {
 	if s.reads {
 		return webtrigger.Grant{}, webtrigger.ErrUnavailable
 	}
-	return s.Store.Authenticate(ctx, hash, triggerID)
+	return s.Store.Authenticate(ctx, hash, triggerID, runID)
 }
 
 func (s *awayStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {

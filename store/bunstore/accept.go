@@ -17,6 +17,9 @@ func (s *Store) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger
 	if s.opts.Enqueue != nil {
 		trigger.Claim = nil
 	}
+	if s.postgres && joins(&trigger) {
+		return s.lanes.do(ctx, trigger)
+	}
 	if waitsBounded(&trigger) {
 		return s.bounded.do(ctx, trigger)
 	}
@@ -26,7 +29,7 @@ func (s *Store) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger
 // weighTrigger is about how many bytes a trigger has, with all that is sent of it.
 func weighTrigger(t webtrigger.NewTrigger) int {
 	n := 512 + len(t.RunKey) + len(t.AssistantID) + len(t.BaseURL) + len(t.CallbackURL) + len(t.CallbackHost) + len(t.TraceParent) +
-		len(t.RequestID) + len(t.Input.Subject) + len(t.Input.Message) + len(t.Input.Context) + len(t.Input.Metadata)
+		len(t.RequestID) + len(t.ConversationKey) + len(t.OnBusy) + len(t.Input.Subject) + len(t.Input.Message) + len(t.Input.Context) + len(t.Input.Metadata)
 	if t.Idempotency != nil {
 		n += len(t.Idempotency.Key)
 	}
@@ -100,10 +103,12 @@ func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, e
 			return webtrigger.CreatedTrigger{}, err
 		}
 	}
-	if trigger.ConversationID != 0 {
-		if err := t.join(trigger.ConversationID, trigger.AssistantID); err != nil {
-			return webtrigger.CreatedTrigger{}, err
-		}
+	l, err := t.enter(&trigger)
+	if err != nil {
+		return webtrigger.CreatedTrigger{}, err
+	}
+	if l.open > 0 {
+		trigger.Claim = nil
 	}
 	if trigger.Claim != nil {
 		if may, err := t.mayClaim(trigger.Claim.ProcessID); err != nil {
@@ -112,7 +117,7 @@ func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, e
 			trigger.Claim = nil
 		}
 	}
-	if err := t.room(&trigger); err != nil {
+	if err := t.room(&trigger, l.freed); err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
 	runID, now, err := t.nextRun()
@@ -127,7 +132,13 @@ func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, e
 			return webtrigger.CreatedTrigger{Run: run, Replayed: true}, err
 		}
 	}
-	return t.create(runID, trigger, now)
+	interrupted, err := t.interrupt(&l, runID, now)
+	if err != nil {
+		return webtrigger.CreatedTrigger{}, err
+	}
+	created, err := t.create(runID, trigger, &l, now)
+	created.Interrupted = interrupted
+	return created, err
 }
 
 // nextRun is the id of a new run, and the time. On SQLite the id is used up when a
@@ -144,13 +155,18 @@ func (t *tx) nextRun() (id int64, now time.Time, err error) {
 
 // create stores the run and its row in the queue. In a shared conversation it also
 // stores the message and the first event.
-func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, now time.Time) (webtrigger.CreatedTrigger, error) {
-	q := &queueRow{runID: runID, conversationID: runID, native: t.store.opts.Enqueue == nil, waitsSince: now}
+func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, l *lane, now time.Time) (webtrigger.CreatedTrigger, error) {
+	q := &queueRow{runID: runID, conversationID: runID, behind: l.open > 0, native: t.store.opts.Enqueue == nil, waitsSince: now}
 	message, event := int64(firstMessage), int64(1)
 	input := trigger.Input
-	if trigger.ConversationID != 0 {
-		q.conversationID, q.shared = trigger.ConversationID, true
-		input.Subject, input.Metadata = "", nil // the conversation keeps its own
+	if joins(&trigger) {
+		q.shared = true
+		if q.conversationID = l.id; l.id == 0 {
+			q.conversationID = runID
+			if err := t.startConversation(runID, &trigger, now); err != nil {
+				return webtrigger.CreatedTrigger{}, err
+			}
+		}
 		err := t.row(t.ctx, `UPDATE {conversations} SET open_runs = open_runs + 1, last_message_id = last_message_id + 1
 			WHERE id = $1 RETURNING last_message_id, last_event_id + 1`, q.conversationID).Scan(&message, &event)
 		if err != nil {
@@ -165,29 +181,31 @@ func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, now time.Time) (
 		return webtrigger.CreatedTrigger{}, err
 	}
 	_, err = t.exec(t.ctx, `INSERT INTO {runs} (id, conversation_id, key_id, message_id, first_event_id, created_at, run_key, assistant_id,
-			subject, message, context, metadata, task, base_url, callback_url, callback_host, trace_parent, request_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`,
+			subject, message, context, metadata, task, base_url, callback_url, callback_host, trace_parent, request_id, conversation_key)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`,
 		runID, q.conversationID, trigger.KeyID, message, event, t.at(now), trigger.RunKey, trigger.AssistantID,
 		input.Subject, input.Message, text(input.Context), text(input.Metadata), task, trigger.BaseURL,
-		trigger.CallbackURL, trigger.CallbackHost, trigger.TraceParent, trigger.RequestID)
+		trigger.CallbackURL, trigger.CallbackHost, trigger.TraceParent, trigger.RequestID, optionalText(l.key))
 	if err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
 	if err := t.logDerived(q, now, webtrigger.QueuedEvent()); err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
-	if trigger.Claim != nil {
+	switch {
+	case trigger.Claim != nil:
 		err = t.take(q, trigger.Claim.ProcessID, trigger.Claim.Token, now)
-	} else if q.native {
+	case q.behind: // its head ends first
+	case q.native:
 		t.hint.Queued = true
-	} else {
+	default:
 		t.queued = append(t.queued, RunRef{RunID: runID, RunKey: trigger.RunKey, AssistantID: trigger.AssistantID})
 	}
 	if err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
 	accepted := acceptedNow(&trigger, runID, q.conversationID, q.running, now)
-	accepted.Run.Continues = message > firstMessage
+	accepted.Run.Continues, accepted.Run.Behind, accepted.Run.ConversationKey = message > firstMessage, q.behind, l.key
 	return accepted, t.insert(q, &trigger)
 }
 
@@ -195,9 +213,9 @@ func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, now time.Time) (
 func (t *tx) insert(q *queueRow, trigger *webtrigger.NewTrigger) error {
 	_, err := t.exec(t.ctx, `INSERT INTO {queue} (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since,
 			started_at, attempts, state, native, bounded, shared, assistant_id, process_id)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $11 THEN 'r' ELSE 'q' END, $12, $13, $14, $15, $16)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE $11 WHEN 'r' THEN 'r' WHEN 'b' THEN 'b' ELSE 'q' END, $12, $13, $14, $15, $16)`,
 		q.runID, q.conversationID, trigger.KeyID, q.token, q.batch, q.sequence, q.started, t.at(q.waitsSince),
-		t.at(q.startedAt), q.attempts, q.running, q.native, trigger.MaxQueued > 0, q.shared,
+		t.at(q.startedAt), q.attempts, q.state(), q.native, trigger.MaxQueued > 0, q.shared,
 		trigger.AssistantID, optionalText(q.process))
 	return err
 }

@@ -327,12 +327,13 @@ func (s *Store) DeleteTaskDefinition(ctx context.Context, taskID int64) error {
 type asking struct {
 	hash      webtrigger.KeyHash
 	triggerID int64
+	runID     int64 // 0: the first run
 }
 
 // Authenticate implements [webtrigger.KeyStore]. Requests that come together
 // share a read.
-func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
-	return s.grants.do(ctx, asking{hash, triggerID})
+func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID, runID int64) (webtrigger.Grant, error) {
+	return s.grants.do(ctx, asking{hash, triggerID, runID})
 }
 
 // runGrants reads what a batch of requests may see.
@@ -382,11 +383,11 @@ func (s *Store) grant(ctx context.Context, ask asking, now time.Time) (webtrigge
 	var x grantRow
 	err := s.row(ctx, `SELECT `+grantColumns+` FROM {api_keys} k
 		LEFT JOIN {channels} ch ON ch.assistant_id = k.assistant_id
-		LEFT JOIN {runs} r ON r.id = coalesce((SELECT first_run_id FROM {conversations} WHERE id = $2), $2)
+		LEFT JOIN {runs} r ON r.id = CASE WHEN $4 > 0 THEN $4 ELSE coalesce((SELECT first_run_id FROM {conversations} WHERE id = $2), $2) END
 			AND r.conversation_id = $2 AND r.assistant_id = k.assistant_id
 		`+runParts+`
 		WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $3)`,
-		ask.hash[:], ask.triggerID, s.at(now)).Scan(x.dest()...)
+		ask.hash[:], ask.triggerID, s.at(now), ask.runID).Scan(x.dest()...)
 	if err != nil {
 		return webtrigger.Grant{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -46,8 +47,9 @@ type batcher[A, R any] struct {
 
 	mu      sync.Mutex
 	waiting waitlist[A, R]
-	busy    int       // workers that are at work
-	last    time.Time // when the last batch was done
+	paused  map[*call[A, R]]bool // that need a lock of another transaction
+	busy    int                  // workers that are at work
+	last    time.Time            // when the last batch was done
 }
 
 // call is one caller's part of a batch.
@@ -57,8 +59,10 @@ type call[A, R any] struct {
 	weight int
 	result R
 	err    error
-	alone  bool          // set by run: result and err are not known, and then does the call
-	single bool          // its batch was rolled back: the next one has this call only
+	alone  bool // set by run: result and err are not known, and then does the call
+	single bool // its batch was rolled back: the next one has this call only
+	locked bool // set by run: the call left nothing, and is tried again after a pause
+	pauses int
 	done   chan struct{} // closed when result and err are known
 }
 
@@ -110,6 +114,10 @@ func (b *batcher[A, R]) groupOf(c *call[A, R]) any {
 func (b *batcher[A, R]) enqueue(c *call[A, R]) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.enqueueLocked(c)
+}
+
+func (b *batcher[A, R]) enqueueLocked(c *call[A, R]) bool {
 	gaveWay, ok := b.waiting.add(b.groupOf(c), c)
 	for _, other := range gaveWay {
 		other.err = errQueueFull()
@@ -136,7 +144,8 @@ func (b *batcher[A, R]) withdraw(c *call[A, R]) bool {
 		return false
 	}
 	b.mu.Lock()
-	waited := b.waiting.remove(b.groupOf(c), c)
+	waited := b.waiting.remove(b.groupOf(c), c) || b.paused[c]
+	delete(b.paused, c)
 	b.mu.Unlock()
 	return waited || b.then.withdraw(c)
 }
@@ -272,12 +281,49 @@ func (b *batcher[A, R]) close(c *call[A, R], err error) {
 	switch {
 	case err != nil:
 		c.err = err
+	case c.locked && b.pause(c):
+		return
+	case c.locked:
+		c.err = errQueueFull()
 	case c.alone && b.then.enqueue(c):
 		return
 	case c.alone:
 		c.err = errQueueFull()
 	}
 	close(c.done)
+}
+
+// pause lets a call wait until a transaction that has a lock may have ended. The call
+// holds nothing meanwhile, neither a lock nor a connection.
+func (b *batcher[A, R]) pause(c *call[A, R]) bool {
+	const shortest, longest = 2 * time.Millisecond, 100 * time.Millisecond
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.paused) >= maxQueue {
+		return false
+	}
+	if b.paused == nil {
+		b.paused = make(map[*call[A, R]]bool)
+	}
+	b.paused[c] = true
+	wait := min(shortest<<min(c.pauses, 10), longest)
+	c.pauses++
+	time.AfterFunc(wait/2+rand.N(wait/2), func() { b.resume(c) })
+	return true
+}
+
+// resume ends the pause of a call, unless its caller has left.
+func (b *batcher[A, R]) resume(c *call[A, R]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.paused[c] {
+		return
+	}
+	delete(b.paused, c)
+	if !b.enqueueLocked(c) {
+		c.err = errQueueFull()
+		close(c.done)
+	}
 }
 
 // attempt does calls under a deadline of their own: a caller that goes away
@@ -292,7 +338,7 @@ func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 	return again(ctx, func() error {
 		for _, c := range calls {
 			var none R
-			c.result, c.err, c.alone = none, nil, false
+			c.result, c.err, c.alone, c.locked = none, nil, false, false
 		}
 		return b.run(ctx, calls)
 	})

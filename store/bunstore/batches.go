@@ -12,7 +12,8 @@ import (
 func (s *Store) batch() {
 	// One worker makes fewer and larger batches, which cost a fifth less. Ends have two: the next claim waits for them.
 	// Those within bounds would wait for each other's locks besides.
-	s.accepts, s.bounded = s.batchAccepts(), s.batchAccepts()
+	s.accepts, s.bounded = s.batchTriggers(s.runAccepts, s.acceptAlone), s.batchTriggers(s.runAccepts, s.acceptAlone)
+	s.lanes = s.batchLanes()
 
 	ofRun := func(a appending) (any, bool) { return a.lease.RunID, true }
 	s.appends = newBatcher(s, s.runAppends, nil)
@@ -42,16 +43,20 @@ const (
 	aloneEach   = 2   // those of one group
 )
 
-// batchAccepts makes a batcher of triggers. A batch of Options.Enqueue has those of one
+// batchTriggers makes a batcher of triggers. A batch of Options.Enqueue has those of one
 // assistant, and assistants whose batches take long leave half the workers to the
 // others.
-func (s *Store) batchAccepts() *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger] {
-	b := newBatcher(s, s.runAccepts, s.acceptAlone)
+func (s *Store) batchTriggers(run func(ctx context.Context, calls []*accepting) error,
+	one func(ctx context.Context, trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error),
+) *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger] {
+	b := newBatcher(s, run, one)
 	b.weigh, b.subject, b.subjects, b.workers = weighTrigger, requestOf, maxRequests, 1
 	b.group = func(t webtrigger.NewTrigger) any { return t.AssistantID }
 	b.waiting.maxBytes = maxQueueBytes
-	b.then.group, b.then.each = b.group, aloneEach
-	b.then.weigh, b.then.waiting.maxBytes = b.weigh, maxQueueBytes
+	if b.then != nil {
+		b.then.group, b.then.each = b.group, aloneEach
+		b.then.weigh, b.then.waiting.maxBytes = b.weigh, maxQueueBytes
+	}
 	if s.opts.Enqueue != nil {
 		b.each, b.workers = 1, hookWorkers
 		b.most = func() int { // connections are for others too

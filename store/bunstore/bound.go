@@ -19,8 +19,9 @@ import (
 
 // countBounded counts up to $2 queued runs that take a place in an assistant's
 // queue.
-const countBounded = `SELECT count(*) FROM
-	(SELECT 1 FROM {queue} WHERE assistant_id = $1 AND state = 'q' AND bounded LIMIT $2) waiting`
+const countBounded = `SELECT count(*) FROM (
+	SELECT 1 FROM {queue} WHERE assistant_id = $1 AND state = 'q' AND bounded
+	UNION ALL SELECT 1 FROM {queue} WHERE assistant_id = $1 AND state = 'b' AND bounded LIMIT $2) waiting`
 
 // waitsBounded reports whether a trigger's run would take a place in the queue of
 // its assistant.
@@ -30,19 +31,20 @@ func waitsBounded(trigger *webtrigger.NewTrigger) bool {
 
 // room rejects a queued run beyond its bound. Batches wait for the lock of the bound, so
 // it follows all locks that a host's transaction may have. A host's transaction may last
-// long and does not take this lock.
-func (t *tx) room(trigger *webtrigger.NewTrigger) error {
+// long and does not take this lock. A batch has it already. freed is the number of
+// queued runs that the trigger ends.
+func (t *tx) room(trigger *webtrigger.NewTrigger, freed int) error {
 	if !waitsBounded(trigger) {
 		return nil
 	}
-	if t.store.postgres && !t.host {
+	if t.store.postgres && !t.host && !t.tries {
 		if err := t.store.lockBounds(t.ctx, t.session, trigger); err != nil {
 			return err
 		}
 	}
 	var waiting int
-	err := t.row(t.ctx, countBounded, trigger.AssistantID, trigger.MaxQueued).Scan(&waiting)
-	if err == nil && waiting >= trigger.MaxQueued {
+	err := t.row(t.ctx, countBounded, trigger.AssistantID, trigger.MaxQueued+freed).Scan(&waiting)
+	if err == nil && waiting-freed >= trigger.MaxQueued {
 		err = webtrigger.ErrQueueFull
 	}
 	return err
@@ -60,7 +62,8 @@ const pgAcceptBoundedText = pgAcceptInput + `,
 	),
 	waiting AS MATERIALIZED (
 		SELECT a.assistant, (SELECT count(*) FROM
-			(SELECT 1 FROM {queue} q WHERE q.assistant_id = a.assistant AND q.state = 'q' AND q.bounded LIMIT a.most) q) AS queued
+			(SELECT 1 FROM {queue} q WHERE q.assistant_id = a.assistant AND q.state = 'q' AND q.bounded
+			UNION ALL SELECT 1 FROM {queue} q WHERE q.assistant_id = a.assistant AND q.state = 'b' AND q.bounded LIMIT a.most) q) AS queued
 		FROM (SELECT assistant, max(bound) AS most FROM placed GROUP BY assistant) a
 	),
 	within AS MATERIALIZED (

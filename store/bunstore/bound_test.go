@@ -109,7 +109,11 @@ func TestBound_triggerWaitsForHost_othersContinue(t *testing.T) {
 			}
 			done <- err
 		}()
-		awaitBlocked(t, db, 1)
+		if inHost.ConversationID == 0 {
+			awaitBlocked(t, db, 1)
+		} else {
+			eventually(t, func() bool { return s.LanesPaused() > 0 })
+		}
 		short, cancel := context.WithTimeout(ctx, 10*time.Second)
 		_, err = s.CreateTrigger(short, boundedTrigger("1", 100))
 		cancel()

@@ -154,6 +154,7 @@ type Store struct {
 
 	accepts *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger]
 	bounded *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger] // those that take a place in a queue with a bound
+	lanes   *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger] // those that name a conversation; Postgres only
 	appends *batcher[appending, struct{}]
 	ends    *batcher[ending, webtrigger.Run]
 	grants  *batcher[asking, webtrigger.Grant]

@@ -1,6 +1,7 @@
 package bunstore
 
 import (
+	"cmp"
 	"database/sql"
 	"time"
 
@@ -38,7 +39,13 @@ func (t *tx) lockConversation(conversationID int64, how string) (assistantID str
 
 // join locks the conversation that a run is about to join and makes it shared.
 func (t *tx) join(conversationID int64, assistantID string) error {
-	owner, shared, err := t.lockConversation(conversationID, forUpdate)
+	owner, shared, err := t.lockConversation(conversationID, t.how())
+	if err == sql.ErrNoRows && t.tries {
+		err = t.row(t.ctx, ownerTexts[webtrigger.ResourceConversation], conversationID).Scan(&owner, &conversationID)
+		if err == nil && owner == assistantID {
+			return errLocked
+		}
+	}
 	if err == sql.ErrNoRows || err == nil && owner != assistantID {
 		return webtrigger.ErrNotFound
 	}
@@ -51,9 +58,15 @@ func (t *tx) join(conversationID int64, assistantID string) error {
 // promote makes a locked single conversation shared: it gets a row of its own, and
 // what was derived for its run is stored from now on.
 func (t *tx) promote(conversationID int64) error {
-	_, err := t.lock(conversationID, forUpdate)
+	_, err := t.lock(conversationID, t.how())
 	if err != nil && err != sql.ErrNoRows {
 		return err
+	}
+	if err != nil && t.tries { // ended or locked
+		var runID int64
+		if err = t.row(t.ctx, `SELECT run_id FROM {queue} WHERE run_id = $1`, conversationID).Scan(&runID); err != sql.ErrNoRows {
+			return cmp.Or(err, errLocked)
+		}
 	}
 	if _, err := t.exec(t.ctx, `UPDATE {queue} SET shared = true WHERE run_id = $1`, conversationID); err != nil {
 		return err

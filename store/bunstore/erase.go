@@ -3,6 +3,7 @@ package bunstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -86,9 +87,75 @@ func (t *tx) erasable(conversationID int64, outlived func(r endedRun) bool, how 
 	return runs, nil
 }
 
+// eraseRun deletes an ended run of a conversation with a key, unless a delivery of it is
+// open. With the last run, the conversation goes too.
+func (s *Store) eraseRun(ctx context.Context, r endedRun) (erased bool, _ error) {
+	on := &tx{session: s.pool(), ctx: ctx}
+	if open, err := on.openDelivery(r.id); err != nil || open {
+		return false, s.wrap("purge run", err)
+	}
+	if _, err := s.purgeEvents(ctx, r, skipLocked); err != nil {
+		return false, err
+	}
+	err := s.write(ctx, "purge run", func(t *tx) error {
+		erased = false
+		if _, _, err := t.lockConversation(r.conversationID, skipLocked); err != nil {
+			return err
+		}
+		if open, err := t.openDelivery(r.id); err != nil || open {
+			return err
+		}
+		erased = true
+		var others bool
+		err := t.row(t.ctx, `SELECT EXISTS (SELECT 1 FROM `+ofConversation+` r WHERE r.id <> $2)`, r.conversationID, r.id).Scan(&others)
+		if err != nil {
+			return err
+		}
+		if !others {
+			return t.erase(r.conversationID, []endedRun{r})
+		}
+		return t.eraseRuns([]endedRun{r}, r.conversationID)
+	})
+	if errors.Is(err, webtrigger.ErrNotFound) { // locked, or erased meanwhile
+		return false, nil
+	}
+	return erased, err
+}
+
+// openDelivery reports whether a run has a delivery that is pending or sending.
+func (t *tx) openDelivery(runID int64) (open bool, _ error) {
+	err := t.row(t.ctx, `SELECT EXISTS (SELECT 1 FROM {deliveries} WHERE run_id = $1 AND state IN ('pending', 'sending'))`, runID).Scan(&open)
+	return open, err
+}
+
+// eraseRuns deletes runs with all that belongs to them.
+func (t *tx) eraseRuns(runs []endedRun, conversationID int64) error {
+	list := t.store.idList(runIDs(runs))
+	for _, text := range []string{
+		`DELETE FROM {deliveries} WHERE run_id {in ids}`,
+		`DELETE FROM {idempotency_keys} WHERE run_id {in ids}`,
+		`DELETE FROM {purge_marks} WHERE run_id {in ids}`,
+		`DELETE FROM {ends} WHERE run_id {in ids}`,
+		`DELETE FROM {runs} WHERE id {in ids}`,
+	} {
+		if _, err := t.exec(t.ctx, text, list); err != nil {
+			return err
+		}
+	}
+	for _, text := range []string{
+		`DELETE FROM {events} WHERE run_id {in ids} AND conversation_id = $2`,
+		`DELETE FROM {messages} WHERE run_id {in ids} AND conversation_id = $2`,
+	} {
+		if _, err := t.exec(t.ctx, text, list, conversationID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ofConversation are the runs of the conversation $1.
-const ofConversation = `(SELECT id, conversation_id FROM {runs} WHERE id = $1 AND conversation_id = $1
-	UNION ALL SELECT id, conversation_id FROM {runs} WHERE conversation_id = $1 AND conversation_id <> id)`
+const ofConversation = `(SELECT id, conversation_id, conversation_key FROM {runs} WHERE id = $1 AND conversation_id = $1
+	UNION ALL SELECT id, conversation_id, conversation_key FROM {runs} WHERE conversation_id = $1 AND conversation_id <> id)`
 
 func runIDs(runs []endedRun) []int64 {
 	ids := make([]int64, len(runs))
@@ -101,17 +168,8 @@ func runIDs(runs []endedRun) []int64 {
 // erase deletes a locked conversation whose runs have ended, with all that
 // belongs to it.
 func (t *tx) erase(conversationID int64, runs []endedRun) error {
-	list := t.store.idList(runIDs(runs))
-	for _, text := range []string{
-		`DELETE FROM {deliveries} WHERE run_id {in ids}`,
-		`DELETE FROM {idempotency_keys} WHERE run_id {in ids}`,
-		`DELETE FROM {purge_marks} WHERE run_id {in ids}`,
-		`DELETE FROM {ends} WHERE run_id {in ids}`,
-		`DELETE FROM {runs} WHERE id {in ids}`,
-	} {
-		if _, err := t.exec(t.ctx, text, list); err != nil {
-			return err
-		}
+	if err := t.eraseRuns(runs, conversationID); err != nil {
+		return err
 	}
 	for _, text := range []string{
 		`DELETE FROM {events} WHERE conversation_id = $1`,

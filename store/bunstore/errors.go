@@ -45,7 +45,7 @@ func (s *Store) wrap(doing string, err error) error {
 func decided(err error) bool {
 	for _, sentinel := range []error{
 		webtrigger.ErrNotFound, webtrigger.ErrConflict, webtrigger.ErrLeaseLost,
-		webtrigger.ErrIdempotencyKeyReused, webtrigger.ErrQueueFull, webtrigger.ErrUnavailable,
+		webtrigger.ErrIdempotencyKeyReused, webtrigger.ErrQueueFull, webtrigger.ErrConversationBusy, webtrigger.ErrUnavailable,
 	} {
 		if errors.Is(err, sentinel) {
 			return true

@@ -26,6 +26,14 @@ func (s *Store) AcceptsWaiting() int {
 	return s.accepts.waiting.count
 }
 
+// LanesPaused is how many triggers pause because another transaction has their
+// conversation.
+func (s *Store) LanesPaused() int {
+	s.lanes.mu.Lock()
+	defer s.lanes.mu.Unlock()
+	return len(s.lanes.paused)
+}
+
 // AcceptsUnderWay is how many batches of triggers are under way, once none waits.
 func (s *Store) AcceptsUnderWay() int {
 	s.accepts.mu.Lock()

@@ -93,6 +93,8 @@ func TestClaimRuns_longLockedConversation_hidesItsOwnRuns(t *testing.T) {
 	for range 150 {
 		joined(t, s, lane.ConversationID)
 	}
+	_, err := db.ExecContext(t.Context(), `UPDATE webtrigger_queue SET state = 'q'`) // as versions without lanes store them
+	require.NoError(t, err)
 	free := storeTrigger(t, s)
 	release := heldRow(t, db, `SELECT 1 FROM webtrigger_conversations FOR UPDATE`)
 	p := registered(t, s, time.Hour)

@@ -55,14 +55,10 @@ func (t *tx) remember(assistantID string, use webtrigger.Idempotency, runID int6
 	return changed == 1, err
 }
 
-// lockRequest waits until no other call stores a trigger with this idempotency key.
+// lockRequest keeps other calls from storing a trigger with this idempotency key.
 // SQLite has one writer.
 func (t *tx) lockRequest(assistantID, key string) error {
-	if !t.store.postgres {
-		return nil
-	}
-	_, err := t.exec(t.ctx, `SELECT pg_advisory_xact_lock($1)`, t.store.requestLock(assistantID, key))
-	return err
+	return t.lockName(t.store.requestLock(assistantID, key))
 }
 
 // requestLock is the number of the advisory lock of an idempotency key. Two keys

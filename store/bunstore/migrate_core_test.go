@@ -59,7 +59,7 @@ func readAll(t *testing.T, s webtrigger.Store, p *previousRows) json.RawMessage 
 		say(of("deliveries"), deliveries, err)
 		last, err := s.LastEventIDs(ctx, []int64{r.ConversationID})
 		say(of("last event"), last, err)
-		grant, err := s.Authenticate(ctx, p.Hash, r.ConversationID)
+		grant, err := s.Authenticate(ctx, p.Hash, r.ConversationID, 0)
 		say(of("grant"), grant, err)
 		for after := range int64(4) {
 			for _, query := range []webtrigger.EventQuery{{AfterID: after}, {RunID: r.ID, AfterSequence: after}} {
@@ -96,7 +96,7 @@ func (p *previousRows) summarized(t *testing.T) string {
 			if !ok {
 				return
 			}
-			run["Continues"] = run["ID"] != first[run["ConversationID"]]
+			run["Continues"], run["Behind"], run["ConversationKey"] = run["ID"] != first[run["ConversationID"]], false, ""
 			run["TaskDefinitionID"] = 0
 			if task, ok := run["TaskDefinition"].(map[string]any); ok {
 				run["TaskDefinitionID"] = task["ID"]
@@ -120,6 +120,8 @@ func (p *previousRows) summarized(t *testing.T) string {
 				message := m.(map[string]any)
 				message["ToolCalls"], message["ToolCallID"] = nil, ""
 			}
+		case "conversation":
+			v.(map[string]any)["Key"] = ""
 		case "run", "key", "replay":
 			summarize(v)
 		case "grant":

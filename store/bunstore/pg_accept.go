@@ -116,27 +116,16 @@ type pgTriggers struct {
 	keyed               bool // some have idempotency keys
 }
 
-// pgAccept stores a batch of triggers, no two of which are of one request. Those
-// that join a conversation, those whose idempotency key another transaction has
-// locked, and those with a bound whose process must not claim, are stored alone
-// afterwards. Replays get the stored answer.
+// pgAccept stores a batch of triggers that name no conversation, no two of which are
+// of one request. Those whose idempotency key another transaction has locked, and those
+// with a bound whose process must not claim, are stored alone afterwards. Replays get
+// the stored answer.
 func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
-	together := make([]*accepting, 0, len(calls))
-	for _, c := range calls {
-		if c.arg.ConversationID != 0 {
-			c.alone = true
-		} else {
-			together = append(together, c)
-		}
-	}
-	if len(together) == 0 {
-		return nil
-	}
-	stored, err := s.pgAcceptStatement(ctx, together)
+	stored, err := s.pgAcceptStatement(ctx, calls)
 	if err != nil {
 		return s.wrap("create trigger", err)
 	}
-	for i, c := range together {
+	for i, c := range calls {
 		if stored[i] || c.err != nil {
 			continue
 		}

@@ -2,6 +2,7 @@ package bunstore
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -120,15 +121,15 @@ const (
 	// pgClaimAnswer has one row with the run id 0 if the process must not claim.
 	pgClaimAnswer = `
 	SELECT q.run_id, q.token, q.attempts, q.started_at, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.task, r.base_url,
-		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata, r.message_id
+		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata, r.message_id, r.conversation_key
 	FROM q CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = q.run_id LIMIT 1) r
 	UNION ALL
-	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1
+	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1, NULL
 	WHERE NOT EXISTS (SELECT FROM me)`
 
 	pgMixedAnswer = `
 	UNION ALL
-	SELECT -1, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1
+	SELECT -1, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1, NULL
 	FROM head WHERE mixed`
 )
 
@@ -232,12 +233,14 @@ func scanClaimed(row scanner, c *webtrigger.ClaimedRun) error {
 	r := &c.Run
 	var task []byte
 	var messageID int64
+	var conversationKey sql.NullString
 	err := row.Scan(&r.ID, &c.Lease.Token, &r.Attempts, stamp{&r.StartedAt}, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL,
-		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message, raw{&c.Input.Context}, raw{&c.Input.Metadata}, &messageID)
+		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message, raw{&c.Input.Context}, raw{&c.Input.Metadata}, &messageID, &conversationKey)
 	if err != nil {
 		return err
 	}
-	r.Status, r.Continues, c.Lease.RunID = webtrigger.RunRunning, messageID > firstMessage, r.ID
+	r.Status, c.Lease.RunID = webtrigger.RunRunning, r.ID
+	r.Continues, r.ConversationKey = messageID > firstMessage, conversationKey.String
 	return setTask(r, task)
 }
 

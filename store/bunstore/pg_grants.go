@@ -11,14 +11,14 @@ import (
 // missing in the answer.
 var pgGrantsText = `
 	SELECT i.ord, ` + grantColumns + `
-	FROM json_to_recordset($1::json) AS i(ord int, hash text, id bigint)
+	FROM json_to_recordset($1::json) AS i(ord int, hash text, id bigint, run bigint)
 	CROSS JOIN LATERAL (
 		SELECT * FROM {api_keys} WHERE hash = decode(i.hash, 'hex') AND revoked_at IS NULL
 			AND (expires_at IS NULL OR expires_at > clock_timestamp()) LIMIT 1
 	) k
 	LEFT JOIN LATERAL (SELECT * FROM {channels} WHERE assistant_id = k.assistant_id LIMIT 1) ch ON true
 	LEFT JOIN LATERAL (
-		SELECT * FROM {runs} WHERE id = coalesce((SELECT first_run_id FROM {conversations} WHERE id = i.id), i.id)
+		SELECT * FROM {runs} WHERE id = coalesce(i.run, (SELECT first_run_id FROM {conversations} WHERE id = i.id), i.id)
 			AND conversation_id = i.id AND assistant_id = k.assistant_id LIMIT 1
 	) r ON true` + pgRunParts
 
@@ -27,6 +27,7 @@ type pgAsking struct {
 	Ord  int    `json:"ord"`
 	Hash string `json:"hash"`
 	ID   int64  `json:"id"`
+	Run  int64  `json:"run,omitempty"`
 }
 
 // pgGrants reads what a batch of requests may see. Requests that ask the same are
@@ -41,7 +42,7 @@ func (s *Store) pgGrants(ctx context.Context, calls []*call[asking, webtrigger.G
 		if !known {
 			ord = len(askings)
 			ords[c.arg] = ord
-			askings = append(askings, pgAsking{ord, hex.EncodeToString(c.arg.hash[:]), c.arg.triggerID})
+			askings = append(askings, pgAsking{ord, hex.EncodeToString(c.arg.hash[:]), c.arg.triggerID, c.arg.runID})
 			same = append(same, nil)
 		}
 		same[ord] = append(same[ord], c)

@@ -18,6 +18,7 @@ type queueRow struct {
 	runID, conversationID int64
 	native, shared        bool // shared: the conversation has a row of its own
 	running               bool // else queued
+	behind                bool // queued, and not the head of its lane
 	token, batch          int64
 	attempts              int
 	sequence              int64 // of the run's last event
@@ -28,13 +29,13 @@ type queueRow struct {
 	stop                  *webtrigger.Stop
 }
 
-const queueColumns = `run_id, conversation_id, native, shared, state = 'r', token, batch, attempts, last_sequence, started_sequence,
+const queueColumns = `run_id, conversation_id, native, shared, state = 'r', state = 'b', token, batch, attempts, last_sequence, started_sequence,
 	waits_since, started_at, coalesce(process_id, ''), stop_status, stop_detail, stop_error`
 
 func scanQueueRow(row scanner) (*queueRow, error) {
 	var q queueRow
 	var status, detail, failure sql.NullString
-	err := row.Scan(&q.runID, &q.conversationID, &q.native, &q.shared, &q.running, &q.token, &q.batch, &q.attempts, &q.sequence, &q.started,
+	err := row.Scan(&q.runID, &q.conversationID, &q.native, &q.shared, &q.running, &q.behind, &q.token, &q.batch, &q.attempts, &q.sequence, &q.started,
 		stamp{&q.waitsSince}, stamp{&q.startedAt}, &q.process, &status, &detail, &failure)
 	q.stop = stopOf(status, detail, failure)
 	return &q, err
@@ -95,16 +96,27 @@ func (q *queueRow) held(lease webtrigger.Lease) bool {
 	return q.runID == lease.RunID && q.running && q.token == lease.Token
 }
 
+// state is the column of that name.
+func (q *queueRow) state() string {
+	switch {
+	case q.running:
+		return "r"
+	case q.behind:
+		return "b"
+	}
+	return "q"
+}
+
 // save writes back what a transition changed of a locked row.
 func (t *tx) save(q *queueRow) error {
 	var status, detail, failure any
 	if q.stop != nil {
 		status, detail, failure = string(q.stop.Status), q.stop.StatusDetail, q.stop.ErrorMessage
 	}
-	_, err := t.exec(t.ctx, `UPDATE {queue} SET state = CASE WHEN $2 THEN 'r' ELSE 'q' END, token = $3, batch = $4, attempts = $5,
+	_, err := t.exec(t.ctx, `UPDATE {queue} SET state = CASE $2 WHEN 'r' THEN 'r' WHEN 'b' THEN 'b' ELSE 'q' END, token = $3, batch = $4, attempts = $5,
 		last_sequence = $6, started_sequence = $7, waits_since = $8, started_at = $9, process_id = $10,
 		stop_status = $11, stop_detail = $12, stop_error = $13 WHERE run_id = $1`,
-		q.runID, q.running, q.token, q.batch, q.attempts,
+		q.runID, q.state(), q.token, q.batch, q.attempts,
 		q.sequence, q.started, t.at(q.waitsSince), t.at(q.startedAt), optionalText(q.process),
 		status, detail, failure)
 	return err

@@ -102,9 +102,9 @@ func (s *Store) Conversation(ctx context.Context, conversationID int64) (webtrig
 	}
 	defer cancel()
 	c := webtrigger.Conversation{ID: conversationID}
-	err = s.row(ctx, `SELECT assistant_id, subject, metadata, created_at FROM {conversations} WHERE id = $1
-		UNION ALL SELECT assistant_id, subject, metadata, created_at FROM {runs} WHERE `+ofSingle, conversationID).
-		Scan(&c.AssistantID, &c.Subject, raw{&c.Metadata}, stamp{&c.CreatedAt})
+	err = s.row(ctx, `SELECT assistant_id, coalesce(key, ''), subject, metadata, created_at FROM {conversations} WHERE id = $1
+		UNION ALL SELECT assistant_id, '', subject, metadata, created_at FROM {runs} WHERE `+ofSingle, conversationID).
+		Scan(&c.AssistantID, &c.Key, &c.Subject, raw{&c.Metadata}, stamp{&c.CreatedAt})
 	if err != nil {
 		return webtrigger.Conversation{}, s.wrap("read conversation", err)
 	}

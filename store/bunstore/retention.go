@@ -83,6 +83,7 @@ type endedRun struct {
 	status             webtrigger.RunStatus
 	completedAt        time.Time
 	eventsPurged       bool
+	keyed              bool // its conversation has a key
 }
 
 // older reports whether the run ended at least that long ago; 0: it did not.
@@ -92,12 +93,12 @@ func (r *endedRun) older(age time.Duration, now time.Time) bool {
 
 // endedRunColumns are what scanEndedRun reads, and fromEnded where they come from.
 const (
-	endedRunColumns = `r.id, r.conversation_id, e.status, e.completed_at, coalesce(m.complete, false)`
+	endedRunColumns = `r.id, r.conversation_id, e.status, e.completed_at, coalesce(m.complete, false), r.conversation_key IS NOT NULL`
 	fromEnded       = `{ends} e JOIN {runs} r ON r.id = e.run_id LEFT JOIN {purge_marks} m ON m.run_id = e.run_id`
 )
 
 func scanEndedRun(row scanner) (r endedRun, err error) {
-	err = row.Scan(&r.id, &r.conversationID, &r.status, stamp{&r.completedAt}, &r.eventsPurged)
+	err = row.Scan(&r.id, &r.conversationID, &r.status, stamp{&r.completedAt}, &r.eventsPurged, &r.keyed)
 	return r, err
 }
 
@@ -117,7 +118,11 @@ func (t *tx) oldRuns(purge webtrigger.Purge, last int64, now time.Time) ([]ended
 func (s *Store) purgeRun(ctx context.Context, r endedRun, keep webtrigger.Retention, now time.Time, done *webtrigger.Purged) error {
 	outlived := func(r endedRun) bool { return r.older(retention.Age(keep, r.status), now) }
 	if outlived(r) {
-		if erased, err := s.erase(ctx, r.conversationID, outlived, skipLocked); err != nil {
+		erase := func() (bool, error) { return s.erase(ctx, r.conversationID, outlived, skipLocked) }
+		if r.keyed {
+			erase = func() (bool, error) { return s.eraseRun(ctx, r) }
+		}
+		if erased, err := erase(); err != nil {
 			return err
 		} else if erased {
 			done.Triggers++

@@ -85,7 +85,7 @@ const runColumns = stateColumns + `, r.task, e.result`
 const summaryColumns = stateColumns + `, substr(r.task, 1, 64), NULL`
 
 const stateColumns = `r.id, r.run_key, r.conversation_id, r.message_id, r.assistant_id, r.key_id, r.base_url, r.callback_url, r.trace_parent,
-	r.request_id, r.created_at, coalesce(e.status, CASE WHEN q.state = 'r' THEN 'running' ELSE 'queued' END), e.status_detail,
+	r.request_id, r.conversation_key, coalesce(q.state = 'b', false), r.created_at, coalesce(e.status, CASE WHEN q.state = 'r' THEN 'running' ELSE 'queued' END), e.status_detail,
 	e.error_message, e.input_tokens, e.output_tokens, coalesce(e.attempts, q.attempts, 0), coalesce(e.started_at, q.started_at),
 	e.completed_at, cb.id, cb.state, cb.http_status, cb.error_class, coalesce(cb.completed_at, cb.unknown_at)`
 
@@ -118,6 +118,7 @@ type runRow struct {
 	task                      json.RawMessage
 	base, callback, trace     sql.NullString
 	requestID, result         sql.NullString
+	conversationKey           sql.NullString
 	delivery, httpStatus      sql.NullInt64
 	deliveryState, errorClass sql.NullString
 }
@@ -126,7 +127,7 @@ type runRow struct {
 func (x *runRow) dest() []any {
 	return []any{
 		&x.id, &x.key, &x.conversationID, &x.messageID, &x.assistantID, &x.keyID, &x.base, &x.callback, &x.trace,
-		&x.requestID, stamp{&x.run.CreatedAt}, &x.status, &x.detail,
+		&x.requestID, &x.conversationKey, &x.run.Behind, stamp{&x.run.CreatedAt}, &x.status, &x.detail,
 		&x.failure, &x.inputTokens, &x.outputTokens, &x.attempts, stamp{&x.run.StartedAt},
 		stamp{&x.run.CompletedAt}, &x.delivery, &x.deliveryState, &x.httpStatus, &x.errorClass, stamp{&x.run.Callback.At},
 		raw{&x.task}, &x.result,
@@ -140,6 +141,7 @@ func (x *runRow) read() (*webtrigger.Run, error) {
 	}
 	run := &x.run
 	run.ID, run.Key, run.ConversationID, run.AssistantID = x.id.Int64, x.key.String, x.conversationID.Int64, x.assistantID.String
+	run.ConversationKey = x.conversationKey.String
 	run.Continues = x.messageID.Int64 > firstMessage
 	run.KeyID, run.BaseURL, run.CallbackURL = x.keyID.Int64, x.base.String, x.callback.String
 	run.TraceParent, run.RequestID, run.Attempts = x.trace.String, x.requestID.String, int(x.attempts.Int64)

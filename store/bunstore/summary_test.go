@@ -54,7 +54,7 @@ func TestSummaries_largeResult_readNoPartsOfIt(t *testing.T) {
 
 	for name, read := range map[string]func() (webtrigger.Run, error){
 		"grant": func() (webtrigger.Run, error) {
-			grant, err := s.Authenticate(ctx, hash, run.ConversationID)
+			grant, err := s.Authenticate(ctx, hash, run.ConversationID, 0)
 			require.True(t, grant.ResultOmitted)
 			return *grant.Run, err
 		},

@@ -28,7 +28,7 @@ func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) (swept []
 	}
 	errs := []error{s.markLost(ctx, sweep.ProcessID)}
 	if sweep.Audit {
-		errs = append(errs, s.audit(ctx))
+		errs = append(errs, s.audit(ctx), s.repairLanes(ctx))
 	}
 	found, err := s.overdue(ctx, sweep)
 	errs = append(errs, err)
@@ -108,8 +108,10 @@ const (
 	orphansText = `SELECT run_id, assistant_id, true, token, coalesce(started_at, waits_since), 1 FROM {queue} q
 		WHERE state = 'r' AND NOT EXISTS (SELECT 1 FROM {processes} p WHERE p.id = q.process_id) ORDER BY run_id LIMIT $1`
 
-	lateText = `SELECT run_id, assistant_id, false, token, waits_since, 0 FROM {queue}
-		WHERE state = 'q' AND waits_since < $2 ORDER BY waits_since, run_id LIMIT $1`
+	lateText = `SELECT run_id, assistant_id, false, token, waits_since, 0 FROM (
+			SELECT * FROM {queue} WHERE state = 'q' AND waits_since < $2
+			UNION ALL SELECT * FROM {queue} WHERE state = 'b' AND waits_since < $2
+		) q ORDER BY waits_since, run_id LIMIT $1`
 
 	unexpiredText = `SELECT count(*) FROM {processes} WHERE id = $1 AND lost_at IS NULL AND expires_at > $2`
 )

@@ -79,16 +79,16 @@ func (t *tx) end(q *queueRow, token int64, outcome webtrigger.Outcome, messages 
 	if err != nil {
 		return err
 	}
-	if q.shared {
-		if _, err := t.exec(t.ctx, `UPDATE {conversations} SET open_runs = open_runs - 1 WHERE id = $1`, q.conversationID); err != nil {
-			return err
-		}
-	}
 	if _, err := t.addDelivery(q.runID, 0, now, now); err != nil {
 		return err
 	}
-	_, err = t.exec(t.ctx, `DELETE FROM {queue} WHERE run_id = $1`, q.runID)
-	return err
+	if _, err := t.exec(t.ctx, `DELETE FROM {queue} WHERE run_id = $1`, q.runID); err != nil || !q.shared {
+		return err
+	}
+	if _, err := t.exec(t.ctx, `UPDATE {conversations} SET open_runs = open_runs - 1 WHERE id = $1`, q.conversationID); err != nil {
+		return err
+	}
+	return t.free(q.conversationID)
 }
 
 // RequestStop implements [webtrigger.RunStore].

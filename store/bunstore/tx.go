@@ -18,6 +18,7 @@ type tx struct {
 	ctx    context.Context
 	host   bool            // the transaction is the host's
 	time   time.Time       // SQLite: of the whole transaction
+	tries  bool            // it waits for no lock that others may have for long; see errLocked
 	hint   webtrigger.Hint // of what was done
 	queued []RunRef        // for Options.Enqueue
 }

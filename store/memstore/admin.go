@@ -207,7 +207,7 @@ func (s *Store) RevokeKey(ctx context.Context, keyID int64) (webtrigger.Key, err
 }
 
 // Authenticate implements [webtrigger.KeyStore].
-func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID int64) (webtrigger.Grant, error) {
+func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID, runID int64) (webtrigger.Grant, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.Grant{}, err
 	}
@@ -217,14 +217,19 @@ func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, trigg
 		return webtrigger.Grant{}, webtrigger.ErrNotFound
 	}
 	grant := webtrigger.Grant{Key: k.Key, Channel: s.channel(k.AssistantID)}
-	if conv := s.conversations.get(triggerID); conv != nil && conv.AssistantID == k.AssistantID {
-		run := conv.runs[0]
-		first := run.summary()
-		if grant.ResultOmitted = len(run.Result) > webtrigger.MaxGrantResultBytes; !grant.ResultOmitted {
-			first.Result = run.Result
-		}
-		grant.Run = &first
+	conv := s.conversations.get(triggerID)
+	if conv == nil || conv.AssistantID != k.AssistantID {
+		return grant, nil
 	}
+	run := s.runs.get(cmp.Or(runID, conv.first))
+	if run == nil || run.conv != conv {
+		return grant, nil
+	}
+	summary := run.summary()
+	if grant.ResultOmitted = len(run.Result) > webtrigger.MaxGrantResultBytes; !grant.ResultOmitted {
+		summary.Result = run.Result
+	}
+	grant.Run = &summary
 	return grant, nil
 }
 

@@ -53,7 +53,7 @@ func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtri
 	page := webtrigger.EventPage{LastID: int64(len(conv.events))}
 	if query.RunID == 0 {
 		page.PurgedTo = conv.purgedAfter(query)
-		page.Ended = conv.open == 0
+		page.Ended = len(conv.open) == 0
 		fill(&page, query, slices.Values(conv.events[min(query.AfterID, page.LastID):]))
 		return page, nil
 	}

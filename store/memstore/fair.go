@@ -42,7 +42,7 @@ func (s *Store) claimable(claim webtrigger.Claim) iter.Seq[*run] {
 		full := func(running int) bool { return claim.MaxPerAssistant > 0 && running >= claim.MaxPerAssistant }
 		if claim.RunID != 0 {
 			r := s.runs.get(claim.RunID)
-			if r == nil || r.Status != webtrigger.RunQueued {
+			if r == nil || r.Status != webtrigger.RunQueued || r.Behind {
 				return
 			}
 			b := s.backlogs[r.AssistantID]

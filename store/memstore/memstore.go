@@ -45,11 +45,13 @@ type Store struct {
 
 	conversations byID[conversation]
 	runs          byID[run]
-	runOf         map[string]*run     // by run_key
-	backlogs      map[string]*backlog // of assistants with open runs
-	turns         order[backlog]      // those with queued runs, the next in turn first
-	waiting       order[run]          // queued runs by the time since which they wait
-	running       int                 // number of running runs
+	runOf         map[string]*run           // by run_key
+	backlogs      map[string]*backlog       // of assistants with open runs
+	turns         order[backlog]            // those with queued runs, the next in turn first
+	waiting       order[run]                // queued runs that can be claimed, by the time since which they wait
+	behind        order[run]                // the other queued runs, in the same order
+	lanes         map[laneKey]*conversation // the conversations that have a key
+	running       int                       // number of running runs
 	processes     map[string]*process
 	bounded       map[string]int // of an assistant: its queued runs that came with a bound
 
@@ -82,6 +84,7 @@ func New(opts *Options) *Store {
 		runOf:     make(map[string]*run),
 		bounded:   make(map[string]int),
 		backlogs:  make(map[string]*backlog),
+		lanes:     make(map[laneKey]*conversation),
 		processes: make(map[string]*process),
 		requests:  make(map[request]*record),
 		outbox:    newOutbox(),
@@ -106,6 +109,7 @@ func New(opts *Options) *Store {
 		},
 		place: func(r *run) *int { return &r.waitingAt },
 	}
+	s.behind = s.waiting
 	s.sending = order[delivery]{
 		before: func(a, b *delivery) bool { return a.attempted < b.attempted },
 		place:  func(d *delivery) *int { return &d.placedAt },

@@ -193,13 +193,13 @@ func TestClock(t *testing.T) {
 		require.NoError(t, err)
 
 		c.t = c.t.Add(time.Hour - time.Microsecond)
-		_, err = s.Authenticate(t.Context(), webtrigger.KeyHash{}, 0)
+		_, err = s.Authenticate(t.Context(), webtrigger.KeyHash{}, 0, 0)
 		require.NoError(t, err)
 		_, err = s.Replay(t.Context(), "1", use)
 		require.NoError(t, err)
 
 		c.t = c.t.Add(time.Microsecond)
-		_, err = s.Authenticate(t.Context(), webtrigger.KeyHash{}, 0)
+		_, err = s.Authenticate(t.Context(), webtrigger.KeyHash{}, 0, 0)
 		require.ErrorIs(t, err, webtrigger.ErrNotFound)
 		_, err = s.Replay(t.Context(), "1", use)
 		require.ErrorIs(t, err, webtrigger.ErrNotFound)

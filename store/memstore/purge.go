@@ -30,7 +30,10 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (webtrigger.P
 		r := s.runs.get(id)
 		switch {
 		case r == nil:
-		case s.outlived(r.conv, purge.Keep, now):
+		case r.conv.Key != "" && r.outlived(purge.Keep, now):
+			s.purgeRun(r)
+			done.Triggers++
+		case r.conv.Key == "" && s.outlived(r.conv, purge.Keep, now):
 			s.erase(r.conv)
 			done.Triggers++
 		case r.older(purge.Keep.Events, now) && r.purged < int64(len(r.events)):
@@ -54,7 +57,7 @@ func (s *Store) EraseTrigger(ctx context.Context, conversationID int64) error {
 	if conv == nil {
 		return webtrigger.ErrNotFound
 	}
-	if conv.open > 0 {
+	if len(conv.open) > 0 {
 		return webtrigger.ErrConflict
 	}
 	s.erase(conv)
@@ -68,30 +71,59 @@ func (r *run) older(age time.Duration, now time.Time) bool {
 
 // outlived reports whether a trigger may go whole.
 func (s *Store) outlived(conv *conversation, keep webtrigger.Retention, now time.Time) bool {
-	return !slices.ContainsFunc(conv.runs, func(r *run) bool {
-		return !r.older(retention.Age(keep, r.Status), now) || r.openDelivery() != nil
-	})
+	return !slices.ContainsFunc(conv.runs, func(r *run) bool { return !r.outlived(keep, now) })
+}
+
+// outlived reports whether retention lets a run go, and its delivery is not open.
+func (r *run) outlived(keep webtrigger.Retention, now time.Time) bool {
+	return r.older(retention.Age(keep, r.Status), now) && r.openDelivery() == nil
+}
+
+// purgeRun deletes one ended run of a conversation, and with the last one the
+// conversation.
+func (s *Store) purgeRun(r *run) {
+	conv := r.conv
+	if len(conv.runs) == 1 {
+		s.erase(conv)
+		return
+	}
+	r.purge(int64(len(r.events)))
+	for i := range conv.messages {
+		if conv.messages[i].RunID == r.ID {
+			conv.messages[i] = webtrigger.Message{}
+		}
+	}
+	conv.runs = slices.DeleteFunc(conv.runs, func(o *run) bool { return o == r })
+	s.eraseRun(r)
 }
 
 // erase deletes a conversation whose runs have ended, with all its data.
 func (s *Store) erase(conv *conversation) {
 	for _, r := range conv.runs {
-		for _, d := range r.deliveries {
-			switch d.State {
-			case webtrigger.DeliveryPending:
-				s.outbox.remove(d)
-			case webtrigger.DeliverySending:
-				s.sending.remove(d)
-			}
-			s.deliveries[d.ID-1] = nil
-		}
-		if r.record != nil {
-			s.forget(r.record)
-		}
-		delete(s.runOf, r.Key)
-		s.runs[r.ID-1] = nil
+		s.eraseRun(r)
+	}
+	if conv.Key != "" {
+		delete(s.lanes, laneKey{conv.AssistantID, conv.Key})
 	}
 	s.conversations[conv.ID-1] = nil
+}
+
+// eraseRun deletes a run apart from its conversation.
+func (s *Store) eraseRun(r *run) {
+	for _, d := range r.deliveries {
+		switch d.State {
+		case webtrigger.DeliveryPending:
+			s.outbox.remove(d)
+		case webtrigger.DeliverySending:
+			s.sending.remove(d)
+		}
+		s.deliveries[d.ID-1] = nil
+	}
+	if r.record != nil {
+		s.forget(r.record)
+	}
+	delete(s.runOf, r.Key)
+	s.runs[r.ID-1] = nil
 }
 
 // PurgeEvents deletes the events of a run up to the sequence through and returns their

@@ -24,9 +24,9 @@ func TestPurgeEvents(t *testing.T) {
 		require.NoError(t, err)
 		conversationID = accepted.Run.ConversationID
 		runs = append(runs, accepted.Run)
-		require.NoError(t, s.AppendEvents(t.Context(), *accepted.Lease, webtrigger.EventBatch{Number: 1, Events: []webtrigger.NewEvent{
-			{Type: "x_step", Payload: json.RawMessage(`{}`)}, {Type: "x_step", Payload: json.RawMessage(`{}`)},
-		}}))
+		_, err = s.FinishRun(t.Context(), *accepted.Lease, webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunFailed},
+			Events: webtrigger.EventBatch{Number: 1, Events: []webtrigger.NewEvent{{Type: "x_step", Payload: json.RawMessage(`{}`)}}}})
+		require.NoError(t, err)
 	} // the runs have 1 to 4 and 5 to 8
 	page := func(runID, afterID, afterSequence int64, limit int) (ids []int64, purgedTo int64, more bool) {
 		p, err := s.Events(t.Context(), webtrigger.EventQuery{

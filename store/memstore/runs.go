@@ -183,8 +183,16 @@ func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit
 	if conv == nil {
 		return nil, nil
 	}
-	rest := conv.messages[min(after, int64(len(conv.messages))):]
-	return cloneMessages(rest[:min(limit, len(rest))]), nil
+	var page []webtrigger.Message
+	for _, m := range conv.messages[min(after, int64(len(conv.messages))):] {
+		if len(page) == limit {
+			break
+		}
+		if m.ID != 0 { // not purged
+			page = append(page, m)
+		}
+	}
+	return cloneMessages(page), nil
 }
 
 func cloneMessages(messages []webtrigger.Message) []webtrigger.Message {
@@ -223,7 +231,7 @@ func (s *Store) History(ctx context.Context, query webtrigger.HistoryQuery) ([]w
 	}
 	var earlier []webtrigger.Message
 	for _, m := range conv.messages {
-		if m.RunID < query.BeforeRunID {
+		if m.ID != 0 && m.RunID < query.BeforeRunID {
 			earlier = append(earlier, m)
 		}
 	}
@@ -253,6 +261,12 @@ func (s *Store) RequestStop(ctx context.Context, runID int64, stop webtrigger.St
 	if r.Status.Terminal() || r.stop != nil {
 		return r.copy(), nil
 	}
+	s.stop(r, stop, now)
+	return r.copy(), nil
+}
+
+// stop records the first stop of an unfinished run. A queued run ends.
+func (s *Store) stop(r *run, stop webtrigger.Stop, now time.Time) {
 	r.stop = &stop
 	if stop.Status == webtrigger.RunCancelled {
 		s.log(r, now, webtrigger.CancelRequestedEvent(stop))
@@ -262,5 +276,4 @@ func (s *Store) RequestStop(ctx context.Context, runID int64, stop webtrigger.St
 	} else {
 		s.hint.Stopped = append(s.hint.Stopped, r.ID)
 	}
-	return r.copy(), nil
 }

@@ -13,7 +13,8 @@ type conversation struct {
 	messages []webtrigger.Message // id n is at n-1
 	events   []webtrigger.Event   // id n is at n-1
 	runs     []*run               // never empty
-	open     int                  // how many of the runs have not ended
+	first    int64                // the id of the run that started it, which may be purged
+	open     []*run               // those that have not ended, by id; the first is the head of the lane
 	purged   int64                // the highest id of a purged event; 0: none
 }
 
@@ -48,17 +49,28 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 	if t.ConversationID != 0 && (conv == nil || conv.AssistantID != t.AssistantID) {
 		return webtrigger.CreatedTrigger{}, webtrigger.ErrNotFound
 	}
+	if conv == nil && t.ConversationKey != "" {
+		conv = s.lanes[laneKey{t.AssistantID, t.ConversationKey}]
+	}
+	busy, freed, err := conv.admits(&t)
+	if err != nil {
+		return webtrigger.CreatedTrigger{}, err
+	}
 	var claimant *process
-	if t.Claim != nil {
+	if t.Claim != nil && !busy {
 		claimant = s.alive(t.Claim.ProcessID)
 	}
-	if t.MaxQueued > 0 && claimant == nil && s.bounded[t.AssistantID] >= t.MaxQueued {
+	if t.MaxQueued > 0 && claimant == nil && s.bounded[t.AssistantID]-freed >= t.MaxQueued {
 		return webtrigger.CreatedTrigger{}, webtrigger.ErrQueueFull
 	}
 
 	input := cloneInput(t.Input)
 	if conv == nil {
-		conv = s.converse(t.AssistantID, input, now)
+		conv = s.converse(t, input, now)
+	}
+	var interrupted []webtrigger.Run
+	if t.OnBusy == webtrigger.BusyInterrupt {
+		interrupted = s.interrupt(conv, webtrigger.InterruptStop(s.runs.nextID()), now)
 	}
 	r := s.accept(conv, t, input, now)
 	if t.Idempotency != nil {
@@ -66,22 +78,28 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 	}
 	if claimant == nil {
 		s.enqueue(r)
-		return webtrigger.CreatedTrigger{Run: r.copy()}, nil
+		return webtrigger.CreatedTrigger{Run: r.copy(), Interrupted: interrupted}, nil
 	}
 	lease := s.take(r, claimant, t.Claim.Token, now)
-	return webtrigger.CreatedTrigger{Run: r.copy(), Lease: &lease}, nil
+	return webtrigger.CreatedTrigger{Run: r.copy(), Lease: &lease, Interrupted: interrupted}, nil
 }
 
 // converse starts a conversation.
-func (s *Store) converse(assistantID string, input webtrigger.RunInput, now time.Time) *conversation {
-	conv := &conversation{Conversation: webtrigger.Conversation{
-		ID:          s.conversations.nextID(),
-		AssistantID: assistantID,
+func (s *Store) converse(t webtrigger.NewTrigger, input webtrigger.RunInput, now time.Time) *conversation {
+	id := s.runs.nextID() // as in other stores, a conversation has the id of its first run
+	s.conversations = append(s.conversations, make([]*conversation, id-s.conversations.nextID())...)
+	conv := &conversation{first: id, Conversation: webtrigger.Conversation{
+		ID:          id,
+		AssistantID: t.AssistantID,
+		Key:         t.ConversationKey,
 		Subject:     input.Subject,
 		Metadata:    input.Metadata,
 		CreatedAt:   now,
 	}}
 	s.conversations = append(s.conversations, conv)
+	if conv.Key != "" {
+		s.lanes[laneKey{t.AssistantID, conv.Key}] = conv
+	}
 	return conv
 }
 
@@ -89,19 +107,21 @@ func (s *Store) converse(assistantID string, input webtrigger.RunInput, now time
 // neither waits nor is it taken yet.
 func (s *Store) accept(conv *conversation, t webtrigger.NewTrigger, input webtrigger.RunInput, now time.Time) *run {
 	r := &run{conv: conv, input: input, host: t.CallbackHost, bounded: t.MaxQueued > 0, Run: webtrigger.Run{
-		ID:             s.runs.nextID(),
-		Key:            t.RunKey,
-		ConversationID: conv.ID,
-		Continues:      len(conv.runs) > 0,
-		AssistantID:    t.AssistantID,
-		KeyID:          t.KeyID,
-		Status:         webtrigger.RunQueued,
-		TaskDefinition: cloneTaskPointer(t.TaskDefinition),
-		BaseURL:        t.BaseURL,
-		CallbackURL:    t.CallbackURL,
-		TraceParent:    t.TraceParent,
-		RequestID:      t.RequestID,
-		CreatedAt:      now,
+		ID:              s.runs.nextID(),
+		Key:             t.RunKey,
+		ConversationID:  conv.ID,
+		Continues:       len(conv.runs) > 0,
+		Behind:          len(conv.open) > 0,
+		ConversationKey: conv.Key,
+		AssistantID:     t.AssistantID,
+		KeyID:           t.KeyID,
+		Status:          webtrigger.RunQueued,
+		TaskDefinition:  cloneTaskPointer(t.TaskDefinition),
+		BaseURL:         t.BaseURL,
+		CallbackURL:     t.CallbackURL,
+		TraceParent:     t.TraceParent,
+		RequestID:       t.RequestID,
+		CreatedAt:       now,
 	}}
 	if t.TaskDefinition != nil {
 		r.TaskDefinitionID = t.TaskDefinition.ID
@@ -109,7 +129,7 @@ func (s *Store) accept(conv *conversation, t webtrigger.NewTrigger, input webtri
 	s.runs = append(s.runs, r)
 	s.runOf[r.Key] = r
 	conv.runs = append(conv.runs, r)
-	conv.open++
+	conv.open = append(conv.open, r)
 	r.say(now, webtrigger.NewMessage{Role: webtrigger.RoleUser, Content: input.Message})
 	s.log(r, now, webtrigger.QueuedEvent())
 	return r

@@ -10,7 +10,8 @@ import (
 
 // A run that has not ended is in the orders of its state and in no other:
 //
-//	queued    its backlog and Store.waiting; enqueue puts it there
+//	queued    its backlog and Store.waiting; enqueue puts it there, or free
+//	behind    Store.behind; enqueue puts it there
 //	running   process.claims; take puts it there
 //
 // leave takes it out, before it goes to the other state or ends.
@@ -19,11 +20,15 @@ import (
 func (s *Store) enqueue(r *run) {
 	r.Status = webtrigger.RunQueued
 	r.waitsSince = s.elapsed
-	s.queue(r)
-	s.waiting.add(r)
 	if r.bounded {
 		s.bounded[r.AssistantID]++
 	}
+	if r.Behind {
+		s.behind.add(r)
+		return
+	}
+	s.queue(r)
+	s.waiting.add(r)
 	s.hint.Queued = true
 }
 
@@ -51,8 +56,13 @@ func (s *Store) leave(r *run) {
 		s.stops(r)
 		return
 	}
-	s.unqueue(r)
-	s.waiting.remove(r)
+	if r.Behind {
+		s.behind.remove(r)
+		r.Behind = false
+	} else {
+		s.unqueue(r)
+		s.waiting.remove(r)
+	}
 	if r.bounded {
 		if s.bounded[r.AssistantID]--; s.bounded[r.AssistantID] == 0 {
 			delete(s.bounded, r.AssistantID)
@@ -71,7 +81,7 @@ func (s *Store) end(r *run, outcome webtrigger.Outcome, now time.Time) {
 	r.ErrorMessage = outcome.ErrorMessage
 	r.Usage = clonePointer(outcome.Usage)
 	r.CompletedAt = now
-	r.conv.open--
+	r.conv.open = slices.DeleteFunc(r.conv.open, func(o *run) bool { return o == r })
 	if outcome.Status == webtrigger.RunCompleted {
 		r.Result = outcome.Result
 		r.say(now, webtrigger.NewMessage{Role: webtrigger.RoleAssistant, Content: outcome.Result})
@@ -80,6 +90,7 @@ func (s *Store) end(r *run, outcome webtrigger.Outcome, now time.Time) {
 	if r.CallbackURL != "" {
 		s.addDelivery(r, now, 0, 0)
 	}
+	s.free(r.conv)
 }
 
 // held returns the run of a lease that is held, or nil.
@@ -205,11 +216,20 @@ func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) ([]webtri
 	if sweep.MaxQueueTime == 0 || me == nil || s.elapsed >= me.expires {
 		return swept, nil
 	}
-	for r := s.waiting.first(); r != nil && len(swept) < sweep.Limit && s.elapsed-r.waitsSince > sweep.MaxQueueTime; r = s.waiting.first() {
+	for r := s.longestQueued(); r != nil && len(swept) < sweep.Limit && s.elapsed-r.waitsSince > sweep.MaxQueueTime; r = s.longestQueued() {
 		s.end(r, webtrigger.QueueTimeout(), now)
 		swept = append(swept, r.copy())
 	}
 	return swept, nil
+}
+
+// longestQueued returns the run that has been queued for the longest time, or nil.
+func (s *Store) longestQueued() *run {
+	r, behind := s.waiting.first(), s.behind.first()
+	if r == nil || behind != nil && s.waiting.before(behind, r) {
+		return behind
+	}
+	return r
 }
 
 // QueueState implements [webtrigger.WorkStore].
@@ -218,7 +238,7 @@ func (s *Store) QueueState(ctx context.Context) (webtrigger.QueueState, error) {
 		return webtrigger.QueueState{}, err
 	}
 	defer s.unlock()
-	state := webtrigger.QueueState{Queued: len(s.waiting.heap), Running: s.running}
+	state := webtrigger.QueueState{Queued: len(s.waiting.heap) + len(s.behind.heap), Running: s.running}
 	if oldest := s.waiting.first(); oldest != nil {
 		state.OldestAge = s.elapsed - oldest.waitsSince
 	}

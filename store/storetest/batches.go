@@ -42,10 +42,11 @@ func batchRules() []rule {
 		}},
 		{"numbers of one run are not another's", func(b *rig) {
 			one := b.start()
-			two := b.start(in(one.Run.ConversationID))
 			b.append(one.Lease, steps(5, 1))
+			b.finish(one.Lease, completed("Result"))
+			two := b.start(in(one.Run.ConversationID))
 			b.append(two.Lease, steps(1, 1))
-			count(b, one.Run, 3)
+			count(b, one.Run, 4)
 			count(b, two.Run, 3)
 		}},
 		{"numbers start again with every taking", func(b *rig) {

@@ -133,7 +133,7 @@ func calls() []call {
 			return second(store.RevokeKey(ctx, s.key.ID))
 		}},
 		{"Authenticate", func(ctx context.Context, store webtrigger.Store, s *stage) error {
-			return second(store.Authenticate(ctx, s.hash, s.queued.ConversationID))
+			return second(store.Authenticate(ctx, s.hash, s.queued.ConversationID, 0))
 		}},
 		{"CreateTaskDefinition", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.CreateTaskDefinition(ctx, definition(assistant)))

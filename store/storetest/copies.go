@@ -85,7 +85,7 @@ func copyRules() []rule {
 				runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{Page: webtrigger.Page{Limit: 10}})
 				b.NoError(err)
 				spoilRun(runs[0])
-				grant, err := b.store.Authenticate(b.ctx, hash, run.ConversationID)
+				grant, err := b.store.Authenticate(b.ctx, hash, run.ConversationID, 0)
 				b.NoError(err)
 				spoilRun(*grant.Run)
 				grant.Run.Status = "spoilt"

@@ -28,7 +28,7 @@ func eventRules() []rule {
 		}},
 		{"an event is what was appended, in order, under its run", func(b *rig) {
 			b.accept()
-			run := b.start(in(b.accept().ConversationID))
+			run := b.start(in(b.complete().ConversationID))
 			batch := steps(1, 3)
 			batch.Events[1].Type = webtrigger.EventToolStarted
 			b.append(run.Lease, batch)
@@ -41,15 +41,15 @@ func eventRules() []rule {
 		}},
 		{"ids rise in the conversation across its runs, sequences do not", func(b *rig) {
 			one := b.start()
-			two := b.start(in(one.Run.ConversationID))
-			for number := range int64(3) {
-				b.append(one.Lease, steps(number+1, 1))
-				b.append(two.Lease, steps(number+1, 2))
-			}
+			joined := b.accept(in(one.Run.ConversationID))
+			b.append(one.Lease, steps(1, 3))
+			ended := b.finish(one.Lease, completed("Result"))
+			two := b.take(joined.ID, long)
+			b.append(two.Lease, steps(1, 6))
 			page := b.page(webtrigger.EventQuery{ConversationID: one.Run.ConversationID})
-			b.Len(page.Events, 13)
+			b.Len(page.Events, 14)
 			b.IsIncreasing(append([]int64{0}, each(page.Events, eventID)...))
-			b.holdsLog(one.Run)
+			b.holdsLog(ended)
 			b.holdsLog(two.Run)
 		}},
 		{"a payload of 256 KiB keeps its bytes", func(b *rig) {
@@ -134,8 +134,10 @@ func eventRules() []rule {
 		}},
 		{"a run's page holds its events only", func(b *rig) {
 			one := b.start()
-			two := b.start(in(one.Run.ConversationID))
+			joined := b.accept(in(one.Run.ConversationID))
 			b.append(one.Lease, steps(1, 2))
+			b.finish(one.Lease, completed("Result"))
+			two := b.take(joined.ID, long)
 			page := b.page(webtrigger.EventQuery{ConversationID: one.Run.ConversationID, RunID: two.Run.ID})
 			b.Equal([]int64{two.Run.ID, two.Run.ID}, each(page.Events, func(e webtrigger.Event) int64 { return e.RunID }))
 			b.Equal([]int64{1, 2}, each(page.Events, sequence))
@@ -167,31 +169,31 @@ func eventRules() []rule {
 			}
 		}},
 		{"LastID is the conversation's last event, whatever the page holds", func(b *rig) {
-			one := b.start()
-			two := b.start(in(one.Run.ConversationID))
+			one := b.complete()
+			two := b.start(in(one.ConversationID))
 			b.append(two.Lease, steps(1, 5))
 			events := b.events(two.Run)
 			last := events[len(events)-1].ID
 			for _, query := range []webtrigger.EventQuery{
-				{Limit: 1}, {Limit: all}, {AfterID: last, Limit: all}, {RunID: one.Run.ID, Limit: all}, {RunID: one.Run.ID, AfterSequence: 1, Limit: 1},
+				{Limit: 1}, {Limit: all}, {AfterID: last, Limit: all}, {RunID: one.ID, Limit: all}, {RunID: one.ID, AfterSequence: 1, Limit: 1},
 			} {
-				query.ConversationID = one.Run.ConversationID
+				query.ConversationID = one.ConversationID
 				b.Equal(last, b.page(query).LastID)
 			}
 		}},
 		{"a conversation has ended when all its runs have", func(b *rig) {
 			one := b.start()
-			two := b.start(in(one.Run.ConversationID))
+			two := b.accept(in(one.Run.ConversationID))
 			ended := func(runID int64) bool {
 				return b.page(webtrigger.EventQuery{ConversationID: one.Run.ConversationID, RunID: runID, Limit: 1}).Ended
 			}
 			b.False(ended(0))
 			b.finish(one.Lease, completed("Result"))
-			b.Equal([]bool{false, true, false}, []bool{ended(0), ended(one.Run.ID), ended(two.Run.ID)})
-			b.requeue(two.Lease)
+			b.Equal([]bool{false, true, false}, []bool{ended(0), ended(one.Run.ID), ended(two.ID)})
+			b.requeue(b.take(two.ID, long).Lease)
 			b.False(ended(0))
-			b.stop(two.Run.ID, webtrigger.CancelStop(""))
-			b.Equal([]bool{true, true, true}, []bool{ended(0), ended(one.Run.ID), ended(two.Run.ID)})
+			b.stop(two.ID, webtrigger.CancelStop(""))
+			b.Equal([]bool{true, true, true}, []bool{ended(0), ended(one.Run.ID), ended(two.ID)})
 			three := b.accept(in(one.Run.ConversationID))
 			b.Equal([]bool{false, true, false}, []bool{ended(0), ended(one.Run.ID), ended(three.ID)})
 		}},

@@ -181,10 +181,11 @@ func finishRules() []rule {
 		}},
 		rule{"the end of one run leaves the others of its conversation as they are", func(b *rig) {
 			one := b.start()
-			two := b.start(in(one.Run.ConversationID))
+			two := b.accept(in(one.Run.ConversationID))
 			b.finish(one.Lease, completed("Result"))
-			b.Equal(two.Run, b.run(two.Run.ID))
-			b.ends(failed("Broken."), b.finish(two.Lease, failed("Broken.")))
+			two.Behind = false
+			b.Equal(two, b.run(two.ID))
+			b.ends(failed("Broken."), b.finish(b.take(two.ID, long).Lease, failed("Broken.")))
 			b.ends(completed("Result"), b.run(one.Run.ID))
 		}},
 		rule{"a finish of everything at its largest is stored whole", func(b *rig) {

@@ -133,7 +133,7 @@ func storedKeyRules() []rule {
 			b.NoError(err)
 			b.WithinRange(stale.ExpiresAt, before.Add(time.Hour), b.now().Add(time.Hour))
 			for _, hash := range []webtrigger.KeyHash{hash, next.Hash} {
-				_, err = b.store.Authenticate(b.ctx, hash, 0)
+				_, err = b.store.Authenticate(b.ctx, hash, 0, 0)
 				b.NoError(err)
 			}
 			_, err = b.store.ReplaceKey(b.ctx, old.ID, webtrigger.NewKey{AssistantID: assistant, Hash: newHash()}, 2*time.Hour)
@@ -143,7 +143,7 @@ func storedKeyRules() []rule {
 			b.Equal(stale, again)
 			_, err = b.store.ReplaceKey(b.ctx, old.ID, webtrigger.NewKey{AssistantID: assistant, Hash: newHash()}, 0)
 			b.NoError(err)
-			_, err = b.store.Authenticate(b.ctx, hash, 0)
+			_, err = b.store.Authenticate(b.ctx, hash, 0, 0)
 			b.notFound(err)
 		}},
 		{"a key that is not valid is not replaced, and nothing is stored", func(b *rig) {
@@ -174,7 +174,7 @@ func storedKeyRules() []rule {
 			b.WithinRange(first.LastUsedAt, before, b.now())
 			b.past(first.LastUsedAt)
 			b.NoError(b.store.TouchKey(b.ctx, key.ID, time.Minute))
-			grant, err := b.store.Authenticate(b.ctx, hash, 0)
+			grant, err := b.store.Authenticate(b.ctx, hash, 0, 0)
 			b.NoError(err)
 			b.Equal(first, grant.Key)
 			b.NoError(b.store.TouchKey(b.ctx, key.ID, time.Microsecond))
@@ -204,20 +204,20 @@ func grantRules() []rule {
 		{"a key is known by its hash and comes with the settings of now", func(b *rig) {
 			b.key(assistant)
 			key, hash := b.key(assistant)
-			grant, err := b.store.Authenticate(b.ctx, hash, 0)
+			grant, err := b.store.Authenticate(b.ctx, hash, 0, 0)
 			b.NoError(err)
 			b.Equal(webtrigger.Grant{Key: key, Channel: webtrigger.Channel{AssistantID: assistant}}, grant)
 
 			settings := webtrigger.Channel{AssistantID: assistant, Enabled: true, AllowCallbackURLs: true}
 			b.NoError(b.store.SetChannel(b.ctx, settings))
-			grant, err = b.store.Authenticate(b.ctx, hash, 0)
+			grant, err = b.store.Authenticate(b.ctx, hash, 0, 0)
 			b.NoError(err)
 			b.Equal(settings, grant.Channel)
 		}},
 		{"an unknown key is not found", func(b *rig) {
 			_, hash := b.key(assistant)
 			hash[31] ^= 1
-			_, err := b.store.Authenticate(b.ctx, hash, 0)
+			_, err := b.store.Authenticate(b.ctx, hash, 0, 0)
 			b.notFound(err)
 		}},
 		{"a revoked key is not found, others still are", func(b *rig) {
@@ -225,9 +225,9 @@ func grantRules() []rule {
 			_, other := b.key(assistant)
 			_, err := b.store.RevokeKey(b.ctx, revoked.ID)
 			b.NoError(err)
-			_, err = b.store.Authenticate(b.ctx, hash, 0)
+			_, err = b.store.Authenticate(b.ctx, hash, 0, 0)
 			b.notFound(err)
-			_, err = b.store.Authenticate(b.ctx, other, 0)
+			_, err = b.store.Authenticate(b.ctx, other, 0, 0)
 			b.NoError(err)
 		}},
 		{"a key expires by the store's clock, and not before", func(b *rig) {
@@ -237,7 +237,7 @@ func grantRules() []rule {
 				AssistantID: assistant, Name: "Name", Prefix: "0123abcd", Hash: hash, ExpiresAt: expires})
 			b.NoError(err)
 			b.eventually(func() bool {
-				_, err = b.store.Authenticate(b.ctx, hash, 0)
+				_, err = b.store.Authenticate(b.ctx, hash, 0, 0)
 				return err != nil
 			})
 			b.notFound(err)
@@ -249,21 +249,21 @@ func grantRules() []rule {
 				_, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{
 					AssistantID: assistant, Name: "Name", Prefix: "0123abcd", Hash: hash, ExpiresAt: expires})
 				b.NoError(err)
-				_, err = b.store.Authenticate(b.ctx, hash, 0)
+				_, err = b.store.Authenticate(b.ctx, hash, 0, 0)
 				b.NoError(err)
 			}
 		}},
 		{"a key sees the first run of its assistant's conversation as it is now", func(b *rig) {
 			_, hash := b.key(assistant)
 			first := b.start()
-			b.complete(in(first.Run.ConversationID))
-			grant, err := b.store.Authenticate(b.ctx, hash, first.Run.ConversationID)
+			b.accept(in(first.Run.ConversationID))
+			grant, err := b.store.Authenticate(b.ctx, hash, first.Run.ConversationID, 0)
 			b.NoError(err)
 			b.NotNil(grant.Run)
 			b.Equal(first.Run, *grant.Run)
 
 			ended := b.finish(first.Lease, completed("Result"))
-			grant, err = b.store.Authenticate(b.ctx, hash, first.Run.ConversationID)
+			grant, err = b.store.Authenticate(b.ctx, hash, first.Run.ConversationID, 0)
 			b.NoError(err)
 			b.Equal(ended, *grant.Run)
 		}},
@@ -271,7 +271,7 @@ func grantRules() []rule {
 			key, hash := b.key(assistant)
 			foreign := b.accept(of(stranger))
 			for _, id := range []int64{foreign.ConversationID, absent} {
-				grant, err := b.store.Authenticate(b.ctx, hash, id)
+				grant, err := b.store.Authenticate(b.ctx, hash, id, 0)
 				b.NoError(err)
 				b.Equal(key, grant.Key)
 				b.Nil(grant.Run)
@@ -288,7 +288,7 @@ func grantRules() []rule {
 						for last := false; !last; {
 							last = stop.Load()
 							after := revoked.Load()
-							_, err := b.store.Authenticate(b.ctx, hash, 0)
+							_, err := b.store.Authenticate(b.ctx, hash, 0, 0)
 							if after {
 								late.Add(1)
 								if err == nil {

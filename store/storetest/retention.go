@@ -234,7 +234,7 @@ func (b *rig) absentEverywhere(run webtrigger.Run, deliveryID int64, hash webtri
 	last, err := b.store.LastEventIDs(b.ctx, []int64{run.ConversationID})
 	b.NoError(err)
 	b.Empty(last)
-	grant, err := b.store.Authenticate(b.ctx, hash, run.ConversationID)
+	grant, err := b.store.Authenticate(b.ctx, hash, run.ConversationID, 0)
 	b.NoError(err)
 	b.Nil(grant.Run)
 	runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{AssistantID: assistant, Page: webtrigger.Page{Limit: 100}})

@@ -51,6 +51,7 @@ func groups() []group {
 		{"runs", runRules()},
 		{"summaries", summaryRules()},
 		{"history", historyRules()},
+		{"lanes", laneRules()},
 		{"claims", claimRules()},
 		{"fairness", fairnessRules()},
 		{"processes", processRules()},

@@ -57,7 +57,7 @@ func summaryRules() []rule {
 				{strings.Repeat("é", webtrigger.MaxGrantResultBytes/2) + "x", true},
 			} {
 				run := b.finish(b.start(doing(&task)).Lease, completed(c.result))
-				grant, err := b.store.Authenticate(b.ctx, hash, run.ConversationID)
+				grant, err := b.store.Authenticate(b.ctx, hash, run.ConversationID, 0)
 				b.NoError(err)
 				b.Equal(c.omitted, grant.ResultOmitted)
 				want := stripped(run)

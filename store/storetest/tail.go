@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -11,34 +12,41 @@ import (
 // Event ids become visible in their order. A reader that asks for events after the last
 // one misses none and receives none twice, regardless of concurrent writers.
 func tailRules() []rule {
-	const writers, batches, size, readers = 16, 12, 3, 4
+	const runs, batches, size, readers = 8, 12, 3, 4
 	return []rule{
-		{"readers of one conversation see every event once while 16 runs write", func(b *rig) {
-			runs := []webtrigger.ClaimedRun{b.start()}
-			for len(runs) < writers {
-				runs = append(runs, b.start(in(runs[0].Run.ConversationID)))
-			}
-			id := runs[0].Run.ConversationID
+		{"readers of one conversation see every event once while runs join it and write", func(b *rig) {
+			first := b.start()
+			id := first.Run.ConversationID
 			seen := b.tail(webtrigger.EventQuery{ConversationID: id, Limit: 7}, readers, eventID, func() []error {
-				return b.together(writers, func(i int) error { return b.write(runs[i].Lease, batches, size) })
+				return b.together(runs, func(i int) error {
+					if i > 0 {
+						return second(b.store.CreateTrigger(b.ctx, trigger(in(id))))
+					}
+					return b.writeLane(first.Lease, runs, batches, size)
+				})
 			})
 			log := each(b.page(webtrigger.EventQuery{ConversationID: id}).Events, eventID)
-			b.Len(log, writers*(2+batches*size+1))
+			b.Len(log, runs*(2+batches*size+1))
 			for _, ids := range seen {
 				b.Equal(log, ids)
 			}
-			for _, run := range runs {
-				b.holdsLog(b.run(run.Run.ID))
+			stored, err := b.store.Runs(b.ctx, webtrigger.RunQuery{Page: webtrigger.Page{Limit: 100}})
+			b.NoError(err)
+			b.Len(stored, runs)
+			for _, run := range stored {
+				b.holdsLog(run)
 			}
 		}},
-		{"readers of one run see its sequences without a gap while others write", func(b *rig) {
-			runs := []webtrigger.ClaimedRun{b.start()}
-			for len(runs) < 4 {
-				runs = append(runs, b.start(in(runs[0].Run.ConversationID)))
-			}
-			query := webtrigger.EventQuery{ConversationID: runs[0].Run.ConversationID, RunID: runs[0].Run.ID, Limit: 5}
+		{"readers of one run see its sequences without a gap while others join", func(b *rig) {
+			run := b.start()
+			query := webtrigger.EventQuery{ConversationID: run.Run.ConversationID, RunID: run.Run.ID, Limit: 5}
 			seen := b.tail(query, readers, sequence, func() []error {
-				return b.together(len(runs), func(i int) error { return b.write(runs[i].Lease, batches, size) })
+				return b.together(runs, func(i int) error {
+					if i > 0 {
+						return second(b.store.CreateTrigger(b.ctx, trigger(in(run.Run.ConversationID))))
+					}
+					return b.write(run.Lease, batches, size)
+				})
 			})
 			for _, sequences := range seen {
 				b.Equal(rising(2+batches*size+1), sequences)
@@ -86,6 +94,30 @@ func (b *rig) write(lease webtrigger.Lease, batches, size int) error {
 	}
 	_, err := b.store.FinishRun(b.ctx, lease, webtrigger.Finish{Outcome: completed("Result")})
 	return err
+}
+
+// writeLane writes the runs of a conversation, one after the other. It has the lease of
+// the first.
+func (b *rig) writeLane(lease webtrigger.Lease, runs, batches, size int) error {
+	for {
+		if err := b.write(lease, batches, size); err != nil {
+			return err
+		}
+		if runs--; runs == 0 {
+			return nil
+		}
+		for {
+			claimed, err := b.store.ClaimRuns(b.ctx, webtrigger.Claim{ProcessID: worker, Token: webtrigger.NewToken(), Limit: 10})
+			if err != nil || len(claimed) > 1 {
+				return errors.Join(err, b.ctx.Err(), errors.New("the claim of the next run failed"))
+			}
+			if len(claimed) == 1 {
+				lease = claimed[0].Lease
+				break
+			}
+			time.Sleep(time.Millisecond) // it has not joined yet
+		}
+	}
 }
 
 // tail lets readers follow a query by id until writing is done and they have

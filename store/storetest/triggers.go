@@ -132,6 +132,7 @@ func triggerRules() []rule {
 			b.NoError(err)
 			b.Equal("Message", input.Message)
 			b.exact(json.RawMessage(`{"n":1}`), input.Context)
+			b.stop(first.ID, webtrigger.CancelStop(""))
 			input = b.take(second.ID, long).Input
 			b.Equal("second", input.Message)
 			b.exact(json.RawMessage(`{"n":2}`), input.Context)

@@ -1,0 +1,255 @@
+package lanetest
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"github.com/uptrace/bun/driver/pgdriver"
+	"go.uber.org/goleak"
+
+	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/faultstore"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		pgtest.StopShared()
+		os.Exit(code)
+	}))
+}
+
+// number is a size of a test: few in the suite, more where the variable says so.
+func number(t *testing.T, name string, few int) int {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		return few
+	}
+	n, err := strconv.Atoi(v)
+	require.NoError(t, err)
+	return n
+}
+
+// lanes checks from the side of the Runners that the runs of a conversation execute one
+// at a time, in creation order.
+type lanes struct {
+	mu     sync.Mutex
+	active map[int64]int64 // conversation → run
+	last   map[int64]int64 // conversation → run
+	calls  int
+	faults []string
+}
+
+func (l *lanes) begin(run *webtrigger.Run) (end func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls++
+	if other := l.active[run.ConversationID]; other != 0 {
+		l.faults = append(l.faults, fmt.Sprintf("run %d executes beside run %d", run.ID, other))
+	}
+	if last := l.last[run.ConversationID]; last > run.ID {
+		l.faults = append(l.faults, fmt.Sprintf("run %d executes after run %d", run.ID, last))
+	}
+	l.active[run.ConversationID], l.last[run.ConversationID] = run.ID, run.ID
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.active, run.ConversationID)
+	}
+}
+
+// replica is a process on a database that several share.
+type replica struct {
+	*webtrigger.Service
+	store *bunstore.Store
+	dead  chan struct{}
+	stop  context.CancelFunc
+	done  chan error
+}
+
+// kill ends a replica as a SIGKILL would: its Runners stop, and nothing of it reaches
+// the store any more.
+func (r *replica) kill() {
+	close(r.dead)
+	r.stop()
+	<-r.done
+}
+
+func start(t *testing.T, dsn string, run func(ctx context.Context, task *webtrigger.Task, dead <-chan struct{}) error) *replica {
+	t.Helper()
+	db := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn))), pgdialect.New())
+	db.SetMaxOpenConns(12)
+	store, err := bunstore.New(db, nil)
+	require.NoError(t, err)
+	require.NoError(t, store.Migrate(t.Context()))
+	r := &replica{store: store, dead: make(chan struct{}), done: make(chan error, 1)}
+	faulty := &faultstore.Store{Store: store, Call: func(ctx context.Context, _ string, do func(ctx context.Context) error) error {
+		select {
+		case <-r.dead:
+			return webtrigger.ErrUnavailable
+		default:
+			return do(ctx)
+		}
+	}}
+	runner := webtrigger.RunnerFunc(func(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		if err := run(ctx, task, r.dead); err != nil {
+			return nil, err
+		}
+		return &webtrigger.Result{Text: "done"}, nil
+	})
+	r.Service = service(t, faulty, runner, webtrigger.Options{
+		Lease: 3 * time.Second, MaxAttempts: 5, Workers: 8, DrainTimeout: -1, CancelGrace: time.Second,
+		Callback: webtrigger.CallbackOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, // where nothing listens
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() { r.done <- r.Work(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		select {
+		case <-r.dead:
+		default:
+			<-r.done
+		}
+		r.CloseStreams()
+		_ = store.Close()
+		_ = db.Close()
+	})
+	return r
+}
+
+// idle waits until no run is open.
+func idle(t *testing.T, r *replica) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		state, err := r.QueueState(t.Context())
+		require.NoError(t, err)
+		return state.Queued+state.Running == 0
+	}, 10*time.Minute, 50*time.Millisecond)
+}
+
+// Triggers with one key, over three replicas, start one conversation. Its runs execute
+// one at a time and in creation order, also while replicas are killed and their runs are
+// swept. make lanes-long has 10,000 runs.
+func TestLane_replicasKilled_runsOneAtATimeInOrder(t *testing.T) {
+	t.Parallel()
+	runs := number(t, "WEBTRIGGER_LANE_RUNS", 90)
+	keys := 1 + runs/1000
+	l := &lanes{active: make(map[int64]int64), last: make(map[int64]int64)}
+	work := func(ctx context.Context, task *webtrigger.Task, dead <-chan struct{}) error {
+		defer l.begin(&task.Run)()
+		select {
+		case <-time.After(rand.N(3 * time.Millisecond)):
+			return nil
+		case <-dead:
+			return errors.New("killed")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	dsn := pgtest.Database(t)
+	replicas := []*replica{start(t, dsn, work), start(t, dsn, work), start(t, dsn, work)}
+	conversations := make([]int64, runs)
+	var callers sync.WaitGroup
+	for i := range runs {
+		callers.Go(func() {
+			run, err := replicas[i%3].Trigger(context.Background(), "1", webtrigger.TriggerRequest{
+				Message: "go", ConversationKey: fmt.Sprint("key ", i%keys)})
+			for errors.Is(err, webtrigger.ErrQueueFull) {
+				time.Sleep(50 * time.Millisecond)
+				run, err = replicas[i%3].Trigger(context.Background(), "1", webtrigger.TriggerRequest{
+					Message: "go", ConversationKey: fmt.Sprint("key ", i%keys)})
+			}
+			if err != nil {
+				t.Errorf("trigger: %v", err)
+			}
+			conversations[i] = run.ConversationID
+		})
+	}
+	callers.Wait()
+	for i, id := range conversations {
+		require.Equal(t, conversations[i%keys], id, "one key, one conversation")
+	}
+	for range 1 + runs/1000 {
+		replicas[0].kill()
+		replicas = append(replicas[1:], start(t, dsn, work))
+	}
+	idle(t, replicas[0])
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	require.Empty(t, l.faults)
+	require.GreaterOrEqual(t, l.calls, runs)
+	ended, err := replicas[0].store.Runs(t.Context(), webtrigger.RunQuery{Page: webtrigger.Page{Limit: runs + 1}})
+	require.NoError(t, err)
+	require.Len(t, ended, runs)
+	for _, run := range ended {
+		require.Equal(t, webtrigger.RunCompleted, run.Status, "run %d: %s", run.ID, run.ErrorMessage)
+	}
+}
+
+// Of triggers that race to interrupt one conversation, each loser ends once, with its
+// callback. 100 race in make lanes-long.
+func TestInterrupt_racingOverReplicas_endsEachLoserOnce(t *testing.T) {
+	t.Parallel()
+	n := number(t, "WEBTRIGGER_LANE_INTERRUPTS", 30)
+	hang := func(ctx context.Context, _ *webtrigger.Task, dead <-chan struct{}) error {
+		select {
+		case <-dead:
+		case <-ctx.Done():
+		}
+		return context.Cause(ctx)
+	}
+	dsn := pgtest.Database(t)
+	replicas := []*replica{start(t, dsn, hang), start(t, dsn, hang), start(t, dsn, hang)}
+	var callers sync.WaitGroup
+	for i := range n {
+		callers.Go(func() {
+			_, err := replicas[i%3].Trigger(context.Background(), "1", webtrigger.TriggerRequest{
+				Message: "go", ConversationKey: "k", OnBusy: webtrigger.BusyInterrupt, CallbackURL: "https://127.0.0.1:1025/hook"})
+			if err != nil {
+				t.Errorf("trigger: %v", err)
+			}
+		})
+	}
+	callers.Wait()
+	runs, err := replicas[0].store.Runs(t.Context(), webtrigger.RunQuery{Page: webtrigger.Page{Limit: n + 1}})
+	require.NoError(t, err)
+	require.Len(t, runs, n)
+	winner := runs[0]
+	_, err = replicas[0].CancelRun(t.Context(), winner.ID, "")
+	require.NoError(t, err)
+	idle(t, replicas[0])
+	for _, run := range runs {
+		run, err := replicas[0].RunByID(t.Context(), run.ID)
+		require.NoError(t, err)
+		require.Equal(t, webtrigger.RunCancelled, run.Status)
+		require.Equal(t, run.ID != winner.ID, strings.HasPrefix(run.StatusDetail, "superseded by run "), run.StatusDetail)
+		page, err := replicas[0].store.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 100})
+		require.NoError(t, err)
+		terminal := 0
+		for _, e := range page.Events {
+			if e.Type.Terminal() {
+				terminal++
+			}
+		}
+		require.Equal(t, 1, terminal)
+		deliveries, err := replicas[0].store.Deliveries(t.Context(), run.ID)
+		require.NoError(t, err)
+		require.Len(t, deliveries, 1)
+	}
+}
