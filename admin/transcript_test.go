@@ -88,12 +88,14 @@ var (
 	secrets  = regexp.MustCompile(`"[0-9a-f]{64}"`)
 	times    = regexp.MustCompile(`(_at":)"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,}\+00:00"`) // the tests' clock has no fractions
 	prefixes = regexp.MustCompile(`"prefix":"[0-9a-f]{8}"`)
+	ages     = regexp.MustCompile(`"oldest_age_ms":\d{1,4}\b`) // in real time
 )
 
 func normal(body string) string {
 	body = uuids.ReplaceAllString(body, "<uuid>")
 	body = secrets.ReplaceAllString(body, `"<secret>"`)
 	body = times.ReplaceAllString(body, `$1"<now>"`)
+	body = ages.ReplaceAllString(body, `"oldest_age_ms":<age>`)
 	return prefixes.ReplaceAllString(body, `"prefix":"<prefix>"`)
 }
 

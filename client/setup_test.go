@@ -54,7 +54,8 @@ type feed struct {
 	batch int64
 }
 
-// newFeed starts a run, in a new conversation for 0. It has two events then.
+// newFeed starts a run, in a new conversation for 0. It has two events then. If another
+// run of the conversation has not ended, the new one has one event and must be claimed.
 func newFeed(t *testing.T, store webtrigger.Store, conversationID int64) *feed {
 	t.Helper()
 	worker := webtrigger.Process{ID: "test", Lease: 24 * time.Hour, MaxAttempts: 1}
@@ -65,7 +66,20 @@ func newFeed(t *testing.T, store webtrigger.Store, conversationID int64) *feed {
 		Claim: &webtrigger.Claimant{ProcessID: worker.ID, Token: webtrigger.NewToken()},
 	})
 	require.NoError(t, err)
-	return &feed{store: store, run: accepted.Run, lease: *accepted.Lease}
+	f := &feed{store: store, run: accepted.Run}
+	if accepted.Lease != nil {
+		f.lease = *accepted.Lease
+	}
+	return f
+}
+
+// claim starts a run that was behind another one.
+func (f *feed) claim(t *testing.T) {
+	t.Helper()
+	runs, err := f.store.ClaimRuns(t.Context(), webtrigger.Claim{ProcessID: "test", Token: webtrigger.NewToken(), Limit: 1, RunID: f.run.ID})
+	require.NoError(t, err)
+	require.Len(t, runs, 1)
+	f.lease = runs[0].Lease
 }
 
 func (f *feed) append(t *testing.T, n int) {

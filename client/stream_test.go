@@ -78,13 +78,16 @@ func loseNothing(t *testing.T, random *rand.Rand, seed int) {
 	b := newFeed(t, store, a.run.ConversationID)
 	var writer sync.WaitGroup
 	writer.Go(func() {
-		for range 30 {
-			time.Sleep(time.Duration(dice(3000)) * time.Millisecond) // fake time
-			[]*feed{a, b}[dice(2)].append(t, 1+dice(5))
+		for _, f := range []*feed{a, b} {
+			if f == b {
+				b.claim(t)
+			}
+			for range 15 {
+				time.Sleep(time.Duration(dice(3000)) * time.Millisecond) // fake time
+				f.append(t, 1+dice(5))
+			}
+			f.finish(t)
 		}
-		a.finish(t)
-		time.Sleep(time.Duration(dice(3000)) * time.Millisecond)
-		b.finish(t)
 	})
 	var seen []int64
 	cursor := int64(0)

@@ -51,7 +51,7 @@ stray_text() {
 
 check gofmt formatting
 # The tags are those of tests that make targets of their own run.
-check vet go vet -tags iana,n8n work
+check vet go vet -tags iana,n8n,chaos work
 check staticcheck static
 check tidy sh scripts/tidy-check.sh
 check scripts scripts

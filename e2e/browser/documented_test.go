@@ -58,6 +58,10 @@ func TestDocumentedEventSource(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, int64(1), run.ConversationID)
 	}
+	for _, earlier := range []int64{1, 2} { // whose end lets the third run begin
+		_, err := svc.CancelRun(t.Context(), earlier, "")
+		require.NoError(t, err)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/conversations/", svc.EventsHandler(func(*http.Request, webtrigger.Access) error { return nil }))
 	mux.HandleFunc("/page", func(w http.ResponseWriter, _ *http.Request) {

@@ -33,8 +33,6 @@ const (
 	wrongAnswers = "wrong answers" // to a caller: neither 202 nor 503
 )
 
-var promises = []string{lost, neverCalled, otherEnds, otherPosts, lateEffects, twice, repeated, notCompleted, wrongAnswers}
-
 // checker compares the ledger with the store.
 type checker struct {
 	*rig

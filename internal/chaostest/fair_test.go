@@ -1,9 +1,8 @@
-//go:build unix
+//go:build unix && chaos
 
 package chaostest_test
 
 import (
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -19,9 +18,6 @@ import (
 // the oldest runs first. A limit of running runs is reached and never exceeded. The
 // suite has a short form of it: TestWork_threeProcesses_equalSharesWithinTheLimit.
 func TestCampaign_fairShares(t *testing.T) {
-	if os.Getenv("WEBTRIGGER_CHAOS") == "" {
-		t.Skip("make chaos")
-	}
 	const limit, lasts = 3, time.Minute
 	r := newRig(t)
 	queues := map[string]int{"1": 4000, "2": 3000, "3": 2500}

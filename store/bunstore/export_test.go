@@ -44,9 +44,20 @@ func (s *Store) AcceptsUnderWay() int {
 	return s.accepts.busy
 }
 
-// SetTimeout shortens what a call without a deadline gets. No call may be under
-// way.
-func (s *Store) SetTimeout(d time.Duration) { s.timeout = d }
+// SetTimeout shortens what a call without a deadline gets. No call may be in
+// progress. It waits for notifications to be sent.
+func (s *Store) SetTimeout(d time.Duration) {
+	for {
+		s.notifier.mu.Lock()
+		if !s.notifier.sending {
+			s.timeout = d
+			s.notifier.mu.Unlock()
+			return
+		}
+		s.notifier.mu.Unlock()
+		time.Sleep(time.Millisecond)
+	}
+}
 
 // SQL is a text of this package as the database gets it.
 func (s *Store) SQL(text string) string { return s.statement(text).text }

@@ -77,8 +77,10 @@ func TestClaimRuns_longQueue_costsTheSame(t *testing.T) {
 		for range 3 {
 			few, most = append(few, claimCost(t, stores[0], claim, claims)), append(most, claimCost(t, stores[1], claim, claims))
 		}
+		ratio := float64(slices.Min(most)) / float64(slices.Min(few))
 		t.Logf("limit %2d, %d per assistant, %d per key: 100 queued %v, %d queued %v, ratio %.2f", claim.Limit, claim.MaxPerAssistant, claim.MaxPerKey,
-			slices.Min(few), many, slices.Min(most), float64(slices.Min(most))/float64(slices.Min(few)))
+			slices.Min(few), many, slices.Min(most), ratio)
+		require.Less(t, ratio, 20.0, "a claim must not read the whole queue") // 2 is the goal; the machine may be busy
 	}
 }
 

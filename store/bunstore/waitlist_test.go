@@ -197,6 +197,9 @@ func TestBatches_slowGroups_othersHaveHalfTheWorkers(t *testing.T) {
 		}
 		require.Zero(t, time.Since(start))
 		done.Wait()
+		synctest.Wait()
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		require.Empty(t, b.waiting.groups)
 		require.Zero(t, b.waiting.slowBusy)
 	})

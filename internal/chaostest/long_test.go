@@ -1,0 +1,80 @@
+//go:build unix && chaos
+
+package chaostest_test
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// everyFault adds the faults of the store to the smoke test.
+const everyFault = true
+
+// all are the faults of the campaign.
+func all() []func() *fault {
+	return []func() *fault{
+		func() *fault { return killed(either) },
+		func() *fault { return stopped(either, 2*lease) },
+		func() *fault { return cut(either, 2*lease) },
+		restarted,
+		func() *fault { return crashed(lease / 3) },
+		func() *fault { return stalled(13 * time.Second) }, // for longer than a statement may take
+		unanswered, fullDisk, readOnly, failedOver,
+		jumped, deaf,
+		func() *fault { return lockedRows(20 * time.Second) }, // for much longer than the limit of others
+		func() *fault { return openTransactions(20 * time.Second) },
+		func() *fault { return slowReceiver(20 * time.Second) },
+		func() *fault { return deadReceivers(20 * time.Second) },
+		promoted,
+	}
+}
+
+// The campaign: WEBTRIGGER_CHAOS is the number of rounds of each fault, or "all": 50, or
+// 10 where a round is long. WEBTRIGGER_CHAOS_ONLY selects faults by a part of their name.
+func TestCampaign(t *testing.T) {
+	wanted := os.Getenv("WEBTRIGGER_CHAOS")
+	table := newTable()
+	t.Cleanup(func() { t.Logf("\n%s", table) })
+	for _, fault := range all() {
+		name := fault().name
+		if !strings.Contains(name, os.Getenv("WEBTRIGGER_CHAOS_ONLY")) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			rounds := 50
+			if fault().slow {
+				rounds = 10
+			}
+			if n, err := strconv.Atoi(wanted); err == nil {
+				rounds = n
+			}
+			r := newRig(t)
+			r.startReplicas(8, 0)
+			r.load.begin(interval)
+			calm := r.calm(10 * time.Second)
+			row := table.begin(name, calm)
+			for range rounds {
+				first := r.load.count()
+				f := fault()
+				result := r.round(f)
+				broken := r.check(first, f.about == commits)
+				row.add(result, broken)
+				if f.about == commits {
+					broken = without(broken, lost)
+				}
+				r.fail(name, broken)
+				if t.Failed() {
+					break
+				}
+			}
+			if fault().about == tenants {
+				r.checkOthers(row.calm, row.during, 2)
+			}
+			r.load.end()
+			r.stop()
+		})
+	}
+}

@@ -1,0 +1,5 @@
+//go:build unix && !chaos
+
+package chaostest_test
+
+const everyFault = false
