@@ -11,7 +11,8 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// topic is one conversation: two runs whose events one writer appends.
+// topic is one conversation: two runs, one after the other, whose events one writer
+// appends.
 type topic struct {
 	rig   *rig
 	store webtrigger.Store // of the replica that writes
@@ -41,15 +42,17 @@ func newTopic(r *rig) *topic {
 	for range 2 {
 		topic.runs = append(topic.runs, topic.begin())
 	}
-	topic.head = 4 // each run was queued and started
+	topic.head = 3 // each run was queued, and the first one started
 	return topic
 }
 
-// begin accepts and takes a run.
+// process is the worker of all runs.
+var process = webtrigger.Process{ID: "streamtest", Lease: 24 * time.Hour, MaxAttempts: 1}
+
+// begin creates a run, and claims it if it is the first of the conversation.
 func (c *topic) begin() *run {
 	t := c.rig.t
 	t.Helper()
-	process := webtrigger.Process{ID: "streamtest", Lease: 24 * time.Hour, MaxAttempts: 1}
 	if err := c.store.RegisterProcess(t.Context(), process); err != nil {
 		t.Fatal(err)
 	}
@@ -65,34 +68,36 @@ func (c *topic) begin() *run {
 	if accepted.Lease != nil {
 		return &run{Run: accepted.Run, lease: *accepted.Lease}
 	}
-	claimed, err := c.store.ClaimRuns(t.Context(), webtrigger.Claim{ProcessID: take.ProcessID, Token: take.Token, Limit: 1, RunID: accepted.Run.ID})
-	if err != nil || len(claimed) != 1 {
-		t.Fatalf("claim a run: %v, %v", claimed, err)
-	}
-	return &run{Run: claimed[0].Run, lease: claimed[0].Lease}
+	return &run{Run: accepted.Run}
 }
 
-// write appends n events in batches to the runs, then ends them one after the
-// other.
+// claim starts a run that is behind no other one any more.
+func (c *topic) claim(r *run) error {
+	claimed, err := c.store.ClaimRuns(c.rig.t.Context(), webtrigger.Claim{ProcessID: process.ID, Token: webtrigger.NewToken(), Limit: 1, RunID: r.ID})
+	if err != nil {
+		return err
+	}
+	if len(claimed) != 1 {
+		return fmt.Errorf("run %d is not claimable", r.ID)
+	}
+	r.Run, r.lease = claimed[0].Run, claimed[0].Lease
+	return nil
+}
+
+// write appends n events in batches, the same number to each run, and ends the runs.
 func (c *topic) write(n int) {
-	for left := n; left > 0; {
-		size := min(1+c.rig.n(20), left)
-		left -= size
-		r := c.runs[c.rig.n(len(c.runs))]
-		r.batch++
-		events := make([]webtrigger.NewEvent, size)
-		for i := range events {
-			events[i] = webtrigger.NewEvent{Type: "x_step", Payload: json.RawMessage(fmt.Sprintf(`{"batch":%d,"n":%d,"text":"a \"b\" <c>"}`, r.batch, i))}
+	for i, r := range c.runs {
+		if r.lease.Token == 0 {
+			if err := c.claim(r); err != nil {
+				c.rig.fail("claim a run: %v", err)
+			}
+			if !c.wrote(1) {
+				return
+			}
 		}
-		err := c.store.AppendEvents(c.rig.t.Context(), r.lease, webtrigger.EventBatch{Number: r.batch, Events: events})
-		if err != nil {
-			c.rig.fail("append events: %v", err)
-		}
-		if !c.wrote(int64(size)) {
+		if !c.append(r, (n+i)/len(c.runs)) {
 			return
 		}
-	}
-	for _, r := range c.runs {
 		end := webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: "done"}}
 		if _, err := c.store.FinishRun(c.rig.t.Context(), r.lease, end); err != nil {
 			c.rig.fail("finish run: %v", err)
@@ -105,6 +110,27 @@ func (c *topic) write(n int) {
 	defer c.mu.Unlock()
 	c.ended = true
 	c.moved.Broadcast()
+}
+
+// append appends n events to a run. It reports whether to continue.
+func (c *topic) append(r *run, n int) bool {
+	for left := n; left > 0; {
+		size := min(1+c.rig.n(20), left)
+		left -= size
+		r.batch++
+		events := make([]webtrigger.NewEvent, size)
+		for i := range events {
+			events[i] = webtrigger.NewEvent{Type: "x_step", Payload: json.RawMessage(fmt.Sprintf(`{"batch":%d,"n":%d,"text":"a \"b\" <c>"}`, r.batch, i))}
+		}
+		err := c.store.AppendEvents(c.rig.t.Context(), r.lease, webtrigger.EventBatch{Number: r.batch, Events: events})
+		if err != nil {
+			c.rig.fail("append events: %v", err)
+		}
+		if !c.wrote(int64(size)) {
+			return false
+		}
+	}
+	return true
 }
 
 // wrote waits while the writer is too far ahead. It reports whether to continue.
