@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && chaos
 
 package chaostest_test
 
@@ -30,8 +30,7 @@ func TestMain(m *testing.M) {
 const interval = 700 * time.Millisecond
 
 // One round of each fault, some at once: those of single assistants, those of single
-// replicas, and those of the store one after the other. Of the store's, only make
-// chaos-smoke has all (everyFault).
+// replicas, and those of the store one after the other.
 func TestChaos_oneRoundOfEachFault_keepsThePromises(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -43,21 +42,15 @@ func TestChaos_oneRoundOfEachFault_keepsThePromises(t *testing.T) {
 	first := r.round(deadReceivers(lasts), slowReceiver(lasts), lockedRows(lasts), openTransactions(lasts), jumped(), deaf())
 	r.checkOthers(calm, first.during, 4)
 	r.round(killed(direct), cut(direct, lease+lease/2), stopped(pooled, lease+lease/2))
-	ofTheStore := []*fault{restarted()}
-	if everyFault {
-		ofTheStore = []*fault{unanswered(), restarted(), crashed(0), readOnly(), stalled(3 * time.Second), fullDisk(), failedOver()}
-	}
-	for _, f := range ofTheStore {
+	for _, f := range []*fault{unanswered(), restarted(), crashed(0), readOnly(), stalled(3 * time.Second), fullDisk(), failedOver()} {
 		r.round(f)
 	}
 	kept := r.load.count()
 	r.fail("one round", r.check(0, false))
 
-	if everyFault {
-		last := promoted()
-		last.after = nil // no more faults
-		r.round(last)
-	}
+	last := promoted()
+	last.after = nil // no more faults
+	r.round(last)
 	r.load.end()
 	r.fail("promotion of the asynchronous standby", without(r.check(kept, true), lost))
 	r.stop()

@@ -10,9 +10,6 @@ import (
 	"time"
 )
 
-// everyFault adds the faults of the store to the smoke test.
-const everyFault = true
-
 // all are the faults of the campaign.
 func all() []func() *fault {
 	return []func() *fault{

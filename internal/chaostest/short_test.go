@@ -1,5 +1,0 @@
-//go:build unix && !chaos
-
-package chaostest_test
-
-const everyFault = false
