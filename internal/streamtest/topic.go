@@ -80,7 +80,7 @@ func (c *topic) claim(r *run) error {
 	if len(claimed) != 1 {
 		return fmt.Errorf("run %d is not claimable", r.ID)
 	}
-	r.Run, r.lease = claimed[0].Run, claimed[0].Lease
+	r.lease = claimed[0].Lease // subscribers read the rest
 	return nil
 }
 
