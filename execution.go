@@ -331,7 +331,7 @@ func transcript(result *Result) ([]NewMessage, error) {
 			}
 			messages[i].ToolCalls = append(messages[i].ToolCalls, ToolCall{wire.ValidText(c.ID), wire.ValidText(c.Name), arguments.Bytes()})
 		}
-		if size += messages[i].size(); size > MaxResultMessagesBytes {
+		if size += messages[i].Size(); size > MaxResultMessagesBytes {
 			return nil, failure("The transcript is larger than 4 MiB.")
 		}
 	}

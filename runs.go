@@ -23,7 +23,7 @@ type Run struct {
 	Continues      bool   // the run joined a conversation that an earlier run started
 	Behind         bool   // queued behind an earlier run of its conversation: it cannot be claimed yet
 
-	// ConversationKey is the key of the conversation; "" if it has none.
+	// ConversationKey is the key of the conversation; "" for none.
 	ConversationKey string
 
 	AssistantID  string
@@ -167,9 +167,9 @@ func DeadlineStop() Stop {
 type Conversation struct {
 	ID          int64
 	AssistantID string
-	Key         string          // the caller's conversation_key; "" if there is none
+	Key         string          // the caller's conversation_key; "" for none
 	Subject     string          // of the trigger that started the conversation
-	Metadata    json.RawMessage // of the same trigger, as sent; nil if there is none
+	Metadata    json.RawMessage // of the same trigger, as sent; nil for none
 	CreatedAt   time.Time
 }
 
@@ -203,8 +203,9 @@ type NewMessage struct {
 	ToolCallID string     // of a tool message: the id of the call that it answers
 }
 
-// size is the number of bytes of the message's texts.
-func (m *NewMessage) size() int {
+// Size returns the number of bytes of the message's texts: what counts toward
+// MaxResultMessagesBytes and [HistoryOptions.MaxBytes].
+func (m *NewMessage) Size() int {
 	n := len(m.Content) + len(m.ToolCallID)
 	for _, c := range m.ToolCalls {
 		n += len(c.ID) + len(c.Name) + len(c.Arguments)

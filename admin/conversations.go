@@ -3,7 +3,6 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
-	"strconv"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -26,45 +25,25 @@ func (h *Handler) getConversation(w http.ResponseWriter, r *http.Request, id int
 }
 
 type messageView struct {
-	ID        int64           `json:"id"`
-	RunID     int64           `json:"run_id"`
-	Role      webtrigger.Role `json:"role"`
-	Content   string          `json:"content"`
-	CreatedAt string          `json:"created_at"`
+	ID         int64                 `json:"id"`
+	RunID      int64                 `json:"run_id"`
+	Role       webtrigger.Role       `json:"role"`
+	Content    string                `json:"content"`
+	ToolCalls  []webtrigger.ToolCall `json:"tool_calls,omitempty"`
+	ToolCallID string                `json:"tool_call_id,omitempty"`
+	CreatedAt  string                `json:"created_at"`
+}
+
+func viewMessage(m webtrigger.Message) messageView {
+	return messageView{m.ID, m.RunID, m.Role, m.Content, m.ToolCalls, m.ToolCallID, wire.FormatTime(m.CreatedAt)}
 }
 
 // listMessages lists the transcript of a conversation, oldest first. It also has the
 // answers that a run was not completed with, such as JSON that does not match the schema.
 func (h *Handler) listMessages(w http.ResponseWriter, r *http.Request, id int64) error {
-	q := readQuery(r)
-	limit, after := q.limit(), int64(0)
-	if last := q.cursor(); last != "" {
-		var ok bool
-		if after, ok = parseID(last); !ok {
-			q.failCursor()
-		}
-	}
-	if q.err != nil {
-		return q.err
-	}
-	messages, err := h.svc.Messages(r.Context(), id, after, limit)
-	if err != nil {
-		return err
-	}
-	next := ""
-	if len(messages) == limit {
-		last := messages[len(messages)-1].ID
-		more, err := h.svc.Messages(r.Context(), id, last, 1)
-		if err != nil {
-			return err
-		}
-		if len(more) > 0 {
-			next = newCursor(strconv.FormatInt(last, 10))
-		}
-	}
-	return writeList(w, messages, next, func(m webtrigger.Message) messageView {
-		return messageView{m.ID, m.RunID, m.Role, m.Content, wire.FormatTime(m.CreatedAt)}
-	})
+	return writePage(w, readQuery(r), func(page webtrigger.Page) ([]webtrigger.Message, error) {
+		return h.svc.Messages(r.Context(), id, page.Before, page.Limit) // this list is by rising id
+	}, func(m webtrigger.Message) int64 { return m.ID }, viewMessage)
 }
 
 // eraseConversation deletes the conversation with its runs and all of their data.

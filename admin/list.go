@@ -8,7 +8,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// writePage answers with one page of a list by falling id.
+// writePage answers with one page of a list. fetch reads what follows the id
+// page.Before, which is the last one of the page before.
 func writePage[T, V any](w http.ResponseWriter, q *query, fetch func(webtrigger.Page) ([]T, error),
 	id func(T) int64, view func(T) V) error {
 	page := q.page()

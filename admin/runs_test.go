@@ -213,3 +213,18 @@ func (h *host) work() {
 		require.NoError(h.t, <-done)
 	})
 }
+
+func TestMessages_toolCalls_areShown(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	run := h.trigger("1", webtrigger.TriggerRequest{})
+	_, err := h.store.FinishRun(h.ctx, h.take().Lease, webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: "done"},
+		Messages: []webtrigger.NewMessage{
+			{Role: webtrigger.RoleAssistant, ToolCalls: []webtrigger.ToolCall{{ID: "c1", Name: "search", Arguments: json.RawMessage(`{"n":1}`)}}},
+			{Role: webtrigger.RoleTool, Content: "found", ToolCallID: "c1"}}})
+	require.NoError(t, err)
+	a := h.do(fmt.Sprintf("GET /conversations/%d/messages", run.ConversationID), "")
+	require.Equal(t, http.StatusOK, a.Status)
+	require.Contains(t, a.Body, `"role":"assistant","content":"","tool_calls":[{"id":"c1","name":"search","arguments":{"n":1}}],`)
+	require.Contains(t, a.Body, `"role":"tool","content":"found","tool_call_id":"c1",`)
+}

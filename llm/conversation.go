@@ -240,15 +240,16 @@ func (c *conversation) remember(m Message) {
 	if c.full || m.Content == "" && len(m.ToolCalls) == 0 && m.ToolCallID == "" {
 		return
 	}
-	kept := webtrigger.NewMessage{Role: m.Role, Content: wire.ValidText(m.Content), ToolCalls: m.ToolCalls, ToolCallID: m.ToolCallID}
-	size := sizeOf(kept.Content, kept.ToolCalls)
+	kept := stored(m)
+	kept.Content = wire.ValidText(m.Content)
+	size := kept.Size()
 	c.full = len(c.result.Messages) == webtrigger.MaxResultMessages-1 ||
 		c.said+size > webtrigger.MaxResultMessagesBytes-len(leftOut)
 	if c.full {
-		kept, size = webtrigger.NewMessage{Role: m.Role, Content: leftOut}, len(leftOut)
+		kept, size = &webtrigger.NewMessage{Role: m.Role, Content: leftOut}, len(leftOut)
 	}
 	c.said += size
-	c.result.Messages = append(c.result.Messages, kept)
+	c.result.Messages = append(c.result.Messages, *kept)
 }
 
 // leftOut ends a transcript that would exceed the limits of [webtrigger.Result].

@@ -14,7 +14,7 @@ func history(earlier []webtrigger.Message, size int, tools bool) []Message {
 	var kept [][]Message // newest first
 	for _, turn := range slices.Backward(turnsOf(earlier, tools)) {
 		for _, m := range turn {
-			size -= sizeOf(m.Content, m.ToolCalls)
+			size -= stored(m).Size()
 		}
 		if size < 0 {
 			break
@@ -74,11 +74,7 @@ func resultOf(id string, run int64, later []webtrigger.Message) string {
 // noResult is the result of a call of an earlier run that has none.
 const noResult = "No result is recorded: the run ended before it, or its transcript was too long."
 
-// sizeOf is the number of bytes of a message's texts.
-func sizeOf(content string, calls []ToolCall) int {
-	n := len(content)
-	for _, c := range calls {
-		n += len(c.ID) + len(c.Name) + len(c.Arguments)
-	}
-	return n
+// stored is a message as a transcript has it.
+func stored(m Message) *webtrigger.NewMessage {
+	return &webtrigger.NewMessage{Role: m.Role, Content: m.Content, ToolCalls: m.ToolCalls, ToolCallID: m.ToolCallID}
 }

@@ -2,6 +2,7 @@ package llm_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -123,23 +124,36 @@ func TestHistory_ofModelWithTheSameIDs_keepsThemUnique(t *testing.T) {
 	require.Len(t, got.Messages, 2)
 }
 
-func TestTranscript_largeArguments_isCut(t *testing.T) {
+// The service fails a run whose transcript is larger, counted by Size.
+func TestTranscript_largeToolCalls_isCut(t *testing.T) {
 	t.Parallel()
-	large := call("c", "a", `{"n":1,"x":"`+strings.Repeat("y", 1<<20)+`"}`)
-	model := &answers{}
-	for range 5 {
-		model.responses = append(model.responses, llm.Response{Finish: llm.FinishToolCalls, ToolCalls: []llm.ToolCall{large}})
+	for name, c := range map[string]struct {
+		turns, calls          int
+		id, arguments, result int // sizes
+	}{
+		"arguments": {15, 1, 2, 1 << 20, 1},
+		"ids":       {10, 50, 256, 2, 8000}, // without the ids of the results, it would not be too large
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			model := &answers{}
+			for n := range c.turns {
+				var turn []llm.ToolCall
+				for k := range c.calls {
+					id := fmt.Sprint(n*c.calls + k)
+					turn = append(turn, call(id+strings.Repeat("i", c.id-min(len(id), c.id)), "a", "{"+strings.Repeat(" ", c.arguments-2)+"}"))
+				}
+				model.responses = append(model.responses, llm.Response{Finish: llm.FinishToolCalls, ToolCalls: turn})
+			}
+			model.responses = append(model.responses, says("ok"))
+			got, err := newAgent(t, model, &llm.AgentOptions{Tools: []llm.Tool{tool("a", nil, result(strings.Repeat("x", c.result)))}}).Run(t.Context(), task(nil), new(recorder).emit)
+			require.NoError(t, err)
+			size := 0
+			for _, m := range got.Messages {
+				size += m.Size()
+			}
+			require.LessOrEqual(t, size, webtrigger.MaxResultMessagesBytes)
+			require.Contains(t, got.Messages[len(got.Messages)-1].Content, "left out")
+		})
 	}
-	model.responses = append(model.responses, says("ok"))
-	got, err := newAgent(t, model, withTool()).Run(t.Context(), task(nil), new(recorder).emit)
-	require.NoError(t, err)
-	size := 0
-	for _, m := range got.Messages {
-		size += len(m.Content)
-		for _, c := range m.ToolCalls {
-			size += len(c.Arguments)
-		}
-	}
-	require.LessOrEqual(t, size, webtrigger.MaxResultMessagesBytes)
-	require.Contains(t, got.Messages[len(got.Messages)-1].Content, "left out")
 }

@@ -47,9 +47,9 @@ type batcher[A, R any] struct {
 
 	mu      sync.Mutex
 	waiting waitlist[A, R]
-	paused  map[*call[A, R]]bool // that need a lock of another transaction
-	busy    int                  // workers that are at work
-	last    time.Time            // when the last batch was done
+	paused  waitlist[A, R] // that need a lock of another transaction
+	busy    int            // workers that are at work
+	last    time.Time      // when the last batch was done
 }
 
 // call is one caller's part of a batch.
@@ -118,14 +118,20 @@ func (b *batcher[A, R]) enqueue(c *call[A, R]) bool {
 }
 
 func (b *batcher[A, R]) enqueueLocked(c *call[A, R]) bool {
-	gaveWay, ok := b.waiting.add(b.groupOf(c), c)
-	for _, other := range gaveWay {
-		other.err = errQueueFull()
-		close(other.done)
-	}
+	ok := b.add(&b.waiting, c)
 	if ok && b.busy < b.mostBusy() {
 		b.busy++
 		b.background.Go(b.work)
+	}
+	return ok
+}
+
+// add adds a call to a list, and rejects those that give way to it.
+func (b *batcher[A, R]) add(list *waitlist[A, R], c *call[A, R]) bool {
+	gaveWay, ok := list.add(b.groupOf(c), c)
+	for _, other := range gaveWay {
+		other.err = errQueueFull()
+		close(other.done)
 	}
 	return ok
 }
@@ -144,8 +150,7 @@ func (b *batcher[A, R]) withdraw(c *call[A, R]) bool {
 		return false
 	}
 	b.mu.Lock()
-	waited := b.waiting.remove(b.groupOf(c), c) || b.paused[c]
-	delete(b.paused, c)
+	waited := b.waiting.remove(b.groupOf(c), c) || b.paused.remove(b.groupOf(c), c)
 	b.mu.Unlock()
 	return waited || b.then.withdraw(c)
 }
@@ -299,27 +304,22 @@ func (b *batcher[A, R]) pause(c *call[A, R]) bool {
 	const shortest, longest = 2 * time.Millisecond, 100 * time.Millisecond
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.paused) >= maxQueue {
+	if !b.add(&b.paused, c) {
 		return false
 	}
-	if b.paused == nil {
-		b.paused = make(map[*call[A, R]]bool)
-	}
-	b.paused[c] = true
 	wait := min(shortest<<min(c.pauses, 10), longest)
 	c.pauses++
 	time.AfterFunc(wait/2+rand.N(wait/2), func() { b.resume(c) })
 	return true
 }
 
-// resume ends the pause of a call, unless its caller has left.
+// resume ends the pause of a call, unless its caller has left or it gave way.
 func (b *batcher[A, R]) resume(c *call[A, R]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.paused[c] {
+	if !b.paused.remove(b.groupOf(c), c) {
 		return
 	}
-	delete(b.paused, c)
 	if !b.enqueueLocked(c) {
 		c.err = errQueueFull()
 		close(c.done)

@@ -52,7 +52,7 @@ func (s *Store) batchTriggers(run func(ctx context.Context, calls []*accepting) 
 	b := newBatcher(s, run, one)
 	b.weigh, b.subject, b.subjects, b.workers = weighTrigger, requestOf, maxRequests, 1
 	b.group = func(t webtrigger.NewTrigger) any { return t.AssistantID }
-	b.waiting.maxBytes = maxQueueBytes
+	b.waiting.maxBytes, b.paused.maxBytes = maxQueueBytes, maxQueueBytes
 	if b.then != nil {
 		b.then.group, b.then.each = b.group, aloneEach
 		b.then.weigh, b.then.waiting.maxBytes = b.weigh, maxQueueBytes
@@ -76,7 +76,7 @@ func newBatcher[A, R any](s *Store, run func(ctx context.Context, calls []*call[
 	one func(ctx context.Context, arg A) (R, error),
 ) *batcher[A, R] {
 	b := &batcher[A, R]{
-		run: run, workers: 2, max: s.opts.MaxBatch, background: &s.background, waiting: newWaitlist[A, R](),
+		run: run, workers: 2, max: s.opts.MaxBatch, background: &s.background, waiting: newWaitlist[A, R](), paused: newWaitlist[A, R](),
 		timeout: func() time.Duration { return s.timeout },
 	}
 	if one != nil {
@@ -89,7 +89,7 @@ func newBatcher[A, R any](s *Store, run func(ctx context.Context, calls []*call[
 // deadlines of their callers, and each may wait for a lock on its own connection.
 func newAlone[A, R any](background *sync.WaitGroup, one func(ctx context.Context, arg A) (R, error)) *batcher[A, R] {
 	return &batcher[A, R]{
-		workers: aloneSlots, each: aloneSlots, max: 1, background: background, waiting: newWaitlist[A, R](),
+		workers: aloneSlots, each: aloneSlots, max: 1, background: background, waiting: newWaitlist[A, R](), paused: newWaitlist[A, R](),
 		run: func(_ context.Context, calls []*call[A, R]) error {
 			for _, c := range calls {
 				c.result, c.err = one(c.ctx, c.arg)

@@ -31,7 +31,7 @@ func (s *Store) AcceptsWaiting() int {
 func (s *Store) LanesPaused() int {
 	s.lanes.mu.Lock()
 	defer s.lanes.mu.Unlock()
-	return len(s.lanes.paused)
+	return s.lanes.paused.count
 }
 
 // AcceptsUnderWay is how many batches of triggers are under way, once none waits.

@@ -89,7 +89,7 @@ func (t *tx) enter(trigger *webtrigger.NewTrigger) (l lane, err error) {
 	return l, nil
 }
 
-// conversationOf locks a key and its conversation. The id is 0 if there is none.
+// conversationOf locks a key and its conversation. If no conversation has the key, the id is 0.
 func (t *tx) conversationOf(assistantID, key string) (id int64, _ error) {
 	if err := t.lockName(t.store.lockNumber("conversation/" + assistantID + "/" + key)); err != nil {
 		return 0, err

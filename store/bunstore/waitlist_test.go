@@ -35,6 +35,7 @@ func newCrowd(t *testing.T, maxBytes int) *crowd {
 	c.batcher = &batcher[owned, int]{
 		background: new(sync.WaitGroup),
 		waiting:    newWaitlist[owned, int](),
+		paused:     newWaitlist[owned, int](),
 		workers:    1,
 		weigh:      func(o owned) int { return o.bytes },
 		group:      func(o owned) any { return o.owner },
@@ -202,5 +203,35 @@ func TestBatches_slowGroups_othersHaveHalfTheWorkers(t *testing.T) {
 		defer b.mu.Unlock()
 		require.Empty(t, b.waiting.groups)
 		require.Zero(t, b.waiting.slowBusy)
+	})
+}
+
+// Calls that pause for locks are bounded as those that wait are: the group with the most
+// gives way.
+func TestBatches_lockedCalls_largestGroupGivesWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, 0)
+		free := make(chan struct{})
+		c.run = func(_ context.Context, calls []*call[owned, int]) error {
+			for _, call := range calls {
+				select {
+				case <-free:
+				default:
+					call.locked = true
+				}
+			}
+			return nil
+		}
+		c.paused.maxBytes = 10_000
+		close(c.release)
+		c.call(t, owned{"large", 1000}, 15)
+		require.Equal(t, map[string]int{"large": 5}, c.refused)
+		c.call(t, owned{"small", 100}, 20)
+		require.Equal(t, map[string]int{"large": 7}, c.refused)
+		close(free)
+		c.done.Wait()
+		synctest.Wait()
+		require.Zero(t, c.paused.count+c.paused.bytes)
 	})
 }

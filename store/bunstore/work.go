@@ -67,10 +67,7 @@ func weighEnding(e ending) int {
 	o := &e.end.Outcome
 	n := 256 + len(o.Status) + len(o.StatusDetail) + len(o.ErrorMessage) + len(o.Result) + weighEvents(e.end.Events.Events)
 	for _, m := range e.end.Messages {
-		n += 64 + len(m.Role) + len(m.Content) + len(m.ToolCallID)
-		for _, c := range m.ToolCalls {
-			n += 64 + len(c.ID) + len(c.Name) + len(c.Arguments)
-		}
+		n += 64*(1+len(m.ToolCalls)) + len(m.Role) + m.Size()
 	}
 	return n
 }

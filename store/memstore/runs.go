@@ -212,11 +212,7 @@ func cloneCalls(calls []webtrigger.ToolCall) []webtrigger.ToolCall {
 }
 
 func sizeOf(m *webtrigger.Message) int {
-	n := len(m.Content) + len(m.ToolCallID)
-	for _, c := range m.ToolCalls {
-		n += len(c.ID) + len(c.Name) + len(c.Arguments)
-	}
-	return n
+	return (&webtrigger.NewMessage{Content: m.Content, ToolCalls: m.ToolCalls, ToolCallID: m.ToolCallID}).Size()
 }
 
 // History implements [webtrigger.RunStore].
