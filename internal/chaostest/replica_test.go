@@ -7,12 +7,9 @@ import (
 	"crypto/x509"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -26,6 +23,7 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/servertest"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -105,25 +103,7 @@ func runReplica(config string) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	server := &http.Server{Handler: svc, ReadHeaderTimeout: 10 * time.Second}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	fmt.Println("http://" + listener.Addr().String())
-	err = svc.Work(ctx)
-	return errors.Join(err, server.Close(), ignoreClosed(<-served))
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
+	return servertest.Serve(svc)
 }
 
 // recorder is the Runner. Its message is the name of the trigger and for how long it

@@ -6,13 +6,9 @@ import (
 	"context"
 	"crypto/x509"
 	"database/sql"
-	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/netip"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +21,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/servertest"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -163,14 +160,5 @@ func replica() error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	server := &http.Server{Handler: svc, ReadHeaderTimeout: 10 * time.Second}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	go func() { _ = server.Serve(listener) }()
-	fmt.Println("http://" + listener.Addr().String())
-	return svc.Work(ctx)
+	return servertest.Serve(svc)
 }
