@@ -640,10 +640,10 @@ func TestClaimDelivery_unknownOutcome_sendsOnce(t *testing.T) {
 		lasts time.Duration // of the fault; then its calls commit
 		sent  time.Duration // when the POST is sent, at the latest
 	}{
-		"the store is unavailable for a moment":               {plain(away), time.Second, 3 * time.Second},
+		"the store is unavailable for a moment":               {plain(unavailable), time.Second, 3 * time.Second},
 		"an answer is lost":                                   {plain(once(unanswered)), time.Second, 3 * time.Second},
 		"the commit stalls":                                   {stalled, 5 * time.Second, 9 * time.Second},
-		"the store is unavailable for longer than an attempt": {plain(away), 30 * time.Second, 50 * time.Second},
+		"the store is unavailable for longer than an attempt": {plain(unavailable), 30 * time.Second, 50 * time.Second},
 		"answers are lost for longer than an attempt":         {plain(unanswered), 30 * time.Second, 50 * time.Second},
 		"the commit stalls for longer than an attempt":        {stalled, 12 * time.Second, 50 * time.Second},
 	}
@@ -690,7 +690,7 @@ func TestReturnDelivery_storeUnavailable_isRepeatedWithoutASender(t *testing.T) 
 	onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, posts *atomic.Int32) {
 		stop := b.work()
 		store.set(unanswered, "ClaimDelivery")
-		store.set(away, "ReturnDelivery")
+		store.set(unavailable, "ReturnDelivery")
 		first := b.triggerWithCallback("say x", hook)
 		time.Sleep(12 * time.Second)
 		store.set(nil, "ClaimDelivery")
@@ -712,7 +712,7 @@ func TestReturnDelivery_duringDrain_isBounded(t *testing.T) {
 	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, posts *atomic.Int32) {
 		stop := b.work()
 		store.set(unanswered, "ClaimDelivery")
-		store.set(away, "ReturnDelivery")
+		store.set(unavailable, "ReturnDelivery")
 		run := b.triggerWithCallback("say x", hook)
 		synctest.Wait()
 		began := time.Now()
@@ -727,7 +727,7 @@ func TestFinishDelivery_storeUnavailable_isRepeatedWithoutASender(t *testing.T) 
 	opts := webtrigger.Options{Callback: webtrigger.CallbackOptions{Workers: 1}}
 	onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, posts *atomic.Int32) {
 		stop := b.work()
-		store.set(away, "FinishDelivery")
+		store.set(unavailable, "FinishDelivery")
 		first := b.triggerWithCallback("say x", hook)
 		b.triggerWithCallback("say x", "https://203.0.114.2/")
 		time.Sleep(2 * time.Second)

@@ -290,8 +290,9 @@ func TestOneRetryFindsOutWhetherAHostIsBack(t *testing.T) {
 	})
 }
 
-// A pending callback that a process had leased when it died is sent by another, once.
-func TestDispatcher_processDies_anotherSendsItsCallbacks(t *testing.T) {
+// If a process is lost while it has leased pending callbacks, another process sends each
+// of them once.
+func TestDispatcher_processLost_anotherSendsItsCallbacks(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
 		runs := b.pend(5, hook)
 		_, err := b.store.LeaseDeliveries(b.ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: 15 * time.Second, Limit: 3})
@@ -320,8 +321,8 @@ type answers struct {
 	posts    map[string][]webtrigger.Exchange
 }
 
-// answering stubs the receivers of a service: answer says what the nth attempt
-// (from 0) at a URL meets.
+// answering stubs the receivers of a service. answer returns the outcome of the nth
+// attempt (from 0) at a URL.
 func (b *bundle) answering(answer func(url string, nth int) (*egress.Response, error)) *answers {
 	a := &answers{t: b.t, at: answer, attempts: make(map[string][]time.Time), posts: make(map[string][]webtrigger.Exchange)}
 	b.svc.StubReceivers(a.connect, a.post)
@@ -701,7 +702,7 @@ func (b *bundle) pendTo(assistant, url string) {
 	require.NoError(b.t, err)
 }
 
-// open lets assistants have triggers.
+// open enables the channels of assistants.
 func (b *bundle) open(assistants ...string) {
 	b.t.Helper()
 	for _, id := range assistants {

@@ -29,7 +29,7 @@ type emitter struct {
 	pending []NewEvent
 	size    int   // of the pending payloads, in bytes
 	number  int64 // of the last batch handed to store
-	failed  error // what store said; nothing is stored after it
+	failed  error // the error of store; nothing is stored after it
 	closed  bool
 	storing chan struct{} // closed when the batch under way is stored; nil: none
 	delta   delta
@@ -43,7 +43,7 @@ const (
 
 var errEmitClosed = errors.New("webtrigger: emit after the run ended")
 
-// newEmitter returns an emitter that lets text wait for at most the interval.
+// newEmitter returns an emitter in which text waits for at most the interval.
 func newEmitter(ctx context.Context, interval time.Duration, store func(EventBatch) error) *emitter {
 	return &emitter{ctx: ctx, store: store, delta: delta{interval: interval}}
 }
@@ -316,7 +316,7 @@ func (o *delta) waits(wake func()) bool {
 	return true
 }
 
-// taken says that all was taken to be stored, last the last of it.
+// taken notes that all pending text was passed to the store. last is the last event of it.
 func (o *delta) taken(last NewEvent) {
 	o.open = false
 	if last.Type == EventMessageDelta {

@@ -115,8 +115,8 @@ func ExampleService_Trigger() {
 	// completed done
 }
 
-// The event stream stands behind the host's session: the authorizer says who
-// may watch what.
+// The event stream uses the host's session. The authorizer decides which conversations
+// a user may read.
 func ExampleService_EventsHandler() {
 	svc, err := webtrigger.New(memstore.New(nil), nil, &webtrigger.Options{NoWorkers: true})
 	if err != nil {
@@ -264,7 +264,7 @@ func ExampleRunnerFunc() {
 	// Output: failed the printer is on fire <nil>
 }
 
-// Execute lets the job engine of a host execute a run instead of Work.
+// With Execute, the job engine of a host executes a run instead of Work.
 func ExampleService_Execute() {
 	svc := exampleService(nil)
 	ctx := context.Background()

@@ -214,7 +214,7 @@ func (x *execution) readHistory() error {
 		cancel()
 		if err == nil {
 			for len(messages) > 0 && messages[0].Role == RoleTool {
-				messages = messages[1:] // the call that it answers is left out
+				messages = messages[1:] // its call is not among them
 			}
 			x.task.History = messages
 			return nil

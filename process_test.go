@@ -64,10 +64,10 @@ func (b *bundle) requeues(run webtrigger.Run) (reasons []string) {
 	return reasons
 }
 
-func TestProcess_storeIsAway_endsNoRun(t *testing.T) {
+func TestProcess_storeUnavailable_endsNoRun(t *testing.T) {
 	t.Parallel()
 	stall, _ := stalled()
-	for name, f := range map[string]fault{"errors": away, "stalls": stall} {
+	for name, f := range map[string]fault{"errors": unavailable, "stalls": stall} {
 		for _, outage := range []time.Duration{9 * time.Second, 120 * time.Second} {
 			t.Run(name+" for "+outage.String(), func(t *testing.T) {
 				var cause atomic.Value
@@ -105,14 +105,14 @@ func TestProcess_cutOff_runIsSweptByAnother(t *testing.T) {
 		stop := b.work()
 		run := b.trigger("work")
 		time.Sleep(10 * time.Second)
-		store.set(away, faultstore.Writes...)
+		store.set(unavailable, faultstore.Writes...)
 		time.Sleep(7 * time.Second) // less than a lease, since the process has been in contact, and a sweep
 		swept := b.run(run.ID)
 		require.Equal(b.t, webtrigger.RunTimedOut, swept.Status, "the limit of the swept process applies")
 		require.Equal(b.t, "heartbeat timeout", swept.StatusDetail)
 		require.Nil(b.t, cause.Load())
 		store.set(nil, faultstore.Writes...)
-		store.set(away, "RegisterProcess")
+		store.set(unavailable, "RegisterProcess")
 		time.Sleep(2 * time.Second)
 		require.Equal(b.t, webtrigger.ErrLeaseLost, cause.Load())
 		store.set(nil, "RegisterProcess")
@@ -129,7 +129,7 @@ func TestProcess_cutOff_runIsSweptByAnother(t *testing.T) {
 func TestProcess_leaseExpiresWithMoreAttempts_stopsAndRequeues(t *testing.T) {
 	t.Parallel()
 	stall, _ := stalled()
-	for name, f := range map[string]fault{"errors": away, "stalls": stall} {
+	for name, f := range map[string]fault{"errors": unavailable, "stalls": stall} {
 		t.Run(name, func(t *testing.T) {
 			var cause atomic.Value
 			opts := webtrigger.Options{Lease: 9 * time.Second, MaxAttempts: 2, Workers: 1}
@@ -340,7 +340,7 @@ func TestHeartbeat_endIsStored_keepsTheExecution(t *testing.T) {
 
 func TestProcess_cannotRegister_claimsNothing(t *testing.T) {
 	onFaulty(t, nil, webtrigger.Options{}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
-		store.set(away, "RegisterProcess")
+		store.set(unavailable, "RegisterProcess")
 		first := b.trigger("say x")
 		stop := b.work()
 		require.ErrorIs(b.t, b.svc.Execute(b.ctx, first.ID), webtrigger.ErrUnavailable)
@@ -450,7 +450,7 @@ func TestWork_endsWithUnknownClaimAndNoHeartbeat_returnsIt(t *testing.T) {
 		store.set(unanswered, "CreateTrigger")
 		_, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "say x"})
 		require.Error(b.t, err)
-		store.set(away, "RenewProcess")
+		store.set(unavailable, "RenewProcess")
 		time.AfterFunc(5*time.Second, func() { store.set(nil, "RenewProcess") })
 		stop()
 		require.Equal(b.t, webtrigger.RunQueued, b.run(1).Status)
@@ -458,10 +458,10 @@ func TestWork_endsWithUnknownClaimAndNoHeartbeat_returnsIt(t *testing.T) {
 	})
 }
 
-func TestDrain_storeIsAway_isBounded(t *testing.T) {
+func TestDrain_storeUnavailable_isBounded(t *testing.T) {
 	t.Parallel()
 	stall, _ := stalled()
-	for name, f := range map[string]fault{"errors": away, "stalls": stall} {
+	for name, f := range map[string]fault{"errors": unavailable, "stalls": stall} {
 		t.Run(name, func(t *testing.T) {
 			opts := webtrigger.Options{Lease: 9 * time.Second, DrainTimeout: 5 * time.Second, CancelGrace: 2 * time.Second, Workers: 3}
 			onFaulty(t, nil, opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
@@ -490,7 +490,7 @@ func TestDrain_storeIsBackWithinALease_storesTheEnds(t *testing.T) {
 		stop := b.work()
 		run := b.trigger("hang")
 		synctest.Wait()
-		store.set(away, faultstore.Writes...)
+		store.set(unavailable, faultstore.Writes...)
 		time.AfterFunc(25*time.Second, func() { store.set(nil, faultstore.Writes...) })
 		began := time.Now()
 		stop()
@@ -502,7 +502,7 @@ func TestDrain_storeIsBackWithinALease_storesTheEnds(t *testing.T) {
 
 // Execute does not wait for the store without end once its context has ended. The
 // heartbeats store the end later.
-func TestExecute_contextEndsWhileStoreIsAway_isBounded(t *testing.T) {
+func TestExecute_contextEndsDuringOutage_isBounded(t *testing.T) {
 	opts := webtrigger.Options{Lease: 9 * time.Second, CancelGrace: 2 * time.Second}
 	var cause atomic.Value
 	onFaulty(t, patiently(time.Hour, &cause), opts, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
@@ -511,7 +511,7 @@ func TestExecute_contextEndsWhileStoreIsAway_isBounded(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- b.svc.Execute(ctx, run.ID) }()
 		synctest.Wait()
-		store.set(away, faultstore.Writes...)
+		store.set(unavailable, faultstore.Writes...)
 		time.Sleep(4500 * time.Millisecond) // four more events
 		began := time.Now()
 		cancel()
@@ -534,7 +534,7 @@ func TestExecute_postponedEndRejected_endsAsNotStored(t *testing.T) {
 		run := b.trigger("hang")
 		ctx, cancel := context.WithTimeout(b.ctx, time.Second)
 		defer cancel()
-		store.set(away, "FinishRun")
+		store.set(unavailable, "FinishRun")
 		require.NoError(b.t, b.svc.Execute(ctx, run.ID))
 		store.set(once(failing(errors.New("disk error"))), "FinishRun")
 		time.Sleep(6 * time.Second)
@@ -556,7 +556,7 @@ func TestClaimRuns_answeredAfterProcessIsLost_isReturned(t *testing.T) {
 		store.set(failing(webtrigger.ErrUnavailable), "RequeueRun")
 		stop := b.work()
 		time.Sleep(100 * time.Millisecond)
-		store.set(away, "RenewProcess")
+		store.set(unavailable, "RenewProcess")
 		time.Sleep(6 * time.Second)
 		store.set(nil, "RenewProcess")
 		time.Sleep(6 * time.Second)
@@ -704,12 +704,12 @@ func TestSweep_someRunsFailed_reportsTheOthers(t *testing.T) {
 	})
 }
 
-func TestSweep_storeIsAway_pausesUpToALease(t *testing.T) {
+func TestSweep_storeUnavailable_pausesUpToALease(t *testing.T) {
 	onFaulty(t, nil, webtrigger.Options{Lease: 4 * time.Second}, func(b *bundle, store *faultyStore, _ *atomic.Int32) {
 		stop := b.work()
 		time.Sleep(time.Minute)
 		require.GreaterOrEqual(b.t, store.count("SweepRuns"), 60, "a quarter of the lease at most")
-		store.set(away, "SweepRuns")
+		store.set(unavailable, "SweepRuns")
 		before := store.count("SweepRuns")
 		time.Sleep(time.Minute)
 		require.LessOrEqual(b.t, store.count("SweepRuns")-before, 33)

@@ -112,7 +112,7 @@ func (b *bundle) work() (stop func()) {
 	return stop
 }
 
-// obey is a Runner that does what the message says: "fail TEXT", "panic",
+// obey is a Runner that executes the command in the message: "fail TEXT", "panic",
 // "exit", "hang" (until its context ends), "ignore" (hangs, and ignores its
 // context for a minute), "say TEXT", "emit N"; anything else is echoed.
 func obey(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
@@ -160,8 +160,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fault is what happens to a call of the store: do makes the call.
 type fault func(ctx context.Context, do func() error) error
 
-// away makes no call.
-func away(context.Context, func() error) error { return webtrigger.ErrUnavailable }
+// unavailable makes no call.
+func unavailable(context.Context, func() error) error { return webtrigger.ErrUnavailable }
 
 // unanswered makes the call and loses its answer.
 func unanswered(_ context.Context, do func() error) error {

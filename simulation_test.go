@@ -40,7 +40,7 @@ import (
 //   - a cancellation that was recorded decides
 //   - every reader, wherever it reconnects, sees exactly the events after its
 //     first cursor
-//   - at most one POST per delivery, and one whenever it says delivered; one
+//   - at most one POST per delivery, and exactly one if its state is delivered; one
 //     delivery per run, or with a retry policy one after each that may be retried
 //
 // WEBTRIGGER_SIM_SEEDS sets how many seeds (default 1,000), and
@@ -148,7 +148,7 @@ func (w *world) n(max int) int {
 	return w.random.IntN(max)
 }
 
-// pause lets up to max of fake time pass.
+// pause sleeps for up to max of fake time.
 func (w *world) pause(max time.Duration) {
 	time.Sleep(time.Duration(w.n(int(max/time.Millisecond)+1)) * time.Millisecond)
 }
@@ -575,7 +575,7 @@ func (w *world) part() {
 	w.apart = true
 }
 
-// storm lets the store pause, or stall its commits, for up to several leases.
+// storm pauses the store, or stalls its commits, for up to several leases.
 func (w *world) storm() {
 	w.pause(10 * time.Second)
 	if w.n(2) == 0 {

@@ -298,9 +298,9 @@ func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, keyID int64, r
 	// A writer that has no deadlines has none that could cut the wait either.
 	controller := http.NewResponseController(w)
 	if bodyRead {
-		// The server reads on, to notice a client that hangs up, and takes the
-		// deadline of that read for the client's end. It sets a new deadline
-		// before it reads the next request.
+		// The server keeps reading, to detect a client that disconnects. It
+		// treats the deadline of that read as the client's end. It sets a new
+		// deadline before it reads the next request.
 		_ = controller.SetReadDeadline(time.Time{})
 	}
 	_ = controller.SetWriteDeadline(time.Time{})

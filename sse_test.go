@@ -590,7 +590,7 @@ func TestKeyStreamCap(t *testing.T) {
 	}
 }
 
-// A store that is away when keys are checked again ends nothing.
+// If the store is unavailable when keys are checked again, streams continue.
 func TestKeyStreamSurvivesStoreErrors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -599,9 +599,9 @@ func TestKeyStreamSurvivesStoreErrors(t *testing.T) {
 		f := newFeed(t, store, 0)
 		_, bearer := newKey(t, s.svc, "1")
 		r := s.Open(f.keyPath("?after_event_id=2"), "Authorization", bearer)
-		store.away.Store(true)
+		store.unavailable.Store(true)
 		r.Beats(t, 4)
-		store.away.Store(false)
+		store.unavailable.Store(false)
 		f.append(1)
 		require.Equal(t, ssetest.IDs(3, 3), r.Take(t, 1))
 	})
@@ -610,11 +610,11 @@ func TestKeyStreamSurvivesStoreErrors(t *testing.T) {
 // keyless is a store that may be unable to check keys.
 type keyless struct {
 	webtrigger.Store
-	away atomic.Bool
+	unavailable atomic.Bool
 }
 
 func (s *keyless) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID, runID int64) (webtrigger.Grant, error) {
-	if s.away.Load() {
+	if s.unavailable.Load() {
 		return webtrigger.Grant{}, fmt.Errorf("authenticate: %w", webtrigger.ErrUnavailable)
 	}
 	return s.Store.Authenticate(ctx, hash, triggerID, runID)

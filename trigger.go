@@ -433,7 +433,7 @@ func oneLine(s string) string {
 	}
 	var b strings.Builder
 	for _, r := range string(raw) {
-		if breaksLine(r) { // C1 controls, which JSON lets stand
+		if breaksLine(r) { // C1 controls, which JSON does not escape
 			const hex = "0123456789abcdef"
 			b.WriteString(`\u00`)
 			b.WriteByte(hex[r>>4&0xf])

@@ -328,8 +328,8 @@ func (s *heldStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) 
 	return s.Store.CreateTrigger(ctx, t)
 }
 
-// A client that resets its requests leaves creations behind, of which a key has a
-// bound. Other keys do not notice.
+// If a client resets its requests, their creations continue. Their number for each key is
+// bounded. Requests with other keys are not affected.
 func TestTrigger_resetRequests_leaveABoundedNumberOfCreations(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

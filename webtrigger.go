@@ -249,7 +249,7 @@ type Options struct {
 }
 
 // HistoryOptions limits the earlier messages that a Runner gets. The newest messages
-// are kept. A message that does not fit is left out with all earlier ones.
+// are kept. A message that does not fit is omitted, with all earlier ones.
 type HistoryOptions struct {
 	// MaxMessages is the maximum number of messages. If zero, it is 100. It must not be
 	// negative.

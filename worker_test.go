@@ -252,7 +252,7 @@ func TestQueueTimeout(t *testing.T) {
 	})
 }
 
-func TestDrainLetsRunsEnd(t *testing.T) {
+func TestDrain_runningRuns_finish(t *testing.T) {
 	runner := func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
 		time.Sleep(10 * time.Second) // several leases
 		return &webtrigger.Result{Text: "done"}, nil
@@ -418,21 +418,21 @@ func TestOutcomesOfARunner(t *testing.T) {
 			}, webtrigger.RunFailed, "The result is larger than 1 MiB.", ""},
 		"a transcript of 1,000 messages and 4 MiB is not too long": {
 			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
-				return &result{Text: "x", Messages: said(webtrigger.MaxResultMessages, webtrigger.MaxResultMessagesBytes)}, nil
+				return &result{Text: "x", Messages: messagesOf(webtrigger.MaxResultMessages, webtrigger.MaxResultMessagesBytes)}, nil
 			}, webtrigger.RunCompleted, "", "x"},
 		"one more message is": {
 			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
-				return &result{Text: "x", Messages: said(webtrigger.MaxResultMessages+1, 0)}, nil
+				return &result{Text: "x", Messages: messagesOf(webtrigger.MaxResultMessages+1, 0)}, nil
 			}, webtrigger.RunFailed, "The transcript has more than 1,000 messages.", ""},
 		"one more byte is, counted as stored": {
 			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
-				messages := said(2, webtrigger.MaxResultMessagesBytes-2)
+				messages := messagesOf(2, webtrigger.MaxResultMessagesBytes-2)
 				messages[1].Content += "\x00"
 				return &result{Text: "x", Messages: messages}, nil
 			}, webtrigger.RunFailed, "The transcript is larger than 4 MiB.", ""},
 		"the Runner's own error is kept": {
 			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
-				return &result{Messages: said(webtrigger.MaxResultMessages+1, 0)}, errors.New("Broken.")
+				return &result{Messages: messagesOf(webtrigger.MaxResultMessages+1, 0)}, errors.New("Broken.")
 			}, webtrigger.RunFailed, "Broken.", ""},
 		"an error without words gets some": {
 			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) { return nil, errors.New(" ") },
@@ -521,8 +521,8 @@ func TestExecute_runnerIgnoresItsContext_isAbandoned(t *testing.T) {
 	})
 }
 
-// said are n messages with so many bytes in total.
-func said(n, bytes int) []webtrigger.NewMessage {
+// messagesOf returns n messages with so many bytes in total.
+func messagesOf(n, bytes int) []webtrigger.NewMessage {
 	messages := make([]webtrigger.NewMessage, n)
 	for i := range messages {
 		messages[i] = webtrigger.NewMessage{Role: webtrigger.RoleTool, Content: strings.Repeat("x", bytes/n)}

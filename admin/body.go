@@ -62,9 +62,9 @@ func (b *body) err() error {
 	return &webtrigger.RequestError{Faults: b.faults}
 }
 
-// errWith is err with the faults that a call on the Service, made with what
-// could be decoded, has found besides. The call must be one that cannot succeed,
-// such as for the fault at the pointer planted, which is left out.
+// errWith returns err with the faults of refusal besides: the error of a call on the
+// Service with the decoded fields. The call must not be able to succeed. If a fault was
+// planted for that, planted is its pointer, and it is omitted.
 func (b *body) errWith(refusal error, planted string) error {
 	var more *webtrigger.RequestError
 	if errors.As(refusal, &more) {

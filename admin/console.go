@@ -69,8 +69,8 @@ func NewConsole(svc *webtrigger.Service, authorize webtrigger.Authorizer, opts *
 	return c, nil
 }
 
-// contentPolicy lets a page use what this origin serves as files, and nothing
-// that stands in the page itself.
+// contentPolicy permits files of this origin, and no scripts or styles inside the
+// page.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 

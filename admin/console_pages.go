@@ -30,7 +30,7 @@ type page struct {
 	Run   *webtrigger.Run
 	Input *input
 
-	// Of a page that says what is wrong.
+	// Of the page of a problem.
 	Status    int
 	RequestID string
 }

@@ -20,7 +20,7 @@ func Example() {
 		panic(err)
 	}
 
-	// Who is signed in, and may what, is the host's to say.
+	// The host decides who is signed in, and which access a user has.
 	authorize := func(r *http.Request, access webtrigger.Access) error {
 		if user, password, ok := r.BasicAuth(); !ok || user != "admin" || password != "correct horse" {
 			return webtrigger.ErrUnauthenticated

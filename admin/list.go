@@ -22,7 +22,7 @@ func writePage[T, V any](w http.ResponseWriter, q *query, fetch func(webtrigger.
 	}
 	next := ""
 	if len(items) == page.Limit {
-		// A full page may be the last one: next promises at least one item.
+		// A full page may be the last one. If next is set, the next page has at least one item.
 		last := id(items[len(items)-1])
 		more, err := fetch(webtrigger.Page{Before: last, Limit: 1})
 		if err != nil {
@@ -35,7 +35,7 @@ func writePage[T, V any](w http.ResponseWriter, q *query, fetch func(webtrigger.
 	return writeList(w, items, next, view)
 }
 
-// writeList answers with items; "" says that there are no more.
+// writeList responds with items and the cursor next. If next is "", it is the last page.
 func writeList[T, V any](w http.ResponseWriter, items []T, next string, view func(T) V) error {
 	views := make([]V, len(items)) // never null
 	for i, item := range items {

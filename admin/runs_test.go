@@ -171,7 +171,7 @@ func TestEventsOfARun(t *testing.T) {
 	require.Equal(t, []string{"run_queued", "run_started", "run_completed"}, types("GET /runs/3/events"))
 	require.Equal(t, []string{"run_completed"}, types("GET /runs/3/events?after_sequence=2"))
 	require.Equal(t, []string{"run_completed"}, types("GET /runs/3/events", "Last-Event-ID", "5"))
-	require.Equal(t, []string{"run_started", "run_completed"}, types("GET /runs/3/events?run_id=1&after_event_id=2"), "the path says which run")
+	require.Equal(t, []string{"run_started", "run_completed"}, types("GET /runs/3/events?run_id=1&after_event_id=2"), "the run of the path applies")
 	require.Equal(t, http.StatusNoContent, h.do("GET /runs/3/events?after_sequence=3", "").Status)
 	require.Equal(t, http.StatusBadRequest, h.do("GET /runs/3/events?after_sequence=x", "").Status)
 	require.Equal(t, http.StatusBadRequest, h.do("GET /runs/3/events?after_sequence=%zz", "").Status)

@@ -98,7 +98,7 @@ func (h *host) asked() []webtrigger.Access {
 	return asked
 }
 
-// answer is what the API said.
+// answer is a response of the API.
 type answer struct {
 	t      *testing.T
 	Status int
@@ -116,7 +116,7 @@ func (a *answer) decode() map[string]any {
 	return v
 }
 
-// problem is what problem+json says.
+// problem is the body of a problem response.
 type problem struct {
 	Type, Title, Detail, Code string
 	Status                    int
@@ -227,7 +227,7 @@ func hang(ctx context.Context, _ *webtrigger.Task, _ webtrigger.Emit) (*webtrigg
 	return nil, context.Cause(ctx)
 }
 
-// compile takes any schema but one that says it is bad.
+// compile accepts every schema without the string "bad".
 func compile(schema json.RawMessage) (func(json.RawMessage) error, error) {
 	if bytes.Contains(schema, []byte(`"bad"`)) {
 		return nil, errors.New("no such type: bad")

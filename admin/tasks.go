@@ -95,8 +95,8 @@ func (h *Handler) getTask(w http.ResponseWriter, r *http.Request, id int64) erro
 	return writeTask(w, http.StatusOK, task)
 }
 
-// putTask replaces all that a definition says: what the body leaves out gets its
-// default, not what was there.
+// putTask replaces a definition. A field that the body does not have gets its default,
+// not its previous value.
 func (h *Handler) putTask(w http.ResponseWriter, r *http.Request, id int64) error {
 	task, err := h.readTask(w, r)
 	if err != nil {

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 // tiny makes a path so short that only its working is tested. Windows and rounds
-// are far too few to say anything about speed.
+// are far too few to measure speed.
 var tiny = []string{"-rounds", "1", "-d", "30ms", "-clients", "2", "-n", "20"}
 
 func measure(t *testing.T, args ...string) string {

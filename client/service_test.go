@@ -15,8 +15,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/webtriggertest"
 )
 
-// fault is what stands between client and service at one request. It answers, or
-// lets the service do so.
+// fault handles one request between client and service. It responds itself, or
+// calls the service.
 type fault func(w http.ResponseWriter, r *http.Request, service http.Handler)
 
 // site is a service that works, behind faults.
@@ -68,7 +68,7 @@ func (s *site) runs(t *testing.T) int {
 	return len(list)
 }
 
-// lost lets the service do its work, and cuts the connection before the answer.
+// lost executes the request, and closes the connection before the response.
 func lost(_ http.ResponseWriter, r *http.Request, service http.Handler) {
 	service.ServeHTTP(&discard{header: make(http.Header)}, r)
 	panic(http.ErrAbortHandler)

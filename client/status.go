@@ -35,7 +35,7 @@ type Usage struct {
 func (s *Status) Terminal() bool { return s.Status == "completed" || s.Status == "failed" }
 
 const (
-	// longPoll is how long Wait lets the service delay a response. It is shorter than
+	// longPoll is how long the service may delay a response to Wait. It is shorter than
 	// the usual timeouts of proxies.
 	longPoll = 25 * time.Second
 

@@ -40,7 +40,7 @@ func TestWait(t *testing.T) {
 		r.Header.Del("Prefer")
 		service.ServeHTTP(w, r)
 	}
-	bare := func(w http.ResponseWriter, r *http.Request, service http.Handler) { // nor says when to ask again
+	bare := func(w http.ResponseWriter, r *http.Request, service http.Handler) { // without Retry-After
 		answer := &discard{header: make(http.Header)}
 		core(answer, r, service)
 		w.Header().Set("Content-Type", "application/json")
@@ -84,8 +84,8 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// A service that is shutting down holds nothing back, though it says so. It is
-// not asked without a pause.
+// A service that is shutting down responds without a delay, although the header claims
+// one. The client pauses between its requests.
 func TestWaitOnAServiceThatShutsDown(t *testing.T) {
 	t.Parallel()
 	inBubble(t, webtrigger.Options{}, func(t *testing.T, s *site, c *client.Client) {

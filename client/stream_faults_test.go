@@ -51,9 +51,9 @@ func stream(frames ...string) answer { return answer{body: strings.Join(frames, 
 
 var over = answer{status: http.StatusNoContent}
 
-// said is what a loop over a stream has got: ids, gaps as "[from-to]", and the
+// received returns what a loop over a stream yields: ids, gaps as "[from-to]", and the
 // error that ended it.
-func said(t *testing.T, opts client.Options, answers ...answer) (got string, took time.Duration, err error) {
+func received(t *testing.T, opts client.Options, answers ...answer) (got string, took time.Duration, err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
@@ -145,7 +145,7 @@ func TestStreamProtocol(t *testing.T) {
 		{"too many", []answer{problem(429, `{}`, "Retry-After", "5"), stream(end(1)), over.at("1")}, "1", 5 * time.Second, 5 * time.Second},
 		{"longer and longer", []answer{{status: 500}, {status: 500}, {status: 500}, stream(end(1)), over.at("1")}, "1", (1500 + 3000 + 6000) * time.Millisecond, (3 + 6 + 12) * time.Second},
 	} {
-		got, took, err := said(t, client.Options{}, c.answers...)
+		got, took, err := received(t, client.Options{}, c.answers...)
 		require.NoError(t, err, c.name)
 		require.Equal(t, c.want, got, c.name)
 		require.GreaterOrEqual(t, took, c.min, c.name)
@@ -174,7 +174,7 @@ func TestStreamGivesUp(t *testing.T) {
 		{"two in a row", client.Options{MaxRetries: 2}, []answer{bad, stream("retry: 100\n\n", step(1)), bad.at("1"), bad.at("1")}, "1", 500, "500"},
 		{"a sequence again", client.Options{}, []answer{stream(step(1), event(2, 1, "x_step"))}, "1", 0, "sequence"},
 	} {
-		got, _, err := said(t, c.opts, c.answers...)
+		got, _, err := received(t, c.opts, c.answers...)
 		require.Equal(t, c.want, got, c.name)
 		require.ErrorContains(t, err, c.text, c.name)
 		var answered *client.Error

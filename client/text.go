@@ -34,8 +34,8 @@ type runText struct {
 }
 
 // Add adds an event, from a stream of one run or of a whole conversation. An event
-// that was added before changes nothing. Events that are missing, because they were
-// purged or because the stream began after them, are noticed by the sequence.
+// that was added before changes nothing. Add detects by the sequence that events are
+// missing: they were purged, or the stream began after them.
 func (c *TextCollector) Add(e Event) {
 	r := c.runs[e.RunID]
 	if r == nil {

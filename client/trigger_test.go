@@ -20,8 +20,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/webtriggertest"
 )
 
-// All that a request may say arrives as it was said, over a real connection.
-func TestTriggerSaysAll(t *testing.T) {
+// All fields of a request arrive unchanged, over a real connection.
+func TestTrigger_allFields_arriveUnchanged(t *testing.T) {
 	t.Parallel()
 	svc := webtriggertest.New(t, nil)
 	task, err := svc.CreateTaskDefinition(t.Context(), webtrigger.TaskDefinition{
@@ -79,13 +79,13 @@ func TestTriggerIsTriedAgain(t *testing.T) {
 		replayed bool
 		min, max time.Duration
 	}{
-		"no fault":             {nil, false, 0, 0},
-		"a lost answer":        {[]fault{lost}, true, 250 * time.Millisecond, 500 * time.Millisecond},
-		"half an answer":       {[]fault{cut}, true, 250 * time.Millisecond, 500 * time.Millisecond},
-		"lost and lost again":  {[]fault{lost, cut, lost}, true, 1750 * time.Millisecond, 3500 * time.Millisecond},
-		"no answer at all":     {[]fault{silent}, false, 20250 * time.Millisecond, 20500 * time.Millisecond},
-		"a store that is away": {[]fault{rejected(503, "Retry-After", "1")}, false, time.Second, time.Second},
-		"too many":             {[]fault{rejected(429, "Retry-After", "7")}, false, 7 * time.Second, 7 * time.Second},
+		"no fault":            {nil, false, 0, 0},
+		"a lost answer":       {[]fault{lost}, true, 250 * time.Millisecond, 500 * time.Millisecond},
+		"half an answer":      {[]fault{cut}, true, 250 * time.Millisecond, 500 * time.Millisecond},
+		"lost and lost again": {[]fault{lost, cut, lost}, true, 1750 * time.Millisecond, 3500 * time.Millisecond},
+		"no answer at all":    {[]fault{silent}, false, 20250 * time.Millisecond, 20500 * time.Millisecond},
+		"unavailable store":   {[]fault{rejected(503, "Retry-After", "1")}, false, time.Second, time.Second},
+		"too many":            {[]fault{rejected(429, "Retry-After", "7")}, false, 7 * time.Second, 7 * time.Second},
 		"too many, by date": {[]fault{func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			w.Header().Set("Retry-After", time.Now().Add(time.Minute).UTC().Format(http.TimeFormat))
 			w.WriteHeader(429)

@@ -190,8 +190,8 @@ func TestReceive(t *testing.T) {
 	require.True(t, errors.As(err, &tooLarge), "%v", err)
 }
 
-// FuzzVerify holds that whatever the headers say, only the scheme lets a body
-// through.
+// FuzzVerify checks that a body is accepted only with a signature of the scheme,
+// for any headers.
 func FuzzVerify(f *testing.F) {
 	f.Add(id, "1614265330", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", []byte(body))
 	f.Add("", "", "", []byte(nil))

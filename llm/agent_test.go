@@ -208,7 +208,7 @@ func TestToolOutcomes(t *testing.T) {
 	})
 }
 
-// Whatever a model or a tool says becomes events that the service takes.
+// Any text of a model or a tool becomes events that the service accepts.
 func TestEventsAreAlwaysValid(t *testing.T) {
 	t.Parallel()
 	const mega = 1 << 20
@@ -264,7 +264,7 @@ func TestEventsAreAlwaysValid(t *testing.T) {
 				}
 			}
 			want := strings.ReplaceAll(strings.ToValidUTF8(tt.response.Text+tt.stream, "\uFFFD"), "\x00", "\uFFFD") + "ok"
-			require.True(t, want == streamed, "nothing of what is said is lost")
+			require.True(t, want == streamed, "no streamed text may be lost")
 		})
 	}
 }
@@ -462,7 +462,7 @@ func TestWhyAModelDeclined(t *testing.T) {
 	t.Parallel()
 	model := &answers{responses: []llm.Response{{Finish: llm.FinishRefusal, Detail: "I must not\xff. " + strings.Repeat("x", 2000)}}}
 	_, err := newAgent(t, model, nil).Run(t.Context(), task(nil), new(recorder).emit)
-	require.ErrorContains(t, err, "The model declined to answer. It says: I must not\uFFFD. xxx")
+	require.ErrorContains(t, err, "The model declined to answer. Its reason: I must not\uFFFD. xxx")
 	require.Less(t, len(err.Error()), 1100)
 }
 

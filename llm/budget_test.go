@@ -84,14 +84,14 @@ func TestUsageIsOnTheRunWhateverItsEnd(t *testing.T) {
 
 func TestLookupsThatFail(t *testing.T) {
 	t.Parallel()
-	away := errors.New("database away")
+	unavailable := errors.New("database unavailable")
 	model := &answers{responses: []llm.Response{says("ok")}}
 	for _, opts := range []*llm.AgentOptions{
-		{Instructions: func(context.Context, string) (string, error) { return "x", away }},
-		{AllowTools: func(context.Context, string) ([]string, error) { return []string{"a"}, away }},
+		{Instructions: func(context.Context, string) (string, error) { return "x", unavailable }},
+		{AllowTools: func(context.Context, string) ([]string, error) { return []string{"a"}, unavailable }},
 	} {
 		_, err := newAgent(t, model, opts).Run(t.Context(), task(nil), new(recorder).emit)
-		require.ErrorIs(t, err, away)
+		require.ErrorIs(t, err, unavailable)
 	}
 	require.Empty(t, model.requests, "the model must not be called without its instructions or with tools that are not allowed")
 }
@@ -110,8 +110,8 @@ func TestAgentTools(t *testing.T) {
 	require.EqualValues(t, '{', agent.Tools()[0].Parameters[0], "the agent's own stays")
 }
 
-// A transcript that exceeds the limits of a run is cut, and says so. The run completes,
-// and the model sees all of it.
+// A transcript that exceeds the limits of a run is truncated, with a note. The run
+// completes, and the model gets all of it.
 func TestTranscript_tooLong_isCutWithANote(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -143,7 +143,7 @@ func TestTranscript_tooLong_isCutWithANote(t *testing.T) {
 			}
 			require.LessOrEqual(t, len(messages), webtrigger.MaxResultMessages)
 			require.LessOrEqual(t, size, webtrigger.MaxResultMessagesBytes)
-			require.Contains(t, messages[len(messages)-1].Content, "left out")
+			require.Contains(t, messages[len(messages)-1].Content, "truncated")
 			require.True(t, len(messages) == webtrigger.MaxResultMessages || size > webtrigger.MaxResultMessagesBytes-c.size-100)
 		})
 	}

@@ -25,7 +25,7 @@ func (p pipeModel) Generate(ctx context.Context, _ *llm.Request, stream func(llm
 	stop := context.AfterFunc(ctx, func() { reader.CloseWithError(context.Cause(ctx)) })
 	defer stop()
 	defer reader.Close()
-	go func() { // the vendor, who then says nothing more
+	go func() { // the vendor, whose stream stops then without an end
 		for _, line := range p.lines {
 			_, _ = io.WriteString(writer, line+"\n")
 			time.Sleep(time.Second)
@@ -124,7 +124,7 @@ type cancelled struct {
 	took time.Duration
 }
 
-// cancelAfter lets a service run an agent in a bubble and cancels the run later.
+// cancelAfter executes a run of an agent in a bubble and cancels it later.
 func cancelAfter(t *testing.T, agent *llm.Agent, def *webtrigger.TaskDefinition, after time.Duration) cancelled {
 	t.Helper()
 	store := memstore.New(nil)

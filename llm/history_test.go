@@ -103,7 +103,7 @@ func TestHistory_beyondMaxHistory_dropsOldestWholeTurns(t *testing.T) {
 	require.Len(t, asked(t, opts, earlier()), 1)
 }
 
-func TestHistory_firstResultWithoutCall_isLeftOut(t *testing.T) {
+func TestHistory_firstResultWithoutCall_isOmitted(t *testing.T) {
 	t.Parallel()
 	messages := asked(t, withTool(), earlier()[2:])
 	require.Equal(t, "second", messages[0].Content)
@@ -153,7 +153,7 @@ func TestTranscript_largeToolCalls_isCut(t *testing.T) {
 				size += m.Size()
 			}
 			require.LessOrEqual(t, size, webtrigger.MaxResultMessagesBytes)
-			require.Contains(t, got.Messages[len(got.Messages)-1].Content, "left out")
+			require.Contains(t, got.Messages[len(got.Messages)-1].Content, "truncated")
 		})
 	}
 }

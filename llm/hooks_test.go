@@ -32,7 +32,7 @@ func TestHooks_anyCall_areCalled(t *testing.T) {
 	model := modelFunc(func(ctx context.Context, req *llm.Request, stream func(llm.Chunk) error) (*llm.Response, error) {
 		require.Equal(t, "model", ctx.Value(hookKey{}))
 		if len(answer.requests) == 5 {
-			return nil, errors.New("away")
+			return nil, errors.New("unavailable")
 		}
 		return answer.Generate(ctx, req, stream)
 	})
@@ -57,7 +57,7 @@ func TestHooks_anyCall_areCalled(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "Done", result.Text)
 	_, err = agent.Run(t.Context(), task, emit)
-	require.ErrorContains(t, err, "away")
+	require.ErrorContains(t, err, "unavailable")
 	require.Len(t, heard, 10)
 	require.Contains(t, heard[5], "call_3 works true the arguments are not valid")
 	heard[5] = ""
@@ -67,7 +67,7 @@ func TestHooks_anyCall_areCalled(t *testing.T) {
 		"model 5 true <nil>", "",
 		"model 7 true <nil>", `call_4 secret false the tool "secret" is not available`,
 		"model 9 true <nil>",
-		"model 1 false away",
+		"model 1 false unavailable",
 	}, heard)
 
 	for name, hooks := range map[string]llm.Hooks{

@@ -181,7 +181,7 @@ func TestRepairKeepsToTheTokenBudget(t *testing.T) {
 	wrong.Usage.OutputTokens = 100
 	model := &answers{responses: []llm.Response{wrong, says(`{"total":3}`)}}
 	_, err := newAgent(t, model, &llm.AgentOptions{MaxTokens: 100}).Run(t.Context(), task(jsonTask(totalSchema)), new(recorder).emit)
-	require.ErrorContains(t, err, "does not meet the task definition's schema", "which says more than the budget")
+	require.ErrorContains(t, err, "does not meet the task definition's schema", "this error is more useful than that of the budget")
 	require.Len(t, model.requests, 1)
 }
 
@@ -212,8 +212,8 @@ func TestOutputTypesAreAskedFor(t *testing.T) {
 	}
 }
 
-// Whatever a model says where JSON is asked for: what is accepted is JSON, and
-// what is shown is what is accepted.
+// For any text of a model where JSON is required: the accepted result is JSON, and the
+// shown text is the accepted result.
 func FuzzJSONAnswer(f *testing.F) {
 	for _, seed := range []string{`{"total":1}`, "```json\n{\"total\":1}\n```", "```", "``````", "```\n```", "```json", "```x\n1\n```", "\xff", "", `{"total":1,"total":2}`, `"\ud800"`} {
 		f.Add(seed)

@@ -126,7 +126,7 @@ func TestRetryGivesUp(t *testing.T) {
 		err   string
 	}{
 		"a final error":         {&flaky{failures: []error{final}}, nil, 1, "vendor: 401 Unauthorized"},
-		"an error of no vendor": {&flaky{failures: []error{errors.New("the script says so")}}, nil, 1, "the script says so"},
+		"an error of no vendor": {&flaky{failures: []error{errors.New("the script failed")}}, nil, 1, "the script failed"},
 		"a final one later":     {&flaky{failures: []error{passing(0), final}}, nil, 2, "vendor: 401 Unauthorized"},
 		"attempts":              {&flaky{failures: []error{passing(0)}, endless: true}, nil, llm.DefaultMaxAttempts, "vendor: 429 Too Many Requests (after 10 attempts)"},
 		"one attempt": {&flaky{failures: []error{passing(0)}, endless: true}, &llm.RetryOptions{MaxAttempts: 1}, 1,
@@ -203,7 +203,7 @@ func TestRetryCancel(t *testing.T) {
 	}
 }
 
-// What the vendor says goes to the log and not into the error.
+// The text of the vendor is logged, and is not part of the error.
 func TestRetryLog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

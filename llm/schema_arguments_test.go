@@ -19,7 +19,7 @@ import (
 // email is how zod 4 writes the pattern of an e-mail address.
 const email = `^(?!\\.)(?!.*\\.\\.)([A-Za-z0-9_'+\\-\\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\\-]*\\.)+[A-Za-z]{2,}$`
 
-// tryArguments lets a model call a tool of a schema with arguments. It returns the
+// tryArguments has a model call a tool of a schema with arguments. It returns the
 // error of the call, and what was logged.
 func tryArguments(t *testing.T, schema, arguments string) (failed string, log string) {
 	t.Helper()

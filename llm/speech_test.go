@@ -94,7 +94,7 @@ func TestPiecesMakeUpTheResult(t *testing.T) {
 	}
 }
 
-// Whatever a model says and however it cuts it: the pieces are the result.
+// For any text of a model, in any pieces: the pieces make up the result.
 func TestPiecesMakeUpAnyResult(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {

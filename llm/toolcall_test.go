@@ -63,7 +63,7 @@ func TestCallsAreMadeInParallel(t *testing.T) {
 					most.Store(max(most.Load(), under.Add(1)))
 					defer under.Add(-1)
 					time.Sleep(time.Duration(n+1) * time.Second)
-					return fmt.Sprint("said ", n), nil
+					return fmt.Sprint("result ", n), nil
 				})
 				model := &answers{responses: []llm.Response{together("slow", tt.calls), says("ok")}}
 				rec := new(recorder)
@@ -82,7 +82,7 @@ func TestCallsAreMadeInParallel(t *testing.T) {
 				messages := model.requests[1].Messages
 				require.Len(t, messages, 2+tt.calls)
 				for i, m := range messages[2:] {
-					require.Equal(t, llm.Message{Role: webtrigger.RoleTool, ToolCallID: fmt.Sprintf("c%d", i), Content: fmt.Sprint("said ", i)}, m)
+					require.Equal(t, llm.Message{Role: webtrigger.RoleTool, ToolCallID: fmt.Sprintf("c%d", i), Content: fmt.Sprint("result ", i)}, m)
 				}
 				// Each call has one beginning, and then one end.
 				state := map[any]string{}
@@ -94,7 +94,7 @@ func TestCallsAreMadeInParallel(t *testing.T) {
 					case webtrigger.EventToolCompleted:
 						require.Equal(t, "under way", state[id])
 						state[id] = "ended"
-						require.Equal(t, "said "+strings.TrimPrefix(id.(string), "c"), e.Payload["result"])
+						require.Equal(t, "result "+strings.TrimPrefix(id.(string), "c"), e.Payload["result"])
 					}
 				}
 				require.Len(t, state, tt.calls)
@@ -145,7 +145,7 @@ func TestFailuresStayWithTheirCall(t *testing.T) {
 		require.Equal(t, "Error: the tool took longer than 5s", said["waits"])
 		require.Equal(t, "Error: the tool crashed", said["panics"])
 		require.Equal(t, "Error: the tool crashed", said["exits"])
-		require.Equal(t, strings.Repeat("x", 1000)+"\n[the rest was left out: the result has 10485760 bytes]", said["floods"])
+		require.Equal(t, strings.Repeat("x", 1000)+"\n[truncated: the result has 10485760 bytes]", said["floods"])
 		require.Equal(t, "\uFFFD\uFFFD", said["mumbles"])
 		require.Equal(t, "Error: no luck", said["fails"])
 		require.Equal(t, "42", said["works"])

@@ -39,7 +39,7 @@ func fails(err error) func() (*llm.Response, error) {
 	return func() (*llm.Response, error) { return nil, err }
 }
 
-// runAgent lets an agent with hooks of p answer once.
+// runAgent executes one run of an agent with hooks of p.
 func runAgent(t *testing.T, ctx context.Context, p *process, model otelwebtrigger.Model, task *webtrigger.Task, r replies) {
 	t.Helper()
 	tool := func(name string, call func(context.Context) (string, error)) llm.Tool {
@@ -90,8 +90,8 @@ func TestModelCalls(t *testing.T) {
 		task := &webtrigger.Task{Run: webtrigger.Run{ConversationID: 42}, Definition: &webtrigger.TaskDefinition{OutputType: webtrigger.OutputText}}
 		runAgent(t, c.ctx, p, otelwebtrigger.Model{Provider: "acme", Name: "m"}, task, replies{c.reply})
 		span, metrics := p.span(t, "chat m"), p.metrics(t)
-		require.Equal(t, "42", said(span)["gen_ai.conversation.id"], name)
-		require.Equal(t, c.want["error.type"], said(span)["error.type"], name)
+		require.Equal(t, "42", attributesOf(span)["gen_ai.conversation.id"], name)
+		require.Equal(t, c.want["error.type"], attributesOf(span)["error.type"], name)
 		require.Equal(t, c.want["error.type"] != nil, span.Status.Code == codes.Error, name)
 		require.Empty(t, span.Status.Description, name)
 		require.Len(t, metrics["gen_ai.client.operation.duration"], 1, name)
@@ -116,7 +116,7 @@ func TestModelCallOfANamelessModel(t *testing.T) {
 	p := newProcess(t)
 	task := &webtrigger.Task{Definition: &webtrigger.TaskDefinition{OutputType: webtrigger.OutputJSON}}
 	runAgent(t, t.Context(), p, otelwebtrigger.Model{}, task, replies{says(llm.Response{Text: "1", Finish: llm.FinishStop})})
-	span := said(p.span(t, "chat"))
+	span := attributesOf(p.span(t, "chat"))
 	require.Equal(t, map[string]any{
 		"gen_ai.operation.name": "chat", "gen_ai.conversation.id": "0", "gen_ai.output.type": "json",
 		"gen_ai.response.finish_reasons": []string{"stop"}, "gen_ai.usage.input_tokens": int64(0), "gen_ai.usage.output_tokens": int64(0),
@@ -149,7 +149,7 @@ func TestToolCalls(t *testing.T) {
 		require.Len(t, points, 1, tool)
 		require.Equal(t, want, points[0].attributes, tool)
 		want["gen_ai.operation.name"], want["gen_ai.tool.type"] = "execute_tool", "function"
-		require.Equal(t, want, said(span), tool)
+		require.Equal(t, want, attributesOf(span), tool)
 		require.Equal(t, c.problem != "", span.Status.Code == codes.Error, tool)
 		require.Empty(t, span.Status.Description, tool)
 	}

@@ -47,7 +47,7 @@ func TestCallbacks(t *testing.T) {
 		stop := work(t, svc)
 		span := p.span(t, "POST")
 		stop()
-		attributes := said(span)
+		attributes := attributesOf(span)
 		require.Equal(t, c.state, attributes["webtrigger.callback.state"], name)
 		require.Equal(t, run.Key, attributes["webtrigger.run.key"])
 		how := map[string]any{"webtrigger.callback.state": c.state}
@@ -90,7 +90,7 @@ func TestCallbackOfARetry(t *testing.T) {
 	ended(webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered, HTTPStatus: 204})
 	span := p.span(t, "POST")
 	require.Equal(t, "4bf92f3577b34da6a3ce929d0e0e4736", span.SpanContext.TraceID().String())
-	require.Equal(t, int64(2), said(span)["http.request.resend_count"])
-	require.Equal(t, "2001:db8::1", said(span)["server.address"])
-	require.Equal(t, int64(8443), said(span)["server.port"])
+	require.Equal(t, int64(2), attributesOf(span)["http.request.resend_count"])
+	require.Equal(t, "2001:db8::1", attributesOf(span)["server.address"])
+	require.Equal(t, int64(8443), attributesOf(span)["server.port"])
 }

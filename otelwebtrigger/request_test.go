@@ -16,10 +16,10 @@ import (
 
 const outside = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-// away is a store that is unavailable.
-type away struct{ webtrigger.Store }
+// unavailable is a store that is unavailable.
+type unavailable struct{ webtrigger.Store }
 
-func (away) Authenticate(context.Context, webtrigger.KeyHash, int64, int64) (webtrigger.Grant, error) {
+func (unavailable) Authenticate(context.Context, webtrigger.KeyHash, int64, int64) (webtrigger.Grant, error) {
 	return webtrigger.Grant{}, webtrigger.ErrUnavailable
 }
 
@@ -27,7 +27,7 @@ func TestRequests(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t)
 	svc := p.service(t, memstore.New(nil), nil, webtrigger.Options{NoWorkers: true})
-	broken := p.service(t, away{memstore.New(nil)}, nil, webtrigger.Options{NoWorkers: true})
+	broken := p.service(t, unavailable{memstore.New(nil)}, nil, webtrigger.Options{NoWorkers: true})
 	const status = "/api/v1/web-triggers/{trigger_id}/status"
 	for _, c := range []struct {
 		svc                         *webtrigger.Service
@@ -59,7 +59,7 @@ func TestRequests(t *testing.T) {
 			want["error.type"] = "503"
 			code = codes.Error
 		}
-		require.Equal(t, want, said(span), c.path)
+		require.Equal(t, want, attributesOf(span), c.path)
 		require.Equal(t, code, span.Status.Code)
 		require.Empty(t, span.Status.Description)
 		if c.parent == "" {
@@ -115,7 +115,7 @@ func TestTriggerFromGo(t *testing.T) {
 	span.End()
 	require.NoError(t, svc.Execute(t.Context(), run.ID))
 	require.Equal(t, span.SpanContext().SpanID(), p.span(t, "invoke_agent").Parent.SpanID())
-	require.Equal(t, run.Key, said(p.span(t, "host"))["webtrigger.run.key"])
+	require.Equal(t, run.Key, attributesOf(p.span(t, "host"))["webtrigger.run.key"])
 
 	p.spans.Reset()
 	run, err = svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "go"})
@@ -166,6 +166,6 @@ func TestStreams(t *testing.T) {
 	require.Empty(t, p.spans.GetSpans())
 	require.NoError(t, answer.Body.Close())
 	span := p.span(t, "GET /api/v1/web-triggers/{trigger_id}/events")
-	require.Equal(t, int64(200), said(span)["http.response.status_code"])
+	require.Equal(t, int64(200), attributesOf(span)["http.response.status_code"])
 	require.Zero(t, p.metrics(t)["webtrigger.stream.active"][0].value)
 }

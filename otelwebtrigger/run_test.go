@@ -16,7 +16,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-// obedient does what its prompt says.
+// obedient executes the command in its prompt.
 func obedient(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
 	switch task.Prompt {
 	case "fail":
@@ -71,15 +71,15 @@ func TestRunOutcomes(t *testing.T) {
 
 			span, queued := p.span(t, "invoke_agent"), p.span(t, "queued")
 			require.Equal(t, 10*time.Second, queued.EndTime.Sub(queued.StartTime), prompt)
-			require.Equal(t, c.status, said(span)["webtrigger.run.status"], prompt)
+			require.Equal(t, c.status, attributesOf(span)["webtrigger.run.status"], prompt)
 			how := map[string]any{"webtrigger.run.status": c.status}
 			if c.problem == "" {
 				require.Equal(t, codes.Unset, span.Status.Code, prompt)
-				require.NotContains(t, said(span), "error.type", prompt)
+				require.NotContains(t, attributesOf(span), "error.type", prompt)
 			} else {
 				require.Equal(t, codes.Error, span.Status.Code, prompt)
 				require.Empty(t, span.Status.Description)
-				require.Equal(t, c.problem, said(span)["error.type"], prompt)
+				require.Equal(t, c.problem, attributesOf(span)["error.type"], prompt)
 				how["error.type"] = c.problem
 			}
 			require.Equal(t, []point{{how, 1, c.took}}, metrics["webtrigger.run.duration"], prompt)
@@ -109,7 +109,7 @@ func TestRunSpan_requeued_endsAndStartsAgain(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		require.NoError(t, svc.Execute(ctx, run.ID))
-		span := said(p.span(t, "invoke_agent"))
+		span := attributesOf(p.span(t, "invoke_agent"))
 		require.Equal(t, "queued", span["webtrigger.run.status"])
 		require.NotContains(t, span, "error.type")
 		require.Empty(t, p.metrics(t)["webtrigger.run.ended"])
@@ -117,7 +117,7 @@ func TestRunSpan_requeued_endsAndStartsAgain(t *testing.T) {
 		stop := work(t, svc)
 		time.Sleep(time.Hour)
 		stop()
-		require.Equal(t, "timed_out", said(p.span(t, "invoke_agent"))["webtrigger.run.status"])
+		require.Equal(t, "timed_out", attributesOf(p.span(t, "invoke_agent"))["webtrigger.run.status"])
 		require.Equal(t, 1.0, p.metrics(t)["webtrigger.run.ended"][0].value)
 	})
 }
@@ -154,8 +154,8 @@ func TestRunLost(t *testing.T) {
 		store.set.Store(false)
 		require.NoError(t, <-executed)
 		span := stalled.span(t, "invoke_agent")
-		require.Equal(t, "running", said(span)["webtrigger.run.status"])
-		require.Equal(t, "lease_lost", said(span)["error.type"])
+		require.Equal(t, "running", attributesOf(span)["webtrigger.run.status"])
+		require.Equal(t, "lease_lost", attributesOf(span)["error.type"])
 		require.Equal(t, codes.Error, span.Status.Code)
 		require.Empty(t, stalled.metrics(t)["webtrigger.run.ended"])
 		require.Equal(t, []point{{map[string]any{"webtrigger.run.status": "timed_out", "error.type": "heartbeat timeout"}, 1, 0}},

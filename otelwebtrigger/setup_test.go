@@ -89,8 +89,10 @@ func (p *process) span(t *testing.T, name string) tracetest.SpanStub {
 	return found
 }
 
-// said returns the attributes of a span.
-func said(s tracetest.SpanStub) map[string]any { return asMap(attribute.NewSet(s.Attributes...)) }
+// attributesOf returns the attributes of a span.
+func attributesOf(s tracetest.SpanStub) map[string]any {
+	return asMap(attribute.NewSet(s.Attributes...))
+}
 
 func asMap(set attribute.Set) map[string]any {
 	m := make(map[string]any)

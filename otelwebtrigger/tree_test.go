@@ -111,12 +111,12 @@ func TestOneTreeFromCallerToCallback(t *testing.T) {
 	is := func(s tracetest.SpanStub, kind trace.SpanKind, more ...attribute.KeyValue) {
 		t.Helper()
 		want := asMap(attribute.NewSet(more...))
-		if _, ok := said(s)["webtrigger.run.id"]; ok {
+		if _, ok := attributesOf(s)["webtrigger.run.id"]; ok {
 			for k, v := range who {
 				want[k] = v
 			}
 		}
-		require.Equal(t, want, said(s), s.Name)
+		require.Equal(t, want, attributesOf(s), s.Name)
 		require.Equal(t, kind, s.SpanKind, s.Name)
 		require.Equal(t, codes.Unset, s.Status.Code, s.Name)
 		require.Empty(t, s.Events, s.Name)
@@ -130,14 +130,14 @@ func TestOneTreeFromCallerToCallback(t *testing.T) {
 		attribute.String("gen_ai.operation.name", "invoke_agent"), attribute.Int("webtrigger.run.attempt", 1),
 		attribute.String("webtrigger.run.status", "completed"),
 		attribute.Int64("gen_ai.usage.input_tokens", stored.Usage.InputTokens), attribute.Int64("gen_ai.usage.output_tokens", stored.Usage.OutputTokens))
-	usage := said(chats[0])
+	usage := attributesOf(chats[0])
 	is(chats[0], trace.SpanKindClient,
 		attribute.String("gen_ai.operation.name", "chat"), attribute.String("gen_ai.provider.name", "acme"),
 		attribute.String("gen_ai.request.model", "scripted-1"), attribute.String("gen_ai.response.model", "scripted"),
 		attribute.String("gen_ai.conversation.id", "1"), attribute.StringSlice("gen_ai.response.finish_reasons", []string{"tool_calls"}),
 		attribute.Int64("gen_ai.usage.input_tokens", usage["gen_ai.usage.input_tokens"].(int64)),
 		attribute.Int64("gen_ai.usage.output_tokens", usage["gen_ai.usage.output_tokens"].(int64)))
-	require.Equal(t, stored.Usage.InputTokens, usage["gen_ai.usage.input_tokens"].(int64)+said(chats[1])["gen_ai.usage.input_tokens"].(int64))
+	require.Equal(t, stored.Usage.InputTokens, usage["gen_ai.usage.input_tokens"].(int64)+attributesOf(chats[1])["gen_ai.usage.input_tokens"].(int64))
 	is(lookup, trace.SpanKindInternal,
 		attribute.String("gen_ai.operation.name", "execute_tool"), attribute.String("gen_ai.tool.name", "lookup"), attribute.String("gen_ai.tool.type", "function"))
 	host, port, _ := strings.Cut(strings.TrimPrefix(url, "https://"), ":")

@@ -58,7 +58,7 @@ func TestDocumentedEventSource(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, int64(1), run.ConversationID)
 	}
-	for _, earlier := range []int64{1, 2} { // whose end lets the third run begin
+	for _, earlier := range []int64{1, 2} { // the third run begins after their end
 		_, err := svc.CancelRun(t.Context(), earlier, "")
 		require.NoError(t, err)
 	}

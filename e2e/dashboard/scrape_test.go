@@ -26,8 +26,8 @@ type family struct {
 	labels    []string
 }
 
-// scrape lets a service and an agent do what there are metrics for, good and bad,
-// and returns what Prometheus would read then, by name.
+// scrape executes everything that metrics count, successes and failures, with a service
+// and an agent. It returns what Prometheus would read then, by name.
 func scrape(t *testing.T) map[string]family {
 	t.Helper()
 	registry := client.NewRegistry()

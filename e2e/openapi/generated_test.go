@@ -19,8 +19,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/webtriggertest"
 )
 
-// TestGeneratedClient lets oapi-codegen, pinned in tools, make a Go client of the
-// document, compiles it with testdata/generated, and drives a service with it.
+// TestGeneratedClient generates a Go client of the document with oapi-codegen, pinned in
+// tools. It compiles the client with testdata/generated, and calls a service with it.
 func TestGeneratedClient(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write openapi.json and the generated client")
 
-// TestJSON holds openapi.json to what openapi.yaml says, in the same order.
+// TestJSON checks that openapi.json has the content of openapi.yaml, in the same order.
 func TestJSON(t *testing.T) {
 	t.Parallel()
 	var root yaml.Node

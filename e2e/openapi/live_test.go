@@ -43,7 +43,7 @@ func TestLive(t *testing.T) {
 	}
 }
 
-// live drives a service through its whole API and returns what was said.
+// live calls every operation of a service and returns the exchanges.
 func live(t *testing.T) (all []exchange) {
 	t.Helper()
 	got := make(chan exchange, 1)
@@ -129,8 +129,8 @@ func live(t *testing.T) (all []exchange) {
 	return all
 }
 
-// callback holds a callback to what the document says of it, and makes sure
-// that a field more would be found.
+// callback checks a callback against the document, and that an additional field is
+// detected.
 func callback(t *testing.T, x exchange) {
 	t.Helper()
 	c := newContract(t, openapi.JSON())

@@ -34,8 +34,8 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// TestHeaders takes headers away from the answers that must have them, and spoils
-// others: the contract misses each.
+// TestHeaders removes headers from responses that must have them, and makes others
+// invalid. The contract must detect each change.
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 	c, spoiled := newContract(t, openapi.JSON()), make(map[string]int)

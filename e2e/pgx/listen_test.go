@@ -77,7 +77,7 @@ func TestListen_connectionCut_receivesHintsAgain(t *testing.T) {
 	}
 }
 
-// Without a listener the store says so once, and how to have one.
+// Without a listener the store logs it once, with the remedy.
 func TestWatch_noListener_isLoggedOnce(t *testing.T) {
 	t.Parallel()
 	var log logtest.Buffer

@@ -38,7 +38,7 @@ func (c callback) header() http.Header {
 	return h
 }
 
-// send lets a service call a receiver back once for each set of secrets.
+// send sends a receiver one callback of a service for each set of secrets.
 func send(t *testing.T, secrets ...[]webtrigger.SigningSecret) []callback {
 	t.Helper()
 	got := make(chan callback, len(secrets))

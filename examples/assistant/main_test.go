@@ -16,7 +16,7 @@ func TestRun(t *testing.T) {
 		`/tool order_status {"id": 7}`:      "completed: The tool said: order 7 is on its way\n",
 		`/tool cancel_order {"id": 7}`:      `completed: The tool said: {"cancelled":7,"for":"1","receipt":"call_1"}` + "\n",
 		`/tool order_status {"id": "many"}`: "completed: The tool said: Error: the arguments are not valid: at /id: type: must be integer. Call the tool again with one JSON object that meets its schema.\n",
-		`/fail the model is away`:           "failed: the model is away\n",
+		`/fail the model is unavailable`:    "failed: the model is unavailable\n",
 	} {
 		var out bytes.Buffer
 		require.NoError(t, run(t.Context(), &out, message))

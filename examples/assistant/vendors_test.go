@@ -24,7 +24,7 @@ import (
 
 const vendorKey = "sk-test-0123456789abcdef"
 
-// vendor is a vendor's fake server and what it says.
+// vendor is a vendor's fake server and its answers.
 type vendor struct {
 	name  string
 	serve func(turns ...modeltest.Turn) *modeltest.Server
@@ -33,7 +33,7 @@ type vendor struct {
 	calls func(text string, names ...string) modeltest.Turn // of tools, with the order 7
 	hangs modeltest.Turn                                    // after two pieces of text
 	tools func(body map[string]any) []string                // that a request offers
-	asks  func(body map[string]any) any                     // what a request says of the output's form
+	asks  func(body map[string]any) any                     // the output format of a request
 }
 
 func vendors() []vendor {

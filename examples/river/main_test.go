@@ -61,7 +61,7 @@ func setUp(t *testing.T) (*engine, *runner) {
 	return e, r
 }
 
-// start lets the engine work until the test ends.
+// start starts the engine until the test ends.
 func start(t *testing.T, e *engine) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -122,7 +122,7 @@ func TestRiverExecutesEachRunOnce(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, native, "what River has is not handed out natively")
 
-	for id := range prompts { // River promises at least once
+	for id := range prompts { // River executes a job at least once
 		_, err := e.river.Insert(t.Context(), runJob{RunID: id}, nil)
 		require.NoError(t, err)
 	}
@@ -167,13 +167,13 @@ func TestTriggerInsideTheHostsTransaction(t *testing.T) {
 func TestNoRunWithoutItsJob(t *testing.T) {
 	t.Parallel()
 	e, r := setUp(t)
-	_, err := e.db.Exec(`ALTER TABLE river_job RENAME TO away`)
+	_, err := e.db.Exec(`ALTER TABLE river_job RENAME TO hidden`)
 	require.NoError(t, err)
 	_, err = e.svc.Trigger(t.Context(), "1", webtrigger.TriggerRequest{Message: "rejected"})
 	require.Error(t, err)
 	assert.Zero(t, count(t, e, "webtrigger_runs"))
 	assert.Zero(t, count(t, e, "webtrigger_queue"))
-	_, err = e.db.Exec(`ALTER TABLE away RENAME TO river_job`)
+	_, err = e.db.Exec(`ALTER TABLE hidden RENAME TO river_job`)
 	require.NoError(t, err)
 
 	run := trigger(t, e, "accepted")

@@ -87,8 +87,8 @@ var (
 	printedKey      = regexp.MustCompile(`Bearer ([0-9a-f]{64})`)
 )
 
-// start starts a server, which keeps everything in memory unless flags say
-// otherwise.
+// start starts a server. By default it keeps everything in memory; flags may change
+// that.
 func start(t *testing.T, flags ...string) *server {
 	t.Helper()
 	return startWith(t, nil, append([]string{"-db", "memory"}, flags...)...)

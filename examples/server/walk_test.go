@@ -57,8 +57,8 @@ func (w *walk) do(line string) (said string) {
 	return ""
 }
 
-// ask executes a curl line, which says what it should: at once, or soon where the
-// line only reads.
+// ask executes a curl line, whose output must contain want: at once, or soon if the line
+// only reads.
 func (w *walk) ask(line, want string) {
 	w.t.Helper()
 	if strings.Contains(line, " -d ") || strings.Contains(line, " -X POST ") {
@@ -69,7 +69,7 @@ func (w *walk) ask(line, want string) {
 	require.Eventually(w.t, func() bool {
 		said = w.do(line)
 		return strings.Contains(said, want)
-	}, patience, 20*time.Millisecond, "%s does not say %s", line, want)
+	}, patience, 20*time.Millisecond, "the output of %s must contain %s", line, want)
 }
 
 // linesOf are the lines of a block: those that a backslash continues are one, and comments are

@@ -30,7 +30,7 @@ import (
 )
 
 // TestDocumentedReceivers runs the receivers of docs/callbacks.md as they stand there, each behind a reverse proxy with TLS,
-// and lets a service call them back. Python and Node.js may be missing, unless WEBTRIGGER_TEST_ALL is set.
+// and sends them callbacks of a service. Python and Node.js may be missing, unless WEBTRIGGER_TEST_ALL is set.
 func TestDocumentedReceivers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts compilers and interpreters")

@@ -31,7 +31,7 @@ const interval = 700 * time.Millisecond
 
 // One round of each fault, some at once: those of single assistants, those of single
 // replicas, and those of the store one after the other.
-func TestChaos_oneRoundOfEachFault_keepsThePromises(t *testing.T) {
+func TestChaos_oneRoundOfEachFault_keepsGuarantees(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.startReplicas(8, 0)
@@ -66,7 +66,7 @@ func without(all []violation, kind string) (rest []violation) {
 	return rest
 }
 
-// fail fails the test for each promise that is broken.
+// fail fails the test for each guarantee that is violated.
 func (r *rig) fail(where string, broken []violation) {
 	r.Helper()
 	for i, v := range broken {
@@ -76,7 +76,7 @@ func (r *rig) fail(where string, broken []violation) {
 	}
 }
 
-// checkOthers checks what assistants notice of faults of others. Both figures are shown.
+// checkOthers checks the effect of faults on other assistants. Both figures are shown.
 // A machine that is busy may add some of its calm times to the limit.
 func (r *rig) checkOthers(calm, during []time.Duration, slack int) {
 	r.Helper()

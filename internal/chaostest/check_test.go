@@ -14,13 +14,13 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/runcheck"
 )
 
-// violation is a promise that a run shows to be broken.
+// violation is one guarantee that does not hold for a run.
 type violation struct {
 	kind string
 	text string
 }
 
-// The promises. Each has a column in the report.
+// The guarantees. Each has a column in the report.
 const (
 	lost         = "lost"         // acknowledged, and not stored
 	neverCalled  = "never called" // ended, and no Runner was called
@@ -45,8 +45,8 @@ func (j *checker) find(kind, format string, args ...any) {
 }
 
 // check waits until the runs up to the last one acknowledged have ended and their
-// callbacks are done. Then it compares what the ledger says about the triggers that
-// were sent from the nth on with what is stored. It returns the broken promises.
+// callbacks are done. Then it compares the ledger's triggers from the nth on with the
+// stored runs. It returns the violated guarantees.
 func (r *rig) check(n int, forgiven bool) []violation {
 	r.Helper()
 	scope := r.load.since(n)

@@ -104,7 +104,7 @@ func slowReceiver(lasts time.Duration) *fault {
 	}
 }
 
-// deadReceivers are receivers of one assistant that say nothing, on several hosts.
+// deadReceivers are receivers of one assistant that do not respond, on several hosts.
 func deadReceivers(lasts time.Duration) *fault {
 	return &fault{name: "dead receivers", lasts: lasts, slow: true, about: tenants,
 		begin: func(r *rig) { r.divert(silentAssistant, lasts, r.receivers.dead) },

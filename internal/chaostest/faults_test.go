@@ -24,14 +24,14 @@ type fault struct {
 	slow  bool // a round takes a minute
 }
 
-// about says whom a fault concerns, and so what is measured: the time to recover, or
-// what the other assistants notice.
+// about is the group that a fault affects, and so what is measured: the time to recover,
+// or the effect on the other assistants.
 type about int
 
 const (
 	everybody about = iota
 	tenants         // assistants with a role of their own
-	commits         // commits are lost: what they said is forgiven
+	commits         // commits are lost, and the check accepts that
 )
 
 func none(*rig) {}
@@ -137,7 +137,7 @@ func restarted() *fault {
 	}
 }
 
-// crashed is a crash of PostgreSQL, which is away for longer than a lease. The first
+// crashed is a crash of PostgreSQL, which is unavailable for longer than a lease. The first
 // replica, whose runs have one attempt, reaches it later than the others: for that time
 // it has expired, and they have not.
 func crashed(later time.Duration) *fault {

@@ -23,7 +23,7 @@ type entry struct {
 	Trigger string    `json:"trigger,omitempty"` // of acknowledged and call: what the caller names it
 	Call    string    `json:"call,omitempty"`    // of call and effect: unique
 	Replica string    `json:"replica,omitempty"` // of call
-	Status  string    `json:"status,omitempty"`  // of callback: what it says
+	Status  string    `json:"status,omitempty"`  // of callback: its run_status
 	Ended   string    `json:"ended,omitempty"`   // of callback: when the run ended
 }
 
@@ -79,7 +79,7 @@ func (l *ledger) add(e entry) error {
 	return nil
 }
 
-// account is what the ledger says, as far as it was read.
+// account is the content of the ledger, as far as it was read.
 type account struct {
 	offset    int64
 	torn      int                // lines that are not whole

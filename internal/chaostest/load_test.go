@@ -127,7 +127,7 @@ func (l *load) sendAs(a *caller, name string, takes time.Duration, at func() *re
 	return l.sendTo(a, name, takes, *url, at)
 }
 
-// sendTo triggers until a replica says 202, with one idempotency key. It returns nil if
+// sendTo triggers until a replica returns 202, with one idempotency key. It returns nil if
 // the caller gives up.
 func (l *load) sendTo(a *caller, name string, takes time.Duration, url func() string, at func() *replica) *sent {
 	s := &sent{name: name, assistant: a.id, began: time.Now()}

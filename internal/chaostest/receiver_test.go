@@ -27,7 +27,7 @@ type receivers struct {
 	t          *testing.T
 	ledger     *ledger
 	good, slow *httptest.Server
-	silent     []net.Listener // accept connections and say nothing
+	silent     []net.Listener // accept connections and do not respond
 	arrived    func(runKey string)
 }
 
@@ -58,7 +58,7 @@ func newReceivers(t *testing.T, l *ledger, arrived func(runKey string)) *receive
 	return r
 }
 
-// dead is the address of a receiver that says nothing.
+// dead is the address of a receiver that does not respond.
 func (r *receivers) dead() string {
 	return "https://" + r.silent[rand.IntN(len(r.silent))].Addr().String() + "/"
 }
@@ -84,7 +84,7 @@ func (r *receivers) receive(w http.ResponseWriter, req *http.Request) {
 	}
 	raw, err := io.ReadAll(req.Body)
 	if err != nil {
-		return // the sender has died
+		return // the sender was killed
 	}
 	if !assert.NoError(r.t, json.Unmarshal(raw, &body), "%s", raw) {
 		return

@@ -107,8 +107,8 @@ func runReplica(config string) error {
 }
 
 // recorder is the Runner. Its message is the name of the trigger and for how long it
-// works. It stores an event with its call at least every 200 ms, and says the call in
-// its result.
+// works. It stores an event with its call at least every 200 ms. Its result has the
+// call too.
 type recorder struct {
 	spec   replicaSpec
 	ledger *ledger

@@ -164,7 +164,7 @@ func (r *rig) kill(x *replica) {
 	x.process, x.url = process, url
 }
 
-// stop ends the load and lets the replicas drain.
+// stop ends the load and drains the replicas.
 func (r *rig) stop() {
 	r.Helper()
 	for _, x := range r.replicas {

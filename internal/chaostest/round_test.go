@@ -69,8 +69,8 @@ func (r *rig) calm(lasts time.Duration) (times []time.Duration) {
 	return times
 }
 
-// concerned reports whether a fault of one assistant may concern a trigger. The
-// others must not notice it.
+// concerned reports whether a fault of one assistant may affect a trigger. It must not
+// affect the others.
 func (l *load) concerned(s *sent) bool {
 	return slices.ContainsFunc(l.assistants[lockedAssistant:], func(a *caller) bool { return a.id == s.assistant })
 }

@@ -53,7 +53,7 @@ type process struct {
 	url string
 }
 
-// rig is a database, a receiver of callbacks, and what was promised.
+// rig is a database, a receiver of callbacks, and the acknowledged triggers.
 type rig struct {
 	t        *testing.T
 	database string
@@ -142,10 +142,10 @@ var printedURL = regexp.MustCompile(`(?m)^(http://\S+)$`)
 var client = &http.Client{Timeout: 10 * time.Second}
 
 // trigger sends a trigger and notes a 202. A replica that is killed sends no response.
-func (r *rig) trigger(p *process) bool { return r.say(p, "work") != 0 }
+func (r *rig) trigger(p *process) bool { return r.send(p, "work") != 0 }
 
-// say is trigger with a message. It returns the run's id, or 0.
-func (r *rig) say(p *process, message string) int64 {
+// send is trigger with a message. It returns the run's id, or 0.
+func (r *rig) send(p *process, message string) int64 {
 	body := fmt.Sprintf(`{"message": %q, "callback_url": %q}`, message, r.receiver.URL+"/")
 	req, err := http.NewRequest(http.MethodPost, p.url+"/api/v1/assistants/1/web-trigger", strings.NewReader(body))
 	if err != nil {
@@ -195,8 +195,8 @@ func (r *rig) settle() []webtrigger.Run {
 	return all
 }
 
-// check holds what was promised against what the store has, while no replica
-// lives.
+// check compares the acknowledged triggers with the stored runs, while no replica is
+// running.
 func (r *rig) check(all []webtrigger.Run) {
 	r.t.Helper()
 	ctx := r.t.Context()
@@ -297,7 +297,7 @@ func TestKillAtRandom(t *testing.T) {
 	t.Logf("%d kills: %d runs accepted, %d stored, %d timed out", kills(), len(r.accepted), len(all), timedOut)
 }
 
-// end lets replicas drain.
+// end drains replicas.
 func (r *rig) end(replicas ...*process) {
 	r.t.Helper()
 	for _, p := range replicas {
@@ -321,7 +321,7 @@ var points = []string{
 // the replica then.
 const midPost = "mid-POST"
 
-// A replica dies at a named point; what it leaves behind is seen to by another.
+// A replica is killed at a named point, and another one completes its work.
 func TestKillAtNamedPoints(t *testing.T) {
 	t.Parallel()
 	for _, point := range points {
@@ -335,7 +335,7 @@ func TestKillAtNamedPoints(t *testing.T) {
 				if run.Status == webtrigger.RunTimedOut {
 					after := run.CompletedAt.Sub(died)
 					t.Logf("%s: timed_out %v after the kill, leases are %v", point, after, lease)
-					require.Less(t, after, 15*lease, "ten times what is promised")
+					require.Less(t, after, 15*lease, "the run must end within ten times the limit")
 				}
 			}
 			r.end(survivor)

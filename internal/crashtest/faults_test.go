@@ -61,7 +61,7 @@ func TestStoppedWorker_continued_writesNothing(t *testing.T) {
 			stopped := r.start("")
 			var ids []int64
 			for range 3 {
-				ids = append(ids, r.say(stopped, test.steps))
+				ids = append(ids, r.send(stopped, test.steps))
 			}
 			for _, id := range ids {
 				require.NotZero(t, id)
@@ -77,7 +77,7 @@ func TestStoppedWorker_continued_writesNothing(t *testing.T) {
 			}
 			<-asleep.C
 			require.NoError(t, stopped.Cmd.Process.Signal(syscall.SIGCONT))
-			after := r.say(stopped, "work")
+			after := r.send(stopped, "work")
 			require.NotZero(t, after, "it serves again")
 			require.Equal(t, webtrigger.RunCompleted, r.ended(after).Status)
 			for _, id := range ids {
@@ -102,7 +102,7 @@ func (r *rig) leftBehind(run webtrigger.Run) bool { return run.Status.Terminal()
 
 // The server restarts, after a shutdown and after a crash, and all of its sessions end.
 // Running runs complete, and a stream continues.
-func TestPostgresGoesAwayInTheMiddle(t *testing.T) {
+func TestPostgres_restartsDuringRuns_runsComplete(t *testing.T) {
 	t.Parallel()
 	pgtest.Shared(t) // skips where PostgreSQL is missing
 	for name, disturb := range map[string]func(pg *pgtest.Server) error{
@@ -122,7 +122,7 @@ func TestPostgresGoesAwayInTheMiddle(t *testing.T) {
 			r := newRig(t, pg.DSN("postgres"))
 			r.lease = 10 * lease // the test is not about leases that expire on a slow machine
 			a, b := r.start(""), r.start("")
-			id := r.say(b, "20")
+			id := r.send(b, "20")
 			require.NotZero(t, id)
 			before := r.events(r.run(id))
 			whole, opened := make(chan []int64, 1), make(chan struct{})
@@ -135,7 +135,7 @@ func TestPostgresGoesAwayInTheMiddle(t *testing.T) {
 			require.NoError(t, disturb(pg))
 			began := time.Now()
 			var next int64
-			require.Eventually(t, func() bool { next = r.say(a, "work"); return next != 0 }, patience, 50*time.Millisecond)
+			require.Eventually(t, func() bool { next = r.send(a, "work"); return next != 0 }, patience, 50*time.Millisecond)
 			t.Logf("accepts again %v after it was back", time.Since(began))
 			var after webtrigger.Run
 			for deadline := time.Now().Add(patience); after.Status != webtrigger.RunCompleted; time.Sleep(50 * time.Millisecond) {
@@ -201,7 +201,7 @@ func TestStreamAcrossReplicas(t *testing.T) {
 	r := newRig(t, pgtest.Database(t))
 	a, b := r.start(""), r.start("")
 	moves := 10 * int64(kills())
-	id := r.say(b, strconv.FormatInt(moves+moves/10, 10))
+	id := r.send(b, strconv.FormatInt(moves+moves/10, 10))
 	require.NotZero(t, id)
 	conversation := r.run(id).ConversationID
 	stay := func(p *process, after int64) <-chan []int64 {

@@ -91,8 +91,7 @@ func (m mortal) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 	return m.Store.FinishDelivery(ctx, lease, end)
 }
 
-// assistant takes a few moments and says so: 5 steps, or as many as the message
-// has as a number.
+// assistant emits 5 steps with short pauses, or as many as the number in the message.
 func assistant(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
 	steps := 5
 	if n, err := strconv.Atoi(task.Input.Message); err == nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
-// A replica dies between the commit of a trigger and its answer. The caller
+// A replica is killed between the commit of a trigger and its response. The caller
 // repeats the request at another replica and gets the stored trigger.
-func TestRetryAfterDeathIsTheSameTrigger(t *testing.T) {
+func TestTrigger_retryAfterKill_returnsStoredTrigger(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pgtest.Database(t))
 	dying := r.start("after create")
@@ -26,7 +26,7 @@ func TestRetryAfterDeathIsTheSameTrigger(t *testing.T) {
 	select {
 	case <-dying.Exited:
 	case <-time.After(patience):
-		require.FailNow(t, "the replica has not died")
+		require.FailNow(t, "the replica must have ended")
 	}
 	stored := r.runs()
 	require.Len(t, stored, 1)

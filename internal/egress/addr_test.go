@@ -125,7 +125,7 @@ var publicV6 = spans(`
 	2c00:: - 2c0f:ffff:ffff:ffff:ffff:ffff:ffff:ffff
 `)
 
-// oracle says whether the zero policy lets a pass.
+// oracle reports whether the zero policy permits a.
 func oracle(a netip.Addr) bool {
 	if !a.IsValid() || a.Zone() != "" {
 		return false

@@ -155,7 +155,7 @@ func TestSwitchingProtocolsIsAnAnswer(t *testing.T) {
 	<-hung
 }
 
-// An answer before the request's end (a 413, say) is the answer.
+// A response before the end of the request, such as a 413, is the response.
 func TestEarlyAnswer(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t, nil, func(_ *receiver, conn *tls.Conn) {

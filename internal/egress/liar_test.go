@@ -39,7 +39,7 @@ type question struct {
 // lie is an answer.
 type lie struct {
 	names   []string      // a chain of CNAMEs from the name to the last of these
-	addrs   string        // the addresses of the last name; those of the other family are left out unless raw
+	addrs   string        // the addresses of the last name; those of the other family are omitted unless raw
 	raw     bool          // addresses of the wrong family are packed into the record all the same
 	silent  bool          // no answer at all
 	late    time.Duration // before the answer
@@ -216,7 +216,7 @@ func packRecord(name string, kind uint16, data []byte) []byte {
 	return append(out, data...)
 }
 
-// tap notes what is dialled, and lets nothing through.
+// tap records the dialed addresses and opens no connection.
 type tap struct {
 	mu      sync.Mutex
 	dialled []string

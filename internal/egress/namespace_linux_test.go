@@ -234,7 +234,7 @@ func (p *packetTrap) read(f *os.File, header int) {
 			p.mark <- struct{}{}
 			continue
 		case protocol != syscall.IPPROTO_TCP:
-			continue // name servers on loopback, and what the kernel says by itself (router solicitations)
+			continue // name servers on loopback, and what the kernel sends by itself (router solicitations)
 		}
 		p.mu.Lock()
 		p.seen[to]++

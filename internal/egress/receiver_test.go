@@ -70,8 +70,8 @@ func (a *authority) leaf(t testing.TB, edit func(*x509.Certificate)) tls.Certifi
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// receiver is a callback receiver on 127.0.0.1 that speaks raw bytes over TLS, so that a test sees and says exactly what
-// is on the wire.
+// receiver is a callback receiver on 127.0.0.1 that exchanges raw bytes over TLS, so that a test reads and writes exactly
+// what is on the wire.
 type receiver struct {
 	ca *authority
 	ln net.Listener

@@ -128,7 +128,7 @@ func TestResolveFailures(t *testing.T) {
 		var dns *net.DNSError
 		require.ErrorAs(t, err, &dns)
 		require.Equal(t, target.Host()+".", dns.Name, "the absolute name is asked, whatever resolv.conf searches")
-		require.NoError(t, g.CheckTarget(t.Context(), target), "accept time lets it pass")
+		require.NoError(t, g.CheckTarget(t.Context(), target), "trigger creation must accept it")
 		_, err = g.Connect(t.Context(), target)
 		require.Equal(t, egress.ClassDNS, egress.Class(err))
 	}

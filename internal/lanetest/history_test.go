@@ -133,7 +133,7 @@ func TestTaskHistory_readFails_failsRun(t *testing.T) {
 	})
 }
 
-// A run whose deadline comes while the store is away ends by its deadline.
+// A run whose deadline passes during an outage of the store ends by its deadline.
 func TestTaskHistory_deadlineDuringOutage_timesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &unreliable{Store: memstore.New(nil)}

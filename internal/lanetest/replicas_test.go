@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// number is a size of a test: few in the suite, more where the variable says so.
+// number returns a size of a test: few, or the value of the environment variable.
 func number(t *testing.T, name string, few int) int {
 	t.Helper()
 	v := os.Getenv(name)

@@ -88,7 +88,7 @@ type lastCommits struct {
 	dsn         string
 	synchronous bool
 	front, a, b *replica
-	release     func()   // lets the callback be claimed
+	release     func()   // permits the claim of the callback
 	late        chan int // the answer to the last trigger
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // The whole store pauses for three leases: its processes are stopped. Later, it
-// crashes and is away for more than a lease. None of the runs under way ends, and all
+// crashes and is unavailable for more than a lease. None of the runs under way ends, and all
 // complete afterwards, also if each replica restarts once.
 func TestPausedStore_runsUnderWay_complete(t *testing.T) {
 	t.Parallel()

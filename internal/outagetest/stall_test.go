@@ -17,10 +17,10 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
 
-// The synchronous standby is away for longer than a lease, and for longer than the
-// 10 s that a statement, and a callback's claim, may take.
+// The synchronous standby is unavailable for longer than a lease, and for longer than
+// the 10 s that a statement, and a callback's claim, may take.
 var (
-	away         = scaled(13*time.Second, 36*time.Second)
+	outage       = scaled(13*time.Second, 36*time.Second)
 	stalledLease = scaled(4*time.Second, 30*time.Second)
 )
 
@@ -33,7 +33,8 @@ type stalled struct {
 	after  func() // when commits proceed
 }
 
-// A synchronous standby is away for three leases. Commits wait for it, and reads do not.
+// A synchronous standby is unavailable for three leases. Commits wait for it, and reads
+// do not.
 func TestStalledCommits_loseNothing(t *testing.T) {
 	t.Parallel()
 	server := startServer(t)
@@ -61,7 +62,7 @@ func TestStalledCommits_loseNothing(t *testing.T) {
 	for _, s := range situations {
 		all.Go(s.during)
 	}
-	for time.Since(began) < away {
+	for time.Since(began) < outage {
 		read := time.Now()
 		for _, p := range places {
 			p.runs()

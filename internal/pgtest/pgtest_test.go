@@ -27,7 +27,7 @@ func query(t *testing.T, s *pgtest.Server, database, sql string) string {
 	return out
 }
 
-// await polls for 20 s until ready says so.
+// await polls for 20 s until ready returns true.
 func await(t *testing.T, ready func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ready(); time.Sleep(2 * time.Millisecond) {
@@ -157,7 +157,7 @@ func TestNotInstalled(t *testing.T) {
 	require.NotErrorIs(t, err, pgtest.ErrNotInstalled, "a wrong path must not skip the test")
 }
 
-// fakeTB says whether a test was skipped or failed, which ends its goroutine.
+// fakeTB records whether a test was skipped or failed, which ends its goroutine.
 type fakeTB struct {
 	testing.TB
 	result string

@@ -17,7 +17,7 @@ func startProxy(t *testing.T, target int) *pgtest.Proxy {
 	return p
 }
 
-// answer is what psql says about statements, later.
+// answer sends the outcome of statements in psql.
 func answer(s *pgtest.Server, dsn, sql string) <-chan error {
 	done := make(chan error, 1)
 	go func() {

@@ -18,7 +18,7 @@ func startStandby(t *testing.T, primary *pgtest.Server, name string, port int) *
 	return s
 }
 
-// Commits wait for a synchronous standby that is away; reads do not.
+// Commits wait for a synchronous standby that is unavailable. Reads do not.
 func TestStandby_synchronous_stallsCommits(t *testing.T) {
 	t.Parallel()
 	primary := start(t, &pgtest.Options{Settings: map[string]string{"synchronous_commit": "on"}})

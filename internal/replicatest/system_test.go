@@ -119,7 +119,7 @@ func newSystem(t *testing.T, runner webtrigger.RunnerFunc, opts webtrigger.Optio
 	return s
 }
 
-// work lets replicas execute runs until the test ends.
+// work starts Work of replicas until the test ends.
 func (s *system) work(replicas ...*replica) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	var done sync.WaitGroup

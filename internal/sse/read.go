@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// ErrTooLong says that an event is larger than its reader takes.
+// ErrTooLong reports that an event is larger than the limit of its reader.
 var ErrTooLong = errors.New("sse: event too long")
 
 // Event is one event as a reader gets to see it.
@@ -51,7 +51,7 @@ func NewTolerantReader(r io.Reader, max int) *Reader {
 func (r *Reader) Retry() time.Duration { return r.retry }
 
 // Next returns the next event, or the error that ended the stream. An event that
-// was not complete then is lost; io.EOF says nothing of that.
+// was not complete then is lost. In this case, the error may be io.EOF too.
 func (r *Reader) Next() (Event, error) {
 	var e Event
 	var data []byte

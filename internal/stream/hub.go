@@ -256,8 +256,8 @@ func (h *Hub) pollLoop(life context.Context) {
 	}
 }
 
-// poll compares the ends of all watched logs with the heads of their tails, and
-// lets tails that rest give up what they keep.
+// poll compares the ends of all watched logs with the heads of their tails. Idle
+// tails release their frames.
 func (h *Hub) poll(life context.Context) {
 	h.mu.Lock()
 	ids := make([]int64, 0, len(h.tails))

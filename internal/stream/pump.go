@@ -33,7 +33,7 @@ type pump struct {
 	w       http.ResponseWriter
 	sub     *subscriber
 	allowed func() error // asks the authorizer
-	asked   time.Time    // when it said yes last
+	asked   time.Time    // when it allowed the reader last
 	beat    *time.Ticker
 
 	ctx    context.Context // ends with the request, and when the process ends
@@ -87,7 +87,7 @@ func (p *pump) next() (burst, bool) {
 		}
 		p.hub.opts.Log.WarnContext(p.r.Context(), "event read failed",
 			"conversation_id", p.sub.query.ConversationID, "error", err)
-		if !p.away(err) || !p.pause() {
+		if !p.unavailable(err) || !p.pause() {
 			return burst{}, false
 		}
 	}
@@ -102,14 +102,14 @@ func (p *pump) permitted() bool {
 			p.asked = time.Now()
 			return true
 		}
-		if !p.away(err) || !p.pause() {
+		if !p.unavailable(err) || !p.pause() {
 			return false
 		}
 	}
 }
 
-// away reports whether err means that the store is unavailable for now.
-func (p *pump) away(err error) bool {
+// unavailable reports whether err means that the store is unavailable for now.
+func (p *pump) unavailable(err error) bool {
 	return p.hub.opts.Unavailable(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
@@ -187,7 +187,7 @@ func (p *pump) close() {
 	p.over = true
 }
 
-// writerRemedy says what to do about a writer that cannot stream.
+// writerRemedy is the remedy for a writer that cannot stream.
 const writerRemedy = "serve event streams outside of http.TimeoutHandler and of middleware whose writer has no Unwrap method"
 
 // writerTypes names the type of w, and of the writer that it wraps in the end.

@@ -19,18 +19,18 @@ var (
 	errUnavailable = errors.New("unavailable")
 )
 
-// fake is a source in memory. Its reading side fails as the test says.
+// fake is a source in memory. Its reads fail as the test sets it.
 type fake struct {
-	onEvents func(call int) // after a read
-	deaf     bool           // Watch notifies of nothing
-	vague    bool           // hints hold no events
-	garble   func([]stream.Event) []stream.Event
-	blind    bool         // LastEventIDs fails
-	away     atomic.Bool  // Events is unavailable
-	calls    atomic.Int64 // of Events
-	polls    atomic.Int64 // of LastEventIDs
-	reads    atomic.Int64 // of RunEnded
-	watches  atomic.Int64 // under way
+	onEvents    func(call int) // after a read
+	deaf        bool           // Watch notifies of nothing
+	vague       bool           // hints hold no events
+	garble      func([]stream.Event) []stream.Event
+	blind       bool         // LastEventIDs fails
+	unavailable atomic.Bool  // Events is unavailable
+	calls       atomic.Int64 // of Events
+	polls       atomic.Int64 // of LastEventIDs
+	reads       atomic.Int64 // of RunEnded
+	watches     atomic.Int64 // under way
 
 	awayAfter   atomic.Int64 // Events is unavailable after this cursor; 0: no such
 	brokenAfter atomic.Int64 // Events fails for good after this cursor; 0: no such
@@ -63,7 +63,7 @@ func newFake() *fake {
 
 func (s *fake) Events(_ context.Context, q stream.Query) (stream.Page, error) {
 	after := s.awayAfter.Load()
-	if s.away.Load() || after > 0 && q.AfterID == after {
+	if s.unavailable.Load() || after > 0 && q.AfterID == after {
 		return stream.Page{}, fmt.Errorf("read events: %w", errUnavailable)
 	}
 	if after := s.brokenAfter.Load(); after > 0 && q.AfterID == after {
@@ -127,7 +127,7 @@ func (s *fake) LastEventIDs(_ context.Context, ids []int64) (map[int64]int64, er
 
 func (s *fake) RunEnded(_ context.Context, runID int64) (bool, error) {
 	s.reads.Add(1)
-	if s.away.Load() {
+	if s.unavailable.Load() {
 		return false, errUnavailable
 	}
 	s.mu.Lock()

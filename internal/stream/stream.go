@@ -64,7 +64,7 @@ type Page struct {
 	PurgedTo int64 // the highest id of a purged event that the query selects; 0: none
 }
 
-// Hint says which conversations moved.
+// Hint names conversations that may have new events.
 type Hint struct {
 	Anything      bool    // any conversation may have moved
 	Conversations []int64 // have new events, others than Events

@@ -11,7 +11,7 @@ import (
 // burstBytes is about how much is written under one deadline.
 const burstBytes = 32 << 10
 
-// errGone says that the conversation was deleted while a reader followed it.
+// errGone reports that the conversation was deleted while a reader followed it.
 var errGone = errors.New("conversation deleted")
 
 // subscriber is one reader of a tail; see tail.go for the protocol.
@@ -31,8 +31,8 @@ type burst struct {
 	wake   <-chan struct{} // else, when to ask for more
 }
 
-// first is next by a read of the subscriber's own, so that the store says
-// whether the conversation and the run exist, and whether all is there still.
+// first is next by a read of the subscriber's own. The store then checks whether the
+// conversation and the run exist, and whether events were purged.
 func (sub *subscriber) first(ctx context.Context) (burst, error) {
 	if err := sub.readPage(ctx, sub.tail.look(0).hints); err != nil {
 		return burst{}, err
@@ -116,8 +116,8 @@ func (sub *subscriber) take(v *view) burst {
 		b.wake = sub.tail.hub.now
 		return b
 	}
-	// A page of its own may have led the subscriber beyond the tail's head; what
-	// the tail says is then of the past.
+	// After a page of its own, the subscriber may be beyond the tail's head. The
+	// fields of the tail are then older than the page.
 	b.last = v.ended && sub.pos <= v.head
 	sub.pos = max(sub.pos, v.head)
 	return b

@@ -238,7 +238,7 @@ func (t *tail) catchUp() {
 	}
 }
 
-// beginRead says what to read next, if anything.
+// beginRead returns the next read, if one is due.
 func (t *tail) beginRead() (query Query, hints int, due bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -54,9 +54,9 @@ func TestAwait_contextTimeAndClose_endTheWait(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		require.Equal(t, time.Second, await(ctx, time.Minute))
-		source.away.Store(true)
+		source.unavailable.Store(true)
 		time.AfterFunc(5*time.Second, func() {
-			source.away.Store(false)
+			source.unavailable.Store(false)
 			f.finish()
 		})
 		require.LessOrEqual(t, await(t.Context(), time.Minute), 7*time.Second, "an error must not end the wait")

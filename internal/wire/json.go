@@ -43,8 +43,8 @@ func Marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// WriteJSON answers with v as JSON. The answer is not stored by caches unless
-// the handler has said otherwise.
+// WriteJSON responds with v as JSON. Caches do not store the response, unless
+// the handler has set Cache-Control.
 func WriteJSON(w http.ResponseWriter, status int, v any) error {
 	body, err := Marshal(v)
 	if err != nil {

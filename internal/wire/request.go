@@ -66,8 +66,8 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	return body, nil
 }
 
-// mediaTypeFault says what is wrong with the media type of a body, and what to send
-// instead; "" if it is application/json in UTF-8 without a content coding.
+// mediaTypeFault describes the fault in the media type of a body, and what to send
+// instead. It returns "" for application/json in UTF-8 without a content coding.
 func mediaTypeFault(h http.Header) string {
 	const remedy = "Send the header Content-Type: application/json."
 	types := h.Values("Content-Type")

@@ -8,8 +8,8 @@ import (
 // CleanText reports whether s may be stored as it is: valid UTF-8, no NUL.
 func CleanText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
-// ValidText makes what a Runner, a tool, a model or a receiver said storable:
-// invalid UTF-8 and NUL become U+FFFD.
+// ValidText sanitizes a text of a Runner, a tool, a model or a receiver: invalid
+// UTF-8 and NUL become U+FFFD.
 func ValidText(s string) string {
 	if CleanText(s) {
 		return s

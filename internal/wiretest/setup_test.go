@@ -9,7 +9,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// obey is a Runner that does what the message says: "fail TEXT", "panic", "exit",
+// obey is a Runner that executes the command in the message: "fail TEXT", "panic", "exit",
 // "say TEXT". Anything else is echoed.
 func obey(_ context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
 	word, rest, _ := strings.Cut(task.Input.Message, " ")

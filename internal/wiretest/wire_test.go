@@ -92,28 +92,28 @@ type wireBundle struct {
 	store   webtrigger.Store
 	svc     *webtrigger.Service
 	opts    webtrigger.Options
-	faults  *awayStore
+	faults  *faultyStore
 	keys    *strings.Replacer
 	ids     map[string]int64
 	handler http.Handler
 	tls     bool
 }
 
-// awayStore is a store that may be away.
-type awayStore struct {
+// faultyStore is a store that may be unavailable.
+type faultyStore struct {
 	webtrigger.Store
 	reads   bool  // reads fail
 	accepts error // of CreateTrigger
 }
 
-func (s *awayStore) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID, runID int64) (webtrigger.Grant, error) {
+func (s *faultyStore) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID, runID int64) (webtrigger.Grant, error) {
 	if s.reads {
 		return webtrigger.Grant{}, webtrigger.ErrUnavailable
 	}
 	return s.Store.Authenticate(ctx, hash, triggerID, runID)
 }
 
-func (s *awayStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+func (s *faultyStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
 	if s.accepts != nil {
 		return webtrigger.CreatedTrigger{}, s.accepts
 	}
@@ -121,7 +121,7 @@ func (s *awayStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) 
 }
 
 func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
-	b := &wireBundle{t: t, ctx: t.Context(), opts: webtrigger.Options{MaxBodyBytes: 64 << 10}, faults: &awayStore{Store: store}, ids: make(map[string]int64)}
+	b := &wireBundle{t: t, ctx: t.Context(), opts: webtrigger.Options{MaxBodyBytes: 64 << 10}, faults: &faultyStore{Store: store}, ids: make(map[string]int64)}
 	b.store = b.faults
 	b.reopen()
 	require.NoError(t, b.svc.SetChannel(b.ctx, webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
@@ -140,7 +140,7 @@ func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
 
 // Step takes one step: "execute RUN", "start RUN", "cancel RUN REASON", "channel off",
 // "callbacks off", "revoke $KEY", "task NAME" (of assistant 1), "retire TASK",
-// "tls on", "store away", "store rejects" (triggers), "store stalls" (triggers), "store back", and new options:
+// "tls on", "store unavailable", "store rejects" (triggers), "store stalls" (triggers), "store back", and new options:
 // "triggers N" (an hour and key), "queue N" (runs), "accepted on" (AcceptedWhileProcessing).
 func (b *wireBundle) Step(step string) {
 	b.t.Helper()
@@ -178,7 +178,7 @@ func (b *wireBundle) Step(step string) {
 	case "tls":
 		b.tls = what == "on"
 	case "store":
-		b.faults.reads, b.faults.accepts = what == "away", nil
+		b.faults.reads, b.faults.accepts = what == "unavailable", nil
 		switch what {
 		case "rejects":
 			b.faults.accepts = fmt.Errorf("%w: %w", webtrigger.ErrUnavailable, webtrigger.ErrNotStored)

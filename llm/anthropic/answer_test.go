@@ -168,7 +168,7 @@ func TestFinish(t *testing.T) {
 			a.BlockStop(0)
 			a.End("max_tokens", 2)
 		}, llm.Response{Finish: llm.FinishLength, ToolCalls: []llm.ToolCall{{ID: "toolu_a", Name: "search", Arguments: json.RawMessage(`{"q": "otte`)}}}},
-		"nothing said":  {func(a modeltest.Anthropic) { a.Start(); a.End("end_turn", 2) }, llm.Response{Finish: llm.FinishStop}},
+		"no content":    {func(a modeltest.Anthropic) { a.Start(); a.End("end_turn", 2) }, llm.Response{Finish: llm.FinishStop}},
 		"stop sequence": {func(a modeltest.Anthropic) { text(a, "ok"); a.End("stop_sequence", 2) }, llm.Response{Text: "ok", Finish: llm.FinishStop}},
 		"a new reason":  {func(a modeltest.Anthropic) { text(a, "ok"); a.End("bored", 2) }, llm.Response{Text: "ok", Finish: llm.FinishStop}},
 		"a cut after the reason": {func(a modeltest.Anthropic) { text(a, "ok"); a.Reason("end_turn", 2, nil); a.Cut() },

@@ -34,7 +34,7 @@ func TestConversation(t *testing.T) {
 		{Role: webtrigger.RoleTool, Content: "\n", ToolCallID: "toolu_b"},
 		{Role: webtrigger.RoleTool, Content: "Error: no object", ToolCallID: "toolu_c"},
 		{Role: webtrigger.RoleUser, Content: "So?"},
-		{Role: webtrigger.RoleAssistant}, // says nothing
+		{Role: webtrigger.RoleAssistant}, // without content
 		{Role: llm.RoleSystem, Content: "And kind."},
 	}})
 	v.Must(t, req)

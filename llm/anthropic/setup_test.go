@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const key = "sk-ant-test-0123456789abcdef"
 
 // serve starts a fake server on a socket. Failed calls are not repeated, unless
-// opts say how.
+// opts set Retry.
 func serve(t *testing.T, opts *anthropic.Options, turns ...modeltest.Turn) *modeltest.Vendor {
 	t.Helper()
 	fake := modeltest.NewAnthropic(key, turns...)

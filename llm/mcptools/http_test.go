@@ -138,19 +138,19 @@ func TestHTTP_restartedServer_repeatsCallOnce(t *testing.T) {
 // If a server is unavailable for a while, only the calls of that time fail.
 func TestHTTP_unavailableServer_recovers(t *testing.T) {
 	t.Parallel()
-	var away atomic.Bool
+	var down atomic.Bool
 	inner := handler(t)
 	dialer := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if away.Load() {
+		if down.Load() {
 			panic(http.ErrAbortHandler)
 		}
 		inner.ServeHTTP(w, r)
 	}))
 	server := connect(t, dialer, nil)
-	away.Store(true)
+	down.Store(true)
 	_, err := call(t, server, "echo", `{"text":"x"}`)
 	require.Error(t, err)
-	away.Store(false)
+	down.Store(false)
 	said, err := call(t, server, "echo", `{"text":"x"}`)
 	require.NoError(t, err)
 	require.Equal(t, "echo: x", said)

@@ -204,7 +204,7 @@ func TestConnect_unreachable_returnsError(t *testing.T) {
 	}{
 		{"no such file", &mcptools.Command{Path: filepath.Join(t.TempDir(), "absent")}, nil, "no such file"},
 		{"ends at once", &mcptools.Command{Path: binary, Args: []string{"-test.run=^$"}}, nil, ""},
-		{"says nothing", &mcptools.Command{Path: binary, Args: []string{"serve-nothing"}}, nil, "deadline exceeded"},
+		{"sends nothing", &mcptools.Command{Path: binary, Args: []string{"serve-nothing"}}, nil, "deadline exceeded"},
 		{"closed port", &mcptools.HTTP{URL: "http://127.0.0.1:1/mcp"}, nil, "connection refused"},
 		{"no URL", &mcptools.HTTP{URL: "http://user:secret\n@x"}, nil, "malformed"},
 		{"relative URL", &mcptools.HTTP{URL: "/mcp"}, nil, "must be absolute"},

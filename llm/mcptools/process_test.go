@@ -28,7 +28,7 @@ func TestCommand_crashed_startsAgain(t *testing.T) {
 	_, err = call(t, server, "crash", `{}`)
 	require.ErrorContains(t, err, "not known whether the call was executed", "the call must not be repeated")
 	var second string
-	require.Eventually(t, func() bool { // the client notices the loss after a short time
+	require.Eventually(t, func() bool { // the client detects the loss after a short time
 		second, err = call(t, server, "pid", `{}`)
 		return err == nil
 	}, patience, time.Millisecond)

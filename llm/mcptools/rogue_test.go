@@ -34,7 +34,7 @@ func (r request) result(raw string) string {
 // answers writes raw output, one line or event a call, in response to a request.
 type answers func(r request, write func(raw string))
 
-// proper answers as the protocol says, with the tool echo.
+// proper answers by the protocol, with the tool echo.
 func proper(r request, write func(string)) {
 	switch r.Method {
 	case "initialize":

@@ -135,7 +135,7 @@ var rogues = map[string]answers{
 	"log flood":      floods(floodSize/10, `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"`+strings.Repeat("l", 100)+`"}}`),
 	"ping flood":     floods(floodSize/10, `{"jsonrpc":"2.0","id":"p","method":"ping"}`),
 	"endless flood": on("tools/call", func(_ request, write func(string)) {
-		for range 50 * floodSize { // until the client goes away
+		for range 50 * floodSize { // until the client disconnects
 			write(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`)
 		}
 	}),

@@ -148,7 +148,7 @@ func TestFinish(t *testing.T) {
 			o.Finish("length")
 			o.End(1, 2)
 		}, llm.Response{Finish: llm.FinishLength, ToolCalls: []llm.ToolCall{{ID: "call_a", Name: "search", Arguments: json.RawMessage(`{"q": "otte`)}}}},
-		"nothing said": {func(o modeltest.OpenAI) { o.Role(); o.Finish("stop"); o.End(1, 2) },
+		"no content": {func(o modeltest.OpenAI) { o.Role(); o.Finish("stop"); o.End(1, 2) },
 			llm.Response{Finish: llm.FinishStop}},
 		"a reason of another server's": {func(o modeltest.OpenAI) { o.Role(); o.Text("ok"); o.Finish("eos"); o.End(1, 2) },
 			llm.Response{Text: "ok", Finish: llm.FinishStop}},

@@ -29,7 +29,7 @@ func TestConversation(t *testing.T) {
 		}},
 		{Role: webtrigger.RoleTool, Content: "noon", ToolCallID: "call_a"},
 		{Role: webtrigger.RoleTool, Content: "", ToolCallID: "call_b"},
-		{Role: webtrigger.RoleAssistant}, // says nothing
+		{Role: webtrigger.RoleAssistant}, // without content
 		{Role: webtrigger.RoleUser, Content: "So?"},
 	}})
 	v.Must(t, req)

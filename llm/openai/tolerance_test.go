@@ -249,7 +249,7 @@ func TestNative_fragments_mergeByIndex(t *testing.T) {
 	require.NotContains(t, fmt.Sprint(other.Last()), "c2ln", "another model does not get it")
 }
 
-func TestForms_fieldRejected_isLeftOutFromThenOn(t *testing.T) {
+func TestForms_fieldRejected_isOmittedInLaterRequests(t *testing.T) {
 	t.Parallel()
 	reject := func(text string) modeltest.Turn {
 		return modeltest.Reject(422, `{"detail":[{"type":"extra_forbidden","loc":["body","`+text+`"]}]}`)

@@ -73,15 +73,15 @@ func TestResult(t *testing.T) {
 	for _, tt := range []struct{ name, message, want string }{
 		{"no script", "What can you do?", "You said: What can you do?"},
 		{"several lines", "a\nb /say no\n c", "You said: a\nb /say no\n c"},
-		{"say", "/say hello there", "hello there"},
-		{"last say wins", "/say one\n/say two\nand more\n/say three", "three"},
+		{"/say", "/say hello there", "hello there"},
+		{"last /say wins", "/say one\n/say two\nand more\n/say three", "three"},
 		{"among text", "Please\n/say yes\nthanks", "yes"},
 		{"outer spaces stay", "/say   x  ", "  x  "},
 		{"CRLF", "/emit 1\r\n/say one\r\n/say two\r\n", "two"},
 		{"CRLF with numbers", "/stream 2\r\n/sleep 0s\r\n/say ab\r\n", "ab"},
 		{"an indented slash is text", " /fail no", "You said:  /fail no"},
 		{"tool", `/tool calculator {"expression":"6*7"}`, "The tool said: 42"},
-		{"tool and say", "/tool calculator {\"expression\":\"6*7\"}\n/say done", "done"},
+		{"tool and /say", "/tool calculator {\"expression\":\"6*7\"}\n/say done", "done"},
 		{"tools", "/tool calculator {\"expression\":\"1+1\"}\n/tool calculator {\"expression\":\"2+2\"}", "The tool said: 4"},
 		{"tool without arguments", "/tool current_time", "The tool said: "},
 		{"tool's error is returned", `/tool calculator {"expression":"1/0"}`, "The tool said: Error: division by zero"},
@@ -151,13 +151,13 @@ func TestStream(t *testing.T) {
 	}{
 		{"alone", "/stream 5", 5},
 		{"one", "/stream 1", 1},
-		{"with say", "/say a longer text to be cut\n/stream 4", 4},
-		{"say after it", "/stream 4\n/say a longer text to be cut", 4},
+		{"with /say", "/say a longer text to be cut\n/stream 4", 4},
+		{"/say after it", "/stream 4\n/say a longer text to be cut", 4},
 		{"short text", "/stream 7\n/say abc", 7},
 		{"characters stay whole", "/stream 3\n/say äöüß€😀x", 3},
 		{"twice", "/stream 2\n/emit 1\n/stream 3\n/say abcdefghij", 5},
 		{"around a tool", "/stream 2" + tool + "/stream 3", 5},
-		{"around a tool, with say", "/stream 2" + tool + "/stream 3\n/say abcdefghij", 5},
+		{"around a tool, with /say", "/stream 2" + tool + "/stream 3\n/say abcdefghij", 5},
 		{"before a tool", "/stream 4" + tool + "/say abcdefghij", 4},
 		{"after a tool", tool + "/stream 4\n/say abcdefghij", 4},
 		{"around tools", "/stream 1" + tool + "/stream 2" + tool + tool + "/stream 3", 6},
@@ -371,7 +371,7 @@ func FuzzScript(f *testing.F) {
 			require.Equal(t, fmt.Sprintf("call_%d", step+1), response.ToolCalls[0].ID)
 			req.Messages = append(req.Messages,
 				llm.Message{Role: webtrigger.RoleAssistant, ToolCalls: response.ToolCalls},
-				llm.Message{Role: webtrigger.RoleTool, Content: "said", ToolCallID: response.ToolCalls[0].ID})
+				llm.Message{Role: webtrigger.RoleTool, Content: "result", ToolCallID: response.ToolCalls[0].ID})
 		}
 	})
 }

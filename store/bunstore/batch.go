@@ -12,9 +12,9 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// batcher lets calls that arrive together share one statement and one commit:
-// group commit without a timer. A batch is what has queued up while the last one
-// was under way, so a call that is alone waits for nothing.
+// batcher executes calls that arrive together in one statement with one commit:
+// group commit without a timer. A batch has the calls that arrived while the last one
+// was under way, so a single call does not wait.
 //
 // A call joins a batch that is not yet sent, never one in flight: what it reads
 // is not older than the call.
@@ -67,7 +67,7 @@ type call[A, R any] struct {
 }
 
 const (
-	maxBatch  = 512     // calls in a batch, unless the host says otherwise
+	maxBatch  = 512     // calls in a batch; the host may set another limit
 	maxWeight = 4 << 20 // bytes in a batch that has more than one call
 
 	linger   = 2 * time.Millisecond // nothing beside what the network takes to a receiver of callbacks
@@ -167,7 +167,7 @@ func (b *batcher[A, R]) work() {
 	}
 }
 
-// gather lets calls come together where they come often.
+// gather waits for more calls if calls are frequent.
 func (b *batcher[A, R]) gather() {
 	b.mu.Lock()
 	often := b.waiting.count > 0 && time.Since(b.last) < b.linger
@@ -298,8 +298,8 @@ func (b *batcher[A, R]) close(c *call[A, R], err error) {
 	close(c.done)
 }
 
-// pause lets a call wait until a transaction that has a lock may have ended. The call
-// holds nothing meanwhile, neither a lock nor a connection.
+// pause delays a call until a transaction that has a lock may have ended. Meanwhile the
+// call has neither a lock nor a connection.
 func (b *batcher[A, R]) pause(c *call[A, R]) bool {
 	const shortest, longest = 2 * time.Millisecond, 100 * time.Millisecond
 	b.mu.Lock()
@@ -326,8 +326,8 @@ func (b *batcher[A, R]) resume(c *call[A, R]) {
 	}
 }
 
-// attempt does calls under a deadline of their own: a caller that goes away
-// does not end the statement of the others.
+// attempt executes calls under their own deadline. If a caller leaves, the statement
+// of the others continues.
 func (b *batcher[A, R]) attempt(calls []*call[A, R]) error {
 	timeout := statementTimeout
 	if b.timeout != nil {

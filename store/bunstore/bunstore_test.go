@@ -110,8 +110,8 @@ func migrated(t *testing.T, db *bun.DB, opts *bunstore.Options) *bunstore.Store 
 	return s
 }
 
-// What a store cannot be is said when it is made.
-func TestOptionsAreChecked(t *testing.T) {
+// New returns an error for invalid options.
+func TestNew_invalidOptions_returnsError(t *testing.T) {
 	t.Parallel()
 	db := sqliteDB(t, "")
 	for want, opts := range map[string]bunstore.Options{

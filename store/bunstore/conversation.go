@@ -10,7 +10,8 @@ import (
 
 // lockConversation locks a conversation and reports its assistant and whether it is
 // shared. The lock of a single one is its run's row, which nothing ever updates.
-// sql.ErrNoRows says that the conversation is absent, or left out as how says.
+// It returns sql.ErrNoRows if the conversation is absent, or if the lock clause how
+// skips it.
 func (t *tx) lockConversation(conversationID int64, how string) (assistantID string, shared bool, err error) {
 	ofRow := func() error {
 		return t.row(t.ctx, `SELECT assistant_id FROM {conversations} WHERE id = $1`+how, conversationID).Scan(&assistantID)
@@ -31,7 +32,7 @@ func (t *tx) lockConversation(conversationID int64, how string) (assistantID str
 	}
 	var promoted bool
 	err = t.row(t.ctx, `SELECT EXISTS (SELECT 1 FROM {conversations} WHERE id = $1)`, conversationID).Scan(&promoted)
-	if err == nil && promoted { // and is left out
+	if err == nil && promoted { // and was skipped
 		err = sql.ErrNoRows
 	}
 	return assistantID, false, err
@@ -157,11 +158,11 @@ func (t *tx) logBatch(q *queueRow, now time.Time, batch webtrigger.EventBatch) e
 // firstMessage is the id of the user's message in a single conversation.
 const firstMessage = 1
 
-// say appends messages to a locked run's conversation when the run ends: the
+// addMessages appends messages to a locked run's conversation when the run ends: the
 // transcript and, if the run is completed, the result, which reads derive where the
 // conversation is single. It returns the ids of the first of these messages, of the
 // conversation's last one, and of the result (0: none).
-func (t *tx) say(q *queueRow, now time.Time, messages []webtrigger.NewMessage, outcome webtrigger.Outcome) (first, last, result int64, err error) {
+func (t *tx) addMessages(q *queueRow, now time.Time, messages []webtrigger.NewMessage, outcome webtrigger.Outcome) (first, last, result int64, err error) {
 	completed := outcome.Status == webtrigger.RunCompleted
 	count := int64(len(messages))
 	if completed {

@@ -16,9 +16,9 @@ import (
 // that is out of step. When pgdriver gives up waiting for the answer of a prepared
 // statement, by the context's deadline or its own ReadTimeout, it returns the
 // connection to the pool without an error; the answer arrives later, and the next
-// user of the connection reads it as its own. database/sql does not say which
-// connection that was. So this takes one from the pool, and has the pool close it
-// after any error that is not the server's own.
+// user of the connection reads it as its own. database/sql does not report
+// which connection that was. So direct takes one from the pool, and after any error
+// that is not the server's own, the pool closes it.
 type direct struct{ lender *lender }
 
 // directConn is a driver's connection. One at a time uses it.

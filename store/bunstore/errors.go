@@ -102,9 +102,9 @@ func again(ctx context.Context, do func() error) error {
 	}
 }
 
-// rolledBack reports whether an error says that its transaction left nothing.
-// An error without an SQLSTATE, or one of a server that is going away, leaves
-// that open on Postgres.
+// rolledBack reports whether an error proves that its transaction was rolled back.
+// On Postgres, an error without an SQLSTATE, or one of a server that is shutting
+// down, does not.
 func rolledBack(err error) bool {
 	if err == nil || busy(err) { // what was busy for so long may stay so
 		return false

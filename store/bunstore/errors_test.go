@@ -19,9 +19,8 @@ type stateError string
 func (e stateError) Error() string    { return "state " + string(e) }
 func (e stateError) SQLState() string { return string(e) }
 
-// TestWrap_storeAway_saysWhetherAnythingIsStored: only what is known not to be stored
-// may be called so.
-func TestWrap_storeAway_saysWhetherAnythingIsStored(t *testing.T) {
+// Wrap returns ErrNotStored only if nothing was stored for certain.
+func TestWrap_unavailable_reportsWhetherDataWasStored(t *testing.T) {
 	t.Parallel()
 	s := new(Store)
 	for err, notStored := range map[error]bool{

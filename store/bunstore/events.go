@@ -113,7 +113,7 @@ func (p *pageReader) read(row scanner) error {
 	return nil
 }
 
-// begin takes what the first row says of the whole page.
+// begin reads the fields of the whole page from the first row.
 func (p *pageReader) begin(single bool, purged, purgedOfRun int64, l life) {
 	if l.purged > p.query.AfterSequence {
 		purged = max(purged, purgedOfRun)

@@ -102,7 +102,7 @@ var HotStatements = map[string]string{
 	"list of an assistant":    `SELECT ` + summaryColumns + ` FROM ` + fromRuns + ` WHERE r.assistant_id = $1 ORDER BY r.id DESC LIMIT $2;'1';50`,
 }
 
-// Explain is the plan of a page of runs: explain is EXPLAIN as the dialect says it.
+// Explain returns the plan of a page of runs. explain is EXPLAIN in the dialect.
 func (s *Store) Explain(ctx context.Context, explain string, query webtrigger.RunQuery) (plan string, _ error) {
 	text, args := s.list(query)
 	rows, err := s.unprepared().rows(ctx, explain+" "+text, args...)

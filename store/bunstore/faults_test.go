@@ -41,7 +41,7 @@ func eventually(t *testing.T, cond func() bool) {
 	require.Eventually(t, cond, time.Minute, 5*time.Millisecond)
 }
 
-// within hands out what a channel says for at most a minute, and fails the test
+// within yields the hints of a channel for at most a minute, and fails the test
 // after that.
 func within(t *testing.T, heard <-chan webtrigger.Hint) iter.Seq[webtrigger.Hint] {
 	return func(yield func(webtrigger.Hint) bool) {
@@ -122,8 +122,8 @@ func TestListener_lostConnection_listensAgain(t *testing.T) {
 	hear()
 }
 
-// While another connection holds an SQLite file, a call tries until its deadline
-// and then says that the store is away: 503 over HTTP.
+// While another connection holds the lock of an SQLite file, a call tries until its
+// deadline. Then it returns ErrUnavailable: 503 over HTTP.
 func TestBusySQLite(t *testing.T) {
 	t.Parallel()
 	ctx, file := t.Context(), memoryDir(t)+"/test.db"

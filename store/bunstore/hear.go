@@ -51,8 +51,8 @@ func (s *Store) receive(ctx context.Context, listen listenFunc) {
 }
 
 // A listener proves that it receives by a ping to itself: when it begins, and
-// whenever no notification has come for a while. A connection that died without a notice, and a
-// pooler that does not pass LISTEN on, do not answer. A ping is repeated: LISTEN may
+// whenever no notification has come for a while. A connection that broke without an error does
+// not answer, and neither does a pooler that does not pass LISTEN on. A ping is repeated: LISTEN may
 // reach the server after the first one.
 const (
 	quiet      = 10 * time.Second       // without a notification: ping

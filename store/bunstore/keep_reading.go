@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// keepReading lets a connection wait for its answers until ctx ends. pgdriver would
+// keepReading makes a connection wait for its answers until ctx ends. pgdriver would
 // give up after its ReadTimeout, by default 10 s, which a migration may need longer
 // than. It sets that deadline on the network connection with each statement, and
 // this moves it on.

@@ -52,9 +52,9 @@ func (t *tx) lockName(number int64) error {
 	return err
 }
 
-// enter locks the conversation of a trigger and decides what OnBusy and the number of
-// its unfinished runs say. It changes nothing, except that a single conversation
-// becomes shared.
+// enter locks the conversation of a trigger and decides by OnBusy and by the number of
+// its unfinished runs. It changes nothing, except that a single conversation becomes
+// shared.
 func (t *tx) enter(trigger *webtrigger.NewTrigger) (l lane, err error) {
 	switch {
 	case trigger.ConversationID != 0:

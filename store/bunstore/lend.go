@@ -40,12 +40,12 @@ type lent struct {
 	bun.Conn
 	broken  bool // the pool must close the connection
 	undone  bool // the failed use left nothing in the database
-	settled bool // both are known, and the error says nothing more
+	settled bool // both are known, and further errors do not change them
 
 	left func() // waits until the host's code has left the connection; nil: it has
 }
 
-// failed records what an error says about the connection and the statement.
+// failed records the effect of an error on the connection and the statement.
 func (l *lent) failed(err error) {
 	if l.settled {
 		return
@@ -168,7 +168,7 @@ func (p *lender) add(key any) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// The pool closes connections without a notice. A new one is the time to look.
+	// The pool closes connections without a callback, so each new one triggers this check.
 	for old := range p.known {
 		if v, ok := old.(driver.Validator); ok && !v.IsValid() {
 			delete(p.known, old)

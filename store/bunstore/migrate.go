@@ -19,7 +19,7 @@ import (
 // go first and tries again until ctx ends. It needs two connections of the pool there.
 //
 // Migrate returns an error if a setting of the server, the database or the role
-// breaks a promise of the store. The error names the setting and the remedy.
+// breaks a guarantee of the store. The error names the setting and the remedy.
 func (s *Store) Migrate(ctx context.Context) error {
 	return s.migrating(ctx, func(m *migrator) error { return m.up() })
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // previousRows is what a store of the version before the migration "core" had in
-// its tables, on SQLite, and what all reads said of it.
+// its tables, on SQLite, and what all reads returned.
 type previousRows struct {
 	Tables map[string][]map[string]any
 	Reads  json.RawMessage
@@ -25,7 +25,7 @@ type previousRows struct {
 	Body   [32]byte
 }
 
-// readAll is what all reads say of the runs of a store.
+// readAll returns the answers of all reads for the runs of a store.
 func readAll(t *testing.T, s webtrigger.Store, p *previousRows) json.RawMessage {
 	t.Helper()
 	ctx := t.Context()
@@ -199,7 +199,7 @@ func TestMigrateCore_storedRuns_readAndContinue(t *testing.T) {
 	})
 }
 
-// continues lets the stored runs continue after the migration.
+// continues executes the stored runs after the migration.
 func continues(t *testing.T, s webtrigger.Store) {
 	t.Helper()
 	ctx := t.Context()

@@ -54,7 +54,7 @@ func relations(t *testing.T, db *bun.DB) map[string]string {
 	return found
 }
 
-// without leaves out the relations whose names contain a word.
+// without returns the relations whose names do not contain a word.
 func without(all map[string]string, word string) map[string]string {
 	rest := make(map[string]string)
 	for name, made := range all {

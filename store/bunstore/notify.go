@@ -50,8 +50,8 @@ func decodeNote(payload string) (n note, err error) {
 // maxPayload is what Postgres takes: less than 8000 bytes (NOTIFY).
 const maxPayload = 7999
 
-// encodeNote is the payload of a hint. Where its ids are too many it says that
-// anything may have happened.
+// encodeNote returns the payload of a hint. If it has too many ids, the payload has the
+// mark for "anything may have changed" instead.
 func encodeNote(process string, h webtrigger.Hint) string {
 	slices.Sort(h.Conversations)
 	n := note{Process: process, Queued: h.Queued, Pending: h.Pending, Conversations: slices.Compact(h.Conversations), Stopped: h.Stopped}

@@ -45,8 +45,8 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 	return leased, err
 }
 
-// bounded leaves out the deliveries whose results would make more than maxLeased
-// bytes, except for the first.
+// bounded returns the first of ids whose results have at most maxLeased bytes together,
+// and at least one.
 func (t *tx) bounded(ids []int64) ([]int64, error) {
 	total := 0
 	for i, id := range ids {

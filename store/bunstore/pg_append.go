@@ -8,7 +8,7 @@ import (
 
 // pgAppendText appends the batches of events of single runs whose leases are held.
 // Those that another transaction has locked and those whose lease is not held are missing in
-// the answer. A batch that is stored already is left out.
+// the answer. A batch that is stored already is skipped.
 var pgAppendText = `
 	WITH input AS MATERIALIZED (
 		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_id bigint, token bigint, batch bigint, events int)
@@ -85,7 +85,7 @@ func (s *Store) pgAppendBy(ctx context.Context, text string, calls []*call[appen
 	batches := make([]pgBatch, len(calls))
 	entries := make([]entry, 0, len(calls))
 	for i, c := range calls {
-		c.alone = true // until the answer says otherwise
+		c.alone = true // unless the answer has it
 		batches[i] = pgBatch{pgLease{i, c.arg.lease.RunID, c.arg.lease.Token}, c.arg.batch.Number, len(c.arg.batch.Events)}
 		entries = appendEvents(entries, i, c.arg.batch.Events)
 	}

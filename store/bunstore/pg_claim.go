@@ -9,7 +9,7 @@ import (
 )
 
 // The statements that claim queued runs on Postgres, and their parts. They wait for a
-// locked row only if the caller has named the run. pg_fair.go says when each is used.
+// locked row only if the caller has named the run. pg_fair.go decides which is used.
 const (
 	// pgClaimSharesText claims runs of the assistants in $7, in their turns. Each
 	// assistant has its running runs there, and how many of its queued ones are read. $8

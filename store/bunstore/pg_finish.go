@@ -10,7 +10,7 @@ import (
 // pgFinishText ends the single runs whose leases are held and for which no stop is
 // recorded; the rest, and those that another transaction has locked, are missing in the
 // answer. The terminal event and the result are not among the entries: reads derive
-// them. The events of a batch that is stored already are left out.
+// them. The events of a batch that is stored already are skipped.
 var pgFinishText = `
 	WITH input AS MATERIALIZED (
 		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_id bigint, token bigint, batch bigint, events int, messages int,
@@ -24,7 +24,7 @@ var pgFinishText = `
 		SELECT h.conversation_id, h.last_sequence + x.k, h.run_id, h.last_sequence + x.k, x.t, x.p, h.now
 		FROM ending h JOIN ` + pgEntries("$2") + ` ON x.o = h.ord AND x.k <= h.added
 	),
-	said AS (
+	transcript AS (
 		INSERT INTO {messages} (conversation_id, id, run_id, role, content, calls, created_at)
 		SELECT h.conversation_id, 1 + x.k, h.run_id, x.t, x.p, x.c, h.now FROM ending h JOIN ` + pgEntries("$3") + ` ON x.o = h.ord
 	),
@@ -68,7 +68,7 @@ func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.R
 	ends := make([]pgEnd, len(calls))
 	var events, messages []entry
 	for i, c := range calls {
-		c.alone = true // until the answer says otherwise
+		c.alone = true // unless the answer has it
 		ends[i] = pgEndOf(i, &c.arg)
 		events = appendEvents(events, i, c.arg.end.Events.Events)
 		for k, m := range c.arg.end.Messages {

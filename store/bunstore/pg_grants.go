@@ -37,7 +37,7 @@ func (s *Store) pgGrants(ctx context.Context, calls []*call[asking, webtrigger.G
 	askings := make([]pgAsking, 0, len(calls))
 	same := make([][]*call[asking, webtrigger.Grant], 0, len(calls))
 	for _, c := range calls {
-		c.err = webtrigger.ErrNotFound // until the answer says otherwise
+		c.err = webtrigger.ErrNotFound // unless the answer has it
 		ord, known := ords[c.arg]
 		if !known {
 			ord = len(askings)

@@ -15,8 +15,7 @@ import (
 // no more that is at a limit than running runs.
 
 // pgKeysText lists up to 64 keys that have queued runs, for each assistant in $1, from
-// a random key on and round to it. Keys at the limit $2 do not count toward the 64, and
-// are left out.
+// a random key on and round to it. Keys at the limit $2 are skipped and do not count.
 var pgKeysText = `
 	WITH load AS MATERIALIZED (` + pgRunning("key_id") + `)
 	SELECT s.assistant_id, k.key_id, coalesce(load.running, 0)

@@ -9,8 +9,8 @@ import (
 )
 
 // pgLeaseText leases the deliveries in $1, in that order, and reads what it takes to
-// make them. Deliveries that another process has locked or leased meanwhile are left out.
-// So are those whose results would make more than maxLeased bytes, except for the
+// make them. It skips deliveries that another process has locked or leased meanwhile.
+// It also skips those whose results would make more than maxLeased bytes, except for the
 // first: they are neither leased nor read. $2 is the lease in microseconds, and $3 the
 // token of the first.
 var pgLeaseText = `
@@ -115,7 +115,7 @@ type beginning = call[webtrigger.DeliveryLease, struct{}]
 func (s *Store) pgBegin(ctx context.Context, calls []*beginning) error {
 	input := make([]pgDelivery, len(calls))
 	for i, c := range calls {
-		c.alone = true // until the answer says otherwise
+		c.alone = true // unless the answer has it
 		input[i] = pgDelivery{Ord: i, ID: c.arg.DeliveryID, Token: c.arg.Token}
 	}
 	return s.wrap("begin delivery", s.pgDeliveries(ctx, pgBeginText, input, func(ord int) { calls[ord].alone = false }))
@@ -164,7 +164,7 @@ func weighDelivered(d delivered) int {
 func (s *Store) pgFinishDeliveries(ctx context.Context, calls []*call[delivered, struct{}]) error {
 	input := make([]pgDelivery, len(calls))
 	for i, c := range calls {
-		c.alone = true // until the answer says otherwise
+		c.alone = true // unless the answer has it
 		lease, end := c.arg.lease, c.arg.end
 		input[i] = pgDelivery{
 			Ord: i, ID: lease.DeliveryID, Token: lease.Token, State: string(end.State), Status: end.HTTPStatus,

@@ -10,9 +10,9 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Ping reports whether the database answers and the store can keep its promises
-// there. It reports a read-only server or file, settings that [Store.Migrate] rejects,
-// and tables that are missing or older than this package.
+// Ping reports whether the database answers and supports the guarantees of the store.
+// It returns an error for a read-only server or file, for settings that
+// [Store.Migrate] rejects, and for tables that are missing or older than this package.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := ended(ctx); err != nil {
 		return err

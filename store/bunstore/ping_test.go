@@ -27,8 +27,8 @@ func TestNew_nilDB_returnsError(t *testing.T) {
 
 func logTo(log *logtest.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(log, nil)) }
 
-// Without Migrate every call says what to do, callers get 503, and the log has one
-// line about it.
+// Without Migrate the error of every call has the remedy, callers get 503, and the log
+// has one line about it.
 func TestStore_tablesMissing_namesMigrate(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, open func() *bun.DB) {

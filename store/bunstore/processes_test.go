@@ -155,7 +155,7 @@ func TestRenewProcess_noAnswer_isRepeated(t *testing.T) {
 		_, err := s.RenewProcess(t.Context(), p)
 		answer <- err
 	}()
-	awaitBlocked(t, admin, 2) // the server has not noticed yet that the caller of the first has left
+	awaitBlocked(t, admin, 2) // the server has not detected yet that the caller of the first has left
 	release()
 	require.NoError(t, <-answer)
 }

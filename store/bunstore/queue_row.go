@@ -49,8 +49,8 @@ func stopOf(status, detail, failure sql.NullString) *webtrigger.Stop {
 	return &webtrigger.Stop{Status: webtrigger.RunStatus(status.String), StatusDetail: detail.String, ErrorMessage: failure.String}
 }
 
-// lock locks an open run. sql.ErrNoRows says that the run has ended, is absent, or
-// is left out as how says.
+// lock locks an open run. It returns sql.ErrNoRows if the run has ended or is absent,
+// or if the lock clause how skips it.
 //
 // A run of a single conversation is locked by its queue row alone. If the row is
 // shared, the conversation is locked first: shared never becomes false again.

@@ -22,7 +22,7 @@ import (
 // The store does not set others. A session setting in transaction mode would reach
 // other clients of the pooler. The statements do not depend on bytea_output,
 // IntervalStyle, TimeZone, extra_float_digits and the default isolation. Settings that
-// break a promise are rejected: see rejectedSettings.
+// break a guarantee are rejected: see rejectedSettings.
 
 // connectionCheckText checks a connection and sets what differs. $local is replaced.
 const connectionCheckText = `SELECT current_setting('transaction_read_only') = 'on',
@@ -64,8 +64,8 @@ var errReadOnly = fmt.Errorf("bunstore: %w: the PostgreSQL server is read-only (
 	"it is a standby, or default_transaction_read_only is set; the store reconnects until it reaches a server that accepts writes",
 	webtrigger.ErrUnavailable)
 
-// settingsText reads the settings that can break a promise. A server without fsync
-// is for tests and keeps nothing anyway.
+// settingsText reads the settings that can break a guarantee. A server without fsync
+// is for tests: its data need not survive.
 const settingsText = `SELECT current_setting('transaction_read_only') = 'on', current_setting('server_encoding'),
 	current_setting('synchronous_commit') = 'off' AND (current_setting('fsync') = 'on'
 		OR EXISTS (SELECT FROM pg_settings WHERE name = 'synchronous_commit' AND source IN ('user', 'database', 'database user'))),
@@ -75,7 +75,7 @@ const settingsText = `SELECT current_setting('transaction_read_only') = 'on', cu
 			AND current_setting(name, true)::interval < interval '1 second'), '')`
 
 // rejectedSettings returns an error that names each setting with which the store
-// cannot keep its promises, and the remedy.
+// cannot keep its guarantees, and the remedy.
 func rejectedSettings(ctx context.Context, on querier) error {
 	var readOnly, asynchronous bool
 	var encoding, timeouts string

@@ -17,7 +17,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// changing opens each connection as the parameters say at that time.
+// changing opens each connection with the parameters of that time.
 type changing struct {
 	driver driver.Driver
 	file   string
@@ -42,8 +42,8 @@ func changingSQLite(t *testing.T, file, params string) (*bun.DB, *changing) {
 	return bun.NewDB(pool, sqlitedialect.New()), c
 }
 
-// What is wrong with the file is said in plain words, callers get 503, and the store
-// works again when it is put right, without a restart.
+// The error describes the fault of the file in plain words, callers get 503, and the
+// store works again without a restart when the fault is removed.
 func TestSQLite_fileTrouble_unavailableUntilPutRight(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, params, want string }{

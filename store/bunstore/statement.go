@@ -8,7 +8,8 @@ import (
 )
 
 // tableNames replaces what the SQL texts of this package leave open: {runs} is
-// the table of that name. What the dialects say differently stands here too.
+// the table of that name. It also
+// replaces what differs between the dialects.
 func tableNames(prefix string, postgres bool) *strings.Replacer {
 	var pairs []string
 	for _, table := range []string{
@@ -204,7 +205,7 @@ func (q session) row(ctx context.Context, text string, args ...any) row {
 	return row{rows, err}
 }
 
-// Scan reads the row; sql.ErrNoRows says that there is none.
+// Scan reads the row. It returns sql.ErrNoRows if there is none.
 func (r row) Scan(dest ...any) error {
 	if r.err != nil {
 		return r.err

@@ -58,7 +58,7 @@ func (t *tx) requeue(q *queueRow, reason webtrigger.RequeueReason, counted bool,
 // FinishRun keeps its token, so that a repeated call finds it. Other ends have 0.
 func (t *tx) end(q *queueRow, token int64, outcome webtrigger.Outcome, messages []webtrigger.NewMessage, now time.Time) error {
 	outcome = outcome.Under(q.stop)
-	first, last, result, err := t.say(q, now, messages, outcome)
+	first, last, result, err := t.addMessages(q, now, messages, outcome)
 	if err != nil {
 		return err
 	}

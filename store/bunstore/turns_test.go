@@ -18,7 +18,7 @@ import (
 )
 
 // fillDeliveries stores n pending deliveries of as many hosts. The first half belongs
-// to one assistant, the rest to as many others as assistants says.
+// to one assistant, the rest to other ones, as many as assistants.
 func fillDeliveries(t *testing.T, db *bun.DB, n, assistants int, due string) {
 	t.Helper()
 	for _, text := range []string{
@@ -102,7 +102,7 @@ func TestLeaseDeliveries_manyHosts_looksAtSome(t *testing.T) {
 	}
 }
 
-// A lease reads at most 16 MiB of results. What it leaves out is not leased.
+// A lease reads at most 16 MiB of results. Deliveries beyond that are not leased.
 func TestLeaseDeliveries_largeResults_boundsTheirBytes(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, open func() *bun.DB) {

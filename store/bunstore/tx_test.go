@@ -169,8 +169,8 @@ func TestHostCommitNotifies(t *testing.T) {
 	}
 }
 
-// On SQLite the host says itself that it has committed.
-func TestHostWakesOnSQLite(t *testing.T) {
+// On SQLite the host calls Wake after its commit.
+func TestWake_hostTransactionOnSQLite_startsRun(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	db := sqliteDB(t, "?_txlock=immediate&_pragma=busy_timeout(10000)")
@@ -193,8 +193,8 @@ func TestHostWakesOnSQLite(t *testing.T) {
 	require.NoError(t, <-worked)
 }
 
-// A database that is locked is the host's to handle inside its transaction: the
-// call says so at once and tries nothing again.
+// Inside a transaction of the host, the host handles a locked database. The call returns
+// the error at once and does not try again.
 func TestHostIsBusy(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

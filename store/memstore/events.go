@@ -72,7 +72,7 @@ func (s *Store) Events(ctx context.Context, query webtrigger.EventQuery) (webtri
 	return page, nil
 }
 
-// fill puts events into a page as far as the query lets it grow.
+// fill adds events to a page, up to the limits of the query.
 func fill(page *webtrigger.EventPage, query webtrigger.EventQuery, events iter.Seq[webtrigger.Event]) {
 	size := 0
 	for e := range events {

@@ -18,7 +18,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/internal/watch"
 )
 
-// Options is what a Store lets its host choose.
+// Options has the settings of a Store. The zero value is ready to use.
 type Options struct {
 	// Clock provides the time of stamps and expiries. If nil, it is the wall clock.
 	// Leases and times in the queue count in monotonic time, see [webtrigger.Clock].

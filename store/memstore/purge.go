@@ -74,7 +74,7 @@ func (s *Store) outlived(conv *conversation, keep webtrigger.Retention, now time
 	return !slices.ContainsFunc(conv.runs, func(r *run) bool { return !r.outlived(keep, now) })
 }
 
-// outlived reports whether retention lets a run go, and its delivery is not open.
+// outlived reports whether a run is past its retention, and its delivery is not open.
 func (r *run) outlived(keep webtrigger.Retention, now time.Time) bool {
 	return r.older(retention.Age(keep, r.Status), now) && r.openDelivery() == nil
 }
@@ -154,7 +154,7 @@ func (r *run) purge(through int64) (n int) {
 // isPurged reports whether an event's place is all that is left of it.
 func isPurged(e webtrigger.Event) bool { return e.ID == 0 }
 
-// purgedAfter is what EventPage.PurgedTo says of all runs.
+// purgedAfter returns EventPage.PurgedTo for all runs.
 func (c *conversation) purgedAfter(query webtrigger.EventQuery) int64 {
 	if c.purged > query.AfterID {
 		return c.purged
@@ -162,7 +162,7 @@ func (c *conversation) purgedAfter(query webtrigger.EventQuery) int64 {
 	return 0
 }
 
-// purgedAfter is what EventPage.PurgedTo says of one run.
+// purgedAfter returns EventPage.PurgedTo for one run.
 func (r *run) purgedAfter(query webtrigger.EventQuery) int64 {
 	if r.purged == 0 || r.purged <= query.AfterSequence || r.events[r.purged-1] <= query.AfterID {
 		return 0

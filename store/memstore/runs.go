@@ -49,8 +49,8 @@ func (r *run) ended() webtrigger.Run {
 	return c
 }
 
-// say appends messages to the run's conversation.
-func (r *run) say(now time.Time, messages ...webtrigger.NewMessage) {
+// addMessages appends messages to the run's conversation.
+func (r *run) addMessages(now time.Time, messages ...webtrigger.NewMessage) {
 	for _, m := range messages {
 		r.conv.messages = append(r.conv.messages, webtrigger.Message{
 			ID:             int64(len(r.conv.messages)) + 1,

@@ -130,7 +130,7 @@ func (s *Store) accept(conv *conversation, t webtrigger.NewTrigger, input webtri
 	s.runOf[r.Key] = r
 	conv.runs = append(conv.runs, r)
 	conv.open = append(conv.open, r)
-	r.say(now, webtrigger.NewMessage{Role: webtrigger.RoleUser, Content: input.Message})
+	r.addMessages(now, webtrigger.NewMessage{Role: webtrigger.RoleUser, Content: input.Message})
 	s.log(r, now, webtrigger.QueuedEvent())
 	return r
 }
@@ -163,9 +163,9 @@ func (s *Store) replay(assistantID string, use webtrigger.Idempotency, now time.
 	return rec.run, nil
 }
 
-// remember creates a record, also instead of an expired one. Each record that comes
-// sends two expired ones away: that bounds memory by what came within the
-// longest lifetime, and no call pays for all that has expired in an idle hour.
+// remember creates a record, also instead of an expired one. Each new record deletes up
+// to two expired ones. So the records of the longest lifetime bound the memory, and no
+// call deletes all that have expired in an idle hour.
 func (s *Store) remember(assistantID string, use webtrigger.Idempotency, r *run, now time.Time) {
 	rec := &record{
 		request:  request{assistantID, use.Key},

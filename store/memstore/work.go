@@ -84,7 +84,7 @@ func (s *Store) end(r *run, outcome webtrigger.Outcome, now time.Time) {
 	r.conv.open = slices.DeleteFunc(r.conv.open, func(o *run) bool { return o == r })
 	if outcome.Status == webtrigger.RunCompleted {
 		r.Result = outcome.Result
-		r.say(now, webtrigger.NewMessage{Role: webtrigger.RoleAssistant, Content: outcome.Result})
+		r.addMessages(now, webtrigger.NewMessage{Role: webtrigger.RoleAssistant, Content: outcome.Result})
 	}
 	s.log(r, now, outcome.Event())
 	if r.CallbackURL != "" {
@@ -157,7 +157,7 @@ func (s *Store) FinishRun(ctx context.Context, lease webtrigger.Lease, end webtr
 		return webtrigger.Run{}, webtrigger.ErrLeaseLost
 	}
 	s.logBatch(r, now, end.Events)
-	r.say(now, end.Messages...)
+	r.addMessages(now, end.Messages...)
 	s.end(r, end.Outcome, now)
 	r.finished = lease.Token
 	return r.ended(), nil

@@ -89,7 +89,7 @@ func batchRules() []rule {
 			b.NoError(err)
 			count(b, run.Run, 5)
 		}},
-		{"a last batch that is new is stored by the requeue, before it says so", func(b *rig) {
+		{"a requeue stores its new last batch before its own event", func(b *rig) {
 			run := b.start()
 			_, err := b.store.RequeueRun(b.ctx, run.Lease, shutdown(steps(1, 2)))
 			b.NoError(err)

@@ -102,7 +102,7 @@ func boundRules() []rule {
 			_, err = b.store.CreateTrigger(b.ctx, trigger(bounded(1), keyed("key", 2, long)))
 			b.ErrorIs(err, webtrigger.ErrIdempotencyKeyReused)
 		}},
-		{"of simultaneous triggers no more wait than the bound says", func(b *rig) {
+		{"simultaneous triggers do not exceed the bound of queued runs", func(b *rig) {
 			errs := b.together(64, func(i int) error {
 				_, err := b.store.CreateTrigger(b.ctx, trigger(bounded(5), of([]string{assistant, stranger}[i%2])))
 				return err

@@ -85,7 +85,7 @@ func channelRules() []rule {
 			b.NoError(err)
 			b.Empty(ids)
 		}},
-		{"a store that answers says so", func(b *rig) {
+		{"Ping of a store that answers returns nil", func(b *rig) {
 			b.NoError(b.store.Ping(b.ctx))
 		}},
 	}

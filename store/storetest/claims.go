@@ -183,7 +183,7 @@ func claimRules() []rule {
 	}
 }
 
-// takenOnce lets claimers empty a queue of 200 runs at the same time.
+// takenOnce empties a queue of 200 runs by several claimers at the same time.
 func (b *rig) takenOnce(claimers, limit int) {
 	b.t.Helper()
 	const runs = 200

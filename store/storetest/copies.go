@@ -185,7 +185,7 @@ func copyRules() []rule {
 			created, err := b.store.CreateTaskDefinition(b.ctx, task)
 			b.NoError(err)
 			spoilTask(&task)
-			b.says(created.ID, definition(assistant))
+			b.equals(created.ID, definition(assistant))
 			change := definition(assistant)
 			change.ID, change.Name, change.AllowedTools = created.ID, "New", []string{"one", "two"}
 			_, err = b.store.UpdateTaskDefinition(b.ctx, change)
@@ -193,12 +193,12 @@ func copyRules() []rule {
 			spoilTask(&change)
 			change = definition(assistant)
 			change.Name, change.AllowedTools = "New", []string{"one", "two"}
-			b.says(created.ID, change)
+			b.equals(created.ID, change)
 		}},
 		{"a definition that is returned is a copy", func(b *rig) {
 			created := b.task(assistant)
 			spoilTask(&created)
-			b.says(created.ID, definition(assistant))
+			b.equals(created.ID, definition(assistant))
 			change := definition(assistant)
 			change.ID = created.ID
 			updated, err := b.store.UpdateTaskDefinition(b.ctx, change)
@@ -210,7 +210,7 @@ func copyRules() []rule {
 			list, err := b.store.TaskDefinitions(b.ctx, webtrigger.TaskDefinitionQuery{AssistantID: assistant, Page: webtrigger.Page{Limit: 1}})
 			b.NoError(err)
 			spoilTask(&list[0])
-			b.says(created.ID, definition(assistant))
+			b.equals(created.ID, definition(assistant))
 		}},
 		{"lists are the caller's", func(b *rig) {
 			b.key("a")
@@ -231,8 +231,8 @@ func copyRules() []rule {
 	}
 }
 
-// says holds a definition to say what want says.
-func (b *rig) says(taskID int64, want webtrigger.TaskDefinition) {
+// equals checks the stored fields of a definition.
+func (b *rig) equals(taskID int64, want webtrigger.TaskDefinition) {
 	b.t.Helper()
 	got, err := b.store.TaskDefinition(b.ctx, taskID)
 	b.NoError(err)

@@ -7,8 +7,8 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Deliveries: a pending callback is prepared under a short lease, and ClaimDelivery
-// is the one claim that lets it be sent. The table of moves is DeliveryStore's.
+// Deliveries: a pending callback is prepared under a short lease. Only ClaimDelivery
+// permits its POST. The table of moves is DeliveryStore's.
 func deliveryRules() []rule {
 	return []rule{
 		{"a pending delivery is leased with its ended run", func(b *rig) {

@@ -93,7 +93,7 @@ func eventRules() []rule {
 			}
 			b.Equal(want, seen)
 		}},
-		{"a page says whether more events pass the query", func(b *rig) {
+		{"a page reports whether more events match the query", func(b *rig) {
 			run := b.start() // two events
 			b.append(run.Lease, steps(1, 4))
 			conversation := run.Run.ConversationID

@@ -88,7 +88,7 @@ func historyRules() []rule {
 			run.ConversationID = absent
 			b.Empty(b.history(run, 100, 1000))
 		}},
-		{"a run that joined a conversation says so, and the first one does not", func(b *rig) {
+		{"Continues is set on a run that joined a conversation, not on the first one", func(b *rig) {
 			first := b.complete()
 			second := b.accept(in(first.ConversationID))
 			b.False(first.Continues)

@@ -14,7 +14,7 @@ func (b *rig) renew(processID string, lease time.Duration) webtrigger.Renewed {
 	return renewed
 }
 
-// claimedBy accepts a run and lets the process claim it.
+// claimedBy creates a run and claims it for the process.
 func (b *rig) claimedBy(processID string, changes ...change) webtrigger.ClaimedRun {
 	b.t.Helper()
 	claimed := b.claimBy(processID, 1, b.accept(changes...).ID)

@@ -80,7 +80,7 @@ func taking(processID string) change {
 	}
 }
 
-// bounded lets a trigger's run wait beside fewer than max others.
+// bounded limits the queued runs of a trigger's assistant to max.
 func bounded(max int) change {
 	return func(t *webtrigger.NewTrigger) { t.MaxQueued = max }
 }
@@ -175,7 +175,7 @@ func (b *rig) start(changes ...change) webtrigger.ClaimedRun {
 	return b.take(b.accept(changes...).ID, long)
 }
 
-// strand accepts a run, takes it and lets its process expire.
+// strand creates and claims a run, whose process then expires.
 func (b *rig) strand(changes ...change) webtrigger.ClaimedRun {
 	b.t.Helper()
 	claimed := b.take(b.accept(changes...).ID, brief)
@@ -357,7 +357,7 @@ func newHash() (hash webtrigger.KeyHash) {
 	return hash
 }
 
-// task creates a task definition that says everything one can say.
+// task creates a task definition with all of its fields set.
 func (b *rig) task(assistantID string) webtrigger.TaskDefinition {
 	b.t.Helper()
 	task, err := b.store.CreateTaskDefinition(b.ctx, definition(assistantID))
@@ -418,7 +418,7 @@ func (b *rig) eventually(cond func() bool) {
 	}
 }
 
-// together calls do n times at once and returns what each call said.
+// together calls do n times at once and returns the error of each call.
 func (b *rig) together(n int, do func(i int) error) []error {
 	errs := make([]error, n)
 	start := make(chan struct{})
@@ -456,7 +456,7 @@ func (b *rig) all(errs []error) {
 	b.NoError(errors.Join(errs...))
 }
 
-// drain lets n callers empty a queue of size items together and returns the items. It
+// drain empties a queue of size items by n callers together and returns the items. It
 // fails if the queue never ends.
 func drain[T any](b *rig, n, size int, take func() ([]T, error)) (all []T) {
 	b.t.Helper()

@@ -162,7 +162,7 @@ func runRules() []rule {
 	}
 }
 
-// swept sweeps one stranded run and returns what the sweep said of it.
+// swept sweeps one stranded run and returns it as the sweep does.
 func (b *rig) swept(runID int64) webtrigger.Run {
 	b.t.Helper()
 	runs := b.sweep(webtrigger.Sweep{})

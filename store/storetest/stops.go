@@ -22,7 +22,7 @@ func stopRules() []rule {
 			b.onePending(ended)
 			b.Empty(b.claim(10))
 		}},
-		{"a cancel without a reason says so", func(b *rig) {
+		{"a cancellation without a reason has its own status detail", func(b *rig) {
 			run := b.accept()
 			b.ends(under(webtrigger.CancelStop("")), b.stop(run.ID, webtrigger.CancelStop("")))
 			b.sameEvent(webtrigger.CancelRequestedEvent(webtrigger.CancelStop("")), b.events(run)[1])

@@ -81,7 +81,7 @@ func groups() []group {
 
 // Run holds a store to the contract. Each rule is a subtest "group/rule" with a
 // store of its own: newStore returns an empty one and registers its disposal with
-// t.Cleanup. Eight rules at a time are under way, whatever -parallel says: most
+// t.Cleanup. Eight rules are under way at a time, independent of -parallel: most
 // of a rule's time is waiting. Names of groups restrict it to these, for a store
 // in another configuration; none: all.
 func Run(t *testing.T, newStore func(t *testing.T) webtrigger.Store, only ...string) {
@@ -132,8 +132,8 @@ func (r rule) hold(t *testing.T, newStore func(t *testing.T) webtrigger.Store) {
 // patience bounds one rule, so that a store that hangs fails by name.
 const patience = 2 * time.Minute
 
-// failPanic lets one rule fail where a store returned less than the rule looks
-// at, instead of the whole suite.
+// failPanic fails one rule instead of the whole suite if the rule panics, for example
+// because a store returned fewer items than the rule reads.
 func failPanic(t *testing.T) {
 	if p := recover(); p != nil {
 		t.Errorf("panic: %v\n%s", p, debug.Stack())

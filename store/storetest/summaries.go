@@ -44,7 +44,7 @@ func summaryRules() []rule {
 			b.Equal(want, replayed.Run)
 			b.Equal(run, b.run(run.ID))
 		}},
-		{"a grant has a small result, and says that it is without a large one", func(b *rig) {
+		{"a grant has a small result, and reports that a large one is missing", func(b *rig) {
 			task := b.task(assistant)
 			_, hash := b.key(assistant)
 			for _, c := range []struct {

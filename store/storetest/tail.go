@@ -120,8 +120,8 @@ func (b *rig) writeLane(lease webtrigger.Lease, runs, batches, size int) error {
 	}
 }
 
-// tail lets readers follow a query by id until writing is done and they have
-// seen all; it returns what each has seen.
+// tail starts readers that follow a query by id until the writes are done and they have
+// read all events. It returns what each has read.
 func (b *rig) tail(query webtrigger.EventQuery, readers int, look func(webtrigger.Event) int64, write func() []error) [][]int64 {
 	b.t.Helper()
 	seen := make([][]int64, readers)
@@ -159,8 +159,8 @@ func (b *rig) tail(query webtrigger.EventQuery, readers int, look func(webtrigge
 	return seen
 }
 
-// growsAfterEnd follows a run and reports whether its log grew after a page had
-// said that it has ended.
+// growsAfterEnd follows a run and reports whether its log grew after a page had reported
+// its end.
 func (b *rig) growsAfterEnd(run webtrigger.Run) bool {
 	query := webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 100}
 	for b.ctx.Err() == nil {

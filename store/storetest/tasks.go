@@ -7,8 +7,8 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Task definitions: kept as they are said, replaced and removed by id. What a
-// run has copied is the run's.
+// Task definitions: stored without a change, replaced and removed by id. The copy of a
+// run does not change with them.
 func taskRules() []rule {
 	return []rule{
 		{"a definition is returned as it was created", func(b *rig) {

@@ -27,7 +27,7 @@ func triggerRules() []rule {
 			b.Empty(stored.Deliveries)
 			b.holdsLog(run)
 		}},
-		{"a run is what its trigger said", func(b *rig) {
+		{"a run has the fields of its trigger", func(b *rig) {
 			key, _ := b.key(assistant)
 			task := b.task(assistant)
 			t := trigger(withCallback, doing(&task))
@@ -167,7 +167,7 @@ func triggerRules() []rule {
 
 func takeRules() []rule {
 	return []rule{
-		{"a run taken at accept runs, and its second event says so", func(b *rig) {
+		{"a run claimed at creation is running, and run_started is its second event", func(b *rig) {
 			accepted, err := b.store.CreateTrigger(b.ctx, trigger(taking(worker)))
 			b.NoError(err)
 			if accepted.Lease == nil {

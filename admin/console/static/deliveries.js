@@ -46,7 +46,7 @@ function show(deliveries, run) {
   }));
 }
 
-// attempted says when the POST was sent, or why none was.
+// attempted returns when the POST was sent, or why it was not.
 function attempted(d) {
   if (d.attempted_at) return when(d.attempted_at);
   if (!d.completed_at) return when("", "not yet");

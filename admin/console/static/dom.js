@@ -4,8 +4,8 @@ import { page } from "./api.js";
 
 export const $ = (id) => document.getElementById(id);
 
-// el makes an element. Attributes that are false or undefined are left out,
-// functions listen; children are nodes or text.
+// el makes an element. Attributes that are false or undefined are omitted.
+// Functions are listeners. Children are nodes or text.
 export function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {

@@ -46,7 +46,7 @@ export class Feed {
     this.all = []; // rows, oldest first
     this.type = ""; // the only type that is shown; "": all
     this.most = step;
-    this.flushed = 0; // rows of all that have been put into shown or left out by type
+    this.flushed = 0; // rows of all that the filter by type has checked
     this.shown = []; // rows of the type
     this.types = new Map();
     this.earlier = el("button", { type: "button", class: "earlier", hidden: true, click: () => this.showEarlier() });

@@ -70,7 +70,7 @@ function result() {
   return el("p", { class: "text", dir: "auto" }, run.result);
 }
 
-function say(event) {
+function addText(event) {
   if (event.event_type === "message_delta") draft.text += event.payload.text;
   else if (event.event_type === "message_completed") draft.fresh = true;
   else return;
@@ -94,7 +94,7 @@ follow(page.run, {
   event(event) {
     feed.add(event);
     timeline.add(event);
-    say(event);
+    addText(event);
     // The run has more fields than the event, such as its result.
     if (event.event_type.startsWith("run_") && run && !ended() && event.event_type !== "run_queued") load();
   },

@@ -59,7 +59,7 @@ func (v *visitor) look(width int64, scheme string) {
 	}))
 }
 
-// axe returns the script of axe-core, which npm installs as the lock file says.
+// axe returns the script of axe-core, which npm installs by the lock file.
 // Without npm, or its registry, the test is skipped unless WEBTRIGGER_TEST_ALL is
 // set.
 func axe(t *testing.T) string {

@@ -117,8 +117,8 @@ func TestConsole_serverUnavailable_recovers(t *testing.T) {
 	v.feedIsInOrder()
 }
 
-// The answer to a cancellation may come after the run's end has been shown. What
-// it says is older, and undoes nothing.
+// The response to a cancellation may arrive after the page shows the run's end. Its
+// content is older, and the page must not show it.
 func TestLateAnswer(t *testing.T) {
 	t.Parallel()
 	v, g := visitGate(t)
@@ -153,7 +153,7 @@ func TestLateAnswer(t *testing.T) {
 	require.Equal(t, "cancelled", strings.TrimSpace(v.text("#status")))
 }
 
-// Pages that are open when the session ends say so and lead to where one signs in.
+// If the session ends, open pages report it and link to the sign-in page.
 func TestSessionEnds(t *testing.T) {
 	t.Parallel()
 	v, g := visitGate(t)

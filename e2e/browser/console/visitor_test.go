@@ -118,7 +118,7 @@ func (v *visitor) untilSays(expression, why string) {
 	}
 }
 
-// eval evaluates an expression, which may be a promise.
+// eval evaluates an expression, which may be asynchronous.
 func eval[T any](v *visitor, expression string) T {
 	v.t.Helper()
 	value, err := chromedp.Run(v.tab, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))

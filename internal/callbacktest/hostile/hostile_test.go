@@ -40,7 +40,7 @@ type hostile struct {
 	large bool                    // the callback has a megabyte
 
 	state     webtrigger.DeliveryState // "": delivered
-	class     string                   // one of those, separated by blanks: by when the reset, say, is noticed
+	class     string                   // one of these, separated by spaces: it depends on when a reset is detected
 	status    int                      // 0: no answer
 	unclaimed bool                     // it ends before the POST is claimed
 	posts     int                      // how many whole requests arrive; -1: perhaps one
@@ -57,18 +57,18 @@ func failedWith(class string, serve func(p *peer)) hostile {
 	return hostile{serve: serve, state: webtrigger.DeliveryFailed, class: class, posts: 1}
 }
 
-// says answers the request with raw bytes.
-func says(raw string) func(*peer) {
+// responds answers the request with raw bytes.
+func responds(raw string) func(*peer) {
 	return func(p *peer) {
 		p.request()
 		_, _ = io.WriteString(p, raw)
 	}
 }
 
-func answers200(p *peer) { says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")(p) }
+func answers200(p *peer) { responds("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")(p) }
 
 func rejecting(status int, header string) hostile {
-	return hostile{serve: says(fmt.Sprintf("HTTP/1.1 %d X\r\n%sContent-Length: 0\r\n\r\n", status, header)),
+	return hostile{serve: responds(fmt.Sprintf("HTTP/1.1 %d X\r\n%sContent-Length: 0\r\n\r\n", status, header)),
 		state: webtrigger.DeliveryFailed, class: "status", status: status, posts: 1}
 }
 
@@ -132,20 +132,20 @@ func hostiles() map[string]hostile {
 	}
 	all := map[string]hostile{
 		"answers":                        {posts: 1, status: 200},
-		"answers 204":                    {serve: says("HTTP/1.1 204 No Content\r\n\r\n"), posts: 1, status: 204},
-		"answers 299":                    {serve: says("HTTP/1.1 299 Odd\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 299},
-		"answers by HTTP/1.0":            {serve: says("HTTP/1.0 200 OK\r\n\r\nok"), posts: 1, status: 200},
-		"answers with early hints first": {serve: says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 200},
-		"answers twice":                  {serve: says("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 200},
-		"answers binary data":            {serve: says("HTTP/1.1 200 OK\r\n\r\na\x00b\xff\xfe\x1b[31m" + strings.Repeat("\xe2\x82", 4000)), posts: 1, status: 200},
-		"breaks off its body":            {serve: says("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"), posts: 1, status: 200},
-		"sends bad chunks":               {serve: says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n"), posts: 1, status: 200},
-		"sends a chunk of 2^64":          {serve: says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nok"), posts: 1, status: 200},
+		"answers 204":                    {serve: responds("HTTP/1.1 204 No Content\r\n\r\n"), posts: 1, status: 204},
+		"answers 299":                    {serve: responds("HTTP/1.1 299 Odd\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 299},
+		"answers by HTTP/1.0":            {serve: responds("HTTP/1.0 200 OK\r\n\r\nok"), posts: 1, status: 200},
+		"answers with early hints first": {serve: responds("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 200},
+		"answers twice":                  {serve: responds("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 200},
+		"answers binary data":            {serve: responds("HTTP/1.1 200 OK\r\n\r\na\x00b\xff\xfe\x1b[31m" + strings.Repeat("\xe2\x82", 4000)), posts: 1, status: 200},
+		"breaks off its body":            {serve: responds("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"), posts: 1, status: 200},
+		"sends bad chunks":               {serve: responds("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n"), posts: 1, status: 200},
+		"sends a chunk of 2^64":          {serve: responds("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nok"), posts: 1, status: 200},
 		"sends an endless body":          {serve: floods("HTTP/1.1 200 OK\r\n\r\n", pad), posts: 1, status: 200},
 		"sends endless chunks":           {serve: floods("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "fa0\r\n"+pad+"\r\n"), posts: 1, status: 200},
 		"sends a slow body":              {serve: drips("HTTP/1.1 200 OK\r\n\r\n"), posts: 1, status: 200},
-		"sends a gzip bomb":              {serve: says("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n" + bomb()), posts: 1, status: 200},
-		"sets cookies":                   {serve: says("HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 200},
+		"sends a gzip bomb":              {serve: responds("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n" + bomb()), posts: 1, status: 200},
+		"sets cookies":                   {serve: responds("HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"), posts: 1, status: 200},
 
 		"asks for Basic":      rejecting(401, "WWW-Authenticate: Basic realm=\"x\"\r\n"),
 		"asks for Negotiate":  rejecting(401, "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: NTLM\r\n"),
@@ -153,7 +153,7 @@ func hostiles() map[string]hostile {
 		"asks for an upgrade": rejecting(426, "Upgrade: h2c\r\nConnection: Upgrade\r\n"),
 		"is too busy":         rejecting(503, "Retry-After: 1\r\n"),
 		"unknown status":      rejecting(999, ""),
-		"switches protocols": {serve: says("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
+		"switches protocols": {serve: responds("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"),
 			state: webtrigger.DeliveryFailed, class: "status", status: 101, posts: 1},
 		"answers before it has read": {large: true, serve: func(p *peer) {
 			_, _ = io.ReadFull(p.in, make([]byte, 100))
@@ -166,27 +166,27 @@ func hostiles() map[string]hostile {
 		"floods with 1xx":             failedWith("protocol", floods("", "HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n")),
 		"floods with 100":             failedWith("protocol", floods("", "HTTP/1.1 100 Continue\r\n\r\n")),
 		"sends an endless status":     failedWith("protocol", floods("HTTP/1.1 200 ", pad)),
-		"speaks SSH":                  failedWith("protocol", says("SSH-2.0-OpenSSH_9.2\r\n")),
-		"speaks HTTP/0.9":             failedWith("protocol", says("<html>hello</html>\r\n\r\n")),
-		"says HTTP/3":                 failedWith("protocol", says("HTTP/three 200 OK\r\n\r\n")),
-		"has two lengths":             failedWith("protocol", says("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n")),
-		"has a negative length":       failedWith("protocol", says("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n")),
-		"has an unknown coding":       failedWith("protocol", says("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, x\r\n\r\n")),
-		"folds a header":              failedWith("protocol", says("HTTP/1.1 200 OK\r\n folded: x\r\n\r\n")),
-		"breaks off its head":         failedWith("broken protocol", says("HTTP/1.1 200 OK\r\nX: y")),
+		"speaks SSH":                  failedWith("protocol", responds("SSH-2.0-OpenSSH_9.2\r\n")),
+		"speaks HTTP/0.9":             failedWith("protocol", responds("<html>hello</html>\r\n\r\n")),
+		"sends HTTP/3":                failedWith("protocol", responds("HTTP/three 200 OK\r\n\r\n")),
+		"has two lengths":             failedWith("protocol", responds("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n")),
+		"has a negative length":       failedWith("protocol", responds("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n")),
+		"has an unknown coding":       failedWith("protocol", responds("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, x\r\n\r\n")),
+		"folds a header":              failedWith("protocol", responds("HTTP/1.1 200 OK\r\n folded: x\r\n\r\n")),
+		"breaks off its head":         failedWith("broken protocol", responds("HTTP/1.1 200 OK\r\nX: y")),
 		"closes after reading":        failedWith("broken", func(p *peer) { p.request() }),
 		"resets after reading":        failedWith("broken", func(p *peer) { p.request(); p.resets() }),
-		"says nothing":                failedWith("timeout", func(p *peer) { p.request(); waits(p) }),
+		"sends nothing":               failedWith("timeout", func(p *peer) { p.request(); waits(p) }),
 		"sends a slow head":           failedWith("timeout", drips("HTTP/1.1 200 OK\r\nX: ")),
 		"sends a slow status":         failedWith("timeout", drips("")),
-		"speaks HTTP/2 all the same":  failedWith("broken protocol", says("\x00\x00\x00\x04\x00\x00\x00\x00\x00")),
+		"speaks HTTP/2 all the same":  failedWith("broken protocol", responds("\x00\x00\x00\x04\x00\x00\x00\x00\x00")),
 		"sends 1xx without an end":    failedWith("timeout", func(p *peer) { p.request(); slowly(p, "HTTP/1.1 102 Processing\r\n\r\n") }),
 		"resets before it reads":      {serve: func(p *peer) { _ = handshake(p); p.resets() }, state: webtrigger.DeliveryFailed, class: "broken tls", posts: 0},
 		"closes before it reads":      {serve: func(p *peer) { _ = handshake(p) }, state: webtrigger.DeliveryFailed, class: "broken", posts: 0},
 		"resets while it reads":       {large: true, serve: func(p *peer) { _, _ = io.ReadFull(p.in, make([]byte, 1000)); p.resets() }, state: webtrigger.DeliveryFailed, class: "broken", posts: 0},
 		"never reads":                 {large: true, serve: func(p *peer) { _ = handshake(p); <-time.After(12 * time.Second) }, state: webtrigger.DeliveryFailed, class: "timeout", posts: 0},
-		"never says hello":            {plain: true, serve: waits, state: webtrigger.DeliveryFailed, class: "timeout", unclaimed: true},
-		"says hello slowly":           {plain: true, serve: func(p *peer) { slowly(p, "\x16") }, state: webtrigger.DeliveryFailed, class: "timeout tls", unclaimed: true},
+		"sends no TLS hello":          {plain: true, serve: waits, state: webtrigger.DeliveryFailed, class: "timeout", unclaimed: true},
+		"sends its TLS hello slowly":  {plain: true, serve: func(p *peer) { slowly(p, "\x16") }, state: webtrigger.DeliveryFailed, class: "timeout tls", unclaimed: true},
 		"resets at once":              {plain: true, serve: func(p *peer) { p.resets() }, state: webtrigger.DeliveryFailed, class: "tls connect", unclaimed: true},
 		"closes at once":              {plain: true, serve: func(*peer) {}, state: webtrigger.DeliveryFailed, class: "tls", unclaimed: true},
 		"speaks HTTP without TLS":     {plain: true, serve: func(p *peer) { _, _ = io.WriteString(p, "HTTP/1.1 400 Bad Request\r\n\r\n") }, state: webtrigger.DeliveryFailed, class: "tls", unclaimed: true},
@@ -347,8 +347,8 @@ func issue(edit func(*x509.Certificate), ca tls.Certificate, authority *x509.Cer
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestHostileReceivers calls them all back at once. Each callback ends within its 10 seconds by one connection and at most
-// one POST, with an outcome that says what happened and nothing that it should not, in memory that does not grow with what
-// receivers send.
+// one POST, with an outcome that describes the fault and has no secret. Memory does not grow with what receivers
+// send.
 func TestHostileReceivers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes ten seconds")

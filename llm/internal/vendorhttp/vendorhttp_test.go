@@ -123,8 +123,8 @@ func TestCall_errorResponse_returnsError(t *testing.T) {
 	}
 }
 
-// What the vendor says is for the log: on one line, of bounded length, without
-// the key, and with the id by which the vendor finds the request.
+// The text of the vendor is for the log. It has one line, a bounded length, no key, and
+// the id by which the vendor finds the request.
 func TestDetail(t *testing.T) {
 	t.Parallel()
 	answer := func(kind, body string) http.HandlerFunc {

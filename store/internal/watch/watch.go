@@ -10,8 +10,8 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// maxHint is how many ids wait for a slow watcher before its hint says that
-// anything may have happened.
+// maxHint is how many ids wait for a slow watcher. Beyond it, its hint has Anything set
+// instead.
 const maxHint = 1024
 
 // What events wait for a slow watcher before their conversations are named instead.
