@@ -51,8 +51,7 @@ type AgentOptions struct {
 
 	// MaxHistory is the maximum size of the earlier messages of the conversation that the
 	// model gets, in bytes of text and tool calls. A token of English text has about 4.
-	// The oldest messages are left out first, and tool calls never without their
-	// results. If zero, it is DefaultMaxHistory. If negative, the model gets none. The
+	// The oldest messages are omitted first. Tool calls keep their results. If zero, it is DefaultMaxHistory. If negative, the model gets none. The
 	// agent has no more than webtrigger.Options.History provides.
 	MaxHistory int
 

@@ -24,7 +24,7 @@ type conversation struct {
 	output output // the required form of the answer
 	acted  bool   // a tool was called
 	said   int    // bytes of the transcript
-	full   bool   // the rest of the transcript is left out
+	full   bool   // the transcript is truncated
 	ids    map[string]bool
 }
 
@@ -130,7 +130,7 @@ func (c *conversation) unfinished(response *Response) error {
 		return nil
 	}
 	if detail := wire.ValidText(response.Detail); !blank(detail) {
-		reason += failure(" It says: " + wire.Truncate(detail, 1000))
+		reason += failure(" Its reason: " + wire.Truncate(detail, 1000))
 	}
 	if text := c.text.take(); !blank(text) {
 		if err := c.complete(text); err != nil {
@@ -244,13 +244,13 @@ func (c *conversation) remember(m Message) {
 	kept.Content = wire.ValidText(m.Content)
 	size := kept.Size()
 	c.full = len(c.result.Messages) == webtrigger.MaxResultMessages-1 ||
-		c.said+size > webtrigger.MaxResultMessagesBytes-len(leftOut)
+		c.said+size > webtrigger.MaxResultMessagesBytes-len(truncated)
 	if c.full {
-		kept, size = &webtrigger.NewMessage{Role: m.Role, Content: leftOut}, len(leftOut)
+		kept, size = &webtrigger.NewMessage{Role: m.Role, Content: truncated}, len(truncated)
 	}
 	c.said += size
 	c.result.Messages = append(c.result.Messages, *kept)
 }
 
-// leftOut ends a transcript that would exceed the limits of [webtrigger.Result].
-const leftOut = "(The rest of the transcript is left out: it is too long.)"
+// truncated ends a transcript that would exceed the limits of [webtrigger.Result].
+const truncated = "(The transcript is truncated because it is too long.)"

@@ -66,8 +66,8 @@ func (r *registered) within(ctx context.Context, limit time.Duration, arguments 
 	return "", tookTooLong(limit)
 }
 
-// outcome returns the result of a call. If the call failed after its limit, the error
-// says so. A tool that succeeds at the last moment has succeeded.
+// outcome returns the result of a call. If the call failed after its limit, it
+// returns an error with that limit. A tool that succeeds at the last moment has succeeded.
 func (r *registered) outcome(ctx context.Context, a answer, limit time.Duration) (string, error) {
 	if a.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return "", tookTooLong(limit)

@@ -30,7 +30,7 @@ func history(earlier []webtrigger.Message, size int, tools bool) []Message {
 
 // turnsOf groups messages into turns. A turn is one message, or tool calls with their
 // results. Vendors reject a call without a result, so a call of a run that ended early
-// gets one. A result without its call is left out. The calls get new ids, because each
+// gets one. A result without its call is omitted. The calls get new ids, because each
 // run counts its own.
 func turnsOf(earlier []webtrigger.Message, tools bool) [][]Message {
 	var turns [][]Message

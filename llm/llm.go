@@ -33,8 +33,8 @@ type LLM interface {
 	// call can be retried. A [Retrier] retries it.
 	//
 	// An answer without text and without tool calls is valid: the caller decides what it
-	// means. If an answer ends before the model said why it stopped, Generate must return
-	// an error.
+	// means. If an answer ends without the reason why the model stopped, Generate must
+	// return an error.
 	Generate(ctx context.Context, req *Request, stream func(Chunk) error) (*Response, error)
 }
 

@@ -165,7 +165,7 @@ func (r *Retrier) log(ctx context.Context, req *Request, attempt int, failure *E
 	r.opts.Logger.LogAttrs(ctx, slog.LevelWarn, "model call failed", attrs...)
 }
 
-// gaveUp says how far it came, where that is more than the error itself says.
+// gaveUp adds the number of attempts or the reason to err, if they are useful.
 func gaveUp(err error, attempt int, reason string) error {
 	switch reason {
 	case reasonStreamed, reasonDeadline:

@@ -12,7 +12,7 @@ import (
 // accepted before them, and removes references that cannot be followed. It returns
 // these.
 //
-// A keyword that is left out makes its schema accept more. Under not, the same
+// A schema without one of its keywords accepts more. Under not, the same
 // schema would reject more, so the keywords that turn one into the other go, too.
 func loosen(root *schemadoc.Value, losses []schemadoc.Loss) (more []schemadoc.Loss) {
 	schemadoc.Walk(root, func(_ string, s *schemadoc.Value) { allowNull(s) })
@@ -91,7 +91,7 @@ func dropReference(s *schemadoc.Value, keyword string, older bool) {
 }
 
 // dropCycles removes references that lead back to their own schema without
-// descending into the value: they say nothing.
+// descending into the value: they have no effect.
 func dropCycles(root *schemadoc.Value) (losses []schemadoc.Loss) {
 	const underWay, done = 1, 2
 	older := slices.Contains(olderDrafts, schemadoc.Draft(root))

@@ -60,8 +60,8 @@ func newFinder(g *graph) *finder {
 	return f
 }
 
-// explain says what is wrong with a value for which the schema's own error is
-// failure.
+// explain returns an error with the fault of a value and its place. failure is the
+// schema's own error.
 func (f *finder) explain(value any, failure error) error {
 	if f == nil {
 		return failure

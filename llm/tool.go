@@ -108,8 +108,8 @@ func resultText(result any) (string, error) {
 }
 
 // CheckTool reports why an agent could not use a tool: its name, its function, its
-// Timeout or its schema. Callers that get tools from elsewhere can leave out one
-// tool instead of having no agent.
+// Timeout or its schema. A caller that loads tools from another source can skip
+// an invalid tool, instead of failing to create the agent.
 func CheckTool(t Tool) error {
 	_, err := newRegistered(t, slog.New(slog.DiscardHandler))
 	return err

@@ -112,7 +112,7 @@ func (c *conversation) callTools(ctx context.Context, calls []ToolCall) (said []
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if said[one.index], err = c.toolSaid(calls[one.index], one); err != nil {
+		if said[one.index], err = c.toolOutcome(calls[one.index], one); err != nil {
 			return nil, err
 		}
 	}
@@ -124,8 +124,8 @@ func eventOf(call ToolCall) toolEvent {
 	return toolEvent{Tool: fitName(call.Name), CallID: fitName(call.ID), Arguments: showable(call.Arguments)}
 }
 
-// toolSaid records the outcome of a call and returns the text for the model.
-func (c *conversation) toolSaid(call ToolCall, end called) (said string, err error) {
+// toolOutcome records the outcome of a call and returns the text for the model.
+func (c *conversation) toolOutcome(call ToolCall, end called) (said string, err error) {
 	event := eventOf(call)
 	if end.err != nil {
 		text := fit(end.err.Error())
@@ -141,7 +141,7 @@ func (c *conversation) toolSaid(call ToolCall, end called) (said string, err err
 	most := c.agent.opts.MaxToolResult
 	said = wire.ValidText(end.said) // before the cut: it may grow
 	if n := len(said); n > most {
-		said = fmt.Sprintf("%s\n[the rest was left out: the result has %d bytes]", wire.Truncate(said, most), n)
+		said = fmt.Sprintf("%s\n[truncated: the result has %d bytes]", wire.Truncate(said, most), n)
 	}
 	text := fit(said)
 	event.Result = &text

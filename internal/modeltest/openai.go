@@ -237,8 +237,8 @@ func str(v any) string            { s, _ := v.(string); return s }
 func list(v any) []any            { l, _ := v.([]any); return l }
 func object(v any) map[string]any { o, _ := v.(map[string]any); return o }
 
-// closed reports whether all objects of a schema say additionalProperties: false
-// and, when whole is set, require all of their properties.
+// closed reports whether all objects of a schema have additionalProperties: false and,
+// if whole is set, require all of their properties.
 func closed(schema map[string]any, whole bool) bool {
 	properties := object(schema["properties"])
 	if schema["type"] == "object" {

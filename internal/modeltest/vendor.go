@@ -23,15 +23,15 @@ type Vendor struct {
 	Log   *logtest.Buffer
 }
 
-// Said is one call's answer and what it streamed.
-type Said struct {
+// Received is the answer of one call and the pieces that it streamed.
+type Received struct {
 	*llm.Response
 	Pieces []string
 }
 
 // Ask calls the model.
-func (v *Vendor) Ask(ctx context.Context, req *llm.Request) (Said, error) {
-	var s Said
+func (v *Vendor) Ask(ctx context.Context, req *llm.Request) (Received, error) {
+	var s Received
 	response, err := v.Model.Generate(ctx, req, func(c llm.Chunk) error {
 		s.Pieces = append(s.Pieces, c.Text)
 		return nil
@@ -41,7 +41,7 @@ func (v *Vendor) Ask(ctx context.Context, req *llm.Request) (Said, error) {
 }
 
 // Must asks and gets an answer, whose pieces are its text.
-func (v *Vendor) Must(t *testing.T, req *llm.Request) Said {
+func (v *Vendor) Must(t *testing.T, req *llm.Request) Received {
 	t.Helper()
 	s, err := v.Ask(t.Context(), req)
 	require.NoError(t, err)

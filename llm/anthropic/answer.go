@@ -50,7 +50,7 @@ type delta struct {
 	Details   details `json:"stop_details"`
 }
 
-// details say why the model declined.
+// details have the reason why the model declined.
 type details struct {
 	Category    string `json:"category"`
 	Explanation string `json:"explanation"`
@@ -134,14 +134,14 @@ func (a *answer) begin(index int, raw json.RawMessage) error {
 		return err
 	}
 	if b.kind == "text" {
-		return a.Say(b.text.String())
+		return a.AddText(b.text.String())
 	}
 	return nil
 }
 
 func (a *answer) extend(index int, d delta) error {
 	b := a.current[index]
-	if b == nil { // some servers leave out the start of a text
+	if b == nil { // some servers omit the start of a text
 		kind, ok := map[string]string{"text_delta": "text", "thinking_delta": "thinking"}[d.Type]
 		if !ok {
 			if d.Type == "input_json_delta" {
@@ -160,7 +160,7 @@ func (a *answer) extend(index int, d delta) error {
 	switch d.Type {
 	case "text_delta":
 		b.text.WriteString(d.Text)
-		return a.Say(d.Text)
+		return a.AddText(d.Text)
 	case "input_json_delta":
 		b.pieces.WriteString(d.Input)
 	case "thinking_delta":

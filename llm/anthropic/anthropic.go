@@ -63,8 +63,8 @@ type Options struct {
 	// they are logged. If nil, the defaults of llm.RetryOptions apply.
 	Retry *llm.RetryOptions
 
-	// HTTPClient sends the requests. Redirects are not followed, whatever it says. If
-	// nil, it is http.DefaultClient.
+	// HTTPClient sends the requests. Redirects are never followed, and its CheckRedirect
+	// is not used. If nil, it is http.DefaultClient.
 	HTTPClient *http.Client
 
 	// Header has further header fields of all requests, such as Anthropic-Beta. They

@@ -140,7 +140,7 @@ func shapesByName(named json.RawMessage, depth int) (json.RawMessage, bool) {
 	return schemas.marshal(), true
 }
 
-// limits are words that say nothing of a value's shape.
+// limits are keywords that do not restrict the shape of a value.
 var limits = []string{
 	"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
 	"minLength", "maxLength", "pattern", "maxItems", "uniqueItems", "minProperties", "maxProperties",

@@ -40,7 +40,7 @@ type Options struct {
 	Prefix string
 
 	// Name returns the name of a tool of the server in the agent, and in its lists and
-	// events. A tool for which it returns "" is left out. If nil, the name is Prefix
+	// events. A tool for which it returns "" is skipped. If nil, the name is Prefix
 	// and the server's name, with _ for each character that models do not accept.
 	Name func(tool string) string
 
@@ -109,7 +109,7 @@ func (s *Server) call(ctx context.Context, tool string, arguments json.RawMessag
 		}
 		result, err := session.CallTool(ctx, &sdk.CallToolParams{Name: tool, Arguments: arguments})
 		if err == nil {
-			return said(result)
+			return textOf(result)
 		}
 		if ctx.Err() != nil {
 			return "", ctx.Err()

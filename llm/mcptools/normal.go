@@ -49,7 +49,7 @@ func normalCursor(result message) {
 	case !ok || isString(cursor):
 	case string(cursor) == "null" || string(cursor) == "false":
 		delete(result, "nextCursor")
-	default: // a number, say
+	default: // such as a number
 		result["nextCursor"] = encode(string(cursor))
 	}
 }

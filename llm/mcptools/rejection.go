@@ -46,7 +46,7 @@ const (
 // rejected decides what a response with an error status means for the session:
 //
 //	status            session  call
-//	404               lost     not executed, repeated (the protocol says so)
+//	404               lost     not executed, repeated (by the protocol)
 //	400 with a text   lost     not executed, repeated
 //	500 with a text   lost     not executed, repeated
 //	400, 405, 410, 500 doubtful reported; the next call opens another session

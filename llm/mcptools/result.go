@@ -9,9 +9,9 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
-// said returns what a model reads of a result: the texts of its content, one below
+// textOf returns the text of a result for the model: the texts of its content, one below
 // the other. If there is no content, it is the structured content as JSON.
-func said(result *sdk.CallToolResult) (string, error) {
+func textOf(result *sdk.CallToolResult) (string, error) {
 	if result.NeedsInput() {
 		return "", errors.New("tool requests input by a person, which a run does not have")
 	}

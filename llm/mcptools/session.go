@@ -44,7 +44,7 @@ func (s *sessions) init(dialer Dialer, log *slog.Logger) {
 		// The SDK logs each oddity of each message. The filter logs them once.
 		Logger:       discard,
 		Capabilities: &sdk.ClientCapabilities{}, // a run has no person to ask, and shows no files
-		// A server that requests input gets none, and said reports that.
+		// A server that requests input gets none, and textOf returns an error.
 		MultiRoundTrip: &sdk.MultiRoundTripOptions{Disabled: true},
 	})
 }

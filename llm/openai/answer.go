@@ -158,7 +158,7 @@ func (a *answer) addText(text string) error {
 	if a.thoughts.announced() {
 		a.tags.announced()
 	}
-	return a.Say(a.tags.read(text))
+	return a.AddText(a.tags.read(text))
 }
 
 func (a *answer) addRefusal(text string) error {
@@ -179,7 +179,7 @@ func (a *answer) count(raw json.RawMessage) {
 // response returns the whole answer.
 func (a *answer) response() (*llm.Response, error) {
 	rest, unclosed := a.tags.end()
-	if err := a.Say(rest); err != nil {
+	if err := a.AddText(rest); err != nil {
 		return nil, err
 	}
 	a.Unclosed, a.Detail = unclosed, a.refusal.String()

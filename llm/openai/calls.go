@@ -20,7 +20,7 @@ type toolCall struct {
 }
 
 // calls puts tool calls together. Pieces belong together by index, but some servers
-// number all calls 0, leave out indexes and ids, or give the same id to all calls. So a
+// number all calls 0, omit indexes and ids, or give the same id to all calls. So a
 // piece with a name that cannot continue a call begins a new one.
 type calls struct {
 	all     []*toolCall
@@ -66,7 +66,7 @@ func (c *calls) find(p piece) *toolCall {
 func (c *calls) begins(call *toolCall, p piece) bool {
 	opens := strings.HasPrefix(strings.TrimSpace(p.function.arguments), "{") // as all arguments do
 	switch {
-	case p.function.name == "": // a piece, unless the model left out the name
+	case p.function.name == "": // a piece, unless the model omitted the name
 		return opens && call.end.complete() && call.arguments.String() != "{}"
 	case call.delta == c.delta, p.function.name != call.name, call.end.complete():
 		return true

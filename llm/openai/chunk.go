@@ -61,7 +61,7 @@ func (p *piece) UnmarshalJSON(data []byte) error {
 	p.index, p.id = scalar(p.extra["index"]), scalar(p.extra["id"])
 	if function := p.extra["function"]; given(function) {
 		_ = json.Unmarshal(function, &p.function)
-	} else { // Ollama's own API and some servers leave out the level
+	} else { // Ollama's own API and some servers omit the level
 		p.function.name, p.function.arguments = str(p.extra["name"]), arguments(p.extra["arguments"])
 	}
 	remove(p.extra, "index", "id", "type", "function", "name", "arguments")

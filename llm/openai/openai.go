@@ -52,7 +52,7 @@ type Options struct {
 	// rejected the default.
 	ReasoningEffort string
 
-	// ThinkTags says how to treat thinking that a model writes into its text. If empty,
+	// ThinkTags is how to treat thinking that a model writes into its text. If empty,
 	// it is ThinkTagsAuto.
 	ThinkTags ThinkTags
 
@@ -69,8 +69,8 @@ type Options struct {
 	// they are logged. If nil, the defaults of llm.RetryOptions apply.
 	Retry *llm.RetryOptions
 
-	// HTTPClient sends the requests. Redirects are not followed, whatever it says. If
-	// nil, it is http.DefaultClient.
+	// HTTPClient sends the requests. Redirects are never followed, and its CheckRedirect
+	// is not used. If nil, it is http.DefaultClient.
 	HTTPClient *http.Client
 
 	// Header has further header fields of all requests. They replace those of the

@@ -193,8 +193,8 @@ type jsonSchema struct {
 }
 
 // formatOf is the format of an output, if the API has one for it: the API needs a
-// schema of an object. A task without a schema says so in its prompt; the API's JSON
-// mode would reject a list.
+// schema of an object. Without a schema, only the prompt asks for JSON, because
+// the API's JSON mode would reject a list.
 func formatOf(output llm.OutputFormat) *responseFormat {
 	if output.Type != webtrigger.OutputJSON || output.Schema == nil || !isObject(output.Schema) {
 		return nil

@@ -28,7 +28,7 @@ func isStrict(schema json.RawMessage) bool {
 	return json.Unmarshal(schema, &n) == nil && n.isObject() && n.strict(1)
 }
 
-// maxStrictDepth is how deep the API lets schemas nest.
+// maxStrictDepth is how deep the API permits schemas to nest.
 const maxStrictDepth = 10
 
 func (n node) strict(depth int) bool {

@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// ThinkTags says how to treat thinking that a model writes into its text, as open
+// ThinkTags is how to treat thinking that a model writes into its text, as open
 // models do on servers that do not separate it.
 type ThinkTags string
 

@@ -1,7 +1,7 @@
-// Package scripted has a model that needs no network: it does what the message
-// says, for tests and evaluation.
+// Package scripted has a model that needs no network, for tests and evaluation: it
+// executes the commands in the message.
 //
-// Lines of the raw message that begin with a slash are obeyed in order:
+// Lines of the raw message that begin with a slash are commands, executed in order:
 //
 //	/say TEXT          the final text (the last one counts)
 //	/sleep 1.5s        waits
@@ -98,14 +98,14 @@ type player struct {
 	text   string // the final text
 }
 
-// toolResults returns what the tools have said so far, in order.
-func (p *player) toolResults() (said []string) {
+// toolResults returns the results of the tools so far, in order.
+func (p *player) toolResults() (results []string) {
 	for _, m := range p.run {
 		if m.Role == webtrigger.RoleTool {
-			said = append(said, m.Content)
+			results = append(results, m.Content)
 		}
 	}
-	return said
+	return results
 }
 
 // asked is the number of requests for an answer.
@@ -131,7 +131,7 @@ func (p *player) finalText() string {
 			streamed += c.n
 		}
 	}
-	said := p.toolResults()
+	results := p.toolResults()
 	switch {
 	case text != "":
 	case streamed > 0:
@@ -140,8 +140,8 @@ func (p *player) finalText() string {
 			words[i] = fmt.Sprintf("word%d", i+1)
 		}
 		text = strings.Join(words, " ")
-	case len(said) > 0:
-		text = "The tool said: " + said[len(said)-1]
+	case len(results) > 0:
+		text = "The tool said: " + results[len(results)-1]
 	default:
 		text = "You said: " + prompt(p.req)
 	}
@@ -188,7 +188,7 @@ func (p *player) play() (*llm.Response, error) {
 		case "/fail":
 			return nil, errors.New(c.text)
 		case "/panic":
-			panic("the script says so")
+			panic("command /panic")
 		case "/emit":
 			for i := range c.n {
 				if err := p.stream(llm.Chunk{Type: "x_step", Payload: map[string]int{"step": i + 1, "of": c.n}}); err != nil {

@@ -47,7 +47,7 @@ type Dialect struct {
 	// Reasons are the service's words, by meaning.
 	Reasons map[End][]string
 
-	// Document says that the service does not stream: an answer is one document.
+	// Document is true if the service does not stream: an answer is one document.
 	Document bool
 }
 

@@ -27,7 +27,7 @@ func text(t *testing.T, d Dialect) {
 }
 
 // answered is a request with the answer to it and the results of its calls.
-func answered(req *llm.Request, got modeltest.Said) *llm.Request {
+func answered(req *llm.Request, got modeltest.Received) *llm.Request {
 	next := *req
 	next.Messages = append(next.Messages[:len(next.Messages):len(next.Messages)],
 		llm.Message{Role: webtrigger.RoleAssistant, Content: got.Text, ToolCalls: got.ToolCalls, Native: got.Native})
@@ -115,7 +115,7 @@ func oddTools(t *testing.T, d Dialect) {
 	require.Equal(t, []string{`tool.4 {"$top":3}`}, described(t, got.ToolCalls))
 	require.Equal(t, "ok", v.Must(t, answered(req, got)).Text)
 	offered, _ := v.Last()["tools"].([]any)
-	require.Equal(t, len(req.Tools)-len(offered), strings.Count(v.Log.String(), "tool skipped"), "each tool that is left out is logged once")
+	require.Equal(t, len(req.Tools)-len(offered), strings.Count(v.Log.String(), "tool skipped"), "each skipped tool is logged once")
 }
 
 // tool is the tool at a place of the request.

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Loss is a keyword that Translate left out, because no supported draft gives it
+// Loss is a keyword that Translate removed, because no supported draft gives it
 // a meaning.
 type Loss struct {
 	Schema  *Value // the schema that the keyword was in
@@ -53,7 +53,7 @@ func Draft(schema *Value) string {
 
 // Translate rewrites a schema in place to draft 2020-12. A keyword of an older
 // draft becomes the keyword that means the same now. A keyword whose value has the
-// wrong form is left out; where the value is null, this is not a loss.
+// wrong form is removed. If the value is null, this is not a loss.
 //
 // If tuples is false, a list in items stays, as draft-07 has it.
 func Translate(schema *Value, tuples bool) []Loss {

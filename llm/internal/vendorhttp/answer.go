@@ -56,8 +56,8 @@ func (a *Answer) Grow(size int) error {
 	return nil
 }
 
-// Say adds a piece of text and streams it. Grow must have counted it.
-func (a *Answer) Say(text string) error {
+// AddText adds a piece of text and streams it. Grow must have counted it.
+func (a *Answer) AddText(text string) error {
 	if text == "" {
 		return nil
 	}
@@ -120,7 +120,7 @@ func (a *Answer) FreshID(id string) string {
 func (a *Answer) Response(calls []llm.ToolCall) (*llm.Response, error) {
 	r := &llm.Response{Text: a.Text(), ToolCalls: calls, Usage: a.usage, Model: a.Model, Finish: llm.FinishStop}
 	if len(calls) > 0 {
-		r.Finish = llm.FinishToolCalls // some servers say stop here
+		r.Finish = llm.FinishToolCalls // some servers send stop here
 	}
 	nothing := strings.TrimSpace(r.Text) == "" && len(calls) == 0
 	switch a.ending {

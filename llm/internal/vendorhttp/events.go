@@ -97,8 +97,8 @@ func (e *Events) start() error {
 	}
 }
 
-// documents splits data that holds several documents: some servers leave out the
-// blank line between events. Data that is not JSON is left as it is.
+// documents splits data that holds several documents: some servers omit the blank
+// line between events. Data that is not JSON stays unchanged.
 func documents(name string, data []byte) []Event {
 	data = bytes.TrimSpace(data)
 	if len(data) == 0 {

@@ -108,7 +108,7 @@ func (c *Call) TooLarge() error {
 func (v *Vendor) rejected(r *rejection) error {
 	fault, ok := ReadFault(r.text)
 	if doc, isObject := object(r.text); !ok && isObject {
-		fault = doc.fault() // the status says that it is an error, whatever its shape
+		fault = doc.fault() // by its status it is an error, in any shape
 	}
 	detail := v.detail(fault, r.header, r.text)
 	if r.status/100 == 2 {

@@ -115,7 +115,7 @@ func (f Fault) rated() Fault {
 	for _, word := range []string{f.Code, f.Type} {
 		status, slip := wordStatus(word)
 		f.Slip = f.Slip || slip
-		if status == 402 || f.Status == 0 { // only a word says that paying helps
+		if status == 402 || f.Status == 0 { // only a word proves that a payment is missing
 			f.Status = max(status, f.Status)
 			if status == 402 {
 				f.Status = 402
@@ -151,8 +151,8 @@ func text(raw json.RawMessage) (s string) {
 	return s
 }
 
-// plain is a JSON string, or the JSON of another value; "" for values that say
-// nothing.
+// plain returns a JSON string, or the JSON of another value. It returns "" for values
+// without content.
 func plain(raw json.RawMessage) string {
 	if s := text(raw); s != "" || !truthy(raw) {
 		return s

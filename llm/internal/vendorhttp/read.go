@@ -14,7 +14,7 @@ var errMalformed = errors.New("not a document of the API")
 // Malformed returns the error of an event that cannot be read.
 func Malformed(err error) error { return errors.Join(errMalformed, err) }
 
-// Unmarshal reads a JSON object. Members of an unexpected type are left out; any other
+// Unmarshal reads a JSON object. Members of an unexpected type are skipped. Any other
 // document is malformed.
 func Unmarshal(data []byte, to any) error {
 	err := json.Unmarshal(data, to)

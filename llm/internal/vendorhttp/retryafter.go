@@ -10,8 +10,8 @@ import (
 
 // RetryAfter is how long a response asks to wait: Retry-After of RFC 9110 section
 // 10.2.3, in seconds (fractions too, which some servers send) or as a date, and
-// before it Retry-After-Ms, the vendors' own finer form. 0: it does not ask, or
-// what it says cannot be read.
+// before it Retry-After-Ms, the vendors' own finer form. It is 0 if the header
+// is missing or invalid.
 func RetryAfter(header http.Header) time.Duration {
 	if d, ok := number(header.Get("Retry-After-Ms"), time.Millisecond); ok {
 		return d

@@ -23,7 +23,7 @@ type fittedTools struct {
 	set   *vendortool.Set
 }
 
-// NewToolbox returns the tools of a vendor. It reports each tool that is left out once.
+// NewToolbox returns the tools of a vendor. It logs each skipped tool once.
 func NewToolbox(vendor *Vendor, rules *vendortool.Rules) *Toolbox {
 	return &Toolbox{rules: rules, vendor: vendor}
 }

@@ -10,9 +10,9 @@ import (
 // applicators are the keywords that flatten resolves.
 var applicators = append([]string{"allOf", "anyOf", "oneOf"}, refs...)
 
-// flatten returns an object schema that says the same as s without references,
-// allOf, anyOf and oneOf at its top level, as far as one list of properties can:
-// with alternatives, it has the properties of all of them, and requires what all
+// flatten returns an object schema without references, allOf, anyOf and oneOf at its
+// top level. It means the same as s, as far as one list of properties can express it:
+// with alternatives, it has the properties of all of them, and requires those that all
 // of them require. It accepts every object that s accepts.
 //
 // seen are the schemas that are being flattened. If top, s is part of the top
@@ -74,7 +74,7 @@ func (t *topLevel) flatten(s *schemadoc.Value, seen []*schemadoc.Value, top bool
 	return out, nil
 }
 
-// flattenEach flattens alternatives and leaves out those that no object can meet.
+// flattenEach flattens alternatives and skips those that no object can meet.
 func (t *topLevel) flattenEach(items, seen []*schemadoc.Value) (parts []*schemadoc.Value, err error) {
 	var last error
 	for _, item := range items {
@@ -111,7 +111,7 @@ var identity = []string{"$schema", "$id", "$anchor", "$dynamicAnchor", "$vocabul
 // annotations are keywords that no value can violate.
 var annotations = []string{"title", "description", "$comment", "default", "examples", "deprecated", "readOnly", "writeOnly"}
 
-// both adds to out what part says, for values that must meet the two.
+// both adds the keywords of part to out, for values that must meet the two.
 func (t *topLevel) both(out, part *schemadoc.Value) {
 	conditional := out.Get("if") != nil
 	for _, m := range part.Members {

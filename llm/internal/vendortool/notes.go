@@ -16,8 +16,8 @@ type alternatives struct {
 // maxNotePart is how much of one alternative a note shows, in characters.
 const maxNotePart = 200
 
-// notes returns what the vendor's form of the top level cannot say, in sentences
-// for the model.
+// notes returns the rules that the vendor's form of the top level cannot express, as
+// sentences for the model.
 func (t *topLevel) notes() (notes []string) {
 	for _, a := range t.alternatives {
 		seen := map[string]bool{}

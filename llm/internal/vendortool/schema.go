@@ -11,8 +11,8 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm/internal/schemadoc"
 )
 
-// fitSchema returns a schema in the vendor's form, what the form cannot say, and
-// the properties that have another name in it. A schema that fits keeps its bytes.
+// fitSchema returns a schema in the vendor's form, notes on the rules that the form
+// cannot express, and the properties that have another name in it. A schema that fits keeps its bytes.
 func (r *Rules) fitSchema(raw json.RawMessage) (schema json.RawMessage, notes []string, _ keys, err error) {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return object().JSON(), nil, nil, nil

@@ -53,7 +53,7 @@ func (s *Set) Tools() []Tool {
 	return tools
 }
 
-// Skipped returns the tools that are left out.
+// Skipped returns the tools that the vendor does not get.
 func (s *Set) Skipped() []Skipped { return slices.Clone(s.skipped) }
 
 // VendorName returns the name of a call in the history. It is always a name that
@@ -171,8 +171,7 @@ func (s *Set) nameTools() {
 // for use, and it is safe for concurrent use.
 type Log struct{ seen sync.Map }
 
-// Report logs a warning for each tool that s leaves out and that l has not
-// reported before.
+// Report logs a warning for each tool that s skips and that l has not reported before.
 func (l *Log) Report(logger *slog.Logger, s *Set) {
 	for _, skipped := range s.skipped {
 		if _, again := l.seen.LoadOrStore(skipped, true); !again {
