@@ -84,8 +84,8 @@ func held(hold bool) func(context.Context, *rig) (report.Figures, error) {
 	}
 }
 
-// holdTransaction opens a transaction whose snapshot keeps everything that dies
-// from now on from being removed.
+// holdTransaction opens a transaction whose snapshot prevents the removal of rows that
+// are deleted from now on.
 func holdTransaction(ctx context.Context, dsn string) (release func(), err error) {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {

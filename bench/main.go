@@ -39,7 +39,7 @@ func main() {
 	}
 }
 
-// settings are what the command line says.
+// settings are the flags of the command line.
 type settings struct {
 	dsn     string
 	rounds  int // 0: the path's own

@@ -18,8 +18,8 @@ import (
 type path struct {
 	name     string
 	about    string
-	rounds   int // unless the command line says otherwise; 0: defaultRounds
-	clients  int // at a time, unless the command line says otherwise; 0: does not apply
+	rounds   int // unless a flag sets it; 0: defaultRounds
+	clients  int // at a time, unless a flag sets it; 0: does not apply
 	n        int // how much of it, likewise
 	columns  []string
 	variants []variant
@@ -57,7 +57,7 @@ func (b *bench) close() {
 	}
 }
 
-// run lets the variants of a path take turns and prints what they measured. Each
+// run measures the variants of a path in turns and prints the results. Each
 // round begins with another variant, so that none is always the first.
 func (b *bench) run(ctx context.Context, p path) ([]report.Verdict, error) {
 	p.variants = slices.DeleteFunc(p.variants, func(v variant) bool {
@@ -78,7 +78,7 @@ func (b *bench) run(ctx context.Context, p path) ([]report.Verdict, error) {
 			figures, err := b.measure(ctx, p, v, kept)
 			if errors.Is(err, errSkip) {
 				if round == 0 {
-					fmt.Fprintf(b.out, "%s: %s is left out: %v\n", p.name, v.name, err)
+					fmt.Fprintf(b.out, "%s: %s skipped: %v\n", p.name, v.name, err)
 				}
 				continue
 			}

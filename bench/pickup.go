@@ -57,7 +57,7 @@ func pickup(kind string, own bool) func(context.Context, *rig) (report.Figures, 
 	}
 }
 
-// pickups lets n triggers arrive and returns how long each waited.
+// pickups creates n triggers and returns how long each waited.
 func pickups(ctx context.Context, door, worker *child.Process, n int) ([]time.Duration, error) {
 	committed, err := door.Do(n)
 	if err != nil {

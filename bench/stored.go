@@ -52,10 +52,10 @@ func stored(n int) func(context.Context, *rig) (report.Figures, error) {
 	}
 }
 
-// storedN is stored with as many runs as the command line says.
+// storedN is stored with the number of runs of the flag -n.
 func storedN(ctx context.Context, r *rig) (report.Figures, error) {
 	if r.n == 0 {
-		return nil, fmt.Errorf("%w: -n says how many", errSkip)
+		return nil, fmt.Errorf("%w: set -n to the number of runs", errSkip)
 	}
 	return stored(r.n)(ctx, r)
 }

@@ -36,7 +36,7 @@ func JSON() []byte { return slices.Clone(asJSON) }
 //
 // It is YAML where the path ends in .yaml or .yml, or where it does not end in
 // .json and the Accept header names a YAML type; otherwise JSON. It has a strong
-// ETag, needs no authentication and says nothing about the host.
+// ETag, needs no authentication and has no data of the host.
 func Handler() http.Handler {
 	inJSON, inYAML := newForm(asJSON, "application/json"), newForm(asYAML, "application/yaml")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

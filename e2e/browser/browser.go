@@ -28,7 +28,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
-// ErrNotInstalled says that there is no Chromium on this machine.
+// ErrNotInstalled reports that this machine has no Chromium.
 var ErrNotInstalled = errors.New("chromium is not installed: run scripts/deps.sh")
 
 // programVariable names a program that is not where this package looks by itself.

@@ -1,5 +1,5 @@
 // Assistant is an agent with two tools, from the tools to an answer. The model is
-// the scripted one, which needs no network: it calls what the message says.
+// the scripted one, which needs no network: it calls the tools that the message names.
 //
 //	go run ./examples/assistant
 package main

@@ -1,5 +1,5 @@
 // Mcp is a host whose assistant uses the tools of an MCP server. It starts the
-// server beside it (./notes), lets one run use its tools, and prints the
+// server beside it (./notes), executes one run with its tools, and prints the
 // outcome. The model is the scripted one, so that it needs no network.
 //
 //	go run ./examples/mcp

@@ -27,7 +27,7 @@ func loadOrMake(certFile, keyFile, caFile string) (tls.Certificate, error) {
 	if err := os.WriteFile(caFile, ca, 0o644); err != nil {
 		return tls.Certificate{}, fmt.Errorf("write authority: %w", err)
 	}
-	log.Printf("wrote the authority of a throw-away certificate for localhost to %s", caFile)
+	log.Printf("wrote the authority of a temporary certificate for localhost to %s", caFile)
 	return certificate, nil
 }
 

@@ -1,5 +1,5 @@
-// Package bridge lets package admin call a function of the root package that is
-// not part of the root's API.
+// Package bridge gives package admin a function of the root package that is not part
+// of the root's API.
 package bridge
 
 import "net/http"

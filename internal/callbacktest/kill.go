@@ -16,8 +16,8 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// The points at which a replica is cut off from its store, as if its process had died there. What it had begun outside of
-// the store, such as a POST, it finishes like a process that is only slow to die.
+// The points at which a replica is cut off from its store, as if its process had been killed there. It finishes what it has
+// begun outside of the store, such as a POST, like a process that ends slowly.
 const (
 	afterEnd      = "a run has ended"
 	afterLease    = "deliveries are leased"
@@ -33,8 +33,8 @@ func points() []string {
 
 const deaths = 20 // at each point
 
-// Kills lets n runs end while replicas die at every named point and are replaced, and holds the callbacks to what is
-// promised then: never two POSTs, and each that is missing is unknown. pass makes the store's time go by.
+// Kills ends n runs while replicas are killed at every named point and replaced. Then it checks the callbacks: no run has
+// two POSTs, and each that is missing is unknown. pass advances the store's time.
 func Kills(t *testing.T, store webtrigger.Store, pass func(time.Duration), n int) {
 	t.Helper()
 	receiver := newCounter(t)
@@ -150,7 +150,7 @@ func checkCallbacks(t *testing.T, store webtrigger.Store, receiver *counter, ids
 	require.Positive(t, became["1 POSTs, delivered"])
 }
 
-// reaper says who dies where.
+// reaper decides which replica is killed at which point.
 type reaper struct {
 	mu     sync.Mutex
 	left   map[string]int
@@ -177,8 +177,8 @@ func (r *reaper) takes(point string) bool {
 	return true
 }
 
-// mortal is a replica's way to the store until it dies. Afterwards nothing that it says about deliveries and ends of runs
-// arrives.
+// mortal connects a replica to the store until it is killed. After that, its writes of deliveries and ends of runs do not
+// reach the store.
 type mortal struct {
 	webtrigger.Store
 	reaper *reaper

@@ -1,5 +1,5 @@
-// Package callbacktest holds what callbacks promise against a whole system: several services on one store, real TLS, a
-// receiver that counts. It takes the stores from outside, so that every kind of store can be tried.
+// Package callbacktest tests the guarantees of callbacks with a whole system: several services on one store, real TLS, and
+// a receiver that counts. Callers provide the stores, so that every kind of store can be tested.
 package callbacktest
 
 import (
@@ -32,7 +32,7 @@ import (
 // Replicas is how many services work on one store.
 const Replicas = 3
 
-// Runs is how many runs a race has: what WEBTRIGGER_CALLBACK_RUNS says, otherwise n.
+// Runs returns how many runs a race has: the value of WEBTRIGGER_CALLBACK_RUNS, or n if it is not set.
 func Runs(t testing.TB, n int) int {
 	t.Helper()
 	text := os.Getenv("WEBTRIGGER_CALLBACK_RUNS")
@@ -49,9 +49,9 @@ const (
 	callers    = 64                     // trigger and cancel at the same time
 )
 
-// Race lets n runs end on several services, by completion, failure, cancellation and deadline at about the same moment,
-// and holds each to exactly one POST, whose body is what the store says of the run. stores are the replicas' ways to one
-// empty store: different values, or the same one several times.
+// Race ends n runs on several services, by completion, failure, cancellation and deadline at about the same moment. It
+// checks that each has exactly one POST, whose body equals the stored run. stores connect the replicas to one empty store:
+// different values, or the same one several times.
 func Race(t *testing.T, stores [Replicas]webtrigger.Store, n int) {
 	t.Helper()
 	receiver := newCounter(t)

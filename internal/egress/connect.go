@@ -21,7 +21,7 @@ const (
 )
 
 // Connect resolves t, dials one of its checked addresses and completes the TLS handshake (TLS 1.2 or newer, certificate
-// verified for the host, ALPN http/1.1). Nothing of the request is written: the caller may still walk away with
+// verified for the host, ALPN http/1.1). Nothing of the request is written: the caller may still stop with
 // [Conn.Close]. The addresses are tried in turn, two of each family at most, sharing what time ctx leaves; TLS is tried
 // on the first that connects. The connection does not depend on ctx once Connect has returned.
 //

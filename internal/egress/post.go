@@ -38,7 +38,7 @@ type Response struct {
 // once; the connection is closed when it returns. The request is never written a second time: it has no GetBody and
 // no Idempotency-Key, without which net/http does not resend it.
 //
-// Content-Type is application/json and User-Agent is webtrigger unless header says otherwise. Fields of header that frame
+// Content-Type is application/json and User-Agent is webtrigger, unless header sets them. Fields of header that frame
 // the message or concern the connection, Cookie and the idempotency keys are dropped. body is not copied and must not be
 // changed afterwards.
 //

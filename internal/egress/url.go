@@ -45,7 +45,7 @@ func (t *Target) HostPort() string { return net.JoinHostPort(t.Host(), strconv.I
 // byte for byte, no fragment. Parsing it again gives the same Target.
 func (t *Target) String() string { return "https://" + t.authority() + t.target }
 
-// authority is what the Host header says; the default port is left out (RFC 9110 §7.2).
+// authority returns the value of the Host header, without the default port (RFC 9110 §7.2).
 func (t *Target) authority() string {
 	host := t.Host()
 	if t.addr.Is6() {

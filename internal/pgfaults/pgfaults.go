@@ -31,9 +31,10 @@ const recovery = 5 * time.Second
 
 // ThroughPooler are the rules that hold behind PgBouncer in transaction mode, where a
 // test cannot choose the connection to the server.
-var ThroughPooler = []string{"read-only server recovers", "settings of text are set", "settings that break promises are errors"}
+var ThroughPooler = []string{"read-only server recovers", "settings of text are set", "settings that break guarantees are errors"}
 
-// Pooled lets open connect to PgBouncer in transaction mode instead of the server.
+// Pooled returns an open that connects to PgBouncer in transaction mode instead of the
+// server.
 func Pooled(t *testing.T, open Open, params string) Open {
 	bouncer := pgtest.Shared(t).PgBouncer(t, nil)
 	return func(t *testing.T, dsn string) *bun.DB {
@@ -46,12 +47,12 @@ func Pooled(t *testing.T, open Open, params string) Open {
 // Run runs the rules, or those that are named.
 func Run(t *testing.T, open Open, opts *bunstore.Options, only ...string) {
 	for name, rule := range map[string]func(*testing.T, Open, *bunstore.Options){
-		"read-only server recovers":               readOnlyServer,
-		"read-only connections are replaced":      readOnlyConnections,
-		"terminated sessions are replaced":        terminatedSessions,
-		"idle session timeout is not an error":    idleSessions,
-		"settings of text are set":                textSettings,
-		"settings that break promises are errors": brokenSettings,
+		"read-only server recovers":                 readOnlyServer,
+		"read-only connections are replaced":        readOnlyConnections,
+		"terminated sessions are replaced":          terminatedSessions,
+		"idle session timeout is not an error":      idleSessions,
+		"settings of text are set":                  textSettings,
+		"settings that break guarantees are errors": brokenSettings,
 	} {
 		if len(only) > 0 && !slices.Contains(only, name) {
 			continue

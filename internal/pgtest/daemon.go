@@ -88,7 +88,7 @@ func (d *daemon) start(program string, args ...string) error {
 // its end.
 func (d *daemon) stop(signal string) error { return d.command("stop", signal) }
 
-// waitFor polls until ready says so. It returns errEnded if the background
+// waitFor polls until ready returns true. It returns errEnded if the background
 // program ends before that.
 func (d *daemon) waitFor(ready func() bool) error {
 	deadline := time.Now().Add(startTimeout)

@@ -2,5 +2,5 @@ package pgtest
 
 import "errors"
 
-// ErrNoDisk says that this process cannot make a [Disk].
+// ErrNoDisk reports that this process cannot make a [Disk].
 var ErrNoDisk = errors.New("pgtest: a disk of a bounded size needs Linux and the right to mount: run as root, with CAP_SYS_ADMIN in a container")

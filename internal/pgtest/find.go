@@ -11,7 +11,7 @@ import (
 	"strconv"
 )
 
-// ErrNotInstalled says that a program is missing on this machine. The message
+// ErrNotInstalled reports that a program is missing on this machine. The message
 // of an error that wraps it names the component.
 var ErrNotInstalled = errors.New("not installed: run scripts/deps.sh")
 

@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// BouncerOptions say how a PgBouncer is set up. Nil and the zero value are a
-// pooler as strict as they come: few connections, no prepared statements.
+// BouncerOptions are the settings of a PgBouncer. Nil and the zero value are a strict
+// pooler: few connections, no prepared statements.
 type BouncerOptions struct {
 	// PoolSize is the number of connections to the server, for each pair of a
 	// database and a user. Zero means 4.
@@ -188,7 +188,7 @@ func preparesStatements(program string) (bool, error) {
 	}
 	match := bouncerVersion.FindStringSubmatch(string(out))
 	if match == nil {
-		return false, fmt.Errorf("%s --version says %q", program, out)
+		return false, fmt.Errorf("%s --version printed %q", program, out)
 	}
 	major, _ := strconv.Atoi(match[1])
 	minor, _ := strconv.Atoi(match[2])

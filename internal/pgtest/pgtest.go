@@ -36,8 +36,8 @@ const Superuser = "postgres"
 // that replays much of its log after a crash takes longest.
 const startTimeout = 60 * time.Second
 
-// Options says how a server differs from the usual one. Nil and the zero value
-// are a server for tests: fast, and losing data if the machine crashes.
+// Options are the settings of a server. Nil and the zero value are a server for tests:
+// it is fast, and loses data if the machine crashes.
 type Options struct {
 	// Durable makes commits wait until they are on disk, as production does:
 	// fsync, full_page_writes and synchronous_commit are on. The directory is
@@ -55,7 +55,7 @@ type Options struct {
 
 	// Settings are lines of postgresql.conf, by name. They win over what the
 	// package sets itself, which is max_connections 200, shared_buffers 64MB,
-	// what Durable says, and without that max_wal_size 256MB. The port and the
+	// those of Durable, and without Durable max_wal_size 256MB. The port and the
 	// addresses cannot be set.
 	Settings map[string]string
 }

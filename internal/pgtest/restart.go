@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Mode says how a server goes down.
+// Mode is how a server stops.
 type Mode int
 
 const (
@@ -63,8 +63,7 @@ func (s *Server) Up() error {
 	return nil
 }
 
-// ready reports whether the server says so in its lock file, which is where
-// pg_ctl looks too. A crash leaves the file behind, but Down waits for an
+// ready reports whether the server is ready by its lock file, which pg_ctl reads too. A crash leaves the file behind, but Down waits for an
 // orderly exit, which removes it.
 func (s *Server) ready() bool { return s.lockLine(7) == "ready" }
 

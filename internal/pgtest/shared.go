@@ -16,7 +16,7 @@ var shared struct {
 
 // Shared returns this process's server, with the default [Options], and starts
 // it on the first call. If PostgreSQL is not installed, the test is skipped
-// with a message that says so, or fails if WEBTRIGGER_TEST_ALL is set.
+// with a message, or fails if WEBTRIGGER_TEST_ALL is set.
 //
 // A test that takes the server down, or changes what belongs to all databases,
 // such as roles, calls [Start] instead.
@@ -74,7 +74,7 @@ func (s *Server) Database(tb testing.TB) string {
 	return name
 }
 
-// require ends the test if err says that a component is missing or broken.
+// require ends the test if err reports a missing or broken component.
 func require(tb testing.TB, err error) {
 	tb.Helper()
 	switch {

@@ -74,7 +74,7 @@ func (s *schemas) take(t *testing.T) string {
 	return own.Schema
 }
 
-// put empties a schema and lets others have it.
+// put empties a schema and makes it available to other tests.
 func (s *schemas) put(t *testing.T, name string) {
 	t.Helper()
 	s.mu.Lock()

@@ -1,6 +1,6 @@
-// Package streamtest holds what event streams promise on any store: many
-// subscribers that connect, drop and reconnect wherever they like, over several
-// replicas, see exactly what they asked for.
+// Package streamtest tests the guarantees of event streams on any store: many
+// subscribers connect, disconnect and reconnect at any point, over several replicas, and
+// receive exactly the events that they requested.
 package streamtest
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// Options says how large a test is. Zero fields have a default, but Stores.
+// Options is the size of a test. If zero, a field has its default, except for Stores.
 type Options struct {
 	// Stores are what each replica sees of the one store.
 	Stores []webtrigger.Store

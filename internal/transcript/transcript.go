@@ -20,7 +20,7 @@ type Player interface {
 	// it stands there.
 	Exchange(request string) (answer string)
 
-	// Step does what a line that begins with ! says.
+	// Step executes the command of a line that begins with !.
 	Step(step string)
 }
 

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// ErrNoPgbench says that the pgbench program is not there.
+// ErrNoPgbench reports that the pgbench program is missing.
 var ErrNoPgbench = errors.New("pgbench is neither beside the server's programs nor on the PATH")
 
-// tps finds what pgbench says of each second: "progress: 3.0 s, 8021.9 tps, …".
+// tps matches the line that pgbench prints each second: "progress: 3.0 s, 8021.9 tps, …".
 var tps = regexp.MustCompile(`progress: [0-9.]+ s, ([0-9.]+) tps`)
 
 // warmUp is how many seconds pass before it counts: until then its connections

@@ -1,6 +1,6 @@
-// Package postgres is the database under test: a private server that keeps its
-// promises (fsync, synchronous_commit), databases that live for one
-// measurement, and what the server cost.
+// Package postgres is the database under test: a private, durable server (fsync,
+// synchronous_commit), databases for one measurement each, and the resources that the
+// server used.
 package postgres
 
 import (

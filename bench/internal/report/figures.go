@@ -1,5 +1,5 @@
 // Package report gathers what variants of one path measured, round by round,
-// and says how they compare.
+// and compares them.
 //
 // A machine that other people use drifts by a factor of two between minutes, so
 // no figure here stands alone: variants take turns inside a round, and what

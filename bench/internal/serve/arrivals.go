@@ -43,7 +43,7 @@ func (i *instants) all() child.Counters {
 // arrivalGap is the mean time between two arrivals.
 const arrivalGap = 10 * time.Millisecond
 
-// arrivals is a server whose Do lets n triggers arrive at random times and
+// arrivals is a server whose Do creates n triggers at random times and
 // returns when each of them was committed; its counters are the starts in
 // seen. insert commits one and returns its name and the time of its commit.
 func arrivals(seen *instants, insert func(ctx context.Context, name string) (string, time.Time, error)) *child.Server {

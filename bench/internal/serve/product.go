@@ -16,7 +16,7 @@ import (
 const assistant = "1"
 
 // newService returns the product over a store, with a channel that is open and a
-// key, and lets it work when there are workers.
+// key, and starts Work if there are workers.
 func newService(ctx context.Context, store webtrigger.Store, runner webtrigger.Runner, c Config) (*webtrigger.Service, error) {
 	opts := &webtrigger.Options{BaseURL: "http://bench.example", Workers: c.Workers, NoWorkers: c.Workers == 0}
 	svc, err := webtrigger.New(store, runner, opts)

@@ -66,7 +66,7 @@ function stream() {
   return url;
 }
 
-function say(what) {
+function setStatus(what) {
   state.textContent = what;
 }
 
@@ -78,7 +78,7 @@ function show(what) {
 
 function open() {
   source = new EventSource(stream());
-  source.onopen = () => say("Connected.");
+  source.onopen = () => setStatus("Connected.");
   source.onmessage = (message) => {
     const event = JSON.parse(message.data);
     if (event.id <= last) return;
@@ -87,7 +87,7 @@ function open() {
     collect(event);
     if (run && terminal.has(event.event_type)) {
       source.close(); // no event follows the last event of a run
-      say("The run has ended.");
+      setStatus("The run has ended.");
     }
   };
   source.addEventListener("gap", (message) => {
@@ -98,7 +98,7 @@ function open() {
     if (source.readyState === EventSource.CLOSED) {
       ask();
     } else {
-      say("Reconnecting…");
+      setStatus("Reconnecting…");
     }
   };
 }
@@ -122,12 +122,12 @@ async function ask() {
     abort.abort();
   }
   switch (status) {
-    case 204: return say("All runs have ended.");
-    case 400: return say("The run is not a run ID or run key.");
+    case 204: return setStatus("All runs have ended.");
+    case 400: return setStatus("The run is not a run ID or run key.");
     case 401: return signIn();
-    case 404: return say("The conversation does not exist.");
+    case 404: return setStatus("The conversation does not exist.");
   }
-  say("The server is unavailable. Retrying…");
+  setStatus("The server is unavailable. Retrying…");
   setTimeout(open, pause);
 }
 
