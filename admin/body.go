@@ -62,12 +62,12 @@ func (b *body) err() error {
 	return &webtrigger.RequestError{Faults: b.faults}
 }
 
-// errWith returns err with the faults of refusal besides: the error of a call on the
+// errWith returns err with the faults of found besides: the error of a call on the
 // Service with the decoded fields. The call must not be able to succeed. If a fault was
 // planted for that, planted is its pointer, and it is omitted.
-func (b *body) errWith(refusal error, planted string) error {
+func (b *body) errWith(found error, planted string) error {
 	var more *webtrigger.RequestError
-	if errors.As(refusal, &more) {
+	if errors.As(found, &more) {
 		for _, f := range more.Faults {
 			if f.Pointer != planted {
 				b.fault(f.Pointer, f.Detail)

@@ -37,7 +37,7 @@ func (s *speech) add(piece string) error {
 	piece = s.tail + piece
 	whole := len(piece) - unfinishedLen(piece)
 	s.tail = piece[whole:]
-	return s.add(wire.ValidText(piece[:whole]))
+	return s.write(wire.ValidText(piece[:whole]))
 }
 
 // end adds the rest of the text: all of it if nothing was streamed.
@@ -55,7 +55,7 @@ func (s *speech) end(response *Response) error {
 	}
 	tail := s.tail
 	s.tail = ""
-	return s.add(wire.ValidText(tail))
+	return s.write(wire.ValidText(tail))
 }
 
 // take returns the text so far and starts the next one.
@@ -66,8 +66,8 @@ func (s *speech) take() string {
 	return text
 }
 
-// add adds a valid text, and emits it unless hold is set.
-func (s *speech) add(text string) error {
+// write adds a valid text, and emits it unless hold is set.
+func (s *speech) write(text string) error {
 	if s.shown.Len()+len(text) > webtrigger.MaxResultBytes {
 		return failure("The result is larger than 1 MiB.")
 	}

@@ -32,9 +32,9 @@ type fake struct {
 	reads       atomic.Int64 // of RunEnded
 	watches     atomic.Int64 // under way
 
-	awayAfter   atomic.Int64 // Events is unavailable after this cursor; 0: no such
-	brokenAfter atomic.Int64 // Events fails for good after this cursor; 0: no such
-	gone        atomic.Bool  // the conversations do not exist any more
+	unavailableAfter atomic.Int64 // Events is unavailable after this cursor; 0: no such
+	brokenAfter      atomic.Int64 // Events fails for good after this cursor; 0: no such
+	gone             atomic.Bool  // the conversations do not exist any more
 
 	notifying sync.Mutex // calls of notify, one at a time; taken before mu
 	watchers  map[int]func(stream.Hint)
@@ -62,7 +62,7 @@ func newFake() *fake {
 }
 
 func (s *fake) Events(_ context.Context, q stream.Query) (stream.Page, error) {
-	after := s.awayAfter.Load()
+	after := s.unavailableAfter.Load()
 	if s.unavailable.Load() || after > 0 && q.AfterID == after {
 		return stream.Page{}, fmt.Errorf("read events: %w", errUnavailable)
 	}

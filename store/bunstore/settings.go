@@ -65,7 +65,7 @@ var errReadOnly = fmt.Errorf("bunstore: %w: the PostgreSQL server is read-only (
 	webtrigger.ErrUnavailable)
 
 // settingsText reads the settings that can break a guarantee. A server without fsync
-// is for tests: its data need not survive.
+// is for tests and is not checked.
 const settingsText = `SELECT current_setting('transaction_read_only') = 'on', current_setting('server_encoding'),
 	current_setting('synchronous_commit') = 'off' AND (current_setting('fsync') = 'on'
 		OR EXISTS (SELECT FROM pg_settings WHERE name = 'synchronous_commit' AND source IN ('user', 'database', 'database user'))),
