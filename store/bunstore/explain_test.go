@@ -31,6 +31,7 @@ func TestIndexes(t *testing.T) {
 			SELECT i, (i % 50)::text, 's', now(), i, (i > 100000)::int, 1, 1 FROM generate_series(1, 110000, 20) i;
 		INSERT INTO webtrigger_messages SELECT i, 1, i, 'user', 'm', now() FROM generate_series(1, 110000) i;
 		INSERT INTO webtrigger_events SELECT i, 1, i, 1, 'x_step', '{}', now() FROM generate_series(1, 110000) i;
+		INSERT INTO webtrigger_task_copies SELECT md5(i::text) || md5(i::text), 't', now() FROM generate_series(1, 10000) i;
 		INSERT INTO webtrigger_purge_marks SELECT i, 3, 3, true FROM generate_series(1, 50000) i;
 		INSERT INTO webtrigger_channels SELECT i::text, true, true FROM generate_series(1, 1000) i;
 		INSERT INTO webtrigger_queue (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since, process_id,
@@ -65,7 +66,7 @@ func TestPlansOfNewTables(t *testing.T) {
 		"emptied": `INSERT INTO webtrigger_queue (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since,
 				attempts, state, native, bounded, shared, assistant_id)
 			SELECT i, i, 1, 1, 0, 1, 0, now(), 0, CASE WHEN i % 2 = 0 THEN 'r' ELSE 'q' END, true, true, i % 3 = 1, '1' FROM generate_series(1, 10000) i;
-			DELETE FROM webtrigger_queue WHERE run_id < 9999; ANALYZE webtrigger_queue; DELETE FROM webtrigger_queue; ANALYZE webtrigger_queue`,
+			DELETE FROM webtrigger_queue WHERE run_id < 9999; ANALYZE webtrigger_queue; DELETE FROM webtrigger_queue; VACUUM ANALYZE webtrigger_queue`,
 	} {
 		t.Run(state, func(t *testing.T) {
 			t.Parallel()

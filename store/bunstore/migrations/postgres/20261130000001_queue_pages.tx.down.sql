@@ -1,0 +1,1 @@
+ALTER TABLE {{.Prefix}}queue RESET (vacuum_truncate);
