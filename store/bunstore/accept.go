@@ -17,17 +17,27 @@ func (s *Store) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger
 	if s.opts.Enqueue != nil {
 		trigger.Claim = nil
 	}
+	task, err := s.taskOf(ctx, trigger.TaskDefinition)
+	if err != nil {
+		return webtrigger.CreatedTrigger{}, err
+	}
 	if s.postgres && joins(&trigger) {
-		return s.lanes.do(ctx, trigger)
+		return s.lanes.do(ctx, newTrigger{trigger, task})
 	}
 	if waitsBounded(&trigger) {
-		return s.bounded.do(ctx, trigger)
+		return s.bounded.do(ctx, newTrigger{trigger, task})
 	}
-	return s.accepts.do(ctx, trigger)
+	return s.accepts.do(ctx, newTrigger{trigger, task})
+}
+
+// newTrigger is a trigger and what its run keeps of the task definition; nil: none.
+type newTrigger struct {
+	webtrigger.NewTrigger
+	task *string
 }
 
 // weighTrigger is about how many bytes a trigger has, with all that is sent of it.
-func weighTrigger(t webtrigger.NewTrigger) int {
+func weighTrigger(t newTrigger) int {
 	n := 512 + len(t.RunKey) + len(t.AssistantID) + len(t.BaseURL) + len(t.CallbackURL) + len(t.CallbackHost) + len(t.TraceParent) +
 		len(t.RequestID) + len(t.ConversationKey) + len(t.OnBusy) + len(t.Input.Subject) + len(t.Input.Message) + len(t.Input.Context) + len(t.Input.Metadata)
 	if t.Idempotency != nil {
@@ -51,7 +61,7 @@ func weighTask(task *webtrigger.TaskDefinition) int {
 }
 
 // requestOf is the request that a trigger repeats, if it has an idempotency key.
-func requestOf(t webtrigger.NewTrigger) (any, bool) {
+func requestOf(t newTrigger) (any, bool) {
 	if t.Idempotency == nil {
 		return nil, false
 	}
@@ -59,7 +69,7 @@ func requestOf(t webtrigger.NewTrigger) (any, bool) {
 }
 
 // accepting is a trigger in the batcher.
-type accepting = call[webtrigger.NewTrigger, webtrigger.CreatedTrigger]
+type accepting = call[newTrigger, webtrigger.CreatedTrigger]
 
 // runAccepts stores a batch of triggers.
 func (s *Store) runAccepts(ctx context.Context, calls []*accepting) error {
@@ -77,7 +87,7 @@ func (s *Store) runAccepts(ctx context.Context, calls []*accepting) error {
 }
 
 // acceptAlone stores one trigger in a transaction of its own.
-func (s *Store) acceptAlone(ctx context.Context, trigger webtrigger.NewTrigger) (accepted webtrigger.CreatedTrigger, _ error) {
+func (s *Store) acceptAlone(ctx context.Context, trigger newTrigger) (accepted webtrigger.CreatedTrigger, _ error) {
 	err := s.write(ctx, "create trigger", func(t *tx) (err error) {
 		accepted, err = t.accept(trigger)
 		return err
@@ -86,7 +96,7 @@ func (s *Store) acceptAlone(ctx context.Context, trigger webtrigger.NewTrigger) 
 }
 
 // accept stores a trigger. If it rejects the trigger, it stores nothing.
-func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+func (t *tx) accept(trigger newTrigger) (webtrigger.CreatedTrigger, error) {
 	use := trigger.Idempotency
 	if use != nil {
 		if err := t.lockRequest(trigger.AssistantID, use.Key); err != nil {
@@ -103,7 +113,7 @@ func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, e
 			return webtrigger.CreatedTrigger{}, err
 		}
 	}
-	l, err := t.enter(&trigger)
+	l, err := t.enter(&trigger.NewTrigger)
 	if err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
@@ -117,7 +127,7 @@ func (t *tx) accept(trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, e
 			trigger.Claim = nil
 		}
 	}
-	if err := t.room(&trigger, l.freed); err != nil {
+	if err := t.room(&trigger.NewTrigger, l.freed); err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
 	runID, now, err := t.nextRun()
@@ -155,15 +165,15 @@ func (t *tx) nextRun() (id int64, now time.Time, err error) {
 
 // create stores the run and its row in the queue. In a shared conversation it also
 // stores the message and the first event.
-func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, l *lane, now time.Time) (webtrigger.CreatedTrigger, error) {
+func (t *tx) create(runID int64, trigger newTrigger, l *lane, now time.Time) (webtrigger.CreatedTrigger, error) {
 	q := &queueRow{runID: runID, conversationID: runID, behind: l.open > 0, native: t.store.opts.Enqueue == nil, waitsSince: now}
 	message, event := int64(firstMessage), int64(1)
 	input := trigger.Input
-	if joins(&trigger) {
+	if joins(&trigger.NewTrigger) {
 		q.shared = true
 		if q.conversationID = l.id; l.id == 0 {
 			q.conversationID = runID
-			if err := t.startConversation(runID, &trigger, now); err != nil {
+			if err := t.startConversation(runID, &trigger.NewTrigger, now); err != nil {
 				return webtrigger.CreatedTrigger{}, err
 			}
 		}
@@ -176,7 +186,7 @@ func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, l *lane, now tim
 			return webtrigger.CreatedTrigger{}, err
 		}
 	}
-	task, err := encodeTask(trigger.TaskDefinition)
+	task, err := t.keep(&trigger, now)
 	if err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
@@ -204,9 +214,9 @@ func (t *tx) create(runID int64, trigger webtrigger.NewTrigger, l *lane, now tim
 	if err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
-	accepted := acceptedNow(&trigger, runID, q.conversationID, q.running, now)
+	accepted := acceptedNow(&trigger.NewTrigger, runID, q.conversationID, q.running, now)
 	accepted.Run.Continues, accepted.Run.Behind, accepted.Run.ConversationKey = message > firstMessage, q.behind, l.key
-	return accepted, t.insert(q, &trigger)
+	return accepted, t.insert(q, &trigger.NewTrigger)
 }
 
 // insert stores a new run's row in the queue.
@@ -261,8 +271,12 @@ func (h *hostStore) CreateTrigger(ctx context.Context, trigger webtrigger.NewTri
 		return webtrigger.CreatedTrigger{}, err
 	}
 	trigger.Claim = nil
+	task, err := encodeTask(trigger.TaskDefinition) // others would wait for a copy in the host's transaction
+	if err != nil {
+		return webtrigger.CreatedTrigger{}, err
+	}
 	t := h.begin(ctx)
-	accepted, err := t.accept(trigger)
+	accepted, err := t.accept(newTrigger{trigger, task})
 	if err == nil {
 		err = h.store.enqueue(ctx, h.tx, t.queued)
 	}

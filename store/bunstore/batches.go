@@ -47,11 +47,11 @@ const (
 // assistant, and assistants whose batches take long leave half the workers to the
 // others.
 func (s *Store) batchTriggers(run func(ctx context.Context, calls []*accepting) error,
-	one func(ctx context.Context, trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error),
-) *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger] {
+	one func(ctx context.Context, trigger newTrigger) (webtrigger.CreatedTrigger, error),
+) *batcher[newTrigger, webtrigger.CreatedTrigger] {
 	b := newBatcher(s, run, one)
 	b.weigh, b.subject, b.subjects, b.workers = weighTrigger, requestOf, maxRequests, 1
-	b.group = func(t webtrigger.NewTrigger) any { return t.AssistantID }
+	b.group = func(t newTrigger) any { return t.AssistantID }
 	b.waiting.maxBytes, b.paused.maxBytes = maxQueueBytes, maxQueueBytes
 	if b.then != nil {
 		b.then.group, b.then.each = b.group, aloneEach

@@ -74,8 +74,8 @@ const pgAcceptBoundedText = pgAcceptInput + `,
 // boundedTriggers are the triggers of a batch that would take a place.
 func boundedTriggers(calls []*accepting) (bounded []*webtrigger.NewTrigger) {
 	for _, c := range calls {
-		if waitsBounded(&c.arg) {
-			bounded = append(bounded, &c.arg)
+		if waitsBounded(&c.arg.NewTrigger) {
+			bounded = append(bounded, &c.arg.NewTrigger)
 		}
 	}
 	return bounded

@@ -145,6 +145,7 @@ type Store struct {
 	schema   schemaState
 	turns    turns
 	hooks    hooks
+	copies   copies
 
 	noListener sync.Once // logs that there is none
 
@@ -152,9 +153,9 @@ type Store struct {
 
 	background sync.WaitGroup // batches and notifications under way
 
-	accepts *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger]
-	bounded *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger] // those that take a place in a queue with a bound
-	lanes   *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger] // those that name a conversation; Postgres only
+	accepts *batcher[newTrigger, webtrigger.CreatedTrigger]
+	bounded *batcher[newTrigger, webtrigger.CreatedTrigger] // those that take a place in a queue with a bound
+	lanes   *batcher[newTrigger, webtrigger.CreatedTrigger] // those that name a conversation; Postgres only
 	appends *batcher[appending, struct{}]
 	ends    *batcher[ending, webtrigger.Run]
 	grants  *batcher[asking, webtrigger.Grant]

@@ -268,7 +268,7 @@ const maxLanes = 64
 // batchLanes makes the batcher of triggers that name a conversation, on Postgres. A
 // batch waits for no lock. A trigger that needs one that another transaction has is
 // tried again after a pause.
-func (s *Store) batchLanes() *batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger] {
+func (s *Store) batchLanes() *batcher[newTrigger, webtrigger.CreatedTrigger] {
 	b := s.batchTriggers(s.runLanes, nil)
 	b.max = min(cmp.Or(s.opts.MaxBatch, maxLanes), maxLanes)
 	return b
@@ -282,7 +282,7 @@ func (s *Store) runLanes(ctx context.Context, calls []*accepting) error {
 		var bounds []*webtrigger.NewTrigger
 		for _, c := range calls {
 			if c.arg.MaxQueued > 0 { // the claim may be declined
-				bounds = append(bounds, &c.arg)
+				bounds = append(bounds, &c.arg.NewTrigger)
 			}
 		}
 		if len(bounds) > 0 {

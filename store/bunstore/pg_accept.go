@@ -35,16 +35,22 @@ const pgAcceptInput = `
 			coalesce(base, $3) AS base, coalesce(wanted, false) AS wanted, coalesce(process, $4) AS process, token,
 			coalesce(wanted, false) AND (SELECT true FROM {processes} p WHERE p.id = coalesce(i.process, $4) AND p.lost_at IS NULL LIMIT 1)
 				IS TRUE AS taken,
-			request, hash, ttl, bound, request IS NULL OR pg_try_advisory_xact_lock(lock) AS free
+			copy, request, hash, ttl, bound, request IS NULL OR pg_try_advisory_xact_lock(lock) AS free
 		FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
-			context text, metadata text, task text, callback text, host text, trace text, request_id text, base text,
+			context text, metadata text, task text, copy text, callback text, host text, trace text, request_id text, base text,
 			wanted boolean, process text, token bigint, request text, hash text, lock bigint, ttl bigint, bound bigint)
 	)`
 
-// pgAdmit gives the triggers that may be stored their ids. Conditions may follow.
+// pgAdmit gives the triggers that may be stored their ids. Conditions may follow. A
+// trigger gets none if the copy of its task definition is being deleted.
 const pgAdmit = `
+	held AS MATERIALIZED (
+		SELECT c.hash FROM (SELECT DISTINCT copy FROM input WHERE copy IS NOT NULL) i
+		CROSS JOIN LATERAL (SELECT hash FROM {task_copies} WHERE hash = i.copy LIMIT 1 FOR KEY SHARE SKIP LOCKED) c
+	),
 	admitted AS MATERIALIZED (
-		SELECT i.*, nextval('{runs}_id_seq') AS run_id, clock_timestamp() AS now FROM input i WHERE free`
+		SELECT i.*, nextval('{runs}_id_seq') AS run_id, clock_timestamp() AS now FROM input i
+		WHERE free AND (copy IS NULL OR copy IN (SELECT hash FROM held))`
 
 // pgUnbounded omits a run with a bound that must be queued because its process must not
 // claim it: the lock of the bound is not held.
@@ -94,6 +100,7 @@ type pgTrigger struct {
 	Context   *string `json:"context,omitempty"`
 	Metadata  *string `json:"metadata,omitempty"`
 	Task      *string `json:"task,omitempty"`
+	Copy      string  `json:"copy,omitempty"`
 	Base      *string `json:"base,omitempty"`
 	Callback  string  `json:"callback,omitempty"`
 	Host      string  `json:"host,omitempty"`
@@ -117,9 +124,9 @@ type pgTriggers struct {
 }
 
 // pgAccept stores a batch of triggers that name no conversation, no two of which are
-// of one request. Those whose idempotency key another transaction has locked, and those
-// with a bound whose process must not claim, are stored alone afterwards. Replays get
-// the stored answer.
+// of one request. Those whose idempotency key another transaction has locked, those with
+// a bound whose process must not claim, and those whose copy of a task definition is
+// deleted, are stored alone afterwards. Replays get the stored answer.
 func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
 	stored, err := s.pgAcceptStatement(ctx, calls)
 	if err != nil {
@@ -209,9 +216,7 @@ func (s *Store) pgTriggersOf(calls []*accepting) (input pgTriggers, err error) {
 			Context: optional(t.Input.Context), Metadata: optional(t.Input.Metadata), Bound: t.MaxQueued,
 			Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent, RequestID: t.RequestID,
 		}
-		if p.Task, err = encodeTask(t.TaskDefinition); err != nil {
-			return input, err
-		}
+		p.Task, p.Copy = t.task, referredHash(t.task)
 		if i == 0 {
 			input.base = t.BaseURL
 		} else if t.BaseURL != input.base {
@@ -252,7 +257,7 @@ func (s *Store) pgStore(ctx context.Context, on session, text string, input pgTr
 			return nil
 		}
 		stored[ord] = true
-		calls[ord].result = acceptedNow(&calls[ord].arg, runID, runID, taken, now)
+		calls[ord].result = acceptedNow(&calls[ord].arg.NewTrigger, runID, runID, taken, now)
 		if !taken {
 			hint.Queued = s.opts.Enqueue == nil
 		}

@@ -120,7 +120,7 @@ const (
 
 	// pgClaimAnswer has one row with the run id 0 if the process must not claim.
 	pgClaimAnswer = `
-	SELECT q.run_id, q.token, q.attempts, q.started_at, r.run_key, r.conversation_id, r.assistant_id, r.key_id, r.task, r.base_url,
+	SELECT q.run_id, q.token, q.attempts, q.started_at, r.run_key, r.conversation_id, r.assistant_id, r.key_id, ` + fullTask + `, r.base_url,
 		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata, r.message_id, r.conversation_key
 	FROM q CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = q.run_id LIMIT 1) r
 	UNION ALL

@@ -78,7 +78,7 @@ func (s *Store) idList(ids []int64) string {
 
 // runColumns are what scanRun reads: r is the run, q its row in the queue or NULLs,
 // e its end or NULLs, cb its last delivery that has an outcome or NULLs.
-const runColumns = stateColumns + `, r.task, e.result`
+const runColumns = stateColumns + `, ` + fullTask + `, e.result`
 
 // summaryColumns are what scanSummary reads. The beginning of a task definition, which
 // has its id, is read without the rest, also if the database stores the text apart.

@@ -52,6 +52,9 @@ func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) (swept []
 		}
 	}
 	errs = append(errs, s.deleteLost(ctx), s.deleteExpired(ctx))
+	if sweep.Audit {
+		errs = append(errs, s.deleteCopies(ctx))
+	}
 	return swept, errors.Join(errs...)
 }
 

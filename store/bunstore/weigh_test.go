@@ -48,7 +48,7 @@ func TestWeights_everyText_counts(t *testing.T) {
 		value any
 		weigh func() int
 	}{
-		"trigger": {&trigger, func() int { return weighTrigger(trigger) }},
+		"trigger": {&trigger, func() int { return weighTrigger(newTrigger{NewTrigger: trigger}) }},
 		"finish":  {&finish, func() int { return weighEnding(ending{end: finish}) }},
 		"append":  {&batch, func() int { return weighAppending(appending{batch: batch}) }},
 		"outcome": {&outcome, func() int { return weighDelivered(delivered{end: outcome}) }},
@@ -64,11 +64,11 @@ func TestWeights_everyText_counts(t *testing.T) {
 // Large task definitions fill a batch as other texts do.
 func TestBatches_largeTasks_areSmall(t *testing.T) {
 	t.Parallel()
-	b := &batcher[webtrigger.NewTrigger, webtrigger.CreatedTrigger]{waiting: newWaitlist[webtrigger.NewTrigger, webtrigger.CreatedTrigger]()}
+	b := &batcher[newTrigger, webtrigger.CreatedTrigger]{waiting: newWaitlist[newTrigger, webtrigger.CreatedTrigger]()}
 	task := &webtrigger.TaskDefinition{Instructions: string(make([]byte, 200_000))}
 	for range 100 {
 		trigger := webtrigger.NewTrigger{TaskDefinition: task}
-		b.waiting.add("1", &call[webtrigger.NewTrigger, webtrigger.CreatedTrigger]{arg: trigger, weight: weighTrigger(trigger)})
+		b.waiting.add("1", &call[newTrigger, webtrigger.CreatedTrigger]{arg: newTrigger{NewTrigger: trigger}, weight: weighTrigger(newTrigger{NewTrigger: trigger})})
 	}
 	calls, _ := b.next()
 	require.Len(t, calls, maxWeight/200_000)

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -166,6 +167,24 @@ func taskRules() []rule {
 			b.Equal(task, *b.run(deleted.ID).TaskDefinition)
 			b.Equal(task, *b.take(deleted.ID, long).Run.TaskDefinition)
 			b.Nil(b.run(b.accept().ID).TaskDefinition)
+		}},
+		{"runs keep a large copy whatever becomes of the definition and of other runs", func(b *rig) {
+			large := definition(assistant)
+			large.Instructions = strings.Repeat("Instructions ", 1000)
+			task, err := b.store.CreateTaskDefinition(b.ctx, large)
+			b.NoError(err)
+			first, kept := b.complete(doing(&task)), b.start(doing(&task), withCallback)
+			b.Equal(task, *kept.Run.TaskDefinition)
+			changed := task
+			changed.Instructions += "more"
+			changed, err = b.store.UpdateTaskDefinition(b.ctx, changed)
+			b.NoError(err)
+			b.Equal(changed, *b.run(b.accept(doing(&changed)).ID).TaskDefinition)
+			b.NoError(b.store.DeleteTaskDefinition(b.ctx, task.ID))
+			b.NoError(b.store.EraseTrigger(b.ctx, first.ConversationID))
+			b.Equal(task, *b.run(kept.Run.ID).TaskDefinition)
+			b.finish(kept.Lease, completed("Result"))
+			b.Equal(task, *b.deliver().Run.TaskDefinition)
 		}},
 	}
 }
