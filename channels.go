@@ -3,6 +3,10 @@ package webtrigger
 import (
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/webtrigger-go/webtrigger/internal/signature"
 )
 
 // Channel is the settings of the Web Trigger channel of one assistant. The zero value
@@ -78,4 +82,129 @@ func (p Page) withDefaults() Page {
 	}
 	p.Limit = min(p.Limit, MaxPageSize)
 	return p
+}
+
+// SigningSecret signs callbacks by the symmetric scheme of Standard Webhooks
+// (https://www.standardwebhooks.com). Receivers verify with the same secret. The zero
+// value is not a secret.
+//
+// Printing, logging or marshaling a SigningSecret yields "whsec_(hidden)". Only
+// [SigningSecret.Reveal] returns the plaintext.
+type SigningSecret struct {
+	// Behind two pointers, since fmt prints the fields of structs that it cannot
+	// ask, and with a verb that does not fit even follows the first.
+	key **[]byte
+}
+
+const hiddenSecret = "whsec_(hidden)"
+
+// MaxSigningSecrets is the maximum number of secrets that sign one callback. Two are
+// in use while receivers change to a new secret.
+const MaxSigningSecrets = 2
+
+// NewSigningSecret creates a secret from 32 random bytes.
+func NewSigningSecret() SigningSecret {
+	return seal(signature.NewKey())
+}
+
+// ParseSigningSecret parses a secret in the format of [SigningSecret.Reveal]:
+// "whsec_" and the base64 (RFC 4648 §4, padded) of 24 to 64 bytes. The error contains
+// no part of the text.
+func ParseSigningSecret(text string) (SigningSecret, error) {
+	key, err := signature.ParseSecret(text)
+	if err != nil {
+		return SigningSecret{}, err
+	}
+	return seal(key), nil
+}
+
+func seal(key []byte) SigningSecret {
+	p := &key
+	return SigningSecret{&p}
+}
+
+// Reveal returns the plaintext of the secret, for a store or the setup of a receiver.
+// It returns "" for the zero value.
+func (s SigningSecret) Reveal() string {
+	if s.IsZero() {
+		return ""
+	}
+	return signature.FormatSecret(**s.key)
+}
+
+// IsZero reports whether s is the zero value, which is not a secret.
+func (s SigningSecret) IsZero() bool { return s.key == nil }
+
+// sign returns one signature of a message.
+func (s SigningSecret) sign(id string, unix int64, body []byte) string {
+	return signature.Sign(**s.key, id, unix, body)
+}
+
+// String returns "whsec_(hidden)", or "" for the zero value.
+func (s SigningSecret) String() string {
+	if s.IsZero() {
+		return ""
+	}
+	return hiddenSecret
+}
+
+// Format writes the result of String for every verb.
+func (s SigningSecret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// GoString returns the result of String.
+func (s SigningSecret) GoString() string { return s.String() }
+
+// MarshalText returns the result of String, also for JSON. It cannot be parsed back.
+func (s SigningSecret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// LogValue returns the result of String.
+func (s SigningSecret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// SetSigningSecrets stores the secrets that sign the callbacks of an assistant, in
+// place of [CallbackOptions.Secrets]. Set one secret, or two while receivers change
+// to a new one. Without secrets, [CallbackOptions.Secrets] apply again. The change
+// applies to every later attempt, including those of callbacks that are already
+// pending. It returns a [RequestError] if an argument is invalid.
+//
+// Secrets are separate from [Channel], so code that lists, changes or logs settings
+// does not receive them. A store keeps them as plaintext: protect its database
+// accordingly.
+func (s *Service) SetSigningSecrets(ctx context.Context, assistantID string, secrets ...SigningSecret) error {
+	var f faults
+	if !ValidAssistantID(assistantID) {
+		f.add("/assistant_id", assistantIDRule)
+	}
+	if err := checkSecrets(secrets); err != nil {
+		f.add("/signing_secrets", err.Error())
+	}
+	if err := f.err(); err != nil {
+		return err
+	}
+	if err := s.store.SetSigningSecrets(ctx, assistantID, secrets); err != nil {
+		return fmt.Errorf("set signing secrets: %w", err)
+	}
+	s.log.InfoContext(ctx, "signing secrets set", "assistant_id", assistantID, "secrets", len(secrets))
+	return nil
+}
+
+// SigningSecrets returns the secrets of an assistant in the order in which they were
+// set. It returns none if [CallbackOptions.Secrets] apply, and ErrNotFound if the
+// assistant id is invalid.
+func (s *Service) SigningSecrets(ctx context.Context, assistantID string) ([]SigningSecret, error) {
+	if !ValidAssistantID(assistantID) {
+		return nil, ErrNotFound
+	}
+	return s.store.SigningSecrets(ctx, assistantID)
+}
+
+func checkSecrets(secrets []SigningSecret) error {
+	if len(secrets) > MaxSigningSecrets {
+		return fmt.Errorf("must have at most %d entries", MaxSigningSecrets)
+	}
+	for _, secret := range secrets {
+		if secret.IsZero() {
+			return fmt.Errorf("must not be empty")
+		}
+	}
+	return nil
 }

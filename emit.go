@@ -18,34 +18,126 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// emitter gathers the events of one execution and stores them in batches
+// emitter gathers the events and steps of one execution and stores them in batches
 // without a timer: a batch is what came while the one before was being stored.
 // Only text that streams may wait for more of it, see delta.
 type emitter struct {
 	ctx   context.Context
 	store func(EventBatch) error
 
+	stepping sync.Mutex // held while a step and its events are added
+
 	mu      sync.Mutex // guards what follows
 	pending []NewEvent
-	size    int   // of the pending payloads, in bytes
-	number  int64 // of the last batch handed to store
-	failed  error // the error of store; nothing is stored after it
+	size    int // of the pending payloads, in bytes
+	steps   []StepRecord
+	commit  *commit // of the steps; nil: there are none
+	held    bool    // the events of a step are being added: nothing may be stored without the step
+	number  int64   // of the last batch handed to store
+	failed  error   // the error of store; nothing is stored after it
 	closed  bool
 	storing chan struct{} // closed when the batch under way is stored; nil: none
 	delta   delta
 }
 
-// What may wait to be stored before Emit blocks.
+// What may wait to be stored before Emit blocks, or Step.
 const (
 	maxPendingEvents = 512
 	maxPendingBytes  = 4 * MaxEventPayloadBytes
 )
+
+// commit is the outcome of a batch with steps.
+type commit struct {
+	done chan struct{} // closed when err is known
+	err  error
+}
+
+func (c *commit) resolve(err error) {
+	if c != nil {
+		c.err = err
+		close(c.done)
+	}
+}
+
+// wait returns the outcome, or the cause of the first context that ends before.
+func (c *commit) wait(ctxs ...context.Context) error {
+	select {
+	case <-c.done:
+		return c.err
+	default:
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctxs[0].Done():
+		return context.Cause(ctxs[0])
+	case <-ctxs[1].Done():
+		return context.Cause(ctxs[1])
+	}
+}
 
 var errEmitClosed = errors.New("webtrigger: emit after the run ended")
 
 // newEmitter returns an emitter in which text waits for at most the interval.
 func newEmitter(ctx context.Context, interval time.Duration, store func(EventBatch) error) *emitter {
 	return &emitter{ctx: ctx, store: store, delta: delta{interval: interval}}
+}
+
+// step records a step together with the events that emit emits. While emit runs, nothing
+// is stored, and events are accepted even if the context has ended. So the events and the
+// step are in one batch, or in what is left when the emitter is closed.
+//
+// If emit returns an error, the step is recorded, and step returns the error.
+func (e *emitter) step(ctx context.Context, step StepRecord, emit func() error) (c *commit, err error) {
+	e.stepping.Lock()
+	defer e.stepping.Unlock()
+	e.mu.Lock()
+	for waits := true; waits && e.storing != nil && len(e.steps) > 0 && e.stepsSize()+step.size() > maxPendingBytes; {
+		storing := e.storing
+		e.mu.Unlock()
+		select {
+		case <-storing:
+		case <-ctx.Done():
+			waits = false
+		case <-e.ctx.Done():
+			waits = false
+		}
+		e.mu.Lock()
+	}
+	e.held = emit != nil
+	e.mu.Unlock()
+	returned := false // else emit panics
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.held = false
+		switch {
+		case !returned:
+		case e.closed:
+			err = errEmitClosed
+		case e.failed != nil:
+			err = e.failed
+		default:
+			e.steps = append(e.steps, step)
+			if e.commit == nil {
+				e.commit = &commit{done: make(chan struct{})}
+			}
+			c = e.commit
+		}
+		e.start()
+	}()
+	if emit != nil {
+		err = emit()
+	}
+	returned = true
+	return nil, err
+}
+
+func (e *emitter) stepsSize() (n int) {
+	for i := range e.steps {
+		n += e.steps[i].size()
+	}
+	return n
 }
 
 // emit records an event that newEvent has made.
@@ -58,7 +150,7 @@ func (e *emitter) emit(event NewEvent) error {
 			return errEmitClosed
 		case e.failed != nil:
 			return e.failed
-		case e.ctx.Err() != nil:
+		case e.ctx.Err() != nil && !e.held:
 			return context.Cause(e.ctx)
 		}
 		if e.storing == nil || (len(e.pending) < maxPendingEvents && e.size+len(event.Payload) <= maxPendingBytes) {
@@ -90,23 +182,29 @@ func (e *emitter) add(event NewEvent) {
 
 // start stores what may be stored now, unless that is under way; mu is held.
 func (e *emitter) start() {
-	if e.storing == nil && e.ready() > 0 {
+	if _, due := e.ready(); due && e.storing == nil {
 		e.storing = make(chan struct{})
 		go e.flush()
 	}
 }
 
-// ready is how many of the pending events may be stored now: all but a text
-// that waits for more. It sees to it that that is looked at again; mu is held.
-func (e *emitter) ready() int {
-	if e.closed || e.failed != nil || len(e.pending) == 0 {
-		return 0
+// ready is how many of the pending events may be stored now, and whether a batch is
+// due: all events but a text that waits for more. With a step, no text waits. ready has
+// wake called when the wait is over; mu is held.
+func (e *emitter) ready() (events int, due bool) {
+	switch {
+	case e.closed || e.failed != nil || e.held:
+		return 0, false
+	case len(e.steps) > 0:
+		return len(e.pending), true
+	case len(e.pending) == 0:
+		return 0, false
 	}
 	last := len(e.pending) - 1
 	if !e.delta.open || !e.delta.waits(e.wake) {
-		return len(e.pending)
+		return len(e.pending), true
 	}
-	return last
+	return last, last > 0
 }
 
 // wake is called when a text has waited long enough.
@@ -120,45 +218,53 @@ func (e *emitter) wake() {
 func (e *emitter) flush() {
 	for {
 		e.mu.Lock()
-		n := e.ready()
-		if n == 0 {
+		n, due := e.ready()
+		if !due {
 			close(e.storing)
 			e.storing = nil
 			e.mu.Unlock()
 			return
 		}
-		batch := e.take(n)
+		batch, commit := e.take(n)
 		e.mu.Unlock()
 
 		err := e.store(batch)
+		commit.resolve(err)
 
 		e.mu.Lock()
-		e.failed = err
+		if e.failed = err; err != nil { // nothing is stored any more
+			e.commit.resolve(err)
+			e.commit = nil
+		}
 		close(e.storing)
 		e.storing = make(chan struct{})
 		e.mu.Unlock()
 	}
 }
 
-// take makes a batch of the first n pending events; mu is held.
-func (e *emitter) take(n int) EventBatch {
-	if n == 0 {
-		return EventBatch{}
+// take makes a batch of the first n pending events and, if these are all, of the steps;
+// mu is held.
+func (e *emitter) take(n int) (batch EventBatch, c *commit) {
+	if n == 0 && len(e.steps) == 0 {
+		return EventBatch{}, nil
 	}
 	e.number++
-	batch := EventBatch{Number: e.number, Events: e.pending[:n:n]}
-	if n == len(e.pending) {
-		e.pending, e.size = nil, 0
-		e.delta.taken(batch.Events[n-1])
-		return batch
+	batch = EventBatch{Number: e.number, Events: e.pending[:n:n]}
+	if n < len(e.pending) {
+		open := e.pending[n]
+		e.pending, e.size = []NewEvent{open}, len(open.Payload)
+		return batch, nil
 	}
-	open := e.pending[n]
-	e.pending, e.size = []NewEvent{open}, len(open.Payload)
-	return batch
+	batch.Steps, c = e.steps, e.commit
+	e.pending, e.size, e.steps, e.commit = nil, 0, nil, nil
+	if n > 0 {
+		e.delta.taken(batch.Events[n-1])
+	}
+	return batch, c
 }
 
-// close rejects further events. It returns the pending events, which must be stored
-// after the batch in flight.
+// close rejects further events and steps. It returns the pending ones, which must be
+// stored after the batch in flight.
 func (e *emitter) close() EventBatch {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -170,7 +276,9 @@ func (e *emitter) close() EventBatch {
 		<-storing
 		e.mu.Lock()
 	}
-	return e.take(len(e.pending))
+	batch, commit := e.take(len(e.pending))
+	commit.resolve(errEmitClosed)
+	return batch
 }
 
 // newEvent holds what a Runner emits to the rules of events.

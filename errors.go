@@ -81,6 +81,16 @@ var (
 	// ErrDeadline is the cause of a Runner's context that ended because the attempt
 	// exceeded [Options.RunTimeout].
 	ErrDeadline = errors.New("webtrigger: deadline exceeded")
+
+	// ErrStepsMismatch reports that a record of [Step] does not fit the Runner: the step
+	// had another input, or a result of another type. It is also the cause of the
+	// Runner's context, which then ends. The run fails.
+	ErrStepsMismatch = errors.New("webtrigger: the recorded steps do not fit this Runner")
+
+	// ErrOutcomeUnknown reports that an earlier attempt has begun a step with
+	// [StepOptions.AtMostOnce] and has not recorded its result. The step may have been
+	// executed.
+	ErrOutcomeUnknown = errors.New("webtrigger: outcome of the step unknown")
 )
 
 // RequestError reports that a well-formed request has invalid values. It contains

@@ -68,6 +68,10 @@ func (s *Service) newExecution(claimed ClaimedRun, processID string, claimedAt t
 	x.ctx, x.cancel = context.WithDeadlineCause(base, claimedAt.Add(s.opts.RunTimeout), ErrDeadline)
 	x.writes, x.stopWrites = context.WithCancelCause(context.Background())
 	x.out = newEmitter(x.ctx, s.opts.DeltaInterval, x.append)
+	x.task.journal = newJournal(x.out, nil, func() { x.end(ErrStepsMismatch) })
+	if claimed.Requeued {
+		x.task.journal.load = x.readSteps
+	}
 	return x
 }
 
@@ -199,8 +203,7 @@ func (x *execution) call(returned chan<- answer) {
 	a = answer{result, err}
 }
 
-// readHistory sets the earlier messages of the task. While the store is unavailable, it
-// repeats the read until the run's context ends.
+// readHistory sets the earlier messages of the task.
 func (x *execution) readHistory() error {
 	run := &x.task.Run
 	if !run.Continues {
@@ -208,30 +211,18 @@ func (x *execution) readHistory() error {
 	}
 	query := HistoryQuery{ConversationID: run.ConversationID, BeforeRunID: run.ID,
 		MaxMessages: x.s.opts.History.MaxMessages, MaxBytes: x.s.opts.History.MaxBytes}
-	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		ctx, cancel := context.WithTimeout(x.ctx, statementTimeout)
+	err := x.read(x.ctx, "history read failed", func(ctx context.Context) error {
 		messages, err := x.s.store.History(ctx, query)
-		cancel()
-		if err == nil {
-			for len(messages) > 0 && messages[0].Role == RoleTool {
-				messages = messages[1:] // its call is not among them
-			}
-			x.task.History = messages
-			return nil
+		for len(messages) > 0 && messages[0].Role == RoleTool {
+			messages = messages[1:] // its call is not among them
 		}
-		if x.ctx.Err() != nil {
-			return x.ctx.Err()
-		}
-		if !storeAway(err) {
-			x.log.Error("history read failed", "error", err)
-			return failure("The earlier messages of the conversation could not be read.")
-		}
-		x.log.Warn("history read failed", "retry_in", pause, "error", err)
-		select {
-		case <-x.ctx.Done():
-		case <-time.After(pause):
-		}
+		x.task.History = messages
+		return err
+	})
+	if errors.Is(err, errUnreadable) {
+		return failure("The earlier messages of the conversation could not be read.")
 	}
+	return err
 }
 
 // failure is a reason in a sentence of our own for a run's error_message.
@@ -307,6 +298,9 @@ func interrupted(cause error, result *Result) Outcome {
 	case errors.Is(cause, ErrDeadline):
 		stop := DeadlineStop()
 		return o.Under(&stop)
+	case errors.Is(cause, ErrStepsMismatch):
+		o.Status, o.ErrorMessage = RunFailed, "the recorded steps do not fit this Runner"
+		return o
 	}
 	o.Status, o.StatusDetail = RunFailed, "interrupted by shutdown"
 	o.ErrorMessage = "The run was interrupted because the server shut down."
@@ -404,7 +398,7 @@ func (x *execution) requeue(requeue Requeue) {
 func (x *execution) conclude(operation string, end func(context.Context) (Run, error)) {
 	x.s.process.ending(x)
 	write := func(ctx context.Context) (Run, error) {
-		if len(x.unstored.Events) > 0 {
+		if x.unstored.Number > 0 {
 			if err := x.s.store.AppendEvents(ctx, x.lease, x.unstored); err != nil {
 				return Run{}, err
 			}

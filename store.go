@@ -60,6 +60,7 @@ type Store interface {
 	RunStore
 	ProcessStore
 	WorkStore
+	StepStore
 	EventStore
 	DeliveryStore
 	RetentionStore
@@ -321,9 +322,10 @@ type WorkStore interface {
 	// its key has claim.MaxPerKey. Concurrent calls must not exceed a limit together.
 	//
 	// Each run must go to exactly one caller. A claim makes the run running, counts an
-	// attempt, sets its start time, stores its token and StartedEvent. The first run
-	// gets claim.Token, each following one the next number. If claim.RunID is set, only
-	// that run may be claimed. ClaimRuns returns ErrLeaseLost if the process is not
+	// attempt, sets its start time, stores its token and StartedEvent, and reports whether
+	// an earlier claim of the run exists (ClaimedRun.Requeued). The first
+	// run gets claim.Token, each following one the next number. If claim.RunID is set,
+	// only that run may be claimed. ClaimRuns returns ErrLeaseLost if the process is not
 	// registered or is lost.
 	ClaimRuns(ctx context.Context, claim Claim) ([]ClaimedRun, error)
 
@@ -331,6 +333,9 @@ type WorkStore interface {
 	// continue the run's last one in steps of 1. Ids rise within the conversation and
 	// become visible in ascending order: after a reader has seen an id, no lower id
 	// may appear.
+	//
+	// It stores batch.Steps in the same transition, byte for byte. A step that exists
+	// without a record is replaced. A step that exists with a record stays.
 	//
 	// A batch whose number is not higher than the last one stored under this lease is
 	// already stored. It is not stored again and is not an error, so a worker may

@@ -144,28 +144,30 @@ type Claim struct {
 
 // ClaimedRun is a run that the caller has claimed.
 type ClaimedRun struct {
-	Run   Run
-	Input RunInput
-	Lease Lease
+	Run      Run
+	Input    RunInput
+	Lease    Lease
+	Requeued bool // the run was claimed before, so it may have recorded steps
 }
 
-// EventBatch is a list of events that are stored together, at most once.
+// EventBatch is a list of events and steps that are stored together, at most once.
 type EventBatch struct {
-	Number int64 // counts from 1 under one lease; 0 only if there are no events
+	Number int64 // counts from 1 under one lease; 0 only if the batch is empty
 	Events []NewEvent
+	Steps  []StepRecord // no step twice
 }
 
 // Finish is what a worker reports when a run ends.
 type Finish struct {
 	Outcome  Outcome
-	Events   EventBatch   // emitted events that are not known to be stored
+	Events   EventBatch   // emitted events, and steps, that are not known to be stored
 	Messages []NewMessage // the transcript, without the result
 }
 
 // Requeue is why a process returns a run to the queue.
 type Requeue struct {
 	Reason RequeueReason // for RequeueHeartbeat, the process has stopped the Runner because its own lease expired
-	Events EventBatch    // emitted events that are not known to be stored
+	Events EventBatch    // emitted events, and steps, that are not known to be stored
 }
 
 // Sweep configures one call of SweepRuns.
@@ -375,6 +377,9 @@ func (unimplementedStore) ClaimRuns(context.Context, Claim) ([]ClaimedRun, error
 }
 func (unimplementedStore) AppendEvents(context.Context, Lease, EventBatch) error {
 	return unimplemented("AppendEvents")
+}
+func (unimplementedStore) Steps(context.Context, int64) ([]StepRecord, error) {
+	return nil, unimplemented("Steps")
 }
 func (unimplementedStore) FinishRun(context.Context, Lease, Finish) (Run, error) {
 	return Run{}, unimplemented("FinishRun")

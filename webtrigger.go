@@ -98,6 +98,8 @@ type Task struct {
 	// within [Options.History]. The first one is not a tool message. If the run started
 	// its conversation, History is nil.
 	History []Message
+
+	journal *journal // see [Step]; nil: the Task was not made by a Service
 }
 
 // Emit records one event of the run. The payload must marshal to a JSON object.

@@ -78,6 +78,10 @@ func (s *Store) RequeueRun(ctx context.Context, l webtrigger.Lease, r webtrigger
 	return get(ctx, s, "RequeueRun", func(ctx context.Context) (webtrigger.Run, error) { return s.Store.RequeueRun(ctx, l, r) })
 }
 
+func (s *Store) Steps(ctx context.Context, id int64) ([]webtrigger.StepRecord, error) {
+	return get(ctx, s, "Steps", func(ctx context.Context) ([]webtrigger.StepRecord, error) { return s.Store.Steps(ctx, id) })
+}
+
 func (s *Store) RequestStop(ctx context.Context, id int64, stop webtrigger.Stop, l *webtrigger.Lease) (webtrigger.Run, error) {
 	return get(ctx, s, "RequestStop", func(ctx context.Context) (webtrigger.Run, error) { return s.Store.RequestStop(ctx, id, stop, l) })
 }

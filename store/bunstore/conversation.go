@@ -146,12 +146,15 @@ func (t *tx) logDerived(q *queueRow, now time.Time, event webtrigger.NewEvent) e
 	return nil
 }
 
-// logBatch appends a worker's events unless they are stored already.
+// logBatch stores a worker's events and steps unless they are stored already.
 func (t *tx) logBatch(q *queueRow, now time.Time, batch webtrigger.EventBatch) error {
 	if batch.Number <= q.batch {
 		return nil
 	}
 	q.batch = batch.Number
+	if err := t.note(q.runID, batch.Steps); err != nil {
+		return err
+	}
 	return t.log(q, now, batch.Events...)
 }
 

@@ -132,6 +132,7 @@ func (t *tx) openDelivery(runID int64) (open bool, _ error) {
 func (t *tx) eraseRuns(runs []endedRun, conversationID int64) error {
 	list := t.store.idList(runIDs(runs))
 	for _, text := range []string{
+		`DELETE FROM {steps} WHERE run_id {in ids}`,
 		`DELETE FROM {deliveries} WHERE run_id {in ids}`,
 		`DELETE FROM {idempotency_keys} WHERE run_id {in ids}`,
 		`DELETE FROM {purge_marks} WHERE run_id {in ids}`,

@@ -79,6 +79,8 @@ var HotStatements = map[string]string{
 	"claim one run":           pgClaimOneText + `;100001;1000000;'10'`,
 	"append":                  pgAppendText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
 	"append to a lane":        pgAppendSharedText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
+	"append steps":            pgAppendStepsText + hotSteps,
+	"append steps to a lane":  pgAppendSharedStepsText + hotSteps,
 	"finish":                  pgFinishText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]';'[]'`,
 	"renew":                   pgRenewText + `;'10';1000000;1;NULL`,
 	"status":                  pgGrantsText + `;'[{"ord":0,"hash":"00","id":5}]'`,
@@ -115,6 +117,8 @@ func (s *Store) Explain(ctx context.Context, explain string, query webtrigger.Ru
 	})
 	return strings.Join(lines, "\n"), err
 }
+
+const hotSteps = `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]';'[{"o":0,"k":1,"t":"a","p":"{}"}]'`
 
 const hotClaim = `;16;1000000;'10';'run_started';'{';'}'`
 

@@ -73,21 +73,24 @@ type pgBatch struct {
 
 // pgAppend appends batches of events, each of another run.
 func (s *Store) pgAppend(ctx context.Context, calls []*call[appending, struct{}]) error {
-	return s.pgAppendBy(ctx, pgAppendText, calls)
+	return s.pgAppendBy(ctx, pgAppendText, pgAppendStepsText, calls)
 }
 
 // pgAppendShared is pgAppend for runs that it has left.
 func (s *Store) pgAppendShared(ctx context.Context, calls []*call[appending, struct{}]) error {
-	return s.pgAppendBy(ctx, pgAppendSharedText, calls)
+	return s.pgAppendBy(ctx, pgAppendSharedText, pgAppendSharedStepsText, calls)
 }
 
-func (s *Store) pgAppendBy(ctx context.Context, text string, calls []*call[appending, struct{}]) error {
+// pgAppendBy appends batches by one of two texts.
+func (s *Store) pgAppendBy(ctx context.Context, text, withSteps string, calls []*call[appending, struct{}]) error {
 	batches := make([]pgBatch, len(calls))
 	entries := make([]entry, 0, len(calls))
+	var steps []stepEntry
 	for i, c := range calls {
 		c.alone = true // unless the answer has it
 		batches[i] = pgBatch{pgLease{i, c.arg.lease.RunID, c.arg.lease.Token}, c.arg.batch.Number, len(c.arg.batch.Events)}
 		entries = appendEvents(entries, i, c.arg.batch.Events)
+		steps = appendSteps(steps, i, c.arg.batch.Steps)
 	}
 	input, err := encode(batches)
 	if err != nil {
@@ -97,8 +100,16 @@ func (s *Store) pgAppendBy(ctx context.Context, text string, calls []*call[appen
 	if err != nil {
 		return err
 	}
+	args := []any{input, events}
+	if len(steps) > 0 {
+		records, err := encode(steps)
+		if err != nil {
+			return err
+		}
+		text, args = withSteps, append(args, records)
+	}
 	var hint webtrigger.Hint
-	rows, err := s.rows(ctx, text, input, events)
+	rows, err := s.rows(ctx, text, args...)
 	err = each(rows, err, func(row scanner) error {
 		var ord int
 		var fresh bool

@@ -118,18 +118,20 @@ const (
 		FROM entries e JOIN grown ON grown.id = e.conversation_id
 	)`
 
-	// pgClaimAnswer has one row with the run id 0 if the process must not claim.
+	// pgClaimAnswer has one row with the run id 0 if the process must not claim. The first
+	// run_started of a run has the sequence 2.
 	pgClaimAnswer = `
 	SELECT q.run_id, q.token, q.attempts, q.started_at, r.run_key, r.conversation_id, r.assistant_id, r.key_id, ` + fullTask + `, r.base_url,
-		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata, r.message_id, r.conversation_key
+		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata, r.message_id, r.conversation_key,
+		q.last_sequence > 2
 	FROM q CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = q.run_id LIMIT 1) r
 	UNION ALL
-	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1, NULL
+	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1, NULL, false
 	WHERE NOT EXISTS (SELECT FROM me)`
 
 	pgMixedAnswer = `
 	UNION ALL
-	SELECT -1, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1, NULL
+	SELECT -1, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1, NULL, false
 	FROM head WHERE mixed`
 )
 
@@ -235,7 +237,7 @@ func scanClaimed(row scanner, c *webtrigger.ClaimedRun) error {
 	var messageID int64
 	var conversationKey sql.NullString
 	err := row.Scan(&r.ID, &c.Lease.Token, &r.Attempts, stamp{&r.StartedAt}, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL,
-		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message, raw{&c.Input.Context}, raw{&c.Input.Metadata}, &messageID, &conversationKey)
+		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message, raw{&c.Input.Context}, raw{&c.Input.Metadata}, &messageID, &conversationKey, &c.Requeued)
 	if err != nil {
 		return err
 	}

@@ -63,13 +63,16 @@ type pgEnd struct {
 }
 
 // pgFinish ends runs. Those that it does not end are left to be ended alone: a stop
-// may be recorded, which decides how the run ends.
+// may be recorded, which decides how the run ends, or the last batch has steps.
 func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.Run]) error {
-	ends := make([]pgEnd, len(calls))
+	ends := make([]pgEnd, 0, len(calls))
 	var events, messages []entry
 	for i, c := range calls {
 		c.alone = true // unless the answer has it
-		ends[i] = pgEndOf(i, &c.arg)
+		if len(c.arg.end.Events.Steps) > 0 {
+			continue
+		}
+		ends = append(ends, pgEndOf(i, &c.arg))
 		events = appendEvents(events, i, c.arg.end.Events.Events)
 		for k, m := range c.arg.end.Messages {
 			tools, err := encodeCalls(&m)

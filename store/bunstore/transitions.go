@@ -181,10 +181,11 @@ func (t *tx) claim(claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
 		if err != nil {
 			return nil, err
 		}
+		requeued := q.token != 0
 		if err := errors.Join(t.take(q, claim.ProcessID, claim.Token+int64(i), now), t.save(q)); err != nil {
 			return nil, err
 		}
-		taken := webtrigger.ClaimedRun{Lease: webtrigger.Lease{RunID: q.runID, Token: q.token}}
+		taken := webtrigger.ClaimedRun{Lease: webtrigger.Lease{RunID: q.runID, Token: q.token}, Requeued: requeued}
 		if taken.Run, err = t.run(q.runID); err != nil {
 			return nil, err
 		}

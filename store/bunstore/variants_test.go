@@ -19,7 +19,7 @@ func TestPgBouncer(t *testing.T) {
 	bouncer := server.PgBouncer(t, &pgtest.BouncerOptions{PoolSize: 10})
 	name := server.Database(t)
 	direct, pooled := postgresDB(t, server.DSN(name)), postgresDB(t, bouncer.DSN(name))
-	groups := []string{"take", "text", "json", "idempotency", "bounds", "lanes", "claims", "processes", "fencing", "batches", "tail", "finish", "outcomes", "watch"}
+	groups := []string{"take", "text", "json", "idempotency", "bounds", "lanes", "claims", "processes", "fencing", "batches", "steps", "tail", "finish", "outcomes", "watch"}
 	if os.Getenv("WEBTRIGGER_PGBOUNCER_ALL") != "" {
 		groups = nil
 	}

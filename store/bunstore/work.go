@@ -27,7 +27,9 @@ func (s *Store) AppendEvents(ctx context.Context, lease webtrigger.Lease, batch 
 	return err
 }
 
-func weighAppending(a appending) int { return 64 + weighEvents(a.batch.Events) }
+func weighAppending(a appending) int {
+	return 64 + weighEvents(a.batch.Events) + weighSteps(a.batch.Steps)
+}
 
 func weighEvents(events []webtrigger.NewEvent) (n int) {
 	for _, e := range events {
@@ -65,7 +67,7 @@ func (s *Store) FinishRun(ctx context.Context, lease webtrigger.Lease, end webtr
 
 func weighEnding(e ending) int {
 	o := &e.end.Outcome
-	n := 256 + len(o.Status) + len(o.StatusDetail) + len(o.ErrorMessage) + len(o.Result) + weighEvents(e.end.Events.Events)
+	n := 256 + len(o.Status) + len(o.StatusDetail) + len(o.ErrorMessage) + len(o.Result) + weighEvents(e.end.Events.Events) + weighSteps(e.end.Events.Steps)
 	for _, m := range e.end.Messages {
 		n += 64*(1+len(m.ToolCalls)) + len(m.Role) + m.Size()
 	}

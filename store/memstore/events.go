@@ -32,11 +32,12 @@ func (s *Store) log(r *run, now time.Time, events ...webtrigger.NewEvent) {
 	}
 }
 
-// logBatch appends a worker's events unless they stand already.
+// logBatch stores a worker's events and steps unless they stand already.
 func (s *Store) logBatch(r *run, now time.Time, batch webtrigger.EventBatch) {
 	if batch.Number > r.batch {
 		r.batch = batch.Number
 		s.log(r, now, batch.Events...)
+		r.note(batch.Steps)
 	}
 }
 

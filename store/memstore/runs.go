@@ -28,6 +28,8 @@ type run struct {
 	finished   int64         // token of the FinishRun that ended it; 0: another transition
 	batch      int64         // number of the last event batch stored under the token
 
+	steps map[stepKey]webtrigger.StepRecord // nil: none
+
 	queuedAt, waitingAt int // places in the orders of its key and of the store
 }
 

@@ -116,8 +116,9 @@ func (s *Store) ClaimRuns(ctx context.Context, claim webtrigger.Claim) ([]webtri
 	var claimed []webtrigger.ClaimedRun
 	for r := range s.claimable(claim) {
 		s.leave(r)
+		requeued := r.token != 0
 		lease := s.take(r, p, claim.Token+int64(len(claimed)), now)
-		claimed = append(claimed, webtrigger.ClaimedRun{Run: r.copy(), Input: cloneInput(r.input), Lease: lease})
+		claimed = append(claimed, webtrigger.ClaimedRun{Run: r.copy(), Input: cloneInput(r.input), Lease: lease, Requeued: requeued})
 		if len(claimed) == claim.Limit {
 			break
 		}

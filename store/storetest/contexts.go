@@ -209,6 +209,9 @@ func calls() []call {
 		{"AppendEvents", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return store.AppendEvents(ctx, s.running.Lease, steps(1, 2))
 		}},
+		{"Steps", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.Steps(ctx, s.running.Run.ID))
+		}},
 		{"FinishRun", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.FinishRun(ctx, s.running.Lease, webtrigger.Finish{Outcome: completed("Result"), Events: steps(1, 2)}))
 		}},

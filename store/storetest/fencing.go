@@ -101,13 +101,14 @@ func fencingRules() []rule {
 // rejectsWrites tries every write of a worker.
 func (b *rig) rejectsWrites(lease webtrigger.Lease) {
 	b.t.Helper()
-	b.leaseLost(b.store.AppendEvents(b.ctx, lease, steps(90, 2)))
+	late := webtrigger.StepRecord{Name: "late", Nth: 1}
+	b.leaseLost(b.store.AppendEvents(b.ctx, lease, noting(steps(90, 2), late)))
 	_, err := b.store.FinishRun(b.ctx, lease, webtrigger.Finish{
-		Outcome: completed("Late"), Events: steps(91, 2),
+		Outcome: completed("Late"), Events: noting(steps(91, 2), late),
 		Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleAssistant, Content: "Late"}},
 	})
 	b.leaseLost(err)
-	_, err = b.store.RequeueRun(b.ctx, lease, shutdown(steps(92, 2)))
+	_, err = b.store.RequeueRun(b.ctx, lease, shutdown(noting(steps(92, 2), late)))
 	b.leaseLost(err)
 	_, err = b.store.RequestStop(b.ctx, lease.RunID, webtrigger.DeadlineStop(), &lease)
 	if lease.RunID != absent { // then it may as well be not found

@@ -298,6 +298,7 @@ type record struct {
 	Messages     []webtrigger.Message
 	Events       webtrigger.EventPage
 	Deliveries   []webtrigger.Delivery
+	Steps        []webtrigger.StepRecord
 }
 
 func (b *rig) record(runID int64) record {
@@ -310,6 +311,7 @@ func (b *rig) record(runID int64) record {
 	return record{
 		Run: run, Input: input, Conversation: conversation, Messages: b.messages(run.ConversationID),
 		Events: b.page(webtrigger.EventQuery{ConversationID: run.ConversationID}), Deliveries: b.deliveries(runID),
+		Steps: b.stepsOf(runID),
 	}
 }
 
@@ -327,7 +329,7 @@ func (r record) clone() record {
 	}
 	r.Input.Context, r.Input.Metadata = slices.Clone(r.Input.Context), slices.Clone(r.Input.Metadata)
 	r.Conversation.Metadata = slices.Clone(r.Conversation.Metadata)
-	r.Messages, r.Deliveries = slices.Clone(r.Messages), slices.Clone(r.Deliveries)
+	r.Messages, r.Deliveries, r.Steps = slices.Clone(r.Messages), slices.Clone(r.Deliveries), slices.Clone(r.Steps)
 	r.Events.Events = slices.Clone(r.Events.Events)
 	for i := range r.Events.Events {
 		r.Events.Events[i].Payload = slices.Clone(r.Events.Events[i].Payload)

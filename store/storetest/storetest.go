@@ -58,6 +58,7 @@ func groups() []group {
 		{"contact", contactRules()},
 		{"fencing", fencingRules()},
 		{"batches", batchRules()},
+		{"steps", stepRules()},
 		{"events", eventRules()},
 		{"tail", tailRules()},
 		{"finish", finishRules()},
