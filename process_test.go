@@ -591,7 +591,7 @@ func TestFinishRun_rejected_endsAsNotStored(t *testing.T) {
 		ended := b.run(run.ID)
 		require.Equal(b.t, webtrigger.RunFailed, ended.Status)
 		require.Equal(b.t, notStored, ended.ErrorMessage)
-		messages, err := b.svc.Messages(b.ctx, run.ConversationID, 0, 0)
+		messages, err := b.svc.Messages(b.ctx, webtrigger.MessageQuery{ConversationID: run.ConversationID})
 		require.NoError(b.t, err)
 		require.Len(b.t, messages, 1)
 	})

@@ -262,12 +262,23 @@ func (s *Service) Conversation(ctx context.Context, conversationID int64) (Conve
 	return s.store.Conversation(ctx, conversationID)
 }
 
+// Conversations lists the conversations that match query, newest first, each with its
+// newest run and without its metadata. If query has an invalid assistant id, the list is
+// empty.
+func (s *Service) Conversations(ctx context.Context, query ConversationQuery) ([]ConversationSummary, error) {
+	if query.AssistantID != "" && !ValidAssistantID(query.AssistantID) {
+		return nil, nil
+	}
+	query.Page = query.Page.withDefaults()
+	return s.store.Conversations(ctx, query)
+}
+
 // Messages lists the messages of a conversation in the order in which they were
-// stored, after the given id; 0 starts at the first. If limit is zero, it is
-// DefaultPageSize. Maximum: MaxPageSize. If the conversation does not exist, the list
-// is empty.
-func (s *Service) Messages(ctx context.Context, conversationID, after int64, limit int) ([]Message, error) {
-	return s.store.Messages(ctx, conversationID, after, Page{Limit: limit}.withDefaults().Limit)
+// stored. If query.Limit is zero, it is DefaultPageSize. Maximum: MaxPageSize. If the
+// conversation does not exist, the list is empty.
+func (s *Service) Messages(ctx context.Context, query MessageQuery) ([]Message, error) {
+	query.Limit = Page{Limit: query.Limit}.withDefaults().Limit
+	return s.store.Messages(ctx, query)
 }
 
 // known reports whether s is one of the six statuses.

@@ -204,7 +204,7 @@ func TestTrigger_existingConversation_addsRun(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "Lead", conversation.Subject)
 	require.Equal(t, `{"deal": 1}`, string(conversation.Metadata))
-	messages, err := b.svc.Messages(b.ctx, first.ConversationID, 0, 0)
+	messages, err := b.svc.Messages(b.ctx, webtrigger.MessageQuery{ConversationID: first.ConversationID})
 	require.NoError(t, err)
 	var said []string
 	for _, m := range messages {
@@ -642,10 +642,10 @@ func TestHistory(t *testing.T) {
 	conversation, err := b.svc.Conversation(b.ctx, run.ConversationID)
 	require.NoError(t, err)
 	require.Equal(t, "Web trigger", conversation.Subject)
-	messages, err := b.svc.Messages(b.ctx, run.ConversationID, 0, 0)
+	messages, err := b.svc.Messages(b.ctx, webtrigger.MessageQuery{ConversationID: run.ConversationID})
 	require.NoError(t, err)
 	require.Len(t, messages, 2, "no limit is the default one")
-	rest, err := b.svc.Messages(b.ctx, run.ConversationID, messages[0].ID, 1)
+	rest, err := b.svc.Messages(b.ctx, webtrigger.MessageQuery{ConversationID: run.ConversationID, After: messages[0].ID, Limit: 1})
 	require.NoError(t, err)
 	require.Equal(t, messages[1:], rest)
 

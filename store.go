@@ -240,10 +240,13 @@ type RunStore interface {
 	// Conversation returns one conversation.
 	Conversation(ctx context.Context, conversationID int64) (Conversation, error)
 
+	// Conversations lists conversations by descending id, each with the summary of its
+	// newest run. Metadata is nil.
+	Conversations(ctx context.Context, query ConversationQuery) ([]ConversationSummary, error)
+
 	// Messages lists the messages of a conversation in the order in which they were
-	// stored, after the given id; 0 starts at the first. If the conversation does not
-	// exist, the list is empty.
-	Messages(ctx context.Context, conversationID, after int64, limit int) ([]Message, error)
+	// stored. If the conversation does not exist, the list is empty.
+	Messages(ctx context.Context, query MessageQuery) ([]Message, error)
 
 	// History returns the newest messages of the earlier runs of a conversation,
 	// ordered by run, then by message. Of this list it returns the longest end that is

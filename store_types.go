@@ -210,6 +210,30 @@ type RunQuery struct {
 	From        time.Time // created at or after this instant
 	To          time.Time // created before this instant
 	Page        Page
+
+	ConversationID int64 // its runs only
+}
+
+// ConversationQuery selects conversations, newest first. A zero field does not limit
+// the selection.
+type ConversationQuery struct {
+	AssistantID string
+	Key         string // exactly this conversation_key; keys of different assistants may be equal
+	Page        Page
+}
+
+// ConversationSummary is a conversation in a list.
+type ConversationSummary struct {
+	Conversation     // without Metadata
+	LastRun      Run // summary of its newest run
+}
+
+// MessageQuery selects messages of a conversation.
+type MessageQuery struct {
+	ConversationID int64
+	RunID          int64 // 0 for all runs
+	After          int64 // only higher ids
+	Limit          int
 }
 
 // DeliveryQuery selects the pending deliveries that LeaseDeliveries leases.
@@ -354,7 +378,10 @@ func (unimplementedStore) RunInput(context.Context, int64) (RunInput, error) {
 func (unimplementedStore) Conversation(context.Context, int64) (Conversation, error) {
 	return Conversation{}, unimplemented("Conversation")
 }
-func (unimplementedStore) Messages(context.Context, int64, int64, int) ([]Message, error) {
+func (unimplementedStore) Conversations(context.Context, ConversationQuery) ([]ConversationSummary, error) {
+	return nil, unimplemented("Conversations")
+}
+func (unimplementedStore) Messages(context.Context, MessageQuery) ([]Message, error) {
 	return nil, unimplemented("Messages")
 }
 func (unimplementedStore) History(context.Context, HistoryQuery) ([]Message, error) {

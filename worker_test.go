@@ -385,7 +385,7 @@ func TestAnInterruptedRunKeepsWhatItConsumed(t *testing.T) {
 		require.Equal(t, "by hand", ended.StatusDetail)
 		require.Empty(t, ended.Result)
 		require.Equal(t, &webtrigger.Usage{InputTokens: 7}, ended.Usage)
-		messages, err := b.svc.Messages(b.ctx, run.ConversationID, 0, 0)
+		messages, err := b.svc.Messages(b.ctx, webtrigger.MessageQuery{ConversationID: run.ConversationID})
 		require.NoError(t, err)
 		require.Len(t, messages, 2, "the transcript is kept, the late result is not")
 		stop()
@@ -449,7 +449,7 @@ func TestOutcomesOfARunner(t *testing.T) {
 				run := b.trigger("go")
 				require.NoError(t, b.svc.Execute(b.ctx, run.ID))
 				ended := b.run(run.ID)
-				messages, err := b.svc.Messages(b.ctx, run.ConversationID, 0, webtrigger.MaxPageSize)
+				messages, err := b.svc.Messages(b.ctx, webtrigger.MessageQuery{ConversationID: run.ConversationID, Limit: webtrigger.MaxPageSize})
 				require.NoError(t, err)
 				if test.status == webtrigger.RunFailed {
 					require.Len(t, messages, 1, "no transcript that is too long")

@@ -55,6 +55,8 @@ func calls() []call {
 		{"GET /runs/3", "", about("runs.read", 2), "GET /runs/99"},
 		{"POST /runs/3/cancel", `{"reason":"r"}`, about("runs.write", 2), "POST /runs/99/cancel"},
 		{"GET /queue", "", all("queue.read"), ""},
+		{"GET /conversations", "", all("conversations.read"), ""},
+		{"GET /conversations?assistant_id=1", "", about("conversations.read", 0), ""},
 		{"GET /conversations/2", "", about("conversations.read", 2), "GET /conversations/99"},
 		{"GET /conversations/2/messages", "", about("conversations.read", 2), "GET /conversations/99/messages"},
 		{"DELETE /conversations/2", "", about("conversations.erase", 2), "DELETE /conversations/99"},

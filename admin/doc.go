@@ -39,6 +39,7 @@
 //	GET  /runs/{id}                               runs.read           the run's conversation
 //	POST /runs/{id}/cancel                        runs.write          the run's conversation
 //	GET  /queue                                   queue.read          all
+//	GET  /conversations                           conversations.read  ?assistant_id=, else all
 //	GET  /conversations/{id}                      conversations.read  the conversation
 //	DELETE /conversations/{id}                    conversations.erase the conversation
 //	GET  /conversations/{id}/messages             conversations.read  the conversation

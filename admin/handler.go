@@ -123,18 +123,21 @@ func (h *Handler) routes() {
 		"POST": guardPatiently(h, webtrigger.ActionWriteDeliveries, h.assistant, h.testCallback)})
 	h.handle("/runs", resource{
 		"GET": guard(h, webtrigger.ActionReadRuns, assistantAsked, h.listRuns,
-			"assistant_id", "status", "key_id", "from", "to", "limit", "cursor")})
+			"assistant_id", "conversation_id", "status", "key_id", "from", "to", "limit", "cursor")})
 	h.handle("/runs/{id}", resource{
 		"GET": guard(h, webtrigger.ActionReadRuns, h.run, h.getRun)})
 	h.handle("/runs/{id}/cancel", resource{
 		"POST": guard(h, webtrigger.ActionWriteRuns, h.run, h.cancelRun)})
 	h.handle("/queue", resource{
 		"GET": guard(h, webtrigger.ActionReadQueue, everything, h.getQueue)})
+	h.handle("/conversations", resource{
+		"GET": guard(h, webtrigger.ActionReadConversations, assistantAsked, h.listConversations,
+			"assistant_id", "conversation_key", "limit", "cursor")})
 	h.handle("/conversations/{id}", resource{
 		"GET":    guard(h, webtrigger.ActionReadConversations, h.conversation, h.getConversation),
 		"DELETE": guard(h, webtrigger.ActionEraseConversations, h.conversation, h.eraseConversation)})
 	h.handle("/conversations/{id}/messages", resource{
-		"GET": guard(h, webtrigger.ActionReadConversations, h.conversation, h.listMessages, "limit", "cursor")})
+		"GET": guard(h, webtrigger.ActionReadConversations, h.conversation, h.listMessages, "run_id", "limit", "cursor")})
 	h.handle("/runs/{id}/events", resource{
 		"GET": h.streamRun})
 	h.handle("/runs/{id}/deliveries", resource{

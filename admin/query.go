@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -108,6 +110,15 @@ func (q *query) keyPrefix(name string) string {
 		return ""
 	}
 	return text
+}
+
+// conversationKey is a key that a trigger may have.
+func (q *query) conversationKey(name string) string {
+	key := q.text(name)
+	if utf8.RuneCountInString(key) > webtrigger.MaxConversationKeyRunes || strings.ContainsFunc(key, unicode.IsControl) || !utf8.ValidString(key) {
+		q.fail(name + " must have at most " + strconv.Itoa(webtrigger.MaxConversationKeyRunes) + " characters and no control characters.")
+	}
+	return key
 }
 
 func (q *query) status(name string) webtrigger.RunStatus {

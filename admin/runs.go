@@ -13,9 +13,11 @@ type runView struct {
 	ID               int64                `json:"id"`
 	RunKey           string               `json:"run_key"`
 	TriggerID        int64                `json:"trigger_id"`
+	ConversationKey  *string              `json:"conversation_key"`
 	AssistantID      string               `json:"assistant_id"`
 	KeyID            *int64               `json:"key_id"`
 	Status           webtrigger.RunStatus `json:"status"`
+	Behind           bool                 `json:"behind"` // queued behind an earlier run of its conversation
 	StatusDetail     *string              `json:"status_detail"`
 	ErrorMessage     *string              `json:"error_message"`
 	CreatedAt        string               `json:"created_at"`
@@ -30,8 +32,8 @@ type runView struct {
 
 func viewRun(run webtrigger.Run) runView {
 	v := runView{
-		ID: run.ID, RunKey: run.Key, TriggerID: run.ConversationID, AssistantID: run.AssistantID,
-		Status: run.Status, StatusDetail: wire.NullableString(run.StatusDetail), ErrorMessage: wire.NullableString(run.ErrorMessage),
+		ID: run.ID, RunKey: run.Key, TriggerID: run.ConversationID, ConversationKey: wire.NullableString(run.ConversationKey),
+		AssistantID: run.AssistantID, Status: run.Status, Behind: run.Behind, StatusDetail: wire.NullableString(run.StatusDetail), ErrorMessage: wire.NullableString(run.ErrorMessage),
 		CreatedAt: wire.FormatTime(run.CreatedAt), StartedAt: wire.NullableTime(run.StartedAt), CompletedAt: wire.NullableTime(run.CompletedAt),
 		Attempts: run.Attempts, CallbackURL: wire.NullableString(run.CallbackURL), EventsURL: run.EventsURL(), StreamURL: run.StreamURL(),
 	}
@@ -93,6 +95,8 @@ func (h *Handler) listRuns(w http.ResponseWriter, r *http.Request, q *query) err
 		KeyID:       q.id("key_id"),
 		From:        q.time("from"),
 		To:          q.time("to"),
+
+		ConversationID: q.id("conversation_id"),
 	}
 	return writePage(w, q, func(page webtrigger.Page) ([]webtrigger.Run, error) {
 		query.Page = page

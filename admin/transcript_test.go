@@ -102,6 +102,7 @@ func normal(body string) string {
 // Step makes a change outside of the API:
 //
 //	trigger ASSISTANT [CALLBACK_URL]  a run is queued
+//	converse ASSISTANT KEY            a run of the conversation with the key is queued
 //	take                              the oldest queued run starts
 //	complete TEXT, fail TEXT          the oldest queued run starts and ends
 //	delivered, failed, blocked        the oldest pending delivery ends so
@@ -114,6 +115,9 @@ func (h *host) Step(what string) {
 	case "trigger":
 		assistant, callback, _ := strings.Cut(rest, " ")
 		h.trigger(assistant, webtrigger.TriggerRequest{CallbackURL: callback})
+	case "converse":
+		assistant, key, _ := strings.Cut(rest, " ")
+		h.trigger(assistant, webtrigger.TriggerRequest{ConversationKey: key})
 	case "take":
 		h.take()
 	case "complete":

@@ -212,7 +212,7 @@ func TestAConversation(t *testing.T) {
 		require.Equal(t, usage, *run.Usage)
 		require.Positive(t, usage.OutputTokens)
 
-		messages, err := w.svc.Messages(t.Context(), run.ConversationID, 0, 100)
+		messages, err := w.svc.Messages(t.Context(), webtrigger.MessageQuery{ConversationID: run.ConversationID, Limit: 100})
 		require.NoError(t, err)
 		var transcript []string
 		for _, m := range messages {

@@ -96,7 +96,8 @@ var HotStatements = map[string]string{
 	"due of some, many":       pgWalkManyText + `;100;12;'[]'`,
 	"lease":                   pgLeaseText + `;'{1,2}';1000000;1`,
 	"last events":             lastEventsText + `;'{1,2,3}'`,
-	"messages":                messagesText + `;5;0;100`,
+	"messages":                messagesText + `;5;0;100;0`,
+	"messages of a run":       messagesText + `;5;0;100;5`,
 	"summary":                 summaryText + `;5`,
 	"owner of a run":          ownerTexts[webtrigger.ResourceRun] + `;5`,
 	"owner of a conversation": ownerTexts[webtrigger.ResourceConversation] + `;5`,
@@ -107,6 +108,16 @@ var HotStatements = map[string]string{
 // Explain returns the plan of a page of runs. explain is EXPLAIN in the dialect.
 func (s *Store) Explain(ctx context.Context, explain string, query webtrigger.RunQuery) (plan string, _ error) {
 	text, args := s.list(query)
+	return s.explain(ctx, explain, text, args)
+}
+
+// ExplainConversations is the plan of a page of conversations.
+func (s *Store) ExplainConversations(ctx context.Context, explain string, query webtrigger.ConversationQuery) (plan string, _ error) {
+	text, args := conversationList(query)
+	return s.explain(ctx, explain, text, args)
+}
+
+func (s *Store) explain(ctx context.Context, explain, text string, args []any) (plan string, _ error) {
 	rows, err := s.unprepared().rows(ctx, explain+" "+text, args...)
 	lines, err := collect(rows, err, func(row scanner) (line string, _ error) {
 		if s.postgres {

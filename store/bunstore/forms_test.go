@@ -80,7 +80,7 @@ func readingOf(t *testing.T, s webtrigger.Store, runID int64) (r reading) {
 	require.NoError(t, err)
 	r.conversation, err = s.Conversation(ctx, r.run.ConversationID)
 	require.NoError(t, err)
-	messages, err := s.Messages(ctx, r.run.ConversationID, 0, 100)
+	messages, err := s.Messages(ctx, webtrigger.MessageQuery{ConversationID: r.run.ConversationID, Limit: 100})
 	require.NoError(t, err)
 	for _, m := range messages {
 		if m.RunID == runID {
@@ -191,7 +191,7 @@ func TestPromote_running_leaseStaysHeld(t *testing.T) {
 		for i, e := range page.Events {
 			require.EqualValues(t, i+1, e.ID)
 		}
-		messages, err := s.Messages(t.Context(), run.Run.ConversationID, 0, 100)
+		messages, err := s.Messages(t.Context(), webtrigger.MessageQuery{ConversationID: run.Run.ConversationID, Limit: 100})
 		require.NoError(t, err)
 		require.Len(t, messages, 6)
 	})

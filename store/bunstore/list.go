@@ -51,6 +51,10 @@ func (s *Store) list(query webtrigger.RunQuery) (text string, args []any) {
 	if query.KeyID != 0 {
 		c.add("r.key_id = $ AND r.key_id <> 0", query.KeyID) // as the index has it
 	}
+	if query.ConversationID != 0 { // as the index has it
+		c.add(`r.id IN (SELECT id FROM {runs} WHERE id = $ AND conversation_id = $
+			UNION ALL SELECT id FROM {runs} WHERE conversation_id = $ AND conversation_id <> id)`, query.ConversationID)
+	}
 	if !query.From.IsZero() {
 		c.add("r.created_at >= $", s.at(query.From))
 	}

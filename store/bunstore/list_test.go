@@ -143,6 +143,49 @@ func TestPlansOfLists(t *testing.T) {
 	require.Zero(t, kept)
 }
 
+// On Postgres no page of conversations is found by a look at all conversations or runs.
+func TestConversations_outOfMany_plansUseIndexes(t *testing.T) {
+	t.Parallel()
+	const n = 20_000
+	db := postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	fillRuns(t, db, n)
+	for _, statement := range []string{
+		`UPDATE webtrigger_runs SET conversation_id = id - id % 4 WHERE id % 4 < 2 AND id > 4`, // one in four conversations has two runs
+		`INSERT INTO webtrigger_conversations (id, assistant_id, key, subject, created_at, first_run_id, open_runs, last_event_id, last_message_id)
+			SELECT id, assistant_id, CASE WHEN id % 8 = 0 THEN 'ticket ' || id END, '', created_at, id, 0, 1, 1 FROM webtrigger_runs WHERE id % 4 = 0`,
+		`ANALYZE`,
+	} {
+		_, err := db.ExecContext(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+	for name, c := range map[string]struct {
+		query webtrigger.ConversationQuery
+		found int
+		by    string
+	}{
+		"none":             {webtrigger.ConversationQuery{}, 50, "runs_pkey"},
+		"old":              {webtrigger.ConversationQuery{Page: webtrigger.Page{Before: 9}}, 7, "runs_pkey"},
+		"assistant":        {webtrigger.ConversationQuery{AssistantID: "2"}, 50, "runs_"},
+		"absent assistant": {webtrigger.ConversationQuery{AssistantID: "absent"}, 0, "conversations_assistant"},
+		"key":              {webtrigger.ConversationQuery{Key: "ticket 800"}, 1, "conversations_named"},
+		"absent key":       {webtrigger.ConversationQuery{Key: "absent"}, 0, "conversations_named"},
+		"key of assistant": {webtrigger.ConversationQuery{Key: "ticket 800", AssistantID: "0"}, 1, "conversations_"},
+	} {
+		c.query.Page.Limit = 50
+		found, err := s.Conversations(t.Context(), c.query)
+		require.NoError(t, err)
+		require.Len(t, found, c.found, name)
+		plan, err := s.ExplainConversations(t.Context(), "EXPLAIN (ANALYZE, BUFFERS)", c.query)
+		require.NoError(t, err)
+		t.Logf("%s:\n%s", name, plan)
+		for _, table := range []string{"runs", "conversations", "ends"} {
+			require.NotContains(t, plan, "Seq Scan on webtrigger_"+table, "%s:\n%s", name, plan)
+		}
+		require.Contains(t, plan, "webtrigger_"+c.by, "%s:\n%s", name, plan)
+	}
+}
+
 // stopped stores a run that is cancelled at once.
 func stopped(t *testing.T, s *bunstore.Store) webtrigger.Run {
 	t.Helper()

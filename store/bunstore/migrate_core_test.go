@@ -53,7 +53,7 @@ func readAll(t *testing.T, s webtrigger.Store, p *previousRows) json.RawMessage 
 		say(of("input"), input, err)
 		conversation, err := s.Conversation(ctx, r.ConversationID)
 		say(of("conversation"), conversation, err)
-		messages, err := s.Messages(ctx, r.ConversationID, 0, 100)
+		messages, err := s.Messages(ctx, webtrigger.MessageQuery{ConversationID: r.ConversationID, Limit: 100})
 		say(of("messages"), messages, err)
 		deliveries, err := s.Deliveries(ctx, r.ID)
 		say(of("deliveries"), deliveries, err)

@@ -115,31 +115,35 @@ func (s *Store) Conversation(ctx context.Context, conversationID int64) (webtrig
 const ofSingle = `id = $1 AND conversation_id = $1 AND NOT EXISTS (SELECT 1 FROM {conversations} WHERE id = $1)`
 
 // Messages implements [webtrigger.RunStore].
-func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit int) ([]webtrigger.Message, error) {
+func (s *Store) Messages(ctx context.Context, query webtrigger.MessageQuery) ([]webtrigger.Message, error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer cancel()
-	rows, err := s.rows(ctx, messagesText, conversationID, after, limit)
+	rows, err := s.rows(ctx, messagesText, query.ConversationID, query.After, query.Limit, query.RunID)
 	messages, err := collect(rows, err, func(row scanner) (webtrigger.Message, error) {
-		m := webtrigger.Message{ConversationID: conversationID}
+		m := webtrigger.Message{ConversationID: query.ConversationID}
 		return m, row.Scan(&m.ID, &m.RunID, &m.Role, &m.Content, scanCalls{&m}, stamp{&m.CreatedAt})
 	})
 	return messages, s.wrap("list messages", err)
 }
 
 // messagesText reads stored messages and, of a single conversation, the user's and
-// the result.
+// the result: of all runs, or of the run $4. The first message of a run is the user's.
+// Its last one is at most the conversation's last one when it ended.
 const messagesText = `
 	SELECT id, run_id, role, content, calls, created_at FROM (
 		SELECT * FROM (SELECT id, run_id, role, content, calls, created_at FROM {messages}
-			WHERE conversation_id = $1 AND id > $2 ORDER BY id LIMIT $3) stored
+			WHERE conversation_id = $1 AND id > $2 AND (run_id = $4 OR $4 = 0)
+				AND id >= coalesce((SELECT message_id FROM {runs} WHERE id = $4), 0)
+				AND id <= coalesce((SELECT nullif(last_message_id, 0) FROM {ends} WHERE run_id = $4), 9223372036854775807)
+			ORDER BY id LIMIT $3) stored
 		UNION ALL
-		SELECT message_id, id, 'user', message, NULL, created_at FROM {runs} WHERE ` + ofSingle + ` AND message_id > $2
+		SELECT message_id, id, 'user', message, NULL, created_at FROM {runs} WHERE ` + ofSingle + ` AND message_id > $2 AND (id = $4 OR $4 = 0)
 		UNION ALL
 		SELECT e.result_message_id, r.id, 'assistant', e.result, NULL, e.completed_at
-		FROM (SELECT id FROM {runs} WHERE ` + ofSingle + `) r JOIN {ends} e ON e.run_id = r.id
+		FROM (SELECT id FROM {runs} WHERE ` + ofSingle + ` AND (id = $4 OR $4 = 0)) r JOIN {ends} e ON e.run_id = r.id
 		WHERE e.result_message_id > $2
 	) m ORDER BY id LIMIT $3`
 

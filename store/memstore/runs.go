@@ -118,6 +118,7 @@ func matches(r *webtrigger.Run, query *webtrigger.RunQuery) bool {
 	return (query.AssistantID == "" || query.AssistantID == r.AssistantID) &&
 		(query.Status == "" || query.Status == r.Status) &&
 		(query.KeyID == 0 || query.KeyID == r.KeyID) &&
+		(query.ConversationID == 0 || query.ConversationID == r.ConversationID) &&
 		(query.From.IsZero() || !r.CreatedAt.Before(query.From)) &&
 		(query.To.IsZero() || r.CreatedAt.Before(query.To))
 }
@@ -148,6 +149,27 @@ func (s *Store) Conversation(ctx context.Context, conversationID int64) (webtrig
 	return cloneConversation(conv.Conversation), nil
 }
 
+// Conversations implements [webtrigger.RunStore].
+func (s *Store) Conversations(ctx context.Context, query webtrigger.ConversationQuery) ([]webtrigger.ConversationSummary, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	var list []webtrigger.ConversationSummary
+	for conv := range s.conversations.newestBefore(query.Page.Before) {
+		if len(list) == query.Page.Limit {
+			break
+		}
+		if query.AssistantID != "" && query.AssistantID != conv.AssistantID || query.Key != "" && query.Key != conv.Key {
+			continue
+		}
+		summary := webtrigger.ConversationSummary{Conversation: conv.Conversation, LastRun: conv.runs[len(conv.runs)-1].summary()}
+		summary.Metadata = nil
+		list = append(list, summary)
+	}
+	return list, nil
+}
+
 // Owner implements [webtrigger.Store].
 func (s *Store) Owner(ctx context.Context, kind webtrigger.ResourceKind, id int64) (owner webtrigger.Owner, _ error) {
 	if err := s.lock(ctx); err != nil {
@@ -176,21 +198,21 @@ func (s *Store) Owner(ctx context.Context, kind webtrigger.ResourceKind, id int6
 }
 
 // Messages implements [webtrigger.RunStore].
-func (s *Store) Messages(ctx context.Context, conversationID, after int64, limit int) ([]webtrigger.Message, error) {
+func (s *Store) Messages(ctx context.Context, query webtrigger.MessageQuery) ([]webtrigger.Message, error) {
 	if err := s.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer s.unlock()
-	conv := s.conversations.get(conversationID)
+	conv := s.conversations.get(query.ConversationID)
 	if conv == nil {
 		return nil, nil
 	}
 	var page []webtrigger.Message
-	for _, m := range conv.messages[min(after, int64(len(conv.messages))):] {
-		if len(page) == limit {
+	for _, m := range conv.messages[min(query.After, int64(len(conv.messages))):] {
+		if len(page) == query.Limit {
 			break
 		}
-		if m.ID != 0 { // not purged
+		if m.ID != 0 && (query.RunID == 0 || query.RunID == m.RunID) { // not purged
 			page = append(page, m)
 		}
 	}

@@ -176,8 +176,11 @@ func calls() []call {
 		{"Conversation", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.Conversation(ctx, s.queued.ConversationID))
 		}},
+		{"Conversations", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.Conversations(ctx, webtrigger.ConversationQuery{Page: page}))
+		}},
 		{"Messages", func(ctx context.Context, store webtrigger.Store, s *stage) error {
-			return second(store.Messages(ctx, s.queued.ConversationID, 0, 10))
+			return second(store.Messages(ctx, webtrigger.MessageQuery{ConversationID: s.queued.ConversationID, Limit: 10}))
 		}},
 		{"History", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.History(ctx, webtrigger.HistoryQuery{ConversationID: s.queued.ConversationID, BeforeRunID: absent, MaxMessages: 10, MaxBytes: 100}))

@@ -278,7 +278,7 @@ func (b *rig) events(run webtrigger.Run) []webtrigger.Event {
 
 func (b *rig) messages(conversationID int64) []webtrigger.Message {
 	b.t.Helper()
-	messages, err := b.store.Messages(b.ctx, conversationID, 0, 1000)
+	messages, err := b.store.Messages(b.ctx, webtrigger.MessageQuery{ConversationID: conversationID, Limit: 1000})
 	b.NoError(err)
 	return messages
 }

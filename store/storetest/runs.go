@@ -132,7 +132,7 @@ func runRules() []rule {
 			b.accept(in(first.Run.ConversationID), saying("5"))
 			var seen []string
 			for after := int64(0); ; {
-				messages, err := b.store.Messages(b.ctx, first.Run.ConversationID, after, 2)
+				messages, err := b.store.Messages(b.ctx, webtrigger.MessageQuery{ConversationID: first.Run.ConversationID, After: after, Limit: 2})
 				b.NoError(err)
 				b.LessOrEqual(len(messages), 2)
 				if len(messages) == 0 {

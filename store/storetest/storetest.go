@@ -50,6 +50,7 @@ func groups() []group {
 		{"bounds", boundRules()},
 		{"runs", runRules()},
 		{"summaries", summaryRules()},
+		{"conversations", conversationRules()},
 		{"history", historyRules()},
 		{"lanes", laneRules()},
 		{"claims", claimRules()},
