@@ -27,8 +27,10 @@ type page struct {
 	TriggerURL                 string
 	TaskID                     int64 // 0: a new one
 
-	Run   *webtrigger.Run
-	Input *input
+	Run          *webtrigger.Run
+	Input        *input
+	Conversation *webtrigger.Conversation
+	Metadata     string // of the conversation, as those of an input
 
 	// Of the page of a problem.
 	Status    int
@@ -51,7 +53,7 @@ type menuLink struct{ Path, Nav, Text string }
 
 // menu has the places of the original product, under its names.
 var menu = []menuGroup{
-	{"", []menuLink{{"runs", "runs", "Runs"}, {"tasks", "tasks", "Tasks"}}},
+	{"", []menuLink{{"runs", "runs", "Runs"}, {"conversations", "conversations", "Conversations"}, {"tasks", "tasks", "Tasks"}}},
 	{"", []menuLink{{"", "assistants", "Assistants"}}},
 	{"Admin", []menuLink{{"keys", "keys", "API Keys"}}},
 }
@@ -71,6 +73,8 @@ func (c *Console) routes() {
 	show(c, "/assistants/{id}/test", webtrigger.ActionWriteRuns, h.assistant, c.assistantPage("test", "Test"))
 	show(c, "/runs", webtrigger.ActionReadRuns, assistantAsked, c.listPage("runs", "Runs"))
 	show(c, "/runs/{id}", webtrigger.ActionReadRuns, h.run, c.runPage)
+	show(c, "/conversations", webtrigger.ActionReadConversations, assistantAsked, c.listPage("conversations", "Conversations"))
+	show(c, "/conversations/{id}", webtrigger.ActionReadConversations, h.conversation, c.conversationPage)
 }
 
 // show puts a page at a path, behind the guard of the API.
@@ -171,7 +175,19 @@ func (c *Console) runPage(r *http.Request, id int64) (string, *page, error) {
 	}
 	return "run", &page{
 		Title: fmt.Sprintf("Run %d", run.ID), Nav: "runs", Script: "run.js", AssistantID: run.AssistantID, Run: &run,
-		Input: &input{stored.Message, stored.Subject, indent(stored.Context), indent(stored.Metadata)},
+		TriggerURL: c.api.svc.TriggerURL(r, run.AssistantID),
+		Input:      &input{stored.Message, stored.Subject, indent(stored.Context), indent(stored.Metadata)},
+	}, nil
+}
+
+func (c *Console) conversationPage(r *http.Request, id int64) (string, *page, error) {
+	conversation, err := c.api.svc.Conversation(r.Context(), id)
+	if err != nil {
+		return "", nil, err
+	}
+	return "conversation", &page{
+		Title: fmt.Sprintf("Conversation %d", id), Nav: "conversations", Script: "conversation.js", AssistantID: conversation.AssistantID,
+		Conversation: &conversation, Metadata: indent(conversation.Metadata),
 	}, nil
 }
 

@@ -66,6 +66,10 @@ func consolePages() map[string]webtrigger.Access {
 		"runs?assistant_id=1":    about("runs.read", 0),
 		"runs?assistant_id=%20":  {Action: "runs.read"},
 		"runs/3":                 about("runs.read", 2),
+
+		"conversations":                {Action: "conversations.read"},
+		"conversations?assistant_id=1": about("conversations.read", 0),
+		"conversations/2":              about("conversations.read", 2),
 	}
 }
 
@@ -98,7 +102,7 @@ func TestPagesAskTheAuthorizer(t *testing.T) {
 		require.Empty(t, nothing)
 		h.asked()
 	}
-	for page, action := range map[string]webtrigger.Action{"runs/99": "runs.read", "tasks/99": "tasks.read", "assistants/%20/keys": "keys.read"} {
+	for page, action := range map[string]webtrigger.Action{"runs/99": "runs.read", "tasks/99": "tasks.read", "conversations/99": "conversations.read", "assistants/%20/keys": "keys.read"} {
 		response, _ := visit(h, "GET", base+page, "root")
 		require.Equal(t, http.StatusNotFound, response.StatusCode, page)
 		require.Equal(t, []webtrigger.Access{{Action: action}}, h.asked(), page)
@@ -141,7 +145,7 @@ func TestPagesWithoutASession(t *testing.T) {
 	}
 	response, _ := visit(h, "GET", sent+"api/runs", "")
 	require.Equal(t, http.StatusUnauthorized, response.StatusCode, "the API does not redirect")
-	for _, secret := range []string{"runs/99", "tasks/99"} {
+	for _, secret := range []string{"runs/99", "tasks/99", "conversations/99"} {
 		response, _ := visit(h, "GET", sent+secret, "")
 		require.Equal(t, http.StatusSeeOther, response.StatusCode, "a resource that does not exist must look the same")
 	}
@@ -233,7 +237,7 @@ func TestPagesEscape(t *testing.T) {
 	require.NoError(t, err)
 	run := h.trigger("1", webtrigger.TriggerRequest{Message: evil, Subject: evil, TaskDefinitionID: task.ID,
 		Context: []byte(`{"<script>":1e22,"n":123456789012345678901234567890}`), Metadata: []byte(`["<img src=x>"]`)})
-	for _, page := range []string{fmt.Sprintf("runs/%d", run.ID), fmt.Sprintf("tasks/%d", task.ID)} {
+	for _, page := range []string{fmt.Sprintf("runs/%d", run.ID), fmt.Sprintf("tasks/%d", task.ID), fmt.Sprintf("conversations/%d", run.ConversationID)} {
 		response, body := visit(h, "GET", base+page, "root")
 		require.Equal(t, http.StatusOK, response.StatusCode)
 		require.NotContains(t, body, "<script>")

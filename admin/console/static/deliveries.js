@@ -14,14 +14,12 @@ export async function showDeliveries(run) {
   clearTimeout(timer);
   try {
     const { items: deliveries } = await get(`runs/${run}/deliveries`);
-    $("deliveries-card").hidden = false;
     show(deliveries, run);
     if (deliveries.some((d) => open.has(d.state))) timer = setTimeout(() => showDeliveries(run), pause);
   } catch (failure) {
-    if (failure.status === 404) return; // deliveries may be another's to see
-    $("deliveries-card").hidden = false;
     items = new Map();
-    $("deliveries").replaceChildren(problem(failure, () => showDeliveries(run)));
+    $("deliveries").replaceChildren(failure.status === 404 ? el("p", { class: "quiet" }, "You do not have access to the callbacks.")
+      : problem(failure, () => showDeliveries(run)));
   }
 }
 
@@ -30,6 +28,7 @@ function show(deliveries, run) {
     $("deliveries").replaceChildren(el("p", { class: "quiet" }, "The callback is sent when the run ends."));
     return;
   }
+  $("tab-callback").replaceChildren("Callback ", badge(deliveries.at(-1).state));
   const next = new Map();
   deliveries.forEach((d, i) => {
     const last = i === deliveries.length - 1, id = String(d.id), text = JSON.stringify([d, last]);

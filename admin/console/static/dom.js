@@ -67,6 +67,16 @@ export function problem(failure, retry) {
 }
 
 const toastTime = 8000; // how long a confirmation stays
+const left = "webtrigger.notice"; // where a message for the next page is
+
+// notifyNext shows a message on the page that is opened next.
+export const notifyNext = (text) => sessionStorage.setItem(left, text);
+
+const arrived = sessionStorage.getItem(left);
+if (arrived) {
+  sessionStorage.removeItem(left);
+  queueMicrotask(() => notify(arrived));
+}
 
 // notify shows a message in the corner of the window. A failure stays until it is
 // dismissed or a later message replaces it.
@@ -155,17 +165,26 @@ let asked = 0; // questions until now
 
 // copyable is text with a button that copies it.
 export function copyable(text, what) {
-  const code = el("code", { tabindex: "0" }, text);
   const button = el("button", { type: "button", "aria-label": `Copy ${what}` }, "Copy");
   button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch { // not a secure origin
-      getSelection().selectAllChildren(code);
-      document.execCommand("copy");
-    }
+    await copy(text);
     button.textContent = "Copied";
     setTimeout(() => (button.textContent = "Copy"), 2000);
   });
-  return el("div", { class: "copy" }, code, button);
+  return el("div", { class: "copy" }, el("code", { tabindex: "0" }, text), button);
+}
+
+// copy puts a text into the clipboard. The focus stays where it is.
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // not a secure origin
+    const active = document.activeElement;
+    const field = el("textarea", { readonly: true, "aria-hidden": "true" }, text);
+    document.body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+    active?.focus({ preventScroll: true });
+  }
 }

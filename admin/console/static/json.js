@@ -2,6 +2,9 @@
 
 const lexeme = /"(?:[^"\\]|\\.)*"|[[\]{},:]|[^\s[\]{},:"]+/g;
 
+// compact is JSON text without blanks between its lexemes.
+export const compact = (text) => [...text.matchAll(lexeme)].join("");
+
 // indent spreads JSON text over lines.
 export function indent(text) {
   let out = "", depth = 0, before = "";

@@ -2,6 +2,7 @@ import { call, page, url } from "./api.js";
 import { $, ask, badge, busy, copyable, el, empty, notify, when } from "./dom.js";
 import { assistantLink, filterForm, offerAssistants } from "./filters.js";
 import { clear, fault, showFaults, utc } from "./form.js";
+import { curl } from "./request.js";
 import { Table, list } from "./table.js";
 
 const all = !page.tab; // over all assistants
@@ -78,17 +79,11 @@ const table = new Table("API keys", columns);
 const load = () => list(all ? "keys" : `assistants/${page.assistant}/keys`, table, () => Object.values(filter).some(Boolean)
   ? empty("No keys match this filter.") : empty("No API keys yet. Create one to let a caller trigger ", all ? "an assistant." : "this assistant."), filter);
 
-// curl is a line that works when it is pasted into a POSIX shell.
-function curl(key) {
-  const secret = key.key, address = page.triggerUrl.replace("ASSISTANT", encodeURIComponent(key.assistant_id));
-  return `curl -sS -H 'Authorization: Bearer ${secret}' -H 'Content-Type: application/json' `
-    + `-d '{"message": "What can you do?"}' '${address}'`;
-}
-
 // show shows a new key, which cannot be shown again, and the expiry of the key that it replaces.
 function show(key, ...more) {
   $("secret").replaceChildren(copyable(key.key, "the API key"));
-  $("curl").replaceChildren(copyable(curl(key), "the curl line"));
+  const address = page.triggerUrl.replace("ASSISTANT", encodeURIComponent(key.assistant_id));
+  $("curl").replaceChildren(copyable(curl(address, `'Authorization: Bearer ${key.key}'`, '{"message": "What can you do?"}'), "the curl line"));
   $("replaced").replaceChildren(...more);
   $("created").hidden = false;
   $("created-title").focus();

@@ -1,14 +1,20 @@
 import { Failure, call, get, page, url } from "./api.js";
-import { $, announce, ask, badge, busy, el, empty, focusOn, notify, number, problem, when } from "./dom.js";
+import { $, announce, ask, badge, busy, copy, el, empty, focusOn, notify, number, problem, when } from "./dom.js";
 import { showDeliveries } from "./deliveries.js";
+import { erase } from "./erase.js";
 import { Feed } from "./feed.js";
-import { indent } from "./json.js";
-import { markdown } from "./markdown.js";
+import { assistantLink } from "./filters.js";
+import { curl, request } from "./request.js";
+import { RunTranscript } from "./run-transcript.js";
 import { follow } from "./stream.js";
+import { tabs } from "./tabs.js";
 import { Timeline } from "./timeline.js";
+import { formatted } from "./transcript.js";
 
 const feed = new Feed($("feed"));
 const timeline = new Timeline($("timeline"));
+const transcript = new RunTranscript(() => run, () => ended());
+$("assistant").replaceWith(assistantLink(page.assistant));
 const fixed = [...$("facts").children]; // what the server has written
 let run; // the latest response
 let asked = 0; // number of requests for the run
@@ -43,31 +49,33 @@ function show() {
   $("status").replaceChildren(badge(run.status), run.status_detail ? ` ${run.status_detail}` : "");
   if (ended() && document.activeElement === $("cancel")) focusOn($("title")); // the button goes
   $("cancel").hidden = ended();
+  $("erase").hidden = !ended();
   const facts = [["Created", when(run.created_at)], ["Started", when(run.started_at, "not yet")], ["Ended", when(run.completed_at, "not yet")]];
   if (run.attempts > 1) facts.push(["Attempts", String(run.attempts)]);
   facts.push(["API key", run.key_id ? el("a", { href: url(`runs?assistant_id=${run.assistant_id}&key_id=${run.key_id}`) }, String(run.key_id)) : "none"]);
   if (run.usage) facts.push(["Tokens", `${number(run.usage.input_tokens)} in, ${number(run.usage.output_tokens)} out`]);
   if (run.callback_url) facts.push(["Callback", el("code", {}, run.callback_url)]);
   $("facts").replaceChildren(...fixed, ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
-  $("result").replaceChildren(result());
+  $("result").replaceChildren(...result());
   if (run.callback_url) showDeliveries(page.run);
+  feed.following ||= feed.events === 0 && !ended();
+  transcript.update().then(() => transcript.rejected && $("result").replaceChildren(...result()));
 }
 
-const ended = () => run && !["queued", "running"].includes(run.status);
+const ended = () => run && !["queued", "running", "waiting"].includes(run.status);
 
 function result() {
-  if (run.status === "queued") return empty("The run waits for a free worker.");
-  if (run.status === "running") return draft.text ? draft.element : empty("The run is in progress.");
+  if (run.status === "queued") return [empty(run.behind ? "The run waits for the earlier runs of its conversation." : "The run waits for a free worker.")];
+  if (run.status === "running") return [draft.text ? draft.element : empty("The run is in progress.")];
   if (run.result === null) {
-    return el("div", { class: `notice ${run.status === "cancelled" ? "plain" : "bad"}` },
-      el("p", { dir: "auto" }, run.error_message ?? (run.status === "cancelled" ? "The run was cancelled." : "There is no result.")));
+    const rejected = run.status === "failed" && transcript.rejected;
+    return [
+      el("div", { class: `notice ${run.status === "cancelled" ? "plain" : "bad"}` },
+        el("p", { dir: "auto" }, run.error_message ?? (run.status === "cancelled" ? "The run was cancelled." : "There is no result."))),
+      ...(rejected ? [el("h3", {}, "Rejected answer"), formatted(rejected, "json")] : []),
+    ];
   }
-  if (run.result === "") return empty("The result is empty.");
-  switch (run.task?.output_type) {
-    case "markdown": return el("div", { class: "markdown", dir: "auto" }, markdown(run.result));
-    case "json": return el("pre", { tabindex: "0", role: "region", "aria-label": "Result" }, indent(run.result));
-  }
-  return el("p", { class: "text", dir: "auto" }, run.result);
+  return [run.result === "" ? empty("The result is empty.") : formatted(run.result, run.task?.output_type, "Result")];
 }
 
 function addText(event) {
@@ -94,6 +102,7 @@ follow(page.run, {
   event(event) {
     feed.add(event);
     timeline.add(event);
+    transcript.event(event);
     addText(event);
     // The run has more fields than the event, such as its result.
     if (event.event_type.startsWith("run_") && run && !ended() && event.event_type !== "run_queued") load();
@@ -121,4 +130,31 @@ $("cancel").addEventListener("click", async (event) => {
     }
   });
 });
+
+$("again").addEventListener("click", async (event) => {
+  if (!run) return;
+  const sure = await ask({ title: "Run again?", yes: "Run again", danger: false,
+    text: "A new run gets the same input, in a new conversation, with the task as it is now. No callback is sent." });
+  if (sure === null) return;
+  busy(event.target, async () => {
+    try {
+      const next = await call("POST", `assistants/${page.assistant}/test-trigger`, request(run));
+      location.assign(url(`runs/${next.run_id}`));
+    } catch (failure) {
+      const reasons = failure.errors?.map(({ pointer, detail }) => `${pointer.slice(1)} ${detail}`).join("; ");
+      notify(reasons ? new Failure(failure.status, { detail: `${failure.message} ${reasons}` }) : failure);
+    }
+  });
+});
+
+// The line takes the key from a variable of the shell: the console does not have it.
+$("curl").addEventListener("click", async () => {
+  if (!run) return;
+  await copy(curl(page.triggerUrl, '"Authorization: Bearer $WEBTRIGGER_KEY"', request(run, "conversation_key", "callback_url")));
+  notify("The curl line is copied. Set WEBTRIGGER_KEY to an API key of this assistant.");
+});
+
+$("erase").addEventListener("click", (event) => erase(page.conversation, event.target, "runs"));
+$("more").addEventListener("click", (event) => busy(event.target, () => transcript.more()));
+tabs($("tabs"));
 load();

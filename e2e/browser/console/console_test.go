@@ -118,6 +118,7 @@ func (v *visitor) watch(line string) {
 	v.shows("#status", "queued")
 	v.shows("#result", "waits for a free worker")
 	v.shows("#live", "Live")
+	v.part("events")
 	v.until("window.same = true")
 	api(t, v.site, fmt.Sprintf("POST /runs/%d/cancel", blocks.RunID), map[string]any{})
 	v.shows("#status", "completed")
@@ -229,12 +230,13 @@ func (v *visitor) runTask() {
 	v.until(`/\/admin\/runs\/\d+$/.test(location.pathname)`)
 	v.shows("#status", "completed")
 	v.shows("#result pre", `"total": 123456789012345678901`)
-	v.shows("main", `"ticket": 1e22`)
-	for _, place := range []string{"h2 ~ .text", "pre[aria-label=Context]", "pre[aria-label=Metadata]", "#result pre"} {
+	v.shows("#request-panel", `"ticket": 1e22`)
+	for _, place := range []string{"#request-panel .text", "pre[aria-label=Context]", "pre[aria-label=Metadata]", "#result pre"} {
 		v.until(fmt.Sprintf(`document.querySelector(%s).textContent.includes("<script>window.pwned=1")`, quote(place)))
 	}
+	v.part("events")
 	v.shows("#feed", "run_completed")
-	eval[bool](v, `(document.querySelectorAll("#feed details").forEach((d) => (d.open = true)), true)`)
+	eval[bool](v, `(document.querySelectorAll("#feed .line").forEach((line) => line.click()), true)`)
 	v.shows("#feed pre", "<script>")
 	v.clean()
 }
@@ -245,6 +247,7 @@ func (v *visitor) cancel() {
 	v.click("#trigger button.main")
 	v.until(`/\/admin\/runs\/\d+$/.test(location.pathname)`)
 	v.shows("#status", "running")
+	v.part("events")
 	v.shows("#feed", "tool_")
 	v.click("#cancel")
 	v.fill("#dialog-input", "no longer needed "+evil)
@@ -266,6 +269,7 @@ func (v *visitor) redeliver(r *receiver) {
 	v.shows("#deliveries .badge", "failed")
 	v.shows("#deliveries", "500")
 	v.shows("#result", evil)
+	v.part("callback")
 	v.click("#deliveries summary")
 	v.shows("#deliveries pre", evil)
 	v.clean()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 )
 
@@ -86,6 +87,7 @@ func (v *visitor) redeliverKeepsFocus(r *receiver) {
 	run := api(v.t, v.site, "POST /assistants/1/test-trigger", map[string]any{"message": "/say hello", "callback_url": r.url})
 	v.open(fmt.Sprintf("/admin/runs/%v", run["run_id"]))
 	v.shows("#deliveries .badge", "failed")
+	v.part("callback")
 	v.click("#deliveries summary")
 	v.until(`document.querySelector("#deliveries li").same = document.querySelector("#deliveries pre").same = true`)
 	require.True(v.t, eval[bool](v, fmt.Sprintf(`import("/admin/static/deliveries.js").then(({showDeliveries}) => showDeliveries(%v)).then(() => true)`, run["run_id"])))
@@ -99,27 +101,67 @@ func (v *visitor) redeliverKeepsFocus(r *receiver) {
 	v.until(`document.querySelector("#deliveries details").open`) // of the first delivery, which has no button any more
 }
 
-// feedKeepsAllEvents shows 3,000 events: the newest at once, the others by a button.
+// feedKeepsAllEvents holds 10,000 events. Few rows are on the page, and each event can be
+// reached, by scrolling and by the keyboard.
 func (v *visitor) feedKeepsAllEvents() {
+	v.part("events")
 	require.True(v.t, eval[bool](v, `import("/admin/static/feed.js").then(({Feed}) => {
-		const list = document.querySelector("#feed");
-		list.replaceChildren();
-		const feed = window.feed = new Feed(list);
-		for (let n = 1; n <= 3000; n++) feed.add({id: n, sequence: n, event_type: n % 100 ? "x_step" : "x_rare", payload: {n}, created_at: "2026-04-15T10:00:00Z"});
+		const old = document.querySelector("#feed-view"), fresh = old.cloneNode(true); // the page's own feed keeps the old one
+		fresh.firstElementChild.replaceChildren();
+		old.replaceWith(fresh);
+		const feed = window.feed = new Feed(fresh.firstElementChild);
+		for (let n = 1; n <= 10000; n++) feed.add({id: n, sequence: n, event_type: n % 100 ? "x_step" : "x_rare", payload: {n}, created_at: "2026-04-15T10:00:00Z"});
 		return true;
 	})`))
-	const rows = `document.querySelectorAll("#feed > li").length`
-	v.until(rows + " === 1000")
-	v.shows(".earlier", "Show 1,000 of 2,000 earlier events")
-	for _, n := range []int{2000, 3000} {
-		eval[bool](v, `(document.querySelector(".earlier:not([hidden])").click(), true)`)
-		require.Equal(v.t, n, eval[int](v, rows))
-	}
-	v.until(`!document.querySelector(".earlier:not([hidden])")`)
-	require.Equal(v.t, "1", eval[string](v, `document.querySelector("#feed .sequence").textContent`))
-	v.focused(`e.closest("#feed")`)
+	v.shows("#feed-count", "10,000 events")
+	const first, last = `Number(document.querySelector("#feed .sequence").textContent)`, `Number(document.querySelector("#feed li:last-child .sequence").textContent)`
+	v.until(first + " === 1")
+	require.Less(v.t, eval[int](v, `document.querySelectorAll("#feed > li").length`), 100)
+	seen := eval[int](v, `(async () => {
+		const view = document.querySelector("#feed-view"), seen = new Set();
+		for (let y = 0; y < view.scrollHeight; y += view.clientHeight) {
+			view.scrollTop = y;
+			feed.draw();
+			for (const e of document.querySelectorAll("#feed .sequence")) seen.add(e.textContent);
+		}
+		return seen.size;
+	})()`)
+	require.Equal(v.t, 10_000, seen, "each event can be scrolled to")
+	v.do(chromedp.Focus(chromedp.CSS("#feed-type")))
+	v.key("Tab")
+	v.focused(`e.matches("#feed .line")`)
+	v.key("End")
+	v.focused(`e.querySelector(".sequence")?.textContent === "10000"`)
+	v.key("Enter")
+	v.shows("#feed pre", `"n": 10000`)
+	v.focused(`e.getAttribute("aria-expanded") === "true"`)
+	v.key("Home")
+	v.focused(`e.querySelector(".sequence")?.textContent === "1"`)
+	v.key("ArrowDown")
+	v.focused(`e.querySelector(".sequence")?.textContent === "2"`)
+	eval[bool](v, `((view) => (view.scrollTop = view.scrollHeight, true))(document.querySelector("#feed-view"))`)
+	v.until(last + " === 10000")
+	v.focused(`e.querySelector(".sequence")?.textContent === "2"`) // the focus stays
 	eval[bool](v, `(window.feed.filter("x_rare"), true)`)
-	require.Equal(v.t, 30, eval[int](v, rows))
+	v.shows("#feed-count", "100 rows of 10,000 events")
+	v.until(first + " === 100")
+}
+
+// part opens a part of the page of a run.
+func (v *visitor) part(name string) {
+	v.t.Helper()
+	v.click("#tab-" + name)
+	v.until(fmt.Sprintf("document.getElementById(%s)?.checkVisibility()", quote(name+"-panel")))
+}
+
+// key presses a key.
+func (v *visitor) key(name string) {
+	v.t.Helper()
+	v.do(chromedp.KeyEvent(keys[name]))
+}
+
+var keys = map[string]string{
+	"Tab": kb.Tab, "Enter": kb.Enter, "Home": kb.Home, "End": kb.End, "ArrowDown": kb.ArrowDown, "ArrowLeft": kb.ArrowLeft, "ArrowRight": kb.ArrowRight,
 }
 
 // timelineShowsWork holds the time line to show what no event has reported, and to

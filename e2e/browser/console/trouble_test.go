@@ -98,6 +98,7 @@ func TestConsole_serverUnavailable_recovers(t *testing.T) {
 	v.until("window.same")
 
 	v.open(fmt.Sprintf("/admin/runs/%d", first))
+	v.part("events")
 	v.shows("#feed", "run_started")
 	v.until("window.same = true")
 	g.shut(unavailable)
