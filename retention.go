@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Retention sets how long ended runs are kept, counted from the end of the run. A
-// zero age keeps them forever. An age must not be negative.
+// Retention sets how long ended runs are kept, counted from the end of the run. If an
+// age is zero, they are kept forever. An age must not be negative. Work purges at least
+// every 10 min.
 type Retention struct {
 	// Events is the age at which a run's events are purged. A reader of purged events
 	// gets a 410 problem or a gap frame. Status, result and messages are kept.

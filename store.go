@@ -49,9 +49,8 @@ import (
 //
 // # Lock order
 //
-// A transition that locks several rows must lock them in one order that the store
-// documents. The order begins with the lease. Rows of one kind are locked by
-// ascending id.
+// If a transition locks several rows, it must lock them in one order, which the store
+// documents. It must lock rows of one kind by ascending id.
 type Store interface {
 	ChannelStore
 	KeyStore
@@ -65,9 +64,9 @@ type Store interface {
 	DeliveryStore
 	RetentionStore
 
-	// Owner returns whose a resource is. It reads nothing else of the resource, so
-	// that a request without permission costs the same whatever the resource
-	// contains.
+	// Owner returns the assistant and the conversation of a resource. It must read
+	// nothing else of the resource, so that the cost of a request without permission
+	// does not depend on the resource.
 	Owner(ctx context.Context, kind ResourceKind, id int64) (Owner, error)
 
 	// Ping returns nil if the store responds.
@@ -198,16 +197,16 @@ type TriggerStore interface {
 	// If t.Idempotency is set and the assistant has a live record of that idempotency
 	// key, nothing is stored. If the body hash is the same, CreateTrigger returns the
 	// first trigger with Replayed set and the summary of its run. Otherwise it
-	// returns ErrIdempotencyKeyReused.
-	// Of several concurrent calls, exactly one must store a trigger.
+	// returns ErrIdempotencyKeyReused. Of several concurrent calls, exactly one must
+	// store a trigger.
 	//
 	// If t.MaxQueued is set, a run that is not claimed counts toward a limit. The
 	// limit covers the assistant's queued runs that were created with a MaxQueued,
-	// except those that this call ends. If
-	// it is reached, CreateTrigger stores nothing and returns ErrQueueFull. A replay
-	// does not count. Concurrent calls must not exceed the limit together. Only a
-	// TriggerStore inside a transaction of the host may miss concurrent writes,
-	// because other calls must not wait for that transaction.
+	// except those that this call ends. If it is reached, CreateTrigger stores nothing
+	// and returns ErrQueueFull. A replay does not count. Concurrent calls must not
+	// exceed the limit together. Only a TriggerStore inside a transaction of the host
+	// may miss concurrent writes, because other calls must not wait for that
+	// transaction.
 	CreateTrigger(ctx context.Context, t NewTrigger) (CreatedTrigger, error)
 
 	// Replay returns the run that CreateTrigger would replay: the current summary of
@@ -272,8 +271,8 @@ type RunStore interface {
 	RequestStop(ctx context.Context, runID int64, stop Stop, lease *Lease) (Run, error)
 }
 
-// ProcessStore stores the worker processes. A process registers before it claims runs
-// and renews its row while it lives. All its claims live as long as the row.
+// ProcessStore stores the worker processes. A process registers before it claims runs,
+// and renews its row regularly. All of its claims are valid as long as the row.
 //
 // A process is in contact since its registration, or since the last renewal that came
 // more than two thirds of a lease after the one before. A sweep by another process may
@@ -311,13 +310,13 @@ type ProcessStore interface {
 // # Unknown outcomes
 //
 // After an error that is not in the method's contract, a write may have been stored or
-// may be stored later. Each write may be repeated, and the repetition settles the
-// outcome: it is a write under the same row's lock. A read settles nothing.
+// may be stored later. Each write may be repeated. The repeated write settles the
+// outcome, because it locks the same row. A read does not settle it.
 type WorkStore interface {
 	// ClaimRuns claims up to claim.Limit queued runs. The next run is the oldest of the
 	// assistant with the fewest running runs, counting the earlier ones of this
 	// result. Among several such assistants, the one with the oldest run comes first.
-	// A store may look at a part of the assistants only, if all come to their turn. A
+	// A store may consider only a part of the assistants, if each gets its turn. A
 	// requeued run keeps its place by id, and in its conversation. A run that is behind
 	// another one is not claimed; see TriggerStore.CreateTrigger.
 	//
@@ -325,11 +324,11 @@ type WorkStore interface {
 	// its key has claim.MaxPerKey. Concurrent calls must not exceed a limit together.
 	//
 	// Each run must go to exactly one caller. A claim makes the run running, counts an
-	// attempt, sets its start time, stores its token and StartedEvent, and reports whether
-	// an earlier claim of the run exists (ClaimedRun.Requeued). The first
-	// run gets claim.Token, each following one the next number. If claim.RunID is set,
-	// only that run may be claimed. ClaimRuns returns ErrLeaseLost if the process is not
-	// registered or is lost.
+	// attempt, sets its start time, stores its token and StartedEvent, and reports
+	// whether an earlier claim of the run exists (ClaimedRun.Requeued). The first run
+	// gets claim.Token, and each following run gets the next number. If claim.RunID is
+	// set, only that run may be claimed. ClaimRuns returns ErrLeaseLost if the process
+	// is not registered or is lost.
 	ClaimRuns(ctx context.Context, claim Claim) ([]ClaimedRun, error)
 
 	// AppendEvents appends a batch to the run's conversation, in order. Sequences
@@ -371,12 +370,12 @@ type WorkStore interface {
 	//     stop, if there is one. Otherwise it is requeued with
 	//     RequeuedEvent(RequeueHeartbeat) while attempts remain (Process.MaxAttempts of
 	//     the lost process), and then ends with HeartbeatTimeout.
-	//   - A run that has been queued for longer than sweep.MaxQueueTime since it was
-	//     last queued, also behind another one, ends with QueueTimeout, if the sweeping process is registered and
-	//     has not expired.
+	//   - A run ends with QueueTimeout if it was last queued more than
+	//     sweep.MaxQueueTime ago, also behind another one. The sweeping process must be
+	//     registered and not expired; otherwise these runs do not change.
 	//
-	// A run that cannot be changed does not keep the sweep from the others. If some
-	// runs failed, SweepRuns returns the changed runs together with an error.
+	// If a run cannot be changed, the sweep continues with the others. SweepRuns then
+	// returns the changed runs together with an error.
 	//
 	// If sweep.Audit is set, SweepRuns also looks for unfinished runs that the
 	// regular search cannot find.
@@ -419,13 +418,12 @@ type EventStore interface {
 // claim that makes the POST happen at most once. A run has at most one open delivery.
 // A delivery is open while it is pending or sending.
 //
-// Run.Callback mirrors the outcome of the run's last delivery that has an outcome.
-// Every transition to a state other than pending and sending must also store the
-// outcome on the run, unless the run mirrors a delivery with a higher id.
+// Run.Callback is the outcome of one delivery of the run: the one with the highest id
+// of those that are neither pending nor sending.
 type DeliveryStore interface {
-	// LeaseDeliveries leases up to claim.Limit deliveries for claim.Lease. The first
-	// gets claim.Token, each following one the next number. Only pending deliveries without a valid lease whose DueAt has
-	// passed are leased.
+	// LeaseDeliveries leases up to claim.Limit deliveries for claim.Lease. It leases
+	// only pending deliveries whose DueAt has passed and that have no valid lease. The
+	// first one gets claim.Token, and each following one gets the next number.
 	//
 	// A host gets at most claim.PerHost deliveries, including those in claim.Busy.
 	// For a host in claim.Resting, only deliveries with Retry 0 are leased.
@@ -442,8 +440,8 @@ type DeliveryStore interface {
 	// DueAt comes first, then the lowest id. These two also decide between hosts, and
 	// between assistants, with the same number.
 	//
-	// A store that finds many due deliveries may look at a part of them only, if all
-	// assistants and hosts come to their turn in later calls. It may lease fewer than
+	// If many deliveries are due, a store may consider only a part of them, if later
+	// calls consider all assistants and hosts in turn. It may lease fewer than
 	// claim.Limit, but at least one, so that large results do not use much memory.
 	LeaseDeliveries(ctx context.Context, claim DeliveryQuery) ([]LeasedDelivery, error)
 
@@ -456,8 +454,8 @@ type DeliveryStore interface {
 	ClaimDelivery(ctx context.Context, lease DeliveryLease) error
 
 	// ReturnDelivery puts a delivery that was not sent back to pending, as if it had
-	// never been leased. A claim under the same lease that is still under way can
-	// then not be stored. ReturnDelivery returns ErrLeaseLost if lease is not the
+	// never been leased. If a claim under the same lease is still in progress, it must
+	// then fail. ReturnDelivery returns ErrLeaseLost if lease is not the
 	// delivery's latest lease or an outcome is recorded, and ErrConflict if another
 	// delivery of the run is open.
 	ReturnDelivery(ctx context.Context, lease DeliveryLease) error

@@ -49,7 +49,7 @@ const (
 	ResourceDelivery       ResourceKind = "delivery"
 )
 
-// Owner is whose a resource is.
+// Owner is the assistant and the conversation that a resource belongs to.
 type Owner struct {
 	AssistantID    string
 	ConversationID int64 // 0 for a task definition

@@ -28,8 +28,8 @@ type TriggerRequest struct {
 	CallbackURL      string          // receives a POST when the run ends; "" for none
 	Metadata         json.RawMessage // any JSON value, stored with the run; nil for none
 
-	// ConversationKey names a conversation of the assistant in the words of the caller,
-	// such as a ticket number. The first trigger with a key starts the conversation, and
+	// ConversationKey names a conversation of the assistant. The caller chooses it, such
+	// as a ticket number. The first trigger with a key starts the conversation, and
 	// each later one continues it with a new run. It has 1 to 255 characters without
 	// control characters. If empty, the trigger starts a conversation without a key.
 	ConversationKey string
@@ -57,7 +57,7 @@ type TriggerRequest struct {
 // runs of a conversation execute one at a time, in creation order.
 type OnBusy string
 
-// What a trigger does.
+// Values of OnBusy.
 const (
 	BusyEnqueue   OnBusy = "enqueue"   // its run waits for its turn
 	BusyReject    OnBusy = "reject"    // it fails with ErrConversationBusy, and nothing is stored

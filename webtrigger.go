@@ -232,7 +232,8 @@ type Options struct {
 
 	// CompileSchema compiles the output_schema of a task definition into a function
 	// that checks results. Package llm provides an implementation
-	// (llm.CompileSchema). If nil, task definitions with a schema are rejected.
+	// (llm.CompileSchema). Both functions must be safe for concurrent use. If nil, task
+	// definitions with a schema are rejected.
 	CompileSchema func(schema json.RawMessage) (check func(result json.RawMessage) error, err error)
 
 	// DeltaInterval is how long the text of message_delta events may wait to be
@@ -485,5 +486,6 @@ func (o *CallbackOptions) complete() error {
 	return nil
 }
 
-// Ping returns nil if the store responds.
+// Ping returns nil if the store responds and can serve requests. Otherwise it returns the
+// store's error, which names the cause.
 func (s *Service) Ping(ctx context.Context) error { return s.store.Ping(ctx) }

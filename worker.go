@@ -54,14 +54,17 @@ func (s *Service) Work(ctx context.Context) error {
 func (s *Service) Wake() { s.hint(Hint{Queued: true}) }
 
 // Execute claims one queued run and executes it before it returns. It is for a host
-// that executes runs from its own job engine instead of Work. It returns nil if the
-// run has ended or was requeued, ErrNotFound if the run does not exist, and
-// ErrConflict if another worker has claimed the run or a limit of running runs is reached
-// ([Limits.RunningPerAssistant]), and ErrNotReady if the run is behind another one of its
-// conversation. If ctx ends, the run is
-// interrupted as at the end of a drain. A Runner that does not return within
-// [Options.CancelGrace] is abandoned. If the store is unavailable, Execute returns one
-// Lease later at the latest, and the process stores the end when it can.
+// that executes runs from its own job engine instead of Work. It returns
+//
+//   - nil if the run has ended or was requeued,
+//   - ErrNotFound if the run does not exist,
+//   - ErrConflict if another worker has claimed the run, or a limit of running runs is
+//     reached ([Limits.RunningPerAssistant]),
+//   - ErrNotReady if the run is behind another one of its conversation.
+//
+// If ctx ends, the run is interrupted as at the end of a drain. A Runner that does not
+// return within [Options.CancelGrace] is abandoned. If the store is unavailable, Execute
+// returns one Lease later at the latest, and the process stores the end when it can.
 //
 // If Execute returns another error, the outcome of its claim may be unknown. The run
 // then returns to the queue, unless it is not claimed at all.

@@ -38,7 +38,7 @@ type ConsoleOptions struct {
 
 // Console is the web console for operators. It serves pages and, at api/, the JSON
 // API that they use. All links are relative, so you can mount it at any path that
-// ends in a slash, behind [http.StripPrefix].
+// ends in a slash, behind [http.StripPrefix]. It is safe for concurrent use.
 type Console struct {
 	api    *Handler
 	opts   ConsoleOptions
@@ -48,7 +48,8 @@ type Console struct {
 }
 
 // NewConsole returns the console of svc. It calls authorize for every page and every
-// API call. It copies opts; if opts is nil, the defaults apply.
+// API call. It copies opts; if opts is nil, the defaults apply. It returns an error if
+// svc or authorize is nil, or if an option is invalid.
 func NewConsole(svc *webtrigger.Service, authorize webtrigger.Authorizer, opts *ConsoleOptions) (*Console, error) {
 	var o ConsoleOptions
 	if opts != nil {

@@ -14,7 +14,9 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
-// Options configures a Handler. Every field has a safe default.
+// Options configures a Handler. Every field has a safe default. The functions must be
+// safe for concurrent use. If one returns an error, the response is 503 if the error
+// wraps [webtrigger.ErrUnavailable], and 500 otherwise.
 type Options struct {
 	// Assistants lists the host's assistants, for GET /assistants. ctx is the context
 	// of the request. If nil, the list contains the assistants that have channel
@@ -48,7 +50,7 @@ type Tool struct {
 const callTimeout = 10 * time.Second
 
 // Handler serves the JSON API. It reads paths relative to its mount point, so you can
-// mount it at the root or behind [http.StripPrefix].
+// mount it at the root or behind [http.StripPrefix]. It is safe for concurrent use.
 type Handler struct {
 	svc         *webtrigger.Service
 	authorize   webtrigger.Authorizer
@@ -58,9 +60,9 @@ type Handler struct {
 	mux         *http.ServeMux
 }
 
-// New returns the JSON API of svc. It calls authorize for every request and returns
-// an error if svc or authorize is nil. It copies opts; if opts is nil, the defaults
-// apply.
+// New returns the JSON API of svc. It calls authorize for every request. It copies
+// opts; if opts is nil, the defaults apply. It returns an error if svc or authorize is
+// nil, or if an option is invalid.
 func New(svc *webtrigger.Service, authorize webtrigger.Authorizer, opts *Options) (*Handler, error) {
 	if svc == nil || authorize == nil {
 		return nil, errors.New("admin: service and authorizer must not be nil")

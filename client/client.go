@@ -20,7 +20,7 @@ import (
 // DefaultMaxRetries is the default of [Options.MaxRetries].
 const DefaultMaxRetries = 10
 
-// Options configures a Client.
+// Options configures a Client. The zero value is ready to use.
 type Options struct {
 	// HTTPClient sends the requests. If nil, the Client uses Go's default transport.
 	// Its Timeout bounds each attempt of Trigger, Status and Cancel, but not Wait and
@@ -52,8 +52,10 @@ type Client struct {
 }
 
 // New returns a Client of the service at baseURL, the URL in front of /api/v1/…. It
-// may include a path. The key is the plaintext of an API key. The options may be
-// nil and are copied.
+// may include a path. The key is the plaintext of an API key. New copies opts; if opts
+// is nil, the defaults apply. It returns an error if baseURL is not an absolute http or
+// https URL, or has a query, a fragment or a user, or if the key is empty or has a
+// character that is not visible ASCII.
 func New(baseURL, key string, opts *Options) (*Client, error) {
 	base, err := url.Parse(baseURL)
 	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" ||

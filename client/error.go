@@ -24,6 +24,7 @@ type Fault struct {
 	Detail  string `json:"detail"`
 }
 
+// Error returns the status, code, detail, faults and request id in one line.
 func (e *Error) Error() string {
 	text := fmt.Sprintf("client: status %d", e.Status)
 	for _, s := range []string{e.Code, e.Detail} {

@@ -35,6 +35,7 @@ type GapError struct {
 	ToID   int64 `json:"to_id"`
 }
 
+// Error names the range of the purged events.
 func (e *GapError) Error() string {
 	return fmt.Sprintf("client: events from %d to %d were purged", e.FromID, e.ToID)
 }

@@ -18,8 +18,8 @@ type TriggerRequest struct {
 	TaskDefinitionID int64  `json:"task_definition_id,omitempty"` // an active task definition of the assistant; 0: none
 	CallbackURL      string `json:"callback_url,omitempty"`       // receives the callback; "": no callback
 
-	// ConversationKey names a conversation in the words of the caller, such as a ticket
-	// number: 1 to 255 characters without control characters. The first trigger with a
+	// ConversationKey names a conversation. The caller chooses it, such as a ticket
+	// number. It has 1 to 255 characters without control characters. The first trigger with a
 	// key starts the conversation, and each later one continues it. Its runs execute one
 	// at a time. If empty, the trigger starts a conversation without a key.
 	ConversationKey string `json:"conversation_key,omitempty"`

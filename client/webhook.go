@@ -40,13 +40,14 @@ type Verifier struct {
 // VerifierOptions configures a Verifier.
 type VerifierOptions struct {
 	// Tolerance is the maximum difference between the time of a signature and now. If
-	// zero, it is DefaultTolerance.
+	// zero, it is DefaultTolerance. It must not be negative.
 	Tolerance time.Duration
 }
 
 // NewVerifier returns a Verifier for the secrets that may sign a callback: one, or
 // the old and the new one during a rotation. A secret is "whsec_" and the base64 of
-// 24 to 64 bytes. The options may be nil.
+// 24 to 64 bytes. If opts is nil, the defaults apply. It returns an error if there is no
+// secret, or if a secret or the tolerance is invalid.
 func NewVerifier(secrets []string, opts *VerifierOptions) (*Verifier, error) {
 	v := &Verifier{tolerance: DefaultTolerance}
 	if opts != nil && opts.Tolerance != 0 {

@@ -17,13 +17,14 @@ import (
 const (
 	DefaultMaxSteps      = 20
 	DefaultMaxTokens     = 1_000_000
-	DefaultMaxHistory    = 256 << 10
+	DefaultMaxHistory    = 256 << 10 // bytes
 	DefaultToolTimeout   = time.Minute
 	DefaultParallelTools = 8
-	DefaultMaxToolResult = 128 << 10
+	DefaultMaxToolResult = 128 << 10 // bytes
 )
 
-// AgentOptions are the options of an Agent. Each has a default.
+// AgentOptions configures an Agent. Every field has a default. The functions must be
+// safe for concurrent use. Limits must not be negative, except MaxTokens and MaxHistory.
 type AgentOptions struct {
 	// Instructions returns the host's instructions for an assistant, such as its role and
 	// tone. It is called once per run. If nil, there are none. An error fails the run.
@@ -51,8 +52,9 @@ type AgentOptions struct {
 
 	// MaxHistory is the maximum size of the earlier messages of the conversation that the
 	// model gets, in bytes of text and tool calls. A token of English text has about 4.
-	// The oldest messages are omitted first. Tool calls keep their results. If zero, it is DefaultMaxHistory. If negative, the model gets none. The
-	// agent has no more than webtrigger.Options.History provides.
+	// The oldest messages are omitted first. Tool calls keep their results. If zero, it is
+	// DefaultMaxHistory. If negative, the model gets none. The agent has no more than
+	// webtrigger.Options.History provides.
 	MaxHistory int
 
 	// ToolTimeout is the maximum duration of one call of a tool without a Timeout of its
@@ -104,8 +106,9 @@ type Agent struct {
 
 var _ webtrigger.Runner = (*Agent)(nil)
 
-// NewAgent returns an Agent for a model. The options may be nil and are copied. It
-// returns an error if a tool has an invalid or repeated name, or no usable schema.
+// NewAgent returns an Agent for a model. It copies opts; if opts is nil, the defaults
+// apply. It returns an error if model is nil, if an option is invalid, or if a tool has
+// an invalid or repeated name, or no usable schema.
 func NewAgent(model LLM, opts *AgentOptions) (*Agent, error) {
 	if model == nil {
 		return nil, errors.New("llm: model must not be nil")

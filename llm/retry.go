@@ -16,7 +16,7 @@ const (
 	DefaultMaxDelay    = 30 * time.Second
 )
 
-// RetryOptions is everything about a Retrier that has a default.
+// RetryOptions configures a Retrier. Every field has a default.
 type RetryOptions struct {
 	// MaxAttempts is the maximum number of attempts of one call, the first included.
 	// If zero, it is DefaultMaxAttempts. If 1, calls are never retried. If negative,

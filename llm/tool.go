@@ -107,8 +107,8 @@ func resultText(result any) (string, error) {
 	return string(raw), nil
 }
 
-// CheckTool reports why an agent could not use a tool: its name, its function, its
-// Timeout or its schema. A caller that loads tools from another source can skip
+// CheckTool returns an error if an agent cannot use a tool because of its name, its
+// function, its Timeout or its schema. A caller that loads tools from another source can skip
 // an invalid tool, instead of failing to create the agent.
 func CheckTool(t Tool) error {
 	_, err := newRegistered(t, slog.New(slog.DiscardHandler))
