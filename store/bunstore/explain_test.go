@@ -13,7 +13,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
-// With 100,000 ended runs stored and 10,000 in the queue, no frequent statement
+// With 20,000 ended runs stored and 2,000 in the queue, no frequent statement
 // reads a table whole.
 func TestIndexes(t *testing.T) {
 	t.Parallel()
@@ -23,32 +23,31 @@ func TestIndexes(t *testing.T) {
 	_, err := server.Psql(name, `
 		INSERT INTO webtrigger_runs (run_key, conversation_id, assistant_id, key_id, base_url, callback_url, callback_host, trace_parent,
 				request_id, subject, message, message_id, first_event_id, created_at)
-			SELECT gen_random_uuid(), i, (i % 50)::text, 1, 'b', '', '', '', '', 's', 'm', 1, 1, now() FROM generate_series(1, 110000) i;
+			SELECT gen_random_uuid(), i, (i % 50)::text, 1, 'b', '', '', '', '', 's', 'm', 1, 1, now() FROM generate_series(1, 22000) i;
 		INSERT INTO webtrigger_ends (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id, completed_at, started_at,
 				attempts, status, status_detail, error_message, result)
-			SELECT i, 1, 3, 2, 2, 2, now(), now(), 1, CASE WHEN i % 100 = 0 THEN 'failed' ELSE 'completed' END, '', '', 'r' FROM generate_series(1, 100000) i;
+			SELECT i, 1, 3, 2, 2, 2, now(), now(), 1, CASE WHEN i % 100 = 0 THEN 'failed' ELSE 'completed' END, '', '', 'r' FROM generate_series(1, 20000) i;
 		INSERT INTO webtrigger_conversations (id, assistant_id, subject, created_at, first_run_id, open_runs, last_event_id, last_message_id)
-			SELECT i, (i % 50)::text, 's', now(), i, (i > 100000)::int, 1, 1 FROM generate_series(1, 110000, 20) i;
-		INSERT INTO webtrigger_messages SELECT i, 1, i, 'user', 'm', now() FROM generate_series(1, 110000) i;
-		INSERT INTO webtrigger_events SELECT i, 1, i, 1, 'x_step', '{}', now() FROM generate_series(1, 110000) i;
+			SELECT i, (i % 50)::text, 's', now(), i, (i > 20000)::int, 1, 1 FROM generate_series(1, 22000, 20) i;
+		INSERT INTO webtrigger_messages SELECT i, 1, i, 'user', 'm', now() FROM generate_series(1, 22000) i;
+		INSERT INTO webtrigger_events SELECT i, 1, i, 1, 'x_step', '{}', now() FROM generate_series(1, 22000) i;
 		INSERT INTO webtrigger_task_copies SELECT md5(i::text) || md5(i::text), 't', now() FROM generate_series(1, 10000) i;
-		INSERT INTO webtrigger_purge_marks SELECT i, 3, 3, true FROM generate_series(1, 50000) i;
+		INSERT INTO webtrigger_purge_marks SELECT i, 3, 3, true FROM generate_series(1, 10000) i;
 		INSERT INTO webtrigger_channels SELECT i::text, true, true FROM generate_series(1, 1000) i;
 		INSERT INTO webtrigger_queue (run_id, conversation_id, key_id, token, batch, last_sequence, started_sequence, waits_since, process_id,
 				attempts, state, native, bounded, shared, assistant_id)
 			SELECT i, i, 1, 1, 0, 1, 0, now(), CASE WHEN i % 10 = 0 THEN (i % 1000)::text END, 0, CASE WHEN i % 10 = 0 THEN 'r' ELSE 'q' END, true, true, i % 20 = 1, (i % 50)::text
-			FROM generate_series(100001, 110000) i;
+			FROM generate_series(20001, 22000) i;
 		INSERT INTO webtrigger_processes (id, registered_at, expires_at, contact_since, lease, max_attempts)
 			SELECT i::text, now(), now(), now(), 1, 1 FROM generate_series(1, 1000) i;
 		INSERT INTO webtrigger_api_keys (assistant_id, name, prefix, hash, created_at)
-			SELECT (i % 50)::text, 'n', 'p', decode(lpad(to_hex(i), 64, '0'), 'hex'), now() FROM generate_series(1, 10000) i;
+			SELECT (i % 50)::text, 'n', 'p', decode(lpad(to_hex(i), 64, '0'), 'hex'), now() FROM generate_series(1, 2000) i;
 		INSERT INTO webtrigger_deliveries (run_id, assistant_id, host, state, retry, created_at, due_at)
-			SELECT i, (i % 50)::text, 'host' || i % 20, CASE WHEN i % 100 = 0 THEN 'pending' ELSE 'delivered' END, 0, now(), now() FROM generate_series(1, 100000) i;
-		INSERT INTO webtrigger_idempotency_keys SELECT (i % 50)::text, i::text, '', i, now() FROM generate_series(1, 100000) i;
+			SELECT i, (i % 50)::text, 'host' || i % 20, CASE WHEN i % 100 = 0 THEN 'pending' ELSE 'delivered' END, 0, now(), now() FROM generate_series(1, 20000) i;
+		INSERT INTO webtrigger_idempotency_keys SELECT (i % 50)::text, i::text, '', i, now() FROM generate_series(1, 20000) i;
 		ANALYZE`)
 	require.NoError(t, err)
-	for what, text := range bunstore.HotStatements {
-		plan := genericPlan(t, server, name, s.SQL(text))
+	for what, plan := range genericPlans(t, server, name, s) {
 		for line := range strings.Lines(plan) {
 			assert.NotContains(t, line, "Seq Scan on webtrigger_", "%s:\n%s", what, plan)
 		}
@@ -76,8 +75,7 @@ func TestPlansOfNewTables(t *testing.T) {
 				_, err := server.Psql(name, prepare)
 				require.NoError(t, err)
 			}
-			for what, text := range bunstore.HotStatements {
-				plan := genericPlan(t, server, name, s.SQL(text))
+			for what, plan := range genericPlans(t, server, name, s) {
 				lines := slices.Collect(strings.Lines(plan))
 				for i, line := range lines {
 					assert.NotContains(t, line, "Seq Scan on webtrigger_", "%s:\n%s", what, plan)
@@ -95,15 +93,28 @@ func readInOrder(line string) bool {
 	return strings.Contains(line, "queue_waiting") || strings.Contains(line, "queue_lanes")
 }
 
-// genericPlan is how a prepared statement is executed whatever its arguments,
-// which follow its text.
-func genericPlan(t *testing.T, server *pgtest.Server, database, text string) string {
+// genericPlans are how the frequent statements are executed whatever their arguments,
+// which follow their texts. One psql reads them all.
+func genericPlans(t *testing.T, server *pgtest.Server, database string, s *bunstore.Store) map[string]string {
 	t.Helper()
-	statement, args, _ := strings.Cut(text, ";")
-	if args != "" {
-		args = "(" + strings.ReplaceAll(args, ";", ", ") + ")"
+	const heading = "plan of "
+	script := "SET plan_cache_mode = force_generic_plan;\n"
+	for what, text := range bunstore.HotStatements {
+		statement, args, _ := strings.Cut(s.SQL(text), ";")
+		if args != "" {
+			args = "(" + strings.ReplaceAll(args, ";", ", ") + ")"
+		}
+		script += fmt.Sprintf("\\echo '%s%s'\nPREPARE hot AS %s;\nEXPLAIN EXECUTE hot%s;\nDEALLOCATE hot;\n", heading, what, statement, args)
 	}
-	plan, err := server.Psql(database, fmt.Sprintf("SET plan_cache_mode = force_generic_plan;\nPREPARE hot AS %s;\nEXPLAIN EXECUTE hot%s;", statement, args))
-	require.NoError(t, err, statement)
-	return plan
+	out, err := server.Psql(database, script)
+	require.NoError(t, err)
+	plans := make(map[string]string)
+	for part := range strings.SplitSeq(out, heading) {
+		if what, plan, ok := strings.Cut(part, "\n"); ok {
+			require.Contains(t, plan, "(cost=", what)
+			plans[what] = plan
+		}
+	}
+	require.Len(t, plans, len(bunstore.HotStatements))
+	return plans
 }
