@@ -32,6 +32,8 @@ func (s *Service) SetChannel(ctx context.Context, settings Channel) error {
 	if !ValidAssistantID(settings.AssistantID) {
 		return &RequestError{Faults: []Fault{{"/assistant_id", assistantIDRule}}}
 	}
+	ctx = audited(ctx, "channel.set", "channel/"+settings.AssistantID,
+		map[string]any{"enabled": settings.Enabled, "allow_callback_urls": settings.AllowCallbackURLs})
 	if err := s.store.SetChannel(ctx, settings); err != nil {
 		return fmt.Errorf("set channel: %w", err)
 	}
@@ -180,6 +182,7 @@ func (s *Service) SetSigningSecrets(ctx context.Context, assistantID string, sec
 	if err := f.err(); err != nil {
 		return err
 	}
+	ctx = audited(ctx, "signing_secrets.set", "signing_secrets/"+assistantID, map[string]any{"secrets": len(secrets)})
 	if err := s.store.SetSigningSecrets(ctx, assistantID, secrets); err != nil {
 		return fmt.Errorf("set signing secrets: %w", err)
 	}

@@ -302,7 +302,7 @@ func ExampleService_Runs() {
 			log.Fatal(err)
 		}
 	}
-	query := webtrigger.RunQuery{AssistantID: "support", Status: webtrigger.RunQueued, Page: webtrigger.Page{Limit: 2}}
+	query := webtrigger.RunQuery{AssistantID: "support", Statuses: []webtrigger.RunStatus{webtrigger.RunQueued}, Page: webtrigger.Page{Limit: 2}}
 	for {
 		runs, err := svc.Runs(ctx, query)
 		if err != nil {

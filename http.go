@@ -213,6 +213,9 @@ func keyFault(token string) string {
 // While an event stream is open, the service calls the Authorizer again. There, an
 // error that wraps [ErrUnavailable] means that it cannot answer now, and the stream
 // waits. It must be safe for concurrent use.
+//
+// An Authorizer should name the user of an administrative write for the audit log, with
+// [SetActor].
 type Authorizer func(r *http.Request, access Access) error
 
 // Access describes the access that an Authorizer allows or denies.
@@ -252,6 +255,7 @@ const (
 	ActionReadSigningSecrets   Action = "secrets.read" // how many there are, never their text
 	ActionWriteSigningSecrets  Action = "secrets.write"
 	ActionReadQueue            Action = "queue.read"
+	ActionReadAudit            Action = "audit.read"
 )
 
 // The URLs of responses and callbacks are built on two public bases: that of the

@@ -147,7 +147,7 @@ func (s *Service) serveCancel(w http.ResponseWriter, r *http.Request, segment st
 	if grant.Run.Status.Terminal() {
 		run, err = s.shown(r, grant)
 	} else {
-		run, err = s.CancelRun(r.Context(), grant.Run.ID, "")
+		run, err = s.cancelRun(r.Context(), grant.Run.ID, "")
 	}
 	if err != nil {
 		return err

@@ -98,6 +98,7 @@ func (s *Service) ImportKey(ctx context.Context, assistantID string, spec KeySpe
 	if err := f.err(); err != nil {
 		return Key{}, err
 	}
+	ctx = audited(ctx, "key.create", "key/", auditedKey{assistantID, spec.Name, plaintext[:keyPrefix], wire.NullableTime(spec.ExpiresAt), nil})
 	key, err := s.store.CreateKey(ctx, NewKey{
 		AssistantID: assistantID, Name: spec.Name, Prefix: plaintext[:keyPrefix], Hash: hash, ExpiresAt: storedTime(spec.ExpiresAt),
 	})
@@ -106,6 +107,15 @@ func (s *Service) ImportKey(ctx context.Context, assistantID string, spec KeySpe
 	}
 	s.log.InfoContext(ctx, "key created", "assistant_id", assistantID, "key_id", key.ID, "key_prefix", key.Prefix)
 	return key, nil
+}
+
+// auditedKey is what the audit log has about a new key.
+type auditedKey struct {
+	AssistantID string  `json:"assistant_id"`
+	Name        string  `json:"name"`
+	Prefix      string  `json:"prefix"`
+	ExpiresAt   *string `json:"expires_at"`
+	Grace       *int64  `json:"grace_period,omitempty"` // of a rotation, in seconds
 }
 
 // Key returns one API key, including a revoked or expired one. It returns ErrNotFound
@@ -128,7 +138,7 @@ func (s *Service) Keys(ctx context.Context, query KeyQuery) ([]Key, error) {
 // the key is already revoked, RevokeKey returns no error and does not change the
 // revocation time. It returns ErrNotFound if the key does not exist.
 func (s *Service) RevokeKey(ctx context.Context, keyID int64) (Key, error) {
-	key, err := s.store.RevokeKey(ctx, keyID)
+	key, err := s.store.RevokeKey(audited(ctx, "key.revoke", objectOf("key", keyID), nil), keyID)
 	if err != nil {
 		return Key{}, fmt.Errorf("revoke key: %w", err)
 	}
@@ -159,6 +169,8 @@ func (s *Service) RotateKey(ctx context.Context, keyID int64, grace time.Duratio
 	if !old.ExpiresAt.IsZero() {
 		next.ExpiresAt = storedTime(time.Now().Add(old.ExpiresAt.Sub(old.CreatedAt)))
 	}
+	seconds := int64(grace.Seconds())
+	ctx = audited(ctx, "key.rotate", objectOf("key", keyID), auditedKey{next.AssistantID, next.Name, next.Prefix, wire.NullableTime(next.ExpiresAt), &seconds})
 	key, err := s.store.ReplaceKey(ctx, keyID, next, grace)
 	if err != nil {
 		return Key{}, "", fmt.Errorf("rotate key: %w", err)

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Retention sets how long ended runs are kept, counted from the end of the run. If an
-// age is zero, they are kept forever. An age must not be negative. Work purges at least
-// every 10 min.
+// Retention sets how long ended runs and the entries of the audit log are kept. Runs are
+// counted from their end. If an age is zero, they are kept forever. An age must not be
+// negative. Work purges at least every 10 min.
 type Retention struct {
 	// Events is the age at which a run's events are purged. A reader of purged events
 	// gets a 410 problem or a gap frame. Status, result and messages are kept.
@@ -22,10 +22,14 @@ type Retention struct {
 	// is purged by itself, and the key is free when the last one is. Requests for a
 	// purged trigger return 404.
 	Completed, Failed, Cancelled, TimedOut time.Duration
+
+	// Audit is the age at which entries of the audit log are purged. It counts from the
+	// time of the entry.
+	Audit time.Duration
 }
 
 func (r Retention) check() error {
-	if min(r.Events, r.Completed, r.Failed, r.Cancelled, r.TimedOut) < 0 {
+	if min(r.Events, r.Completed, r.Failed, r.Cancelled, r.TimedOut, r.Audit) < 0 {
 		return errors.New("the ages of Retention must not be negative")
 	}
 	return nil
@@ -46,6 +50,9 @@ type RetentionStore interface {
 	// deliveries and idempotency records. Of a conversation with a key, each run is a
 	// trigger of its own. The last one takes the conversation with it, and the key is
 	// free.
+	//
+	// Each call also deletes up to purge.Limit entries of the audit log that are older
+	// than purge.Keep.Audit.
 	Purge(ctx context.Context, purge Purge) (Purged, error)
 
 	// EraseTrigger deletes a whole trigger, regardless of its age, including pending
@@ -73,7 +80,7 @@ type Purged struct {
 // callback is not sent. If a run has not ended, it returns ErrConflict. Cancel the
 // run first. It returns ErrNotFound if the trigger does not exist.
 func (s *Service) EraseTrigger(ctx context.Context, triggerID int64) error {
-	if err := s.store.EraseTrigger(ctx, triggerID); err != nil {
+	if err := s.store.EraseTrigger(audited(ctx, "conversation.erase", objectOf("conversation", triggerID), nil), triggerID); err != nil {
 		return fmt.Errorf("erase trigger: %w", err)
 	}
 	s.log.InfoContext(ctx, "trigger erased", "trigger_id", triggerID)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -238,16 +239,37 @@ func (s *Service) Owner(ctx context.Context, kind ResourceKind, id int64) (Owner
 	return s.store.Owner(ctx, kind, id)
 }
 
-// Runs lists the runs that match query, newest first, without their results and task
-// definitions. RunByID returns these. If query has an invalid assistant id or status,
-// the list is empty.
+// Runs lists the runs that match query, without their results and task definitions.
+// RunByID returns these. If query has an invalid assistant id or status, the list is
+// empty.
 func (s *Service) Runs(ctx context.Context, query RunQuery) ([]Run, error) {
-	if query.AssistantID != "" && !ValidAssistantID(query.AssistantID) ||
-		query.Status != "" && !query.Status.known() {
+	if !query.valid() {
 		return nil, nil
 	}
 	query.Page = query.Page.withDefaults()
 	return s.store.Runs(ctx, query)
+}
+
+func (q *RunQuery) valid() bool {
+	return (q.AssistantID == "" || ValidAssistantID(q.AssistantID)) &&
+		!slices.ContainsFunc(q.Statuses, func(status RunStatus) bool { return !status.known() })
+}
+
+// CountRuns counts the runs that match query by status, at most limit of each. If limit is
+// zero, it is MaxCount. Maximum: MaxCount. A status without runs is absent.
+func (s *Service) CountRuns(ctx context.Context, query RunQuery, limit int) (map[RunStatus]int, error) {
+	if !query.valid() {
+		return nil, nil
+	}
+	if limit <= 0 || limit > MaxCount {
+		limit = MaxCount
+	}
+	return s.store.CountRuns(ctx, query, limit)
+}
+
+// RunLabels returns the texts by which people recognize runs in a list, by run id.
+func (s *Service) RunLabels(ctx context.Context, runIDs []int64) (map[int64]RunLabels, error) {
+	return s.store.RunLabels(ctx, runIDs)
 }
 
 // RunInput returns the caller's input of a run, byte for byte. It returns ErrNotFound
@@ -354,6 +376,49 @@ func (s *Service) CancelRun(ctx context.Context, runID int64, reason string) (Ru
 	if err := f.err(); err != nil {
 		return Run{}, err
 	}
+	return s.cancelRun(audited(ctx, "run.cancel", objectOf("run", runID), map[string]any{"reason": wire.NullableString(reason)}), runID, reason)
+}
+
+// RepeatRun creates a trigger with the input of an ended run: its message, subject,
+// context, metadata and callback URL, and its task definition as it is now. The new run has
+// no API key. If the conversation of the run has a key, the new run continues it; else it
+// starts a conversation. RepeatRun returns ErrNotFound if the run does not exist,
+// ErrConflict if it has not ended, and the errors of [Service.Trigger].
+func (s *Service) RepeatRun(ctx context.Context, runID int64) (Run, error) {
+	run, err := s.store.RunSummary(ctx, runID)
+	if err != nil {
+		return Run{}, fmt.Errorf("repeat run: %w", err)
+	}
+	if !run.Status.Terminal() {
+		return Run{}, fmt.Errorf("repeat run: the run has not ended: %w", ErrConflict)
+	}
+	input, err := s.store.RunInput(ctx, runID)
+	if err != nil {
+		return Run{}, fmt.Errorf("repeat run: %w", err)
+	}
+	channel, err := s.store.Channel(ctx, run.AssistantID)
+	if err != nil {
+		return Run{}, fmt.Errorf("read channel: %w", err)
+	}
+	if !channel.Enabled {
+		return Run{}, ErrChannelDisabled
+	}
+	req := TriggerRequest{Message: input.Message, Subject: input.Subject, Context: input.Context, Metadata: input.Metadata,
+		TaskDefinitionID: run.TaskDefinitionID, CallbackURL: run.CallbackURL, ConversationKey: run.ConversationKey}
+	t, err := s.prepare(ctx, s.store, caller{channel: channel, base: storedBases(run.BaseURL)}, req, checkValues(req))
+	if err != nil {
+		return Run{}, err
+	}
+	created, err := s.accept(audited(ctx, "run.repeat", "run/", map[string]any{"run_id": runID}), t)
+	if err == nil {
+		s.opts.Hooks.triggered(ctx, created)
+	}
+	return created.Run, err
+}
+
+// cancelRun requests the cancellation of a run. It is in the audit log if the context
+// has an entry: a cancellation by an API key is among the events of the run only.
+func (s *Service) cancelRun(ctx context.Context, runID int64, reason string) (Run, error) {
 	var before Run
 	if s.opts.Hooks.Ended != nil {
 		var err error

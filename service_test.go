@@ -649,12 +649,12 @@ func TestHistory(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, messages[1:], rest)
 
-	for _, query := range []webtrigger.RunQuery{{AssistantID: "a\x00"}, {Status: "done"}} {
+	for _, query := range []webtrigger.RunQuery{{AssistantID: "a\x00"}, {Statuses: []webtrigger.RunStatus{"done"}}} {
 		runs, err := b.svc.Runs(b.ctx, query)
 		require.NoError(t, err)
 		require.Empty(t, runs)
 	}
-	runs, err := b.svc.Runs(b.ctx, webtrigger.RunQuery{AssistantID: "1", Status: webtrigger.RunQueued})
+	runs, err := b.svc.Runs(b.ctx, webtrigger.RunQuery{AssistantID: "1", Statuses: []webtrigger.RunStatus{webtrigger.RunQueued}})
 	require.NoError(t, err)
 	require.Len(t, runs, 2)
 }

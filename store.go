@@ -63,6 +63,7 @@ type Store interface {
 	EventStore
 	DeliveryStore
 	RetentionStore
+	AuditStore
 
 	// Owner returns the assistant and the conversation of a resource. It must read
 	// nothing else of the resource, so that the cost of a request without permission
@@ -230,8 +231,17 @@ type RunStore interface {
 	// RunByKey returns the summary of the run with the given run_key.
 	RunByKey(ctx context.Context, runKey string) (Run, error)
 
-	// Runs lists the summaries of runs, newest first.
+	// Runs lists the summaries of runs that match query.
 	Runs(ctx context.Context, query RunQuery) ([]Run, error)
+
+	// CountRuns counts the runs that match query by status, at most limit of each
+	// status. A status without runs is absent. Without query.Statuses it counts all of
+	// them. query.Page does not apply.
+	CountRuns(ctx context.Context, query RunQuery, limit int) (map[RunStatus]int, error)
+
+	// RunLabels returns the labels of runs. Runs that do not exist are absent from the
+	// map.
+	RunLabels(ctx context.Context, runIDs []int64) (map[int64]RunLabels, error)
 
 	// RunInput returns the caller's input, byte for byte.
 	RunInput(ctx context.Context, runID int64) (RunInput, error)
@@ -480,6 +490,14 @@ type DeliveryStore interface {
 
 	// Deliveries lists the deliveries of a run, oldest first.
 	Deliveries(ctx context.Context, runID int64) ([]Delivery, error)
+
+	// FindDeliveries lists the deliveries of all runs that match query, newest first.
+	FindDeliveries(ctx context.Context, query DeliveryFilter) ([]Delivery, error)
+
+	// CountDeliveries counts the newest deliveries that match query, at most limit, by
+	// host and state. Hosts are in ascending byte order, and the states of a host too.
+	// query.Page does not apply.
+	CountDeliveries(ctx context.Context, query DeliveryFilter, limit int) ([]DeliveryCount, error)
 
 	// Redeliver creates another pending delivery of the run's callback, to the same
 	// URL and host, due now, with Retry 0. If the run's open delivery is a pending

@@ -202,13 +202,19 @@ type TaskDefinitionQuery struct {
 	Page        Page
 }
 
-// RunQuery selects runs, newest first. A zero field does not limit the selection.
+// RunQuery selects runs, newest first unless OldestFirst is set. A zero field does not
+// limit the selection.
 type RunQuery struct {
 	AssistantID string
-	Status      RunStatus
+	Statuses    []RunStatus
 	KeyID       int64
+
+	TaskDefinitionID int64
+	CallbackState    DeliveryState // of the run's last delivery
+
 	From        time.Time // created at or after this instant
 	To          time.Time // created before this instant
+	OldestFirst bool      // ascending ids instead of descending ones; Page.Before is then the id that the page follows
 	Page        Page
 
 	ConversationID int64 // its runs only
@@ -236,6 +242,13 @@ type MessageQuery struct {
 	Limit          int
 }
 
+// RunLabels are the texts by which people recognize a run in a list.
+type RunLabels struct {
+	Subject  string
+	KeyName  string // "" if the run has no API key
+	TaskName string // the current name of the task definition; "" for none or a deleted one
+}
+
 // DeliveryQuery selects the pending deliveries that LeaseDeliveries leases.
 type DeliveryQuery struct {
 	Token    int64         // token of the first delivery; see NewToken
@@ -250,6 +263,25 @@ type DeliveryQuery struct {
 	PerAssistant   int            // maximum number per assistant, including those in BusyAssistants; 0 for no limit
 	Alone          int            // the maximum instead, for an assistant while no other waits; ignored unless it is higher
 	BusyAssistants map[string]int // deliveries in progress in the calling process, by assistant
+}
+
+// DeliveryFilter selects deliveries of all runs, newest first. A zero field does not
+// limit the selection.
+type DeliveryFilter struct {
+	AssistantID string
+	Host        string // as Delivery.Host
+	States      []DeliveryState
+	Last        bool      // only the last delivery of its run
+	From        time.Time // created at or after this instant
+	To          time.Time // created before this instant
+	Page        Page
+}
+
+// DeliveryCount is the number of deliveries of a host in a state.
+type DeliveryCount struct {
+	Host  string
+	State DeliveryState
+	Count int
 }
 
 // DeliveryLease identifies the lease of one delivery.
@@ -372,6 +404,12 @@ func (unimplementedStore) RunByKey(context.Context, string) (Run, error) {
 func (unimplementedStore) Runs(context.Context, RunQuery) ([]Run, error) {
 	return nil, unimplemented("Runs")
 }
+func (unimplementedStore) CountRuns(context.Context, RunQuery, int) (map[RunStatus]int, error) {
+	return nil, unimplemented("CountRuns")
+}
+func (unimplementedStore) RunLabels(context.Context, []int64) (map[int64]RunLabels, error) {
+	return nil, unimplemented("RunLabels")
+}
 func (unimplementedStore) RunInput(context.Context, int64) (RunInput, error) {
 	return RunInput{}, unimplemented("RunInput")
 }
@@ -448,11 +486,20 @@ func (unimplementedStore) Delivery(context.Context, int64) (Delivery, error) {
 func (unimplementedStore) Deliveries(context.Context, int64) ([]Delivery, error) {
 	return nil, unimplemented("Deliveries")
 }
+func (unimplementedStore) FindDeliveries(context.Context, DeliveryFilter) ([]Delivery, error) {
+	return nil, unimplemented("FindDeliveries")
+}
+func (unimplementedStore) CountDeliveries(context.Context, DeliveryFilter, int) ([]DeliveryCount, error) {
+	return nil, unimplemented("CountDeliveries")
+}
 func (unimplementedStore) Redeliver(context.Context, int64) (Delivery, error) {
 	return Delivery{}, unimplemented("Redeliver")
 }
 func (unimplementedStore) Purge(context.Context, Purge) (Purged, error) {
 	return Purged{}, unimplemented("Purge")
+}
+func (unimplementedStore) Audit(context.Context, AuditQuery) ([]AuditEntry, error) {
+	return nil, unimplemented("Audit")
 }
 func (unimplementedStore) Owner(context.Context, ResourceKind, int64) (Owner, error) {
 	return Owner{}, unimplemented("Owner")

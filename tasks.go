@@ -51,7 +51,7 @@ func (s *Service) CreateTaskDefinition(ctx context.Context, task TaskDefinition)
 	if err := s.checkTask(&task); err != nil {
 		return TaskDefinition{}, err
 	}
-	task, err := s.store.CreateTaskDefinition(ctx, task)
+	task, err := s.store.CreateTaskDefinition(audited(ctx, "task.create", "task/", auditedTaskOf(task)), task)
 	if err != nil {
 		return TaskDefinition{}, fmt.Errorf("create task: %w", err)
 	}
@@ -89,6 +89,7 @@ func (s *Service) UpdateTaskDefinition(ctx context.Context, task TaskDefinition)
 	if err := s.checkTask(&task); err != nil {
 		return TaskDefinition{}, err
 	}
+	ctx = audited(ctx, "task.update", objectOf("task", task.ID), auditedTaskOf(task))
 	if task, err = s.store.UpdateTaskDefinition(ctx, task); err != nil {
 		return TaskDefinition{}, fmt.Errorf("update task: %w", err)
 	}
@@ -98,10 +99,23 @@ func (s *Service) UpdateTaskDefinition(ctx context.Context, task TaskDefinition)
 // DeleteTaskDefinition deletes a task definition. Existing runs keep their copy. It
 // returns ErrNotFound if the definition does not exist.
 func (s *Service) DeleteTaskDefinition(ctx context.Context, taskID int64) error {
-	if err := s.store.DeleteTaskDefinition(ctx, taskID); err != nil {
+	if err := s.store.DeleteTaskDefinition(audited(ctx, "task.delete", objectOf("task", taskID), nil), taskID); err != nil {
 		return fmt.Errorf("delete task: %w", err)
 	}
 	return nil
+}
+
+// auditedTask is what the audit log has about a definition. Its texts may be long and
+// are in the definition.
+type auditedTask struct {
+	AssistantID string     `json:"assistant_id"`
+	Name        string     `json:"name"`
+	OutputType  OutputType `json:"output_type"`
+	Active      bool       `json:"active"`
+}
+
+func auditedTaskOf(task TaskDefinition) auditedTask {
+	return auditedTask{task.AssistantID, task.Name, task.OutputType, task.Active}
 }
 
 // checkTask validates a definition and sets its defaults.

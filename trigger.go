@@ -123,7 +123,7 @@ func (s *Service) TriggerVia(ctx context.Context, store TriggerStore, assistantI
 	if err != nil {
 		return Run{}, err
 	}
-	accepted, err := store.CreateTrigger(ctx, t)
+	accepted, err := store.CreateTrigger(auditedTrigger(ctx, &t), t)
 	if err != nil {
 		return Run{}, fmt.Errorf("create trigger: %w", err)
 	}
@@ -216,6 +216,7 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, err
 	// up must not leave a claimed run without a worker.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
 	defer cancel()
+	ctx = auditedTrigger(ctx, &t)
 
 	var call *claimCall
 	if !s.opts.Limits.limitsRunning() && s.worker.reserveIdle() {

@@ -163,7 +163,7 @@ func (b *body) neededSeconds(key string, most time.Duration) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// givenTime is a time in the future, as RFC 3339 writes it, or zero.
+// givenTime is a time as RFC 3339 writes it, or zero.
 func (b *body) givenTime(key string) time.Time {
 	raw, ok := b.given(key)
 	if !ok {
@@ -182,6 +182,19 @@ func (b *body) givenTime(key string) time.Time {
 func parseTime(text string) (t time.Time, ok bool) {
 	err := t.UnmarshalText([]byte(strings.ToUpper(text)))
 	return t, err == nil && !t.IsZero()
+}
+
+// givenID is a positive integer, or 0.
+func (b *body) givenID(key string) int64 {
+	raw, ok := b.given(key)
+	if !ok {
+		return 0
+	}
+	id, ok := strictjson.PositiveInt64(raw)
+	if !ok {
+		b.fault("/"+key, "must be a positive integer")
+	}
+	return id
 }
 
 // givenTexts is an array of strings, empty when it is absent.

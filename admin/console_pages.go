@@ -55,7 +55,7 @@ type menuLink struct{ Path, Nav, Text string }
 var menu = []menuGroup{
 	{"", []menuLink{{"runs", "runs", "Runs"}, {"conversations", "conversations", "Conversations"}, {"tasks", "tasks", "Tasks"}}},
 	{"", []menuLink{{"", "assistants", "Assistants"}}},
-	{"Admin", []menuLink{{"keys", "keys", "API Keys"}}},
+	{"Admin", []menuLink{{"keys", "keys", "API Keys"}, {"audit", "audit", "Audit log"}}},
 }
 
 func (c *Console) routes() {
@@ -69,6 +69,7 @@ func (c *Console) routes() {
 	show(c, "/assistants/{id}/tasks/new", webtrigger.ActionWriteTaskDefinitions, h.assistant, c.newTaskPage)
 	show(c, "/tasks", webtrigger.ActionReadTaskDefinitions, assistantAsked, c.listPage("tasks", "Tasks"))
 	show(c, "/tasks/{id}", webtrigger.ActionReadTaskDefinitions, h.task, c.taskPage)
+	show(c, "/audit", webtrigger.ActionReadAudit, everything, c.adminPage("audit", "Audit log"))
 	show(c, "/keys", webtrigger.ActionReadKeys, assistantAsked, c.listPage("keys", "API Keys"))
 	show(c, "/assistants/{id}/test", webtrigger.ActionWriteRuns, h.assistant, c.assistantPage("test", "Test"))
 	show(c, "/runs", webtrigger.ActionReadRuns, assistantAsked, c.listPage("runs", "Runs"))
@@ -150,6 +151,13 @@ func (c *Console) taskPage(r *http.Request, id int64) (string, *page, error) {
 	p := c.aboutAssistant(r, task.AssistantID, "tasks")
 	p.Title, p.Script, p.TaskID = task.Name, "task.js", task.ID
 	return "task", p, nil
+}
+
+// adminPage is a page that is about no assistant.
+func (c *Console) adminPage(name, title string) func(*http.Request, struct{}) (string, *page, error) {
+	return func(*http.Request, struct{}) (string, *page, error) {
+		return name, &page{Title: title, Nav: name, Script: name + ".js"}, nil
+	}
 }
 
 // anyAssistant stands for the id in the trigger URL of a page over all assistants.

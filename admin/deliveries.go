@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -56,6 +57,101 @@ func (h *Handler) listDeliveries(w http.ResponseWriter, r *http.Request, runID i
 		return err
 	}
 	return writeList(w, deliveries, "", viewDelivery)
+}
+
+// deliveryFilter reads the filter of a list of deliveries.
+func deliveryFilter(q *query) webtrigger.DeliveryFilter {
+	last := q.boolean("last")
+	return webtrigger.DeliveryFilter{
+		AssistantID: q.assistantID("assistant_id"), Host: q.filterText("host"), States: values(q, "state", deliveryStates),
+		Last: last != nil && *last, From: q.time("from"), To: q.time("to"),
+	}
+}
+
+// foundDelivery is a delivery in a list over all runs.
+type foundDelivery struct {
+	deliveryView
+	TriggerID   int64  `json:"trigger_id"`
+	AssistantID string `json:"assistant_id"`
+	Host        string `json:"host"`
+	Retry       int    `json:"retry"`
+}
+
+// findDeliveries lists the deliveries of all runs, newest first.
+func (h *Handler) findDeliveries(w http.ResponseWriter, r *http.Request, q *query) error {
+	filter := deliveryFilter(q)
+	return writePage(w, q, func(page webtrigger.Page) ([]webtrigger.Delivery, error) {
+		filter.Page = page
+		return h.svc.FindDeliveries(r.Context(), filter)
+	}, func(d webtrigger.Delivery) int64 { return d.ID }, func(d webtrigger.Delivery) foundDelivery {
+		return foundDelivery{viewDelivery(d), d.ConversationID, d.AssistantID, d.Host, d.Retry}
+	})
+}
+
+// countDeliveries counts the newest deliveries by receiver and state.
+func (h *Handler) countDeliveries(w http.ResponseWriter, r *http.Request, q *query) error {
+	filter := deliveryFilter(q)
+	if q.err != nil {
+		return q.err
+	}
+	counts, err := h.svc.CountDeliveries(r.Context(), filter)
+	if err != nil {
+		return err
+	}
+	type view struct {
+		Host  string                   `json:"host"`
+		State webtrigger.DeliveryState `json:"state"`
+		Count int                      `json:"count"`
+	}
+	views, total := make([]view, len(counts)), 0
+	for i, c := range counts {
+		views[i] = view(c)
+		total += c.Count
+	}
+	return wire.WriteJSON(w, http.StatusOK, struct {
+		Items []view `json:"items"`
+		More  bool   `json:"more"` // older ones are not counted
+	}{views, total == webtrigger.MaxCount})
+}
+
+// redeliverMany redelivers the callbacks of runs. A filter finds only the last delivery of
+// a run, and by default those that were not delivered.
+func (h *Handler) redeliverMany(w http.ResponseWriter, r *http.Request, q *query) error {
+	b, err := h.readBulk(w, r, q, nil, "state", "host", "assistant_id", "from", "to")
+	if err != nil {
+		return err
+	}
+	filter := webtrigger.DeliveryFilter{AssistantID: b.assistantID, Last: true}
+	if f := b.filter; f != nil {
+		filter.States, filter.Host = givenValues(f, "state", deliveryStates), f.givenText("host")
+		filter.From, filter.To = f.givenTime("from"), f.givenTime("to")
+	}
+	if len(filter.States) == 0 {
+		filter.States = []webtrigger.DeliveryState{webtrigger.DeliveryFailed, webtrigger.DeliveryBlocked, webtrigger.DeliveryUnknown}
+	}
+	return bulk[webtrigger.Delivery]{
+		find: func(ctx context.Context, page webtrigger.Page) ([]webtrigger.Delivery, error) {
+			filter.Page = page
+			return h.svc.FindDeliveries(ctx, filter)
+		},
+		count: func(ctx context.Context) (n int, _ error) {
+			counts, err := h.svc.CountDeliveries(ctx, filter)
+			for _, c := range counts {
+				n += c.Count
+			}
+			return n, err
+		},
+		read:    h.svc.Delivery,
+		id:      func(d webtrigger.Delivery) int64 { return d.ID },
+		belongs: func(d webtrigger.Delivery) bool { return b.assistantID == "" || d.AssistantID == b.assistantID },
+		eligible: func(d webtrigger.Delivery) bool {
+			return d.State != webtrigger.DeliveryPending && d.State != webtrigger.DeliverySending
+		},
+		do: func(ctx context.Context, d webtrigger.Delivery) (created int64, _ error) {
+			next, err := h.svc.Redeliver(ctx, d.ID)
+			return next.ID, err
+		},
+	}.serve(w, r, b)
 }
 
 func (h *Handler) redeliver(w http.ResponseWriter, r *http.Request, id int64) error {

@@ -36,15 +36,20 @@
 //	POST /assistants/{id}/test-trigger            runs.write          the assistant
 //	POST /assistants/{id}/test-callback           deliveries.write    the assistant
 //	GET  /runs                                    runs.read           ?assistant_id=, else all
+//	GET  /runs/counts                             runs.read           ?assistant_id=, else all
+//	POST /runs/cancel /runs/repeat                runs.write          ?assistant_id=, else all
 //	GET  /runs/{id}                               runs.read           the run's conversation
 //	POST /runs/{id}/cancel                        runs.write          the run's conversation
 //	GET  /queue                                   queue.read          all
 //	GET  /conversations                           conversations.read  ?assistant_id=, else all
+//	GET  /audit                                   audit.read          all
 //	GET  /conversations/{id}                      conversations.read  the conversation
 //	DELETE /conversations/{id}                    conversations.erase the conversation
 //	GET  /conversations/{id}/messages             conversations.read  the conversation
 //	GET  /runs/{id}/events                        events.read         the run's conversation
 //	GET  /runs/{id}/deliveries                    deliveries.read     the run's conversation
+//	GET  /deliveries /deliveries/counts           deliveries.read     ?assistant_id=, else all
+//	POST /deliveries/redeliver                    deliveries.write    ?assistant_id=, else all
 //	POST /deliveries/{id}/redeliver               deliveries.write    the run's conversation
 //
 // A rotation accepts {"grace_period": seconds}, an integer of at most one year. The
@@ -53,6 +58,30 @@
 //
 // A task is returned with an ETag. If a PUT has it as If-Match, the update replaces only
 // that state of the task, and otherwise returns 412.
+//
+// # Lists and bulk calls
+//
+// Runs and deliveries are filtered by the same names in queries and in bulk calls. status
+// and state may be given several times in a query, and as an array in a body. "last" limits
+// deliveries to the last one of each run. /runs/counts counts up to 1,000 runs of each
+// status, /deliveries/counts the newest 10,000 deliveries by host and state; "more"
+// reports that there are others.
+//
+// POST /runs/cancel, /runs/repeat and /deliveries/redeliver accept {"ids": [...]}, at most
+// 200, or {"filter": {...}}, and "dry_run". With dry_run, the response is the number of
+// resources that the call would change: {"count", "more"}. Without it, the response has the
+// result of each: done, conflict (the state does not allow it), not_found, or failed with
+// a detail; created_id is the new run or delivery. One call changes at most 200. If next is
+// not null, the same body with it as "cursor" continues. Without a status, a filter selects
+// unfinished runs to cancel, failed and timed out runs to repeat, and callbacks that were
+// not delivered; of each run it selects the last delivery only.
+//
+// # Audit log
+//
+// Each write has an entry in the audit log, in the same transaction, with the actor that
+// the Authorizer has named ([webtrigger.SetActor]). A write that changes nothing has none.
+// An entry never contains a secret. GET /audit filters by actor, object (kind and id,
+// such as key/17) and time.
 //
 // # Checks and responses
 //

@@ -6,7 +6,9 @@ import (
 	"net/http"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/bridge"
 	"github.com/webtrigger-go/webtrigger/internal/strictjson"
+	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
 // A finder finds the resource of a request and its assistant. It does not set the
@@ -46,6 +48,7 @@ func guardPatiently[T any](h *Handler, action webtrigger.Action, find finder[T],
 func guarded[T any](h *Handler, action webtrigger.Action, find finder[T],
 	serve func(w http.ResponseWriter, r *http.Request, about T) error) endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
+		r = r.WithContext(bridge.WithRequest(r.Context(), wire.RequestID(w))) // for the audit log
 		about, access, absent := find(r)
 		access.Action = action
 		if err := h.permit(r, access, absent); err != nil {

@@ -125,7 +125,13 @@ func (h *Handler) routes() {
 		"POST": guardPatiently(h, webtrigger.ActionWriteDeliveries, h.assistant, h.testCallback)})
 	h.handle("/runs", resource{
 		"GET": guard(h, webtrigger.ActionReadRuns, assistantAsked, h.listRuns,
-			"assistant_id", "conversation_id", "status", "key_id", "from", "to", "limit", "cursor")})
+			append(runFilterParams, "order", "limit", "cursor")...)})
+	h.handle("/runs/counts", resource{
+		"GET": guard(h, webtrigger.ActionReadRuns, assistantAsked, h.countRuns, runFilterParams...)})
+	h.handle("/runs/cancel", resource{
+		"POST": guard(h, webtrigger.ActionWriteRuns, assistantAsked, h.cancelMany, "assistant_id")})
+	h.handle("/runs/repeat", resource{
+		"POST": guard(h, webtrigger.ActionWriteRuns, assistantAsked, h.repeatMany, "assistant_id")})
 	h.handle("/runs/{id}", resource{
 		"GET": guard(h, webtrigger.ActionReadRuns, h.run, h.getRun)})
 	h.handle("/runs/{id}/cancel", resource{
@@ -135,6 +141,8 @@ func (h *Handler) routes() {
 	h.handle("/conversations", resource{
 		"GET": guard(h, webtrigger.ActionReadConversations, assistantAsked, h.listConversations,
 			"assistant_id", "conversation_key", "limit", "cursor")})
+	h.handle("/audit", resource{
+		"GET": guard(h, webtrigger.ActionReadAudit, everything, h.listAudit, "actor", "object", "from", "to", "limit", "cursor")})
 	h.handle("/conversations/{id}", resource{
 		"GET":    guard(h, webtrigger.ActionReadConversations, h.conversation, h.getConversation),
 		"DELETE": guard(h, webtrigger.ActionEraseConversations, h.conversation, h.eraseConversation)})
@@ -144,6 +152,14 @@ func (h *Handler) routes() {
 		"GET": h.streamRun})
 	h.handle("/runs/{id}/deliveries", resource{
 		"GET": guard(h, webtrigger.ActionReadDeliveries, h.run, h.listDeliveries)})
+	h.handle("/deliveries", resource{
+		"GET": guard(h, webtrigger.ActionReadDeliveries, assistantAsked, h.findDeliveries,
+			"assistant_id", "state", "host", "last", "from", "to", "limit", "cursor")})
+	h.handle("/deliveries/counts", resource{
+		"GET": guard(h, webtrigger.ActionReadDeliveries, assistantAsked, h.countDeliveries,
+			"assistant_id", "state", "host", "last", "from", "to")})
+	h.handle("/deliveries/redeliver", resource{
+		"POST": guard(h, webtrigger.ActionWriteDeliveries, assistantAsked, h.redeliverMany, "assistant_id")})
 	h.handle("/deliveries/{id}/redeliver", resource{
 		"POST": guard(h, webtrigger.ActionWriteDeliveries, h.delivery, h.redeliver)})
 }

@@ -121,15 +121,50 @@ func (q *query) conversationKey(name string) string {
 	return key
 }
 
-func (q *query) status(name string) webtrigger.RunStatus {
-	status := webtrigger.RunStatus(q.text(name))
-	switch status {
-	case "", webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunCompleted,
-		webtrigger.RunFailed, webtrigger.RunCancelled, webtrigger.RunTimedOut:
-	default:
-		q.fail(name + " must be one of queued, running, completed, failed, cancelled, timed_out.")
+// values are the values of a parameter that may be given several times.
+func values[S ~string](q *query, name string, known []S) (list []S) {
+	for _, text := range q.values[name] {
+		switch value := S(text); {
+		case text == "" || slices.Contains(list, value):
+		case slices.Contains(known, value):
+			list = append(list, value)
+		default:
+			q.fail(name + " must be one of " + oneOf(known) + ". It may be given several times.")
+		}
 	}
-	return status
+	return list
+}
+
+// value is the value of a parameter, or "".
+func value[S ~string](q *query, name string, known []S) S {
+	text := S(q.text(name))
+	if text != "" && !slices.Contains(known, text) {
+		q.fail(name + " must be one of " + oneOf(known) + ".")
+	}
+	return text
+}
+
+func oneOf[S ~string](known []S) string {
+	texts := make([]string, len(known))
+	for i, value := range known {
+		texts[i] = string(value)
+	}
+	return strings.Join(texts, ", ")
+}
+
+var runStatuses = []webtrigger.RunStatus{webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunCompleted,
+	webtrigger.RunFailed, webtrigger.RunCancelled, webtrigger.RunTimedOut}
+
+var deliveryStates = []webtrigger.DeliveryState{webtrigger.DeliveryPending, webtrigger.DeliverySending, webtrigger.DeliveryDelivered,
+	webtrigger.DeliveryFailed, webtrigger.DeliveryBlocked, webtrigger.DeliveryUnknown}
+
+// filterText is a text that a stored one must equal. It has at most 200 bytes.
+func (q *query) filterText(name string) string {
+	text := q.text(name)
+	if len(text) > 200 || !wire.CleanText(text) {
+		q.fail(name + " must have at most 200 bytes of UTF-8 without NUL characters.")
+	}
+	return text
 }
 
 func (q *query) time(name string) time.Time {

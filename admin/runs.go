@@ -26,6 +26,8 @@ type runView struct {
 	Attempts         int                  `json:"attempts"`
 	TaskDefinitionID *int64               `json:"task_definition_id"`
 	CallbackURL      *string              `json:"callback_url"`
+	CallbackState    *string              `json:"callback_state"` // of the last delivery with an outcome; pending before; null without a callback
+	RequestID        *string              `json:"request_id"`
 	EventsURL        string               `json:"events_url"`
 	StreamURL        string               `json:"stream_url"`
 }
@@ -35,7 +37,8 @@ func viewRun(run webtrigger.Run) runView {
 		ID: run.ID, RunKey: run.Key, TriggerID: run.ConversationID, ConversationKey: wire.NullableString(run.ConversationKey),
 		AssistantID: run.AssistantID, Status: run.Status, Behind: run.Behind, StatusDetail: wire.NullableString(run.StatusDetail), ErrorMessage: wire.NullableString(run.ErrorMessage),
 		CreatedAt: wire.FormatTime(run.CreatedAt), StartedAt: wire.NullableTime(run.StartedAt), CompletedAt: wire.NullableTime(run.CompletedAt),
-		Attempts: run.Attempts, CallbackURL: wire.NullableString(run.CallbackURL), EventsURL: run.EventsURL(), StreamURL: run.StreamURL(),
+		Attempts: run.Attempts, CallbackURL: wire.NullableString(run.CallbackURL),
+		CallbackState: callbackState(run), RequestID: wire.NullableString(run.RequestID), EventsURL: run.EventsURL(), StreamURL: run.StreamURL(),
 	}
 	if run.KeyID != 0 {
 		v.KeyID = &run.KeyID
@@ -44,6 +47,16 @@ func viewRun(run webtrigger.Run) runView {
 		v.TaskDefinitionID = &run.TaskDefinitionID
 	}
 	return v
+}
+
+func callbackState(run webtrigger.Run) *string {
+	switch {
+	case run.CallbackURL == "":
+		return nil
+	case run.Callback.State == "":
+		return wire.NullableString(string(webtrigger.DeliveryPending))
+	}
+	return wire.NullableString(string(run.Callback.State))
 }
 
 // runDetail is a run by itself: what was sent, and what came of it.
@@ -86,22 +99,6 @@ func assistantAsked(r *http.Request) (*query, webtrigger.Access, error) {
 		return q, webtrigger.Access{AssistantID: id}, nil
 	}
 	return q, webtrigger.Access{}, nil
-}
-
-func (h *Handler) listRuns(w http.ResponseWriter, r *http.Request, q *query) error {
-	query := webtrigger.RunQuery{
-		AssistantID: q.assistantID("assistant_id"),
-		Status:      q.status("status"),
-		KeyID:       q.id("key_id"),
-		From:        q.time("from"),
-		To:          q.time("to"),
-
-		ConversationID: q.id("conversation_id"),
-	}
-	return writePage(w, q, func(page webtrigger.Page) ([]webtrigger.Run, error) {
-		query.Page = page
-		return h.svc.Runs(r.Context(), query)
-	}, func(run webtrigger.Run) int64 { return run.ID }, viewRun)
 }
 
 func (h *Handler) getRun(w http.ResponseWriter, r *http.Request, id int64) error {

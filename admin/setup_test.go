@@ -80,7 +80,9 @@ func (h *host) authorize(r *http.Request, access webtrigger.Access) error {
 	h.mu.Lock()
 	h.access = append(h.access, access)
 	h.mu.Unlock()
-	switch user := r.Header.Get("X-User"); {
+	user := r.Header.Get("X-User")
+	webtrigger.SetActor(r, user)
+	switch {
 	case user == "":
 		return webtrigger.ErrUnauthenticated
 	case user == "root", access.AssistantID != "" && user == "of-"+access.AssistantID:

@@ -44,6 +44,7 @@ func newDoor(password string, secure bool) *door {
 // authorize allows the signed-in administrator everything.
 func (d *door) authorize(r *http.Request, _ webtrigger.Access) error {
 	if cookie, err := r.Cookie(sessionCookie); err == nil && d.open(cookie.Value) || r.Context().Value(byBasic{}) != nil {
+		webtrigger.SetActor(r, adminUser)
 		return nil
 	}
 	return webtrigger.ErrUnauthenticated

@@ -21,6 +21,9 @@ func (s *Store) CreateTrigger(ctx context.Context, trigger webtrigger.NewTrigger
 	if err != nil {
 		return webtrigger.CreatedTrigger{}, err
 	}
+	if _, ok := webtrigger.AuditFrom(ctx); ok {
+		return s.acceptAlone(ctx, newTrigger{trigger, task}) // with its entry in the same transaction
+	}
 	if s.postgres && joins(&trigger) {
 		return s.lanes.do(ctx, newTrigger{trigger, task})
 	}
@@ -89,8 +92,10 @@ func (s *Store) runAccepts(ctx context.Context, calls []*accepting) error {
 // acceptAlone stores one trigger in a transaction of its own.
 func (s *Store) acceptAlone(ctx context.Context, trigger newTrigger) (accepted webtrigger.CreatedTrigger, _ error) {
 	err := s.write(ctx, "create trigger", func(t *tx) (err error) {
-		accepted, err = t.accept(trigger)
-		return err
+		if accepted, err = t.accept(trigger); err != nil || accepted.Replayed {
+			return err
+		}
+		return t.audit(accepted.Run.ID)
 	})
 	return accepted, err
 }
@@ -277,6 +282,9 @@ func (h *hostStore) CreateTrigger(ctx context.Context, trigger webtrigger.NewTri
 	}
 	t := h.begin(ctx)
 	accepted, err := t.accept(newTrigger{trigger, task})
+	if err == nil && !accepted.Replayed {
+		err = t.audit(accepted.Run.ID)
+	}
 	if err == nil {
 		err = h.store.enqueue(ctx, h.tx, t.queued)
 	}

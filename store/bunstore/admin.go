@@ -36,7 +36,10 @@ func (s *Store) SetChannel(ctx context.Context, settings webtrigger.Channel) err
 		_, err := t.exec(t.ctx, `INSERT INTO {channels} (assistant_id, enabled, allow_callback_urls) VALUES ($1, $2, $3)
 			ON CONFLICT (assistant_id) DO UPDATE SET enabled = excluded.enabled, allow_callback_urls = excluded.allow_callback_urls`,
 			settings.AssistantID, settings.Enabled, settings.AllowCallbackURLs)
-		return err
+		if err != nil {
+			return err
+		}
+		return t.audit(0)
 	})
 }
 
@@ -62,7 +65,10 @@ func (s *Store) SetSigningSecrets(ctx context.Context, assistantID string, secre
 		_, err := t.exec(t.ctx, `INSERT INTO {channels} (assistant_id, enabled, allow_callback_urls, signing_secrets)
 			VALUES ($1, false, false, $2) ON CONFLICT (assistant_id) DO UPDATE SET signing_secrets = excluded.signing_secrets`,
 			assistantID, strings.Join(texts, " "))
-		return err
+		if err != nil {
+			return err
+		}
+		return t.audit(0)
 	})
 }
 
@@ -122,8 +128,10 @@ func (t *tx) addKey(key webtrigger.NewKey, now time.Time) (webtrigger.Key, error
 		key.AssistantID, key.Name, key.Prefix, key.Hash[:], t.at(now), t.at(key.ExpiresAt)))
 	if uniqueViolation(err) {
 		return created, webtrigger.ErrConflict
+	} else if err != nil {
+		return created, err
 	}
-	return created, err
+	return created, t.audit(created.ID)
 }
 
 // ReplaceKey implements [webtrigger.KeyStore].
@@ -208,7 +216,10 @@ func (s *Store) RevokeKey(ctx context.Context, keyID int64) (key webtrigger.Key,
 		}
 		key, err = scanKey(t.row(t.ctx, `UPDATE {api_keys} SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1 RETURNING `+keyColumns,
 			keyID, t.at(now)))
-		return err
+		if err != nil || !key.RevokedAt.Equal(now) {
+			return err
+		}
+		return t.audit(0)
 	})
 	return key, err
 }
@@ -246,7 +257,10 @@ func (s *Store) CreateTaskDefinition(ctx context.Context, task webtrigger.TaskDe
 			(name, instructions, output_type, allowed_tools, output_schema, active, assistant_id, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) RETURNING `+taskColumns,
 			append(taskArgs(task), task.AssistantID, t.at(now))...))
-		return err
+		if err != nil {
+			return err
+		}
+		return t.audit(created.ID)
 	})
 	return created, err
 }
@@ -307,7 +321,10 @@ func (s *Store) UpdateTaskDefinition(ctx context.Context, task webtrigger.TaskDe
 		updated, err = scanTask(t.row(t.ctx, `UPDATE {task_definitions} SET name = $1, instructions = $2, output_type = $3,
 			allowed_tools = $4, output_schema = $5, active = $6, updated_at = $7 WHERE id = $8 RETURNING `+taskColumns,
 			append(taskArgs(task), t.at(now), task.ID)...))
-		return err
+		if err != nil {
+			return err
+		}
+		return t.audit(0)
 	})
 	return updated, err
 }
@@ -318,8 +335,10 @@ func (s *Store) DeleteTaskDefinition(ctx context.Context, taskID int64) error {
 		deleted, err := t.exec(t.ctx, `DELETE FROM {task_definitions} WHERE id = $1`, taskID)
 		if err == nil && deleted == 0 {
 			return webtrigger.ErrNotFound
+		} else if err != nil {
+			return err
 		}
-		return err
+		return t.audit(0)
 	})
 }
 

@@ -75,8 +75,10 @@ func (s *Store) Redeliver(ctx context.Context, deliveryID int64) (d webtrigger.D
 		if err != nil {
 			return err
 		}
-		d, err = t.delivery(t.ctx, id)
-		return err
+		if d, err = t.delivery(t.ctx, id); err != nil {
+			return err
+		}
+		return t.audit(0)
 	})
 	return d, err
 }

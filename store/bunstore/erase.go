@@ -42,7 +42,10 @@ func (s *Store) erase(ctx context.Context, conversationID int64, outlived func(r
 		if err != nil || !erased {
 			return s.absent(outlived, err)
 		}
-		return t.erase(conversationID, runs)
+		if err := t.erase(conversationID, runs); err != nil {
+			return err
+		}
+		return t.audit(0)
 	})
 	return erased, err
 }

@@ -40,7 +40,7 @@ func readAll(t *testing.T, s webtrigger.Store, p *previousRows) json.RawMessage 
 	say("runs", runs, err)
 	for _, status := range []webtrigger.RunStatus{webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunCompleted,
 		webtrigger.RunFailed, webtrigger.RunCancelled, webtrigger.RunTimedOut} {
-		found, err := s.Runs(ctx, webtrigger.RunQuery{Status: status, Page: webtrigger.Page{Limit: 100}})
+		found, err := s.Runs(ctx, webtrigger.RunQuery{Statuses: []webtrigger.RunStatus{status}, Page: webtrigger.Page{Limit: 100}})
 		say("runs "+string(status), found, err)
 	}
 	for _, r := range runs {

@@ -35,6 +35,9 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrig
 	if err != nil {
 		return done, s.wrap("purge", err)
 	}
+	if err := t.purgeAudit(purge, now); err != nil {
+		return done, s.wrap("purge audit log", err)
+	}
 	last, more, err := t.stretchAfter(purge.After)
 	if err != nil {
 		return done, s.wrap("purge", err)

@@ -14,7 +14,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 	var pairs []string
 	for _, table := range []string{
 		"channels", "api_keys", "task_definitions", "conversations", "runs", "queue", "processes",
-		"ends", "purge_marks", "messages", "events", "steps", "deliveries", "idempotency_keys", "task_copies",
+		"ends", "purge_marks", "messages", "events", "steps", "deliveries", "idempotency_keys", "task_copies", "audit",
 	} {
 		pairs = append(pairs, "{"+table+"}", prefix+table)
 	}
@@ -27,6 +27,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 			"{in ids}", "= ANY ($1::bigint[])",
 			"{ids}", "(SELECT unnest($1::bigint[]) AS id)",
 			"{time}", "timestamptz",
+			"{task id}", "split_part(substr(r.task, 1, 26), ',', 1)", // as the index has it
 			"{clock}", "clock_timestamp()",
 			"{microsecond}", "interval '1 microsecond'",
 		)...)
@@ -40,6 +41,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 		"{in ids}", "IN (SELECT value FROM json_each(?1))",
 		"{ids}", "(SELECT value AS id FROM json_each(?1))",
 		"{time}", "integer",
+		"{task id}", "substr(r.task, 1, instr(r.task, ',') - 1)",
 		"{clock}", "NULL",
 		"{microsecond}", "1",
 	)...)

@@ -128,6 +128,9 @@ func (t *tx) requestStop(runID int64, stop webtrigger.Stop, lease *webtrigger.Le
 		return nil
 	}
 	q.stop = &stop
+	if err := t.audit(0); err != nil {
+		return err
+	}
 	if stop.Status == webtrigger.RunCancelled {
 		if err := t.log(q, now, webtrigger.CancelRequestedEvent(stop)); err != nil {
 			return err

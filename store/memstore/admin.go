@@ -49,6 +49,7 @@ func (s *Store) SetChannel(ctx context.Context, settings webtrigger.Channel) err
 	defer s.unlock()
 	s.channels[settings.AssistantID] = settings
 	s.know(settings.AssistantID)
+	s.audit(ctx, 0)
 	return nil
 }
 
@@ -69,6 +70,7 @@ func (s *Store) SetSigningSecrets(ctx context.Context, assistantID string, secre
 	defer s.unlock()
 	s.secrets[assistantID] = slices.Clone(secrets)
 	s.know(assistantID)
+	s.audit(ctx, 0)
 	return nil
 }
 
@@ -101,10 +103,10 @@ func (s *Store) CreateKey(ctx context.Context, newKey webtrigger.NewKey) (webtri
 	if s.keyOf[newKey.Hash] != nil {
 		return webtrigger.Key{}, webtrigger.ErrConflict
 	}
-	return s.addKey(newKey), nil
+	return s.addKey(ctx, newKey), nil
 }
 
-func (s *Store) addKey(newKey webtrigger.NewKey) webtrigger.Key {
+func (s *Store) addKey(ctx context.Context, newKey webtrigger.NewKey) webtrigger.Key {
 	k := &key{webtrigger.Key{
 		ID:          s.keys.nextID(),
 		AssistantID: newKey.AssistantID,
@@ -117,6 +119,7 @@ func (s *Store) addKey(newKey webtrigger.NewKey) webtrigger.Key {
 	s.keyOf[newKey.Hash] = k
 	s.keysOf[k.AssistantID] = append(s.keysOf[k.AssistantID], k)
 	s.know(k.AssistantID)
+	s.audit(ctx, k.ID)
 	return k.Key
 }
 
@@ -137,7 +140,7 @@ func (s *Store) ReplaceKey(ctx context.Context, keyID int64, newKey webtrigger.N
 	if end := stored(now.Add(grace)); old.ExpiresAt.IsZero() || end.Before(old.ExpiresAt) {
 		old.ExpiresAt = end
 	}
-	return s.addKey(newKey), nil
+	return s.addKey(ctx, newKey), nil
 }
 
 // TouchKey implements [webtrigger.KeyStore].
@@ -202,6 +205,7 @@ func (s *Store) RevokeKey(ctx context.Context, keyID int64) (webtrigger.Key, err
 	}
 	if k.RevokedAt.IsZero() {
 		k.RevokedAt = s.now()
+		s.audit(ctx, 0)
 	}
 	return k.Key, nil
 }
@@ -246,6 +250,7 @@ func (s *Store) CreateTaskDefinition(ctx context.Context, definition webtrigger.
 	t.UpdatedAt = t.CreatedAt
 	s.tasks[t.ID] = t
 	s.tasksOf[t.AssistantID] = append(s.tasksOf[t.AssistantID], t)
+	s.audit(ctx, t.ID)
 	return cloneTask(t.TaskDefinition), nil
 }
 
@@ -302,6 +307,7 @@ func (s *Store) UpdateTaskDefinition(ctx context.Context, definition webtrigger.
 		definition.UpdatedAt = t.UpdatedAt.Add(time.Microsecond)
 	}
 	t.TaskDefinition = cloneTask(definition)
+	s.audit(ctx, 0)
 	return cloneTask(t.TaskDefinition), nil
 }
 
@@ -317,5 +323,6 @@ func (s *Store) DeleteTaskDefinition(ctx context.Context, taskID int64) error {
 	}
 	delete(s.tasks, taskID)
 	s.tasksOf[t.AssistantID] = slices.DeleteFunc(s.tasksOf[t.AssistantID], func(x *task) bool { return x == t })
+	s.audit(ctx, 0)
 	return nil
 }

@@ -259,6 +259,7 @@ func (s *Store) Redeliver(ctx context.Context, deliveryID int64) (webtrigger.Del
 	now := s.now()
 	open := d.run.openDelivery()
 	if open == nil {
+		s.audit(ctx, 0)
 		return s.addDelivery(d.run, now, 0, 0).Delivery, nil
 	}
 	if open.Retry == 0 || open.State != webtrigger.DeliveryPending || open.held(open.token, s.elapsed) {
@@ -268,5 +269,6 @@ func (s *Store) Redeliver(ctx context.Context, deliveryID int64) (webtrigger.Del
 	open.Retry, open.DueAt, open.due = 0, now, s.elapsed
 	s.outbox.add(open, open.due)
 	s.hint.Pending = true
+	s.audit(ctx, 0)
 	return open.Delivery, nil
 }

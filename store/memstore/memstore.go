@@ -59,6 +59,9 @@ type Store struct {
 	outbox     outbox          // the pending ones
 	sending    order[delivery] // the sending ones by the time of their attempt
 
+	entries   []webtrigger.AuditEntry // the audit log, by rising id
+	lastEntry int64
+
 	requests map[request]*record // idempotency records, live ones and some expired
 	expiring order[record]       // the same by expiry
 

@@ -36,6 +36,17 @@ func (b byID[T]) newestBefore(before int64) iter.Seq[*T] {
 	}
 }
 
+// oldestAfter yields items with a higher id than after, oldest first.
+func (b byID[T]) oldestAfter(after int64) iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		for _, x := range b[min(max(after, 0), int64(len(b))):] {
+			if x != nil && !yield(x) {
+				return
+			}
+		}
+	}
+}
+
 // newestBefore yields items with a lower id than before (0: all of them), newest
 // first. The items are in the order of their ids.
 func newestBefore[T interface{ id() int64 }](items []T, before int64) iter.Seq[T] {

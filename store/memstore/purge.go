@@ -20,6 +20,7 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (webtrigger.P
 	}
 	defer s.unlock()
 	now := s.now()
+	s.purgeAudit(purge, now)
 	var done webtrigger.Purged
 	last := min(purge.After+stretch, int64(len(s.runs)))
 	for id := purge.After + 1; id <= last; id++ {
@@ -61,6 +62,7 @@ func (s *Store) EraseTrigger(ctx context.Context, conversationID int64) error {
 		return webtrigger.ErrConflict
 	}
 	s.erase(conv)
+	s.audit(ctx, 0)
 	return nil
 }
 

@@ -102,23 +102,68 @@ func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigg
 		return nil, err
 	}
 	defer s.unlock()
+	all := s.runs.newestBefore(query.Page.Before)
+	if query.OldestFirst {
+		all = s.runs.oldestAfter(query.Page.Before)
+	}
 	var runs []webtrigger.Run
-	for r := range s.runs.newestBefore(query.Page.Before) {
+	for r := range all {
 		if len(runs) == query.Page.Limit {
 			break
 		}
-		if matches(&r.Run, &query) {
+		if r.matches(&query) {
 			runs = append(runs, r.summary())
 		}
 	}
 	return runs, nil
 }
 
-func matches(r *webtrigger.Run, query *webtrigger.RunQuery) bool {
+// CountRuns implements [webtrigger.RunStore].
+func (s *Store) CountRuns(ctx context.Context, query webtrigger.RunQuery, limit int) (map[webtrigger.RunStatus]int, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	counts := make(map[webtrigger.RunStatus]int)
+	for r := range s.runs.newestBefore(0) {
+		if r.matches(&query) && counts[r.Status] < limit {
+			counts[r.Status]++
+		}
+	}
+	return counts, nil
+}
+
+// RunLabels implements [webtrigger.RunStore].
+func (s *Store) RunLabels(ctx context.Context, runIDs []int64) (map[int64]webtrigger.RunLabels, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	labels := make(map[int64]webtrigger.RunLabels, len(runIDs))
+	for _, id := range runIDs {
+		r := s.runs.get(id)
+		if r == nil {
+			continue
+		}
+		l := webtrigger.RunLabels{Subject: r.input.Subject}
+		if k := s.keys.get(r.KeyID); k != nil {
+			l.KeyName = k.Name
+		}
+		if t := s.tasks[r.TaskDefinitionID]; t != nil {
+			l.TaskName = t.Name
+		}
+		labels[id] = l
+	}
+	return labels, nil
+}
+
+func (r *run) matches(query *webtrigger.RunQuery) bool {
 	return (query.AssistantID == "" || query.AssistantID == r.AssistantID) &&
-		(query.Status == "" || query.Status == r.Status) &&
+		(len(query.Statuses) == 0 || slices.Contains(query.Statuses, r.Status)) &&
 		(query.KeyID == 0 || query.KeyID == r.KeyID) &&
 		(query.ConversationID == 0 || query.ConversationID == r.ConversationID) &&
+		(query.TaskDefinitionID == 0 || query.TaskDefinitionID == r.TaskDefinitionID) &&
+		(query.CallbackState == "" || len(r.deliveries) > 0 && r.deliveries[len(r.deliveries)-1].State == query.CallbackState) &&
 		(query.From.IsZero() || !r.CreatedAt.Before(query.From)) &&
 		(query.To.IsZero() || r.CreatedAt.Before(query.To))
 }
@@ -282,6 +327,7 @@ func (s *Store) RequestStop(ctx context.Context, runID int64, stop webtrigger.St
 		return r.copy(), nil
 	}
 	s.stop(r, stop, now)
+	s.audit(ctx, 0)
 	return r.copy(), nil
 }
 

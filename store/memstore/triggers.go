@@ -73,6 +73,7 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 		interrupted = s.interrupt(conv, webtrigger.InterruptStop(s.runs.nextID()), now)
 	}
 	r := s.accept(conv, t, input, now)
+	s.audit(ctx, r.ID)
 	if t.Idempotency != nil {
 		s.remember(t.AssistantID, *t.Idempotency, r, now)
 	}

@@ -254,6 +254,21 @@ func calls() []call {
 		{"Deliveries", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.Deliveries(ctx, s.completed.ID))
 		}},
+		{"FindDeliveries", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.FindDeliveries(ctx, webtrigger.DeliveryFilter{Page: page}))
+		}},
+		{"CountDeliveries", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.CountDeliveries(ctx, webtrigger.DeliveryFilter{}, 10))
+		}},
+		{"CountRuns", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.CountRuns(ctx, webtrigger.RunQuery{}, 10))
+		}},
+		{"RunLabels", func(ctx context.Context, store webtrigger.Store, s *stage) error {
+			return second(store.RunLabels(ctx, []int64{s.queued.ID}))
+		}},
+		{"Audit", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.Audit(ctx, webtrigger.AuditQuery{Page: page}))
+		}},
 		{"Purge", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.Purge(ctx, webtrigger.Purge{Keep: webtrigger.Retention{Events: 1, Completed: 1}, Limit: 10}))
 		}},

@@ -210,7 +210,7 @@ func laneRules() []rule {
 			state, err := b.store.QueueState(b.ctx)
 			b.NoError(err)
 			b.Equal(webtrigger.QueueState{Queued: 1, Running: 1}, state)
-			runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{Status: webtrigger.RunQueued, Page: webtrigger.Page{Limit: 10}})
+			runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{Statuses: []webtrigger.RunStatus{webtrigger.RunQueued}, Page: webtrigger.Page{Limit: 10}})
 			b.NoError(err)
 			b.Len(runs, 1)
 		}},

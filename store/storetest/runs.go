@@ -82,7 +82,7 @@ func runRules() []rule {
 				webtrigger.RunTimedOut:  b.stop(b.accept().ID, webtrigger.DeadlineStop()).ID,
 			}
 			for status, id := range byStatus {
-				b.Equal([]int64{id}, list(b, webtrigger.RunQuery{Status: status}), status)
+				b.Equal([]int64{id}, list(b, webtrigger.RunQuery{Statuses: []webtrigger.RunStatus{status}}), status)
 			}
 			b.Len(list(b, webtrigger.RunQuery{}), len(byStatus))
 		}},
@@ -113,7 +113,7 @@ func runRules() []rule {
 			b.complete(func(t *webtrigger.NewTrigger) { t.KeyID = key.ID })
 			b.accept(of(stranger))
 			b.Equal([]int64{run.ID}, list(b, webtrigger.RunQuery{
-				AssistantID: assistant, Status: webtrigger.RunQueued, KeyID: key.ID, From: run.CreatedAt}))
+				AssistantID: assistant, Statuses: []webtrigger.RunStatus{webtrigger.RunQueued}, KeyID: key.ID, From: run.CreatedAt}))
 		}},
 		{"a run's input is what was sent, whatever has become of the run", func(b *rig) {
 			want := webtrigger.RunInput{Subject: "S", Message: " M ", Context: json.RawMessage(`{ "a": 1e22 }`), Metadata: json.RawMessage(`[ null ]`)}

@@ -73,6 +73,8 @@ func groups() []group {
 		{"retries", retryRules()},
 		{"turns", turnRules()},
 		{"retention", retentionRules()},
+		{"audit", auditRules()},
+		{"finds", findRules()},
 		{"isolation", isolationRules()},
 		{"copies", copyRules()},
 		{"times", timeRules()},
