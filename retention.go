@@ -30,7 +30,7 @@ type Retention struct {
 
 func (r Retention) check() error {
 	if min(r.Events, r.Completed, r.Failed, r.Cancelled, r.TimedOut, r.Audit) < 0 {
-		return errors.New("the ages of Retention must not be negative")
+		return errors.New("Retention ages must not be negative")
 	}
 	return nil
 }

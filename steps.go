@@ -18,7 +18,7 @@ import (
 // A later attempt of a run must not repeat what an earlier one has done. So a Runner
 // divides its work into steps, and the result of each is stored:
 //
-//	attempt 1   Step "a" ── fn ── record ──► Step "b" ── fn ──╳ the process dies
+//	attempt 1   Step "a" ── fn ── record ──► Step "b" ── fn ──╳ the process ends
 //	attempt 2   Step "a" ◄─────── record     Step "b" ── fn ── record ──► …
 //
 // A step whose fn has returned but whose record is not committed is executed again. With
@@ -55,9 +55,9 @@ const (
 //
 // Step returns when the record is committed. If the lease of the attempt is lost, it
 // returns ErrLeaseLost, and nothing is recorded. If ctx has ended, it returns the cause.
-// A record that is on its way is then stored nevertheless. A process that dies between the
-// effect of fn and the commit of its record leaves no record, and a later attempt calls fn
-// again: see [StepOptions.AtMostOnce].
+// A record that is on its way is then stored nevertheless. If a process ends between the
+// effect of fn and the commit of its record, there is no record, and a later attempt calls
+// fn again: see [StepOptions.AtMostOnce].
 //
 // Step is safe for concurrent use. Steps that run at the same time must have different
 // names, because the order of calls with one name is part of their identity.

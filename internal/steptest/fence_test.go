@@ -149,7 +149,7 @@ func TestStep_errorsOfStartedAndRecorded_areReturned(t *testing.T) {
 	r.Equal(map[string]string{"a 1": "", "b 1": "1", "d 1": "3"}, r.steps(), "a Started that fails may have emitted events")
 }
 
-// Another process claims the run while the first attempt has not noticed: its steps are
+// Another process claims the run while the first attempt has not detected that: its steps are
 // rejected, and the second attempt sees those from before.
 func TestStep_oldLease_isRejected(t *testing.T) {
 	t.Parallel()

@@ -43,7 +43,7 @@ func (c *caller) body(req *llm.Request, set *vendortool.Set, schema json.RawMess
 		case webtrigger.RoleAssistant:
 			turns.add("assistant", assistant(m, set)...)
 		default:
-			return nil, fmt.Errorf("anthropic: a message has the role %q", m.Role)
+			return nil, fmt.Errorf("anthropic: message role %q is not supported", m.Role)
 		}
 	}
 	if system != nil {

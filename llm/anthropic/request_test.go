@@ -78,7 +78,7 @@ func TestUnknownRole(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil)
 	_, err := v.Ask(t.Context(), &llm.Request{Messages: []llm.Message{{Role: "narrator", Content: "It was night."}}})
-	require.EqualError(t, err, `anthropic: a message has the role "narrator"`)
+	require.EqualError(t, err, `anthropic: message role "narrator" is not supported`)
 	require.Empty(t, v.Requests())
 }
 

@@ -129,7 +129,7 @@ func apply(op byte, x, y *big.Rat) (*big.Rat, error) {
 		z.Quo(x, y)
 	}
 	if bits := 4 * maxDigits; z.Num().BitLen() > bits || z.Denom().BitLen() > bits {
-		return nil, errors.New("the numbers get too large")
+		return nil, errors.New("the numbers are too large")
 	}
 	return z, nil
 }

@@ -68,7 +68,7 @@ type timeArguments struct {
 func currentTime(_ context.Context, args timeArguments) (string, error) {
 	zone, err := time.LoadLocation(args.Zone)
 	if err != nil || args.Zone == "Local" { // the server's zone, not an IANA name
-		return "", fmt.Errorf("there is no time zone %q", args.Zone)
+		return "", fmt.Errorf("unknown time zone %q", args.Zone)
 	}
 	return time.Now().In(zone).Format(time.RFC3339), nil
 }

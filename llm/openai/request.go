@@ -146,7 +146,7 @@ func (c *caller) message(m llm.Message, form form) (map[string]any, error) {
 		}
 		assistant(converted, m, kept, form.tools)
 	default:
-		return nil, fmt.Errorf("openai: a message has the role %q", m.Role)
+		return nil, fmt.Errorf("openai: message role %q is not supported", m.Role)
 	}
 	return converted, nil
 }

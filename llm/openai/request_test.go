@@ -70,7 +70,7 @@ func TestUnknownRole(t *testing.T) {
 	t.Parallel()
 	v := serve(t, nil)
 	_, err := v.Ask(t.Context(), &llm.Request{Messages: []llm.Message{{Role: "narrator", Content: "It was night."}}})
-	require.EqualError(t, err, `openai: a message has the role "narrator"`)
+	require.EqualError(t, err, `openai: message role "narrator" is not supported`)
 	require.Empty(t, v.Requests())
 }
 

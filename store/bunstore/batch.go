@@ -92,7 +92,7 @@ func (b *batcher[A, R]) do(ctx context.Context, arg A) (R, error) {
 		return c.result, c.err
 	case <-ctx.Done():
 		if b.withdraw(c) {
-			return none, fmt.Errorf("bunstore: %w: %w: %w before the call was begun", webtrigger.ErrUnavailable, webtrigger.ErrNotStored, ctx.Err())
+			return none, fmt.Errorf("bunstore: %w: %w: %w before the call started", webtrigger.ErrUnavailable, webtrigger.ErrNotStored, ctx.Err())
 		}
 		return none, fmt.Errorf("bunstore: %w", ctx.Err())
 	}

@@ -186,10 +186,10 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 		s.opts.TablePrefix = DefaultTablePrefix
 	}
 	if !identifier.MatchString(s.opts.TablePrefix) || len(s.opts.TablePrefix) > 30 {
-		return nil, fmt.Errorf("bunstore: Options.TablePrefix %q must be at most 30 of a-z, 0-9 and _", s.opts.TablePrefix)
+		return nil, fmt.Errorf("bunstore: Options.TablePrefix %q must have at most 30 characters of a-z, 0-9 and _, the first not a digit", s.opts.TablePrefix)
 	}
 	if s.opts.Schema != "" && !identifier.MatchString(s.opts.Schema) {
-		return nil, fmt.Errorf("bunstore: Options.Schema %q must be out of a-z, 0-9 and _", s.opts.Schema)
+		return nil, fmt.Errorf("bunstore: Options.Schema %q must have only characters of a-z, 0-9 and _, the first not a digit", s.opts.Schema)
 	}
 	if s.opts.MaxBatch < 0 {
 		return nil, errors.New("bunstore: Options.MaxBatch must not be negative")

@@ -129,7 +129,7 @@ func (s *Store) storeCopy(ctx context.Context, hash, encoded string) bool {
 		return err
 	})
 	if err != nil {
-		s.log.WarnContext(ctx, "copy of a task definition not stored: runs keep it themselves", "error", err)
+		s.log.WarnContext(ctx, "task copy not stored", "error", err)
 		return false
 	}
 	s.copies.stored(hash)
@@ -169,7 +169,7 @@ func (s *Store) deleteCopies(ctx context.Context) error {
 			return err
 		}
 		if after = last; deleted > 0 {
-			s.log.InfoContext(ctx, "deleted copies of task definitions that no run has", "copies", deleted)
+			s.log.InfoContext(ctx, "unused task copies deleted", "copies", deleted)
 		}
 	}
 }

@@ -130,7 +130,7 @@ func (s *Store) enqueue(ctx context.Context, tx bun.Tx, runs []RunRef) error {
 
 // callHook sends the answer of the hook to result. A panic of the hook is an error.
 func (s *Store) callHook(ctx context.Context, tx bun.Tx, runs []RunRef, result chan<- error) {
-	err, returned := errors.New("the hook panicked: see the log"), false
+	err, returned := errors.New("hook panicked: see the log"), false
 	defer func() {
 		if !returned {
 			cause := recover() // nil after runtime.Goexit
@@ -145,7 +145,7 @@ func (s *Store) callHook(ctx context.Context, tx bun.Tx, runs []RunRef, result c
 // abandonHook counts a call that ignores the end of its context, until it returns.
 func (s *Store) abandonHook(assistantID string, returned <-chan struct{}) {
 	s.hooks.abandon(assistantID, 1)
-	s.log.Error("Options.Enqueue ignores its context: its transaction is rolled back without it", "assistant_id", assistantID,
+	s.log.Error("Options.Enqueue ignores its context", "assistant_id", assistantID,
 		"timeout", s.opts.EnqueueTimeout)
 	go func() {
 		<-returned

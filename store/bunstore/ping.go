@@ -81,14 +81,14 @@ func (s *Store) checkSchema(ctx context.Context) error {
 		}
 	}
 	if last := applied[len(applied)-1]; last > list[len(list)-1].name && s.schema.first(&s.schema.newer) {
-		s.log.WarnContext(ctx, "store tables are newer than this version of bunstore: update the process",
+		s.log.WarnContext(ctx, "store tables are newer than this version of bunstore", "remedy", "update the process",
 			"applied", last, "known", list[len(list)-1].name)
 	}
 	s.schema.first(&s.schema.good)
 	return nil
 }
 
-var errNotMigrated = fmt.Errorf("the tables of the store are missing or old: call Store.Migrate before the service starts "+
+var errNotMigrated = fmt.Errorf("tables of the store are missing or old: call Store.Migrate before the service starts "+
 	"(%w)", webtrigger.ErrUnavailable)
 
 // notMigrated explains an error about a table or column of the store that does not

@@ -124,7 +124,7 @@ func TestMigrate_encodingNotUTF8_isRejected(t *testing.T) {
 	}
 	psql(`ALTER DATABASE ` + name + ` SET client_encoding = 'UTF8'`)
 	for _, check := range []func(context.Context) error{s.Migrate, s.Ping} {
-		require.ErrorContains(t, check(t.Context()), "the encoding of the database is LATIN1")
+		require.ErrorContains(t, check(t.Context()), "database encoding is LATIN1")
 	}
 }
 

@@ -87,7 +87,7 @@ func rejectedSettings(ctx context.Context, on querier) error {
 	}
 	var errs []error
 	if encoding != "UTF8" {
-		errs = append(errs, fmt.Errorf("the encoding of the database is %s: create a database with ENCODING 'UTF8'", encoding))
+		errs = append(errs, fmt.Errorf("database encoding is %s: create a database with ENCODING 'UTF8'", encoding))
 	}
 	if asynchronous {
 		errs = append(errs, errors.New("synchronous_commit is off, so a crash can lose accepted triggers: "+

@@ -15,8 +15,9 @@ func (s *Store) Watch(ctx context.Context, notify func(webtrigger.Hint)) error {
 	case !s.notifies():
 	case listen == nil:
 		s.noListener.Do(func() {
-			s.log.WarnContext(ctx, "no notification listener for this driver: processes find each other's work within 2 s; "+
-				"set Options.Listen (package pgxlisten has one for pgx) or Options.NoNotify, and call Service.Wake after the host has created work")
+			s.log.WarnContext(ctx, "no notification listener for this driver", "remedy", "set Options.Listen "+
+				"(package pgxlisten has one for pgx) or Options.NoNotify, and call Service.Wake after the host has created work; "+
+				"until then, processes find each other's work within 2 s")
 		})
 	default:
 		listening, stop := context.WithCancel(ctx)

@@ -1,4 +1,4 @@
-// What an event says in a line.
+// The summary of an event in one line.
 
 import { duration, number } from "./dom.js";
 

@@ -75,9 +75,9 @@ export class RunTranscript {
 
   // show shows an event as the message that will be stored.
   show({ event_type: type, payload: p, created_at }) {
-    const say = (m) => this.chat.add([{ role: "assistant", run_id: page.run, content: "", created_at, ...m }]);
-    if (type === "message_completed") say({ content: p.text });
-    else if (type === "tool_started") say({ tool_calls: [{ id: p.call_id, name: p.tool, arguments: p.arguments }] });
+    const add = (m) => this.chat.add([{ role: "assistant", run_id: page.run, content: "", created_at, ...m }]);
+    if (type === "message_completed") add({ content: p.text });
+    else if (type === "tool_started") add({ tool_calls: [{ id: p.call_id, name: p.tool, arguments: p.arguments }] });
     else this.chat.answer(page.run, p.call_id, p.result ?? p.error ?? "", type === "tool_failed");
   }
 }

@@ -13,7 +13,7 @@ import (
 func CheckBody(more map[string]json.RawMessage) (map[string]json.RawMessage, error) {
 	for name, value := range more {
 		if !json.Valid(value) {
-			return nil, fmt.Errorf("the value of Body[%q] must be JSON", name)
+			return nil, fmt.Errorf("value of Body[%q] must be JSON", name)
 		}
 	}
 	return maps.Clone(more), nil

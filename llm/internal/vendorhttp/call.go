@@ -12,8 +12,8 @@ import (
 )
 
 var (
-	errIdle  = errors.New("the vendor was silent for too long")
-	errLarge = errors.New("the response is too large")
+	errIdle  = errors.New("no data from the vendor within the idle timeout")
+	errLarge = errors.New("response is too large")
 )
 
 // Call is one exchange with a vendor. It belongs to one goroutine.
@@ -59,8 +59,8 @@ func (c *Call) ended(err error) error {
 }
 
 // Post sends a body and returns the events of the response. The error is for the
-// caller of the model. ctx ends with the caller's, at End, and when the vendor is
-// silent for too long.
+// caller of the model. ctx ends with the caller's, at End, and when the vendor has
+// sent no data within the idle timeout.
 func (c *Call) Post(client *http.Client, url string, header http.Header, body []byte) (*Events, error) {
 	req, err := http.NewRequestWithContext(c.ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {

@@ -84,7 +84,7 @@ func secretName(name string) bool {
 // CheckKey rejects keys that cannot be sent in a header.
 func CheckKey(key string) error {
 	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return errors.New("the API key contains white space or other characters that no key has")
+		return errors.New("API key must have visible ASCII characters only")
 	}
 	return nil
 }
@@ -94,11 +94,11 @@ func CheckKey(key string) error {
 func CheckHeader(header http.Header) error {
 	for name, values := range header {
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
-			return errors.New("a header name contains a character that is not allowed")
+			return errors.New("header name contains an invalid character")
 		}
 		for _, v := range values {
 			if strings.ContainsFunc(v, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-				return errors.New("the value of the header " + name + " contains a control character")
+				return errors.New("value of the header " + name + " contains a control character")
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func CheckHeader(header http.Header) error {
 func Endpoint(base, path string, query url.Values) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", errors.New("the base URL is not like https://api.example.com/v1") // not shown: it may hold a password
+		return "", errors.New("base URL must be an absolute http or https URL, such as https://api.example.com/v1") // not shown: it may hold a password
 	}
 	u = u.JoinPath(path)
 	u.RawQuery = query.Encode()
