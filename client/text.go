@@ -17,8 +17,9 @@ import (
 //
 // The message_delta events of a run are the pieces of its current message. A
 // message ends with message_completed, and the next message_delta begins another
-// one. A run that was requeued begins again with run_started. The last message of
-// a completed run is its result, if the Runner streams its result.
+// one. A run that was requeued begins another attempt with run_started: the pieces of
+// a message that was not complete are dropped. The last message of a completed run is its
+// result, if the Runner streams its result.
 //
 // The zero value is ready to use. It is not safe for concurrent use.
 type TextCollector struct {
@@ -55,7 +56,9 @@ func (c *TextCollector) Add(e Event) {
 	r.sequence = e.Sequence
 	switch e.Type {
 	case "run_started":
-		r.set("")
+		if !r.whole {
+			r.set("")
+		}
 	case "message_delta":
 		if r.whole {
 			r.set("")

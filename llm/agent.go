@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -95,6 +96,10 @@ type AgentOptions struct {
 // arguments do not meet the tool's schema, the call fails, and its message reports the
 // mistake to the model.
 //
+// It records the model's answers and the results of tools as steps: see webtrigger.Step. A
+// later attempt of a run continues after the last record, without emitting the events of
+// the recorded steps again.
+//
 // An Agent is a webtrigger.Runner. It is safe for concurrent use. Between runs, it keeps
 // only the number of abandoned tool calls.
 type Agent struct {
@@ -161,12 +166,23 @@ func (a *Agent) Tools() []ToolSpec { return a.specs(a.order) }
 // Run answers one task. If it returns an error, the result still has the usage and the
 // messages until then.
 func (a *Agent) Run(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
-	c := &conversation{agent: a, task: task, emit: emit}
+	c := &conversation{agent: a, task: task, emit: oneByOne(emit)}
 	err := c.open(ctx)
 	if err == nil {
 		err = c.converse(ctx)
 	}
 	return &c.result, err
+}
+
+// oneByOne returns an Emit whose calls do not overlap, although tools run at the same
+// time: a host may wrap the Emit of the service.
+func oneByOne(emit webtrigger.Emit) webtrigger.Emit {
+	var mu sync.Mutex
+	return func(typ webtrigger.EventType, payload any) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return emit(typ, payload)
+	}
 }
 
 // allowed returns the tools of a run: those of the assistant, restricted to those of the

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/hook"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
 )
 
@@ -26,6 +24,10 @@ type conversation struct {
 	said   int    // bytes of the transcript
 	full   bool   // the transcript is truncated
 	ids    map[string]bool
+
+	asked     int  // number of messages at the last model call
+	replaying bool // the events of the answer are stored
+	replayed  bool // recorded answers, and no model call yet
 }
 
 // failure is the reason of a failed run, in a sentence for its error_message.
@@ -52,62 +54,69 @@ func (c *conversation) open(ctx context.Context) (err error) {
 			c.ids[call.ID] = true
 		}
 	}
-	c.text = speech{emit: c.emit, hold: c.output.json()}
+	c.text = speech{emit: c.show, hold: c.output.json()}
+	c.asked = len(c.request.Messages)
 	return nil
 }
 
 // converse calls the model until it finishes.
 func (c *conversation) converse(ctx context.Context) error {
 	for steps := 1; ; steps++ {
-		response, err := c.ask(ctx)
-		if err != nil {
+		next, err := c.ask(ctx, steps)
+		if err != nil || next.done {
 			return err
 		}
-		done := false
-		if len(response.ToolCalls) > 0 {
-			err = c.act(ctx, steps, response)
-		} else {
-			done, err = c.settle(steps, response)
-		}
-		if err != nil || done {
+		if err := c.act(ctx, next.calls); err != nil {
 			return err
 		}
 	}
 }
 
-// ask makes one model call and emits the model's text.
-func (c *conversation) ask(ctx context.Context) (*Response, error) {
-	call, ended := hook.Begin(ctx, c.agent.opts.Hooks.Model, ModelInfo{Request: &c.request})
-	began := time.Now()
-	response, err := c.agent.model.Generate(call, &c.request, c.stream)
-	took := time.Since(began)
-	ended(ModelOutcome{Response: response, Err: err})
-	if response != nil { // an error may come with the usage until then
-		if c.result.Usage == nil {
-			c.result.Usage = new(webtrigger.Usage)
-		}
-		c.result.Usage.InputTokens += response.Usage.InputTokens
-		c.result.Usage.OutputTokens += response.Usage.OutputTokens
-	}
-	switch {
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case err != nil:
-		return nil, err
-	case response == nil:
-		return nil, failure("The model gave no answer.")
-	}
-	if err := c.text.end(response); err != nil {
-		return nil, err
-	}
-	if err := c.emit(webtrigger.EventModelCompleted, struct {
+// following is what follows from an answer of the model: the end of the run, or tool
+// calls. Without either, the model must repair the answer.
+type following struct {
+	done  bool
+	calls []ToolCall
+}
+
+// follow records an answer in the conversation, emits its events and returns what
+// follows from it. It depends on nothing but the answer and the messages before it, so a
+// later attempt that has the recorded answer comes to the same state.
+func (c *conversation) follow(steps int, a *modelAnswer) (next following, err error) {
+	c.spend(a.Usage)
+	if err := c.show(webtrigger.EventModelCompleted, struct {
 		Model      string           `json:"model"`
 		DurationMS int64            `json:"duration_ms"`
 		Usage      webtrigger.Usage `json:"usage"`
-	}{fitName(response.Model), took.Milliseconds(), response.Usage}); err != nil {
-		return nil, err
+	}{fitName(a.Model), a.DurationMS, a.Usage}); err != nil {
+		return next, err
 	}
-	return response, c.unfinished(response)
+	if err := c.unfinished(a); err != nil {
+		return next, err
+	}
+	if len(a.Calls) > 0 {
+		next.calls, err = c.requested(steps, a)
+		return next, err
+	}
+	next.done, err = c.settle(steps, a)
+	return next, err
+}
+
+// spend counts the usage of a model call.
+func (c *conversation) spend(usage webtrigger.Usage) {
+	if c.result.Usage == nil {
+		c.result.Usage = new(webtrigger.Usage)
+	}
+	c.result.Usage.InputTokens += usage.InputTokens
+	c.result.Usage.OutputTokens += usage.OutputTokens
+}
+
+// show emits an event, unless an earlier attempt has stored it.
+func (c *conversation) show(typ webtrigger.EventType, payload any) error {
+	if c.replaying {
+		return nil
+	}
+	return c.emit(typ, payload)
 }
 
 func (c *conversation) stream(chunk Chunk) error {
@@ -119,9 +128,9 @@ func (c *conversation) stream(chunk Chunk) error {
 
 // unfinished fails a run whose model stopped early. It emits the text until then. Tool
 // calls of such an answer are not executed, because they may be incomplete.
-func (c *conversation) unfinished(response *Response) error {
+func (c *conversation) unfinished(a *modelAnswer) error {
 	var reason failure
-	switch response.Finish {
+	switch a.Finish {
 	case FinishLength:
 		reason = "The model's answer was cut off at its length limit."
 	case FinishRefusal:
@@ -129,8 +138,8 @@ func (c *conversation) unfinished(response *Response) error {
 	default:
 		return nil
 	}
-	if detail := wire.ValidText(response.Detail); !blank(detail) {
-		reason += failure(" Its reason: " + wire.Truncate(detail, 1000))
+	if !blank(a.Detail) {
+		reason += failure(" Its reason: " + wire.Truncate(a.Detail, 1000))
 	}
 	if text := c.text.take(); !blank(text) {
 		if err := c.complete(text); err != nil {
@@ -140,23 +149,29 @@ func (c *conversation) unfinished(response *Response) error {
 	return reason
 }
 
-// act executes the tool calls of a response and adds their results to the conversation.
-func (c *conversation) act(ctx context.Context, steps int, response *Response) error {
-	if response.Text != "" {
+// requested returns the tool calls of an answer.
+func (c *conversation) requested(steps int, a *modelAnswer) ([]ToolCall, error) {
+	if a.Text != "" {
 		if err := c.complete(c.text.take()); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := c.mayAsk(steps); err != nil {
-		return err // no model call would read the results
+		return nil, err // no model call would read the results
 	}
-	calls, err := c.identified(response.ToolCalls)
+	calls, err := c.identified(a.toolCalls())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.remember(Message{
-		Role: webtrigger.RoleAssistant, Content: wire.ValidText(response.Text), ToolCalls: c.sendable(calls), Native: response.Native,
-	})
+	c.remember(Message{Role: webtrigger.RoleAssistant, Content: a.Text, ToolCalls: c.sendable(calls), Native: a.Native})
+	return calls, nil
+}
+
+// act executes tool calls and adds their results to the conversation.
+func (c *conversation) act(ctx context.Context, calls []ToolCall) error {
+	if len(calls) == 0 {
+		return nil
+	}
 	said, err := c.callTools(ctx, calls)
 	if err != nil {
 		return err
@@ -169,12 +184,12 @@ func (c *conversation) act(ctx context.Context, steps int, response *Response) e
 }
 
 // settle accepts the model's text as the answer.
-func (c *conversation) settle(steps int, response *Response) (done bool, err error) {
+func (c *conversation) settle(steps int, a *modelAnswer) (done bool, err error) {
 	text := c.text.take()
 	if c.output.json() {
-		return c.settleJSON(steps, text, response.Native)
+		return c.settleJSON(steps, text, a.Native)
 	}
-	stopped := response.Finish == FinishStop || response.Finish == ""
+	stopped := a.Finish == FinishStop || a.Finish == ""
 	if blank(text) && (!c.acted || !stopped) {
 		return false, failure("The model gave an empty answer.")
 	}
@@ -203,7 +218,7 @@ func (c *conversation) settleJSON(steps int, said string, native json.RawMessage
 	if c.mayAsk(steps) != nil {
 		return false, fault // more useful than the error about the budget
 	}
-	if err := c.emit(eventOutputRejected, rejected{Error: fit(fault.Error())}); err != nil {
+	if err := c.show(eventOutputRejected, rejected{Error: fit(fault.Error())}); err != nil {
 		return false, err
 	}
 	if !blank(said) { // vendors reject empty messages
@@ -215,7 +230,7 @@ func (c *conversation) settleJSON(steps int, said string, native json.RawMessage
 
 // complete emits message_completed for a text.
 func (c *conversation) complete(text string) error {
-	return c.emit(webtrigger.EventMessageCompleted, shown{Text: fitMessage(text)})
+	return c.show(webtrigger.EventMessageCompleted, shown{Text: fitMessage(text)})
 }
 
 // mayAsk checks the budgets of the run before the next model call.

@@ -58,6 +58,25 @@ func (s *speech) end(response *Response) error {
 	return s.write(wire.ValidText(tail))
 }
 
+// restore adds the text of an answer that an earlier attempt has recorded, without
+// pieces.
+func (s *speech) restore(a *modelAnswer) {
+	text := a.Text
+	if a.Shown != nil {
+		text = *a.Shown
+	}
+	s.raw.WriteString(text)
+	s.shown.WriteString(text)
+}
+
+// repeat emits the text so far again, unless hold is set.
+func (s *speech) repeat() error {
+	if s.hold {
+		return nil
+	}
+	return s.show(s.shown.String())
+}
+
 // take returns the text so far and starts the next one.
 func (s *speech) take() string {
 	text := s.shown.String()

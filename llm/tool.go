@@ -34,6 +34,12 @@ type Tool struct {
 	// call has failed, and a later result is dropped.
 	Call func(ctx context.Context, arguments json.RawMessage) (string, error)
 
+	// Repeatable declares that the tool may be called again with the same call id and
+	// arguments: it only reads, or it deduplicates by Call.ID. If the process ends during
+	// a call, a later attempt of the run then repeats the call. Otherwise the call is not
+	// repeated, and the model reads that its outcome is unknown.
+	Repeatable bool
+
 	// Timeout is the maximum duration of one call. If zero, it is
 	// AgentOptions.ToolTimeout.
 	Timeout time.Duration

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/hook"
@@ -84,7 +86,7 @@ type called struct {
 
 // callTools executes the calls, several at a time, and returns the texts for the model
 // in the order of the calls. A failed call does not affect the others. An error means
-// that the run must stop. Only callTools emits events, so they stay in order.
+// that the run must stop. The tool_started events are in the order of the calls.
 func (c *conversation) callTools(ctx context.Context, calls []ToolCall) (said []string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	said = make([]string, len(calls))
@@ -98,23 +100,25 @@ func (c *conversation) callTools(ctx context.Context, calls []ToolCall) (said []
 	}()
 	for next < len(calls) || under > 0 {
 		for ; next < len(calls) && under < c.agent.opts.ParallelTools; next++ {
-			if err := c.emit(webtrigger.EventToolStarted, eventOf(calls[next])); err != nil {
-				return nil, err
-			}
 			under++
+			begun := make(chan struct{})
 			go func(index int) {
-				text, err := c.try(ctx, calls[index])
+				begin := sync.OnceFunc(func() { close(begun) })
+				text, err := c.perform(ctx, calls[index], begin)
+				begin() // the call was recorded, or did not begin
 				ended <- called{index, text, err}
 			}(next)
+			<-begun
 		}
 		one := <-ended // soon after ctx has ended, too
 		under--
-		if ctx.Err() != nil {
+		switch {
+		case one.err != nil:
+			return nil, one.err
+		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		}
-		if said[one.index], err = c.toolOutcome(calls[one.index], one); err != nil {
-			return nil, err
-		}
+		said[one.index] = one.said
 	}
 	return said, nil
 }
@@ -124,47 +128,58 @@ func eventOf(call ToolCall) toolEvent {
 	return toolEvent{Tool: fitName(call.Name), CallID: fitName(call.ID), Arguments: showable(call.Arguments)}
 }
 
-// toolOutcome records the outcome of a call and returns the text for the model.
-func (c *conversation) toolOutcome(call ToolCall, end called) (said string, err error) {
-	event := eventOf(call)
-	if end.err != nil {
-		text := fit(end.err.Error())
-		event.Error = &text
+// toolOutcome returns the text of a call's outcome for the model, and a function that
+// emits its event.
+func (c *conversation) toolOutcome(call ToolCall, text string, err error) (said string, emit func() error) {
+	event, typ := eventOf(call), webtrigger.EventToolCompleted
+	if err != nil {
+		text, typ = fit(err.Error()), webtrigger.EventToolFailed
+		event.Error, said = &text, "Error: "+text
 		var mistake *mistake
-		if errors.As(end.err, &mistake) {
-			said = "Error: " + text + ". " + mistake.remedy
-		} else {
-			said = "Error: " + text
+		if errors.As(err, &mistake) {
+			said += ". " + mistake.remedy
 		}
-		return said, c.emit(webtrigger.EventToolFailed, event)
+	} else {
+		most := c.agent.opts.MaxToolResult
+		said = wire.ValidText(text) // before the cut: it may grow
+		if n := len(said); n > most {
+			said = fmt.Sprintf("%s\n[truncated: the result has %d bytes]", wire.Truncate(said, most), n)
+		}
+		text = fit(said)
+		event.Result = &text
 	}
-	most := c.agent.opts.MaxToolResult
-	said = wire.ValidText(end.said) // before the cut: it may grow
-	if n := len(said); n > most {
-		said = fmt.Sprintf("%s\n[truncated: the result has %d bytes]", wire.Truncate(said, most), n)
-	}
-	text := fit(said)
-	event.Result = &text
-	return said, c.emit(webtrigger.EventToolCompleted, event)
+	return said, func() error { return c.emit(typ, event) }
 }
 
-// try calls the tool if the run may use it and the arguments meet its schema.
-func (c *conversation) try(ctx context.Context, call ToolCall) (said string, err error) {
-	offered := slices.Contains(c.allowed, call.Name)
-	ctx, ended := hook.Begin(ctx, c.agent.opts.Hooks.Tool, ToolInfo{Call: call, Offered: offered})
-	defer func() { ended(ToolOutcome{Err: err}) }()
-	if !offered {
-		return "", c.unknownTool(call.Name)
+// find returns the tool of a call, and the model's mistake, if there is one: the run must not
+// use the tool, or the arguments do not meet its schema.
+func (c *conversation) find(call ToolCall) (*registered, error) {
+	if !slices.Contains(c.allowed, call.Name) {
+		return nil, c.unknownTool(call.Name)
 	}
 	tool := c.agent.tools[call.Name]
 	if err := tool.check(call.Arguments); err != nil {
-		return "", &mistake{fmt.Errorf("the arguments are not valid: %w", err), "Call the tool again with one JSON object that meets its schema."}
+		return tool, &mistake{fmt.Errorf("the arguments are not valid: %w", err), "Call the tool again with one JSON object that meets its schema."}
+	}
+	return tool, nil
+}
+
+// try calls the tool, unless there is a mistake.
+func (c *conversation) try(ctx context.Context, call ToolCall, tool *registered, mistake error) (said string, err error) {
+	ctx, ended := hook.Begin(ctx, c.agent.opts.Hooks.Tool, ToolInfo{Call: call, Offered: tool != nil})
+	defer func() { ended(ToolOutcome{Err: err}) }()
+	if mistake != nil {
+		return "", mistake
 	}
 	limit := tool.Timeout
 	orDefault(&limit, c.agent.opts.ToolTimeout)
 	ctx = context.WithValue(ctx, callKey{}, Call{Task: c.task, ID: call.ID})
-	log := c.agent.opts.Logger.With("tool", call.Name, "call_id", call.ID, "run_id", c.task.Run.ID, "run_key", c.task.Run.Key)
-	return tool.within(ctx, limit, call.Arguments, log)
+	return tool.within(ctx, limit, call.Arguments, c.log(call))
+}
+
+// log returns the log of a call.
+func (c *conversation) log(call ToolCall) *slog.Logger {
+	return c.agent.opts.Logger.With("tool", fitName(call.Name), "call_id", call.ID, "run_id", c.task.Run.ID, "run_key", c.task.Run.Key)
 }
 
 // mistake is an error of the model, with what it can do about it in a sentence.

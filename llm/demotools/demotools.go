@@ -25,6 +25,7 @@ func must(t llm.Tool, err error) llm.Tool {
 	if err != nil { // the argument structs below are fixed
 		panic(err)
 	}
+	t.Repeatable = true
 	return t
 }
 

@@ -23,7 +23,7 @@ const messages = new Map(); // run id → the message that it streams
 
 // collect adds an event to the text of its run. A message ends with
 // message_completed, and the next message_delta begins another one. An attempt
-// begins with run_started: a run that was requeued streams its text again. If events
+// begins with run_started: pieces of a message that was not complete are dropped. If events
 // are missing, what follows is only the rest of a message, and is not shown.
 function collect(event) {
   let message = messages.get(event.run_id);
@@ -33,7 +33,7 @@ function collect(event) {
   const text = event.payload.text ?? "";
   switch (event.event_type) {
     case "run_started":
-      Object.assign(message, { text: "", whole: false, missing: false });
+      if (!message.whole) Object.assign(message, { text: "", missing: false });
       break;
     case "message_delta":
       if (message.whole) Object.assign(message, { text: "", whole: false, missing: false });
