@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/fnv"
 	"slices"
+	"strconv"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -95,15 +96,21 @@ func (s *Store) pgStoreBounded(ctx context.Context, on session, input pgTriggers
 }
 
 // lockBounds keeps others, until the transaction ends, from filling the queues of
-// these triggers' runs.
+// these triggers' runs. If the client stops, the server ends the transaction, so that
+// triggers that share a batch with one of these assistants do not wait longer.
 func (s *Store) lockBounds(ctx context.Context, on session, triggers ...*webtrigger.NewTrigger) error {
 	locks := make([]int64, len(triggers))
 	for i, trigger := range triggers {
 		locks[i] = s.boundLock(trigger.AssistantID)
 	}
 	slices.Sort(locks)
-	_, err := on.exec(ctx, `SELECT pg_advisory_xact_lock(id) FROM unnest($1::bigint[]) AS id`, s.idList(slices.Compact(locks)))
-	return err
+	idle := stoppedClient
+	if s.opts.Enqueue != nil {
+		idle += s.opts.EnqueueTimeout // the hook is called in this transaction
+	}
+	rows, err := on.rows(ctx, `SELECT set_config('idle_in_transaction_session_timeout', $2, true), pg_advisory_xact_lock(id)::text
+		FROM unnest($1::bigint[]) AS id`, s.idList(slices.Compact(locks)), strconv.FormatInt(idle.Milliseconds(), 10))
+	return each(rows, err, func(scanner) error { return nil })
 }
 
 // boundLock is the number of an assistant's advisory lock. Two assistants with one

@@ -194,3 +194,17 @@ func TestBoundedAcceptFails(t *testing.T) {
 	})
 	require.Equal(t, 17, queued())
 }
+
+// A process that stops while it has the lock of a bound delays the triggers of others
+// for seconds only.
+func TestBound_stoppedClient_othersContinue(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	stopped, err := db.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	trigger := boundedTrigger("1", 5)
+	require.NoError(t, s.LockBounds(ctx, stopped, &trigger))
+	created(t, s, boundedTrigger("1", 5))
+	require.Error(t, stopped.Commit())
+}

@@ -141,6 +141,11 @@ func (s *Store) LockLimits(ctx context.Context, tx bun.Tx) error {
 	return s.lockLimits(ctx, s.within(tx.Tx))
 }
 
+// LockBounds takes the lock of the bound of a trigger's assistant in a transaction.
+func (s *Store) LockBounds(ctx context.Context, tx bun.Tx, trigger *webtrigger.NewTrigger) error {
+	return s.lockBounds(ctx, s.within(tx.Tx), trigger)
+}
+
 // AddMigrations adds migrations to those of this package.
 func (s *Store) AddMigrations(files fs.FS) { s.moreMigrations = append(s.moreMigrations, files) }
 
