@@ -301,7 +301,7 @@ func (s *Service) SendTestCallback(ctx context.Context, assistantID, url string)
 	if err := f.err(); err != nil {
 		return Delivery{}, err
 	}
-	secrets, err := s.store.SigningSecrets(ctx, assistantID)
+	own, err := s.store.SigningSecrets(ctx, assistantID)
 	if err != nil {
 		return Delivery{}, fmt.Errorf("read signing secrets: %w", err)
 	}
@@ -314,7 +314,7 @@ func (s *Service) SendTestCallback(ctx context.Context, assistantID, url string)
 	if err != nil {
 		return Delivery{}, err
 	}
-	a := s.attempt(ctx, parcel{url: url, runKey: run.Key, secrets: secrets, body: body}, func(context.Context) error { return nil })
+	a := s.attempt(ctx, parcel{url: url, runKey: run.Key, secrets: own.Secrets, body: body}, func(context.Context) error { return nil })
 	o := a.outcome
 	if o.State != DeliveryDelivered && o.HTTPStatus == 0 && ctx.Err() != nil {
 		return Delivery{}, ctx.Err()

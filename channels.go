@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/signature"
 )
@@ -104,6 +105,12 @@ const hiddenSecret = "whsec_(hidden)"
 // in use while receivers change to a new secret.
 const MaxSigningSecrets = 2
 
+// SigningSecretSet is the secrets of an assistant.
+type SigningSecretSet struct {
+	Secrets []SigningSecret // in the order in which they were set
+	SetAt   time.Time       // when they were set or removed; zero if never, or before version 0.1.0
+}
+
 // NewSigningSecret creates a secret from 32 random bytes.
 func NewSigningSecret() SigningSecret {
 	return seal(signature.NewKey())
@@ -193,9 +200,9 @@ func (s *Service) SetSigningSecrets(ctx context.Context, assistantID string, sec
 // SigningSecrets returns the secrets of an assistant in the order in which they were
 // set. It returns none if [CallbackOptions.Secrets] apply, and ErrNotFound if the
 // assistant id is invalid.
-func (s *Service) SigningSecrets(ctx context.Context, assistantID string) ([]SigningSecret, error) {
+func (s *Service) SigningSecrets(ctx context.Context, assistantID string) (SigningSecretSet, error) {
 	if !ValidAssistantID(assistantID) {
-		return nil, ErrNotFound
+		return SigningSecretSet{}, ErrNotFound
 	}
 	return s.store.SigningSecrets(ctx, assistantID)
 }

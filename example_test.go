@@ -449,8 +449,8 @@ func ExampleService_SetSigningSecrets() {
 	if err := svc.SetSigningSecrets(ctx, "support", current, next); err != nil {
 		log.Fatal(err)
 	}
-	secrets, err := svc.SigningSecrets(ctx, "support")
-	fmt.Println(len(secrets), secrets[0], err) // secrets[0].Reveal() is what the receiver needs
+	own, err := svc.SigningSecrets(ctx, "support")
+	fmt.Println(len(own.Secrets), own.Secrets[0], err) // own.Secrets[0].Reveal() is what the receiver needs
 	// Output: 2 whsec_(hidden) <nil>
 }
 

@@ -153,11 +153,13 @@ func TestSecretsOfAnAssistant(t *testing.T) {
 	one, two := parseSecret(t, knownSecret), webtrigger.NewSigningSecret()
 	got, err := b.svc.SigningSecrets(b.ctx, "1")
 	require.NoError(t, err)
-	require.Empty(t, got)
+	require.Empty(t, got.Secrets)
+	require.Zero(t, got.SetAt)
 	require.NoError(t, b.svc.SetSigningSecrets(b.ctx, "1", two, one))
 	got, err = b.svc.SigningSecrets(b.ctx, "1")
 	require.NoError(t, err)
-	require.Equal(t, []webtrigger.SigningSecret{two, one}, got)
+	require.Equal(t, []webtrigger.SigningSecret{two, one}, got.Secrets)
+	require.NotZero(t, got.SetAt)
 	require.Contains(t, log.String(), "signing secrets set")
 	require.NotContains(t, log.String(), "whsec_M")
 
@@ -171,7 +173,7 @@ func TestSecretsOfAnAssistant(t *testing.T) {
 	require.ErrorIs(t, err, webtrigger.ErrNotFound)
 	got, err = b.svc.SigningSecrets(b.ctx, "1")
 	require.NoError(t, err)
-	require.Len(t, got, 2, "a rejected call must not change a key")
+	require.Len(t, got.Secrets, 2, "a rejected call must not change a key")
 }
 
 func TestSecretOptionsAreChecked(t *testing.T) {

@@ -87,7 +87,7 @@ type ChannelStore interface {
 
 	// SigningSecrets returns the assistant's own signing secrets in the order in
 	// which they were set. If none are stored, it returns an empty list and no error.
-	SigningSecrets(ctx context.Context, assistantID string) ([]SigningSecret, error)
+	SigningSecrets(ctx context.Context, assistantID string) (SigningSecretSet, error)
 
 	// SetSigningSecrets replaces the assistant's own signing secrets. An empty list
 	// removes them. A store must store the text of SigningSecret.Reveal and must not

@@ -341,8 +341,8 @@ func (unimplementedStore) Channel(context.Context, string) (Channel, error) {
 func (unimplementedStore) SetChannel(context.Context, Channel) error {
 	return unimplemented("SetChannel")
 }
-func (unimplementedStore) SigningSecrets(context.Context, string) ([]SigningSecret, error) {
-	return nil, unimplemented("SigningSecrets")
+func (unimplementedStore) SigningSecrets(context.Context, string) (SigningSecretSet, error) {
+	return SigningSecretSet{}, unimplemented("SigningSecrets")
 }
 func (unimplementedStore) SetSigningSecrets(context.Context, string, []SigningSecret) error {
 	return unimplemented("SetSigningSecrets")

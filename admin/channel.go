@@ -45,26 +45,26 @@ func writeChannel(w http.ResponseWriter, c webtrigger.Channel) error {
 }
 
 func (h *Handler) getSecrets(w http.ResponseWriter, r *http.Request, assistantID string) error {
-	secrets, err := h.svc.SigningSecrets(r.Context(), assistantID)
-	if err != nil {
-		return err
-	}
-	return writeSecrets(w, assistantID, len(secrets))
+	return h.writeSecrets(w, r, assistantID)
 }
 
-// putSecrets replaces the secrets of an assistant. No response contains a secret.
+// putSecrets replaces the secrets of an assistant. With keep_newest, the first of the
+// current secrets stays, after the new ones. No response contains a secret.
 func (h *Handler) putSecrets(w http.ResponseWriter, r *http.Request, assistantID string) error {
-	b, err := h.readBody(w, r, "secrets")
+	b, err := h.readBody(w, r, "secrets", "keep_newest")
 	if err != nil {
 		return err
 	}
 	b.needed("secrets")
-	texts := b.givenTexts("secrets")
+	texts, keep := b.givenTexts("secrets"), b.givenBoolean("keep_newest", false)
 	if raw, ok := b.raw("secrets"); ok && strictjson.IsNull(raw) {
 		b.fault("/secrets", "must be an array of strings")
 	}
-	if len(texts) > webtrigger.MaxSigningSecrets {
-		b.fault("/secrets", "must have at most "+strconv.Itoa(webtrigger.MaxSigningSecrets)+" entries")
+	switch most := webtrigger.MaxSigningSecrets; {
+	case keep && len(texts) >= most:
+		b.fault("/secrets", "must have fewer than "+strconv.Itoa(most)+" entries with keep_newest")
+	case len(texts) > most:
+		b.fault("/secrets", "must have at most "+strconv.Itoa(most)+" entries")
 	}
 	secrets := make([]webtrigger.SigningSecret, len(texts))
 	for i, text := range texts {
@@ -75,17 +75,29 @@ func (h *Handler) putSecrets(w http.ResponseWriter, r *http.Request, assistantID
 	if err := b.err(); err != nil {
 		return err
 	}
+	if keep {
+		current, err := h.svc.SigningSecrets(r.Context(), assistantID)
+		if err != nil {
+			return err
+		}
+		secrets = append(secrets, current.Secrets[:min(1, len(current.Secrets))]...)
+	}
 	if err := h.svc.SetSigningSecrets(r.Context(), assistantID, secrets...); err != nil {
 		return err
 	}
-	return writeSecrets(w, assistantID, len(secrets))
+	return h.writeSecrets(w, r, assistantID)
 }
 
-func writeSecrets(w http.ResponseWriter, assistantID string, n int) error {
+func (h *Handler) writeSecrets(w http.ResponseWriter, r *http.Request, assistantID string) error {
+	set, err := h.svc.SigningSecrets(r.Context(), assistantID)
+	if err != nil {
+		return err
+	}
 	return wire.WriteJSON(w, http.StatusOK, struct {
-		AssistantID string `json:"assistant_id"`
-		Secrets     int    `json:"secrets"`
-	}{assistantID, n})
+		AssistantID string  `json:"assistant_id"`
+		Secrets     int     `json:"secrets"`
+		SetAt       *string `json:"set_at"` // null: never
+	}{assistantID, len(set.Secrets), wire.NullableTime(set.SetAt)})
 }
 
 // testTrigger starts a run as a caller with an API key would.

@@ -55,7 +55,7 @@ type menuLink struct{ Path, Nav, Text string }
 var menu = []menuGroup{
 	{"", []menuLink{{"runs", "runs", "Runs"}, {"conversations", "conversations", "Conversations"}, {"tasks", "tasks", "Tasks"}}},
 	{"", []menuLink{{"", "assistants", "Assistants"}}},
-	{"Admin", []menuLink{{"keys", "keys", "API Keys"}, {"audit", "audit", "Audit log"}}},
+	{"Admin", []menuLink{{"keys", "keys", "API Keys"}, {"signing-secrets", "signing-secrets", "Signing secrets"}, {"audit", "audit", "Audit log"}}},
 }
 
 func (c *Console) routes() {
@@ -74,6 +74,7 @@ func (c *Console) routes() {
 	show(c, "/assistants/{id}/test", webtrigger.ActionWriteRuns, h.assistant, c.assistantPage("test", "Test"))
 	show(c, "/runs", webtrigger.ActionReadRuns, assistantAsked, c.listPage("runs", "Runs"))
 	show(c, "/runs/{id}", webtrigger.ActionReadRuns, h.run, c.runPage)
+	show(c, "/signing-secrets", webtrigger.ActionReadSigningSecrets, assistantAsked, c.listPage("signing-secrets", "Signing secrets"))
 	show(c, "/conversations", webtrigger.ActionReadConversations, assistantAsked, c.listPage("conversations", "Conversations"))
 	show(c, "/conversations/{id}", webtrigger.ActionReadConversations, h.conversation, c.conversationPage)
 }

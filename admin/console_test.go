@@ -67,6 +67,9 @@ func consolePages() map[string]webtrigger.Access {
 		"runs?assistant_id=%20":  {Action: "runs.read"},
 		"runs/3":                 about("runs.read", 2),
 
+		"signing-secrets":                {Action: "secrets.read"},
+		"signing-secrets?assistant_id=1": about("secrets.read", 0),
+
 		"conversations":                {Action: "conversations.read"},
 		"conversations?assistant_id=1": about("conversations.read", 0),
 		"conversations/2":              about("conversations.read", 2),

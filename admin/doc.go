@@ -56,6 +56,12 @@
 // old key stays valid for that time, but not beyond its own expiry. The response is
 // that of a creation, with the old key and its expiry as replaced.
 //
+// The secrets of an assistant are set with {"secrets": ["whsec_…"], "keep_newest": false},
+// the new one first. With keep_newest, the first of the current secrets stays as the last
+// one: {"secrets": [new], "keep_newest": true} rolls a secret, and later {"secrets": [],
+// "keep_newest": true} removes the old one. Responses have the number of secrets and the
+// time at which they were set.
+//
 // A task is returned with an ETag. If a PUT has it as If-Match, the update replaces only
 // that state of the task, and otherwise returns 412.
 //

@@ -44,15 +44,15 @@ func (s *Store) SetChannel(ctx context.Context, settings webtrigger.Channel) err
 }
 
 // SigningSecrets implements [webtrigger.ChannelStore].
-func (s *Store) SigningSecrets(ctx context.Context, assistantID string) (secrets []webtrigger.SigningSecret, _ error) {
+func (s *Store) SigningSecrets(ctx context.Context, assistantID string) (set webtrigger.SigningSecretSet, _ error) {
 	ctx, cancel, err := s.reading(ctx)
 	if err != nil {
-		return nil, err
+		return set, err
 	}
 	defer cancel()
-	rows, err := s.rows(ctx, `SELECT signing_secrets FROM {channels} WHERE assistant_id = $1`, assistantID)
-	err = each(rows, err, func(row scanner) error { return row.Scan(secretList{&secrets}) })
-	return secrets, s.wrap("read signing secrets", err)
+	rows, err := s.rows(ctx, `SELECT signing_secrets, secrets_set_at FROM {channels} WHERE assistant_id = $1`, assistantID)
+	err = each(rows, err, func(row scanner) error { return row.Scan(secretList{&set.Secrets}, stamp{&set.SetAt}) })
+	return set, s.wrap("read signing secrets", err)
 }
 
 // SetSigningSecrets implements [webtrigger.ChannelStore].
@@ -62,9 +62,14 @@ func (s *Store) SetSigningSecrets(ctx context.Context, assistantID string, secre
 		texts[i] = secret.Reveal()
 	}
 	return s.write(ctx, "set signing secrets", func(t *tx) error {
-		_, err := t.exec(t.ctx, `INSERT INTO {channels} (assistant_id, enabled, allow_callback_urls, signing_secrets)
-			VALUES ($1, false, false, $2) ON CONFLICT (assistant_id) DO UPDATE SET signing_secrets = excluded.signing_secrets`,
-			assistantID, strings.Join(texts, " "))
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		_, err = t.exec(t.ctx, `INSERT INTO {channels} (assistant_id, enabled, allow_callback_urls, signing_secrets, secrets_set_at)
+			VALUES ($1, false, false, $2, $3) ON CONFLICT (assistant_id) DO UPDATE
+			SET signing_secrets = excluded.signing_secrets, secrets_set_at = excluded.secrets_set_at`,
+			assistantID, strings.Join(texts, " "), t.at(now))
 		if err != nil {
 			return err
 		}

@@ -54,12 +54,14 @@ func (s *Store) SetChannel(ctx context.Context, settings webtrigger.Channel) err
 }
 
 // SigningSecrets implements [webtrigger.ChannelStore].
-func (s *Store) SigningSecrets(ctx context.Context, assistantID string) ([]webtrigger.SigningSecret, error) {
+func (s *Store) SigningSecrets(ctx context.Context, assistantID string) (webtrigger.SigningSecretSet, error) {
 	if err := s.lock(ctx); err != nil {
-		return nil, err
+		return webtrigger.SigningSecretSet{}, err
 	}
 	defer s.unlock()
-	return slices.Clone(s.secrets[assistantID]), nil
+	set := s.secrets[assistantID]
+	set.Secrets = slices.Clone(set.Secrets)
+	return set, nil
 }
 
 // SetSigningSecrets implements [webtrigger.ChannelStore].
@@ -68,7 +70,7 @@ func (s *Store) SetSigningSecrets(ctx context.Context, assistantID string, secre
 		return err
 	}
 	defer s.unlock()
-	s.secrets[assistantID] = slices.Clone(secrets)
+	s.secrets[assistantID] = webtrigger.SigningSecretSet{Secrets: slices.Clone(secrets), SetAt: s.now()}
 	s.know(assistantID)
 	s.audit(ctx, 0)
 	return nil

@@ -119,7 +119,7 @@ func (s *Store) LeaseDeliveries(ctx context.Context, claim webtrigger.DeliveryQu
 			Run:      d.run.copy(),
 			Lease:    webtrigger.DeliveryLease{DeliveryID: d.ID, Token: d.token},
 			LeasedAt: now,
-			Secrets:  slices.Clone(s.secrets[d.AssistantID]),
+			Secrets:  slices.Clone(s.secrets[d.AssistantID].Secrets),
 		})
 	}
 	return leased, nil

@@ -34,7 +34,7 @@ type Store struct {
 
 	mu       sync.Mutex // guards all that follows
 	channels map[string]webtrigger.Channel
-	secrets  map[string][]webtrigger.SigningSecret // of an assistant
+	secrets  map[string]webtrigger.SigningSecretSet // of an assistant
 	keys     byID[key]
 	keyOf    map[webtrigger.KeyHash]*key
 	keysOf   map[string][]*key // of an assistant, by rising id
@@ -79,7 +79,7 @@ func New(opts *Options) *Store {
 	s := &Store{
 		clock:     time.Now,
 		channels:  make(map[string]webtrigger.Channel),
-		secrets:   make(map[string][]webtrigger.SigningSecret),
+		secrets:   make(map[string]webtrigger.SigningSecretSet),
 		keyOf:     make(map[webtrigger.KeyHash]*key),
 		keysOf:    make(map[string][]*key),
 		tasks:     make(map[int64]*task),

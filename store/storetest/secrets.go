@@ -19,6 +19,18 @@ func secretRules() []rule {
 			}
 			b.Empty(b.secrets(stranger))
 		}},
+		{"secrets have the time at which they were set or removed", func(b *rig) {
+			b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: assistant, Enabled: true}))
+			b.Zero(b.secretSet(assistant).SetAt)
+			for _, list := range [][]webtrigger.SigningSecret{{one}, {two}, nil} {
+				begin := b.now()
+				b.NoError(b.store.SetSigningSecrets(b.ctx, assistant, list))
+				set := b.secretSet(assistant)
+				b.WithinRange(set.SetAt, begin, b.now())
+				b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: assistant}))
+				b.Equal(set.SetAt, b.secretSet(assistant).SetAt)
+			}
+		}},
 		{"the shortest and the longest secret are kept", func(b *rig) {
 			for _, text := range []string{
 				"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
@@ -78,9 +90,14 @@ func secretRules() []rule {
 
 func (b *rig) secrets(assistantID string) []webtrigger.SigningSecret {
 	b.t.Helper()
-	secrets, err := b.store.SigningSecrets(b.ctx, assistantID)
+	return b.secretSet(assistantID).Secrets
+}
+
+func (b *rig) secretSet(assistantID string) webtrigger.SigningSecretSet {
+	b.t.Helper()
+	set, err := b.store.SigningSecrets(b.ctx, assistantID)
 	b.NoError(err)
-	return secrets
+	return set
 }
 
 func revealed(secrets []webtrigger.SigningSecret) []string {

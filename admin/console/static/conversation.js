@@ -5,7 +5,7 @@ import { assistantLink } from "./filters.js";
 import { Transcript } from "./transcript.js";
 
 const runs = new Map(); // by id, those that are listed
-const types = new Map(); // by id of a task: promises of the type of its results
+const types = new Map(); // by id of a task: requests for the type of its results
 
 // outputType is the type of a run's result. Runs with the same task share a request.
 async function outputType(id) {

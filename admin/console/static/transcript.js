@@ -32,8 +32,8 @@ const pretty = (value) => {
 
 const short = (text) => (text.length > 100 ? `${text.slice(0, 100)}…` : text);
 
-// Transcript shows messages. type is the output type of a run by its id, also as a
-// promise. run makes a link to a run; without it, runs are not named.
+// Transcript shows messages. type returns the output type of a run by its id, now or
+// later. run makes a link to a run; without it, runs are not named.
 export class Transcript {
   constructor(list, { type, run }) {
     Object.assign(this, { list, type, link: run });

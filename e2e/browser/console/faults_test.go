@@ -31,6 +31,7 @@ func TestPages_operatorsAtWork_staySteady(t *testing.T) {
 	v.findKey()
 	v.tasksOfAll()
 	v.lostUpdate()
+	v.signingSecrets(r)
 }
 
 // focused is an expression about the element that has the focus.

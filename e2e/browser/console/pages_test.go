@@ -49,7 +49,8 @@ func furnish(t *testing.T, site string, r *receiver, text string) map[string]str
 		"tasks": "/admin/assistants/1/tasks", "new-task": "/admin/assistants/1/tasks/new", "task": "/admin/tasks/" + fmt.Sprint(extract["id"]),
 		"test": "/admin/assistants/1/test", "runs": "/admin/runs", "no-runs": "/admin/runs?status=queued", "wrong-runs": "/admin/runs?cursor=x",
 		"run": "/admin/runs/" + done, "failed-run": "/admin/runs/" + failed, "running-run": "/admin/runs/" + running, "nothing": "/admin/runs/999",
-		"conversations": "/admin/conversations", "conversation": "/admin/conversations/" + ticket, "events": "/admin/runs/" + done + "#events",
+		"signing-secrets": "/admin/signing-secrets?assistant_id=1",
+		"conversations":   "/admin/conversations", "conversation": "/admin/conversations/" + ticket, "events": "/admin/runs/" + done + "#events",
 		"timeline": "/admin/runs/" + done + "#timeline", "callback": "/admin/runs/" + done + "#callback", "request": "/admin/runs/" + done + "#request",
 	}
 }

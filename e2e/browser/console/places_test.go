@@ -1,7 +1,11 @@
 package console_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
+	"strings"
 
 	"github.com/stretchr/testify/require"
 )
@@ -61,4 +65,71 @@ func (v *visitor) lostUpdate() {
 	require.Equal(v.t, "Theirs", api(v.t, v.site, "GET "+path, nil)["name"])
 	v.confirm()
 	v.until(`document.querySelector("input[name=name]")?.value === "Theirs"`)
+}
+
+// signingSecrets creates, rolls and sets the secrets of an assistant. Each is shown once, at
+// its creation, and signs callbacks.
+func (v *visitor) signingSecrets(r *receiver) {
+	v.open("/admin/")
+	v.click(`.side a[href$="signing-secrets"]`)
+	v.until(`location.pathname === "/admin/signing-secrets" && document.querySelector("#filter option[value='2']")`)
+	v.fill("#filter select", "2")
+	v.click("#filter button")
+	v.until(`location.search === "?assistant_id=2"`)
+	v.shows("#state", "No secret of its own")
+	v.click("#roll")
+	v.toast("The secret is created")
+	v.focused(`e.id === "created-title"`)
+	first := v.text("#secret code")
+	v.shows("#state", "One secret signs each callback. Set: ")
+	v.click("#roll")
+	v.confirm()
+	v.toast("The secret is rolled")
+	second := v.text("#secret code")
+	require.NotEqual(v.t, first, second)
+	v.until(`document.querySelector("#roll").hidden`)
+	require.Equal(v.t, []string{second, first}, v.signers(r, first, second))
+	v.click("#finish")
+	v.confirm()
+	v.toast("The old secret is removed")
+	v.focused(`e.id === "state-title"`)
+	v.click("#notices button") // which may cover the form
+	v.until(`document.querySelector("#created").hidden`)
+	require.Equal(v.t, []string{second}, v.signers(r, first, second))
+	v.fill("#set input", "whsec_MDEy")
+	v.click("#set button")
+	v.confirm()
+	v.shows("#set .fault", "must be whsec_ and the base64")
+	v.fill("#set input", first)
+	v.click("#set button")
+	v.confirm()
+	v.toast("The secret is set")
+	require.Equal(v.t, []string{first}, v.signers(r, first, second))
+	v.open("/admin/signing-secrets?assistant_id=2")
+	v.shows("#state", "One secret")
+	for _, secret := range []string{first, second} {
+		require.NotContains(v.t, eval[string](v, "document.documentElement.outerHTML"), secret)
+	}
+	v.click("#remove")
+	v.confirm()
+	v.shows("#state", "No secret of its own")
+}
+
+// signers returns which secrets sign a test callback.
+func (v *visitor) signers(r *receiver, secrets ...string) (signers []string) {
+	v.t.Helper()
+	api(v.t, v.site, "POST /assistants/2/test-callback", map[string]any{"callback_url": r.url})
+	header, body := r.last()
+	for signature := range strings.FieldsSeq(header.Get("Webhook-Signature")) {
+		for _, secret := range secrets {
+			key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
+			require.NoError(v.t, err)
+			mac := hmac.New(sha256.New, key)
+			fmt.Fprintf(mac, "%s.%s.%s", header.Get("Webhook-Id"), header.Get("Webhook-Timestamp"), body)
+			if signature == "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)) {
+				signers = append(signers, secret)
+			}
+		}
+	}
+	return signers
 }

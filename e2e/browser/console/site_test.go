@@ -71,6 +71,8 @@ type receiver struct {
 
 	mu     sync.Mutex
 	bodies []map[string]any
+	header http.Header // of the last request
+	body   []byte
 }
 
 func receive(t *testing.T) *receiver {
@@ -78,9 +80,11 @@ func receive(t *testing.T) *receiver {
 	r := &receiver{ca: filepath.Join(t.TempDir(), "ca.pem")}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		var body map[string]any
-		_ = json.NewDecoder(request.Body).Decode(&body)
+		content, _ := io.ReadAll(request.Body)
+		_ = json.Unmarshal(content, &body)
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		r.header, r.body = request.Header, content
 		if r.bodies = append(r.bodies, body); len(r.bodies) == 1 {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
@@ -97,6 +101,13 @@ func receive(t *testing.T) *receiver {
 
 func (r *receiver) flags() []string {
 	return []string{"-callback-allow", "127.0.0.0/8", "-callback-ca", r.ca}
+}
+
+// last returns the last request.
+func (r *receiver) last() (http.Header, []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.header, r.body
 }
 
 func (r *receiver) received() int {

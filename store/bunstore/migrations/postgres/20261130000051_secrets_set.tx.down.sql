@@ -1,0 +1,1 @@
+ALTER TABLE {{.Prefix}}channels DROP COLUMN secrets_set_at;
