@@ -374,11 +374,11 @@ func (p RetryPolicy) complete() (*RetryPolicy, error) {
 		p.Pauses = defaultPauses()
 	}
 	if len(p.Pauses) == 0 || len(p.Pauses) > maxPauses {
-		return nil, errors.New("Pauses must have 1 to 50 entries, or be nil")
+		return nil, errors.New("number of Pauses must be 1 to 50: use nil for the default")
 	}
 	for _, pause := range p.Pauses {
 		if pause < time.Second || pause > maxPause {
-			return nil, errors.New("Pauses must be 1 s to 7 days each")
+			return nil, errors.New("each of Pauses must be 1 s to 7 days")
 		}
 	}
 	p.Pauses = slices.Clone(p.Pauses)

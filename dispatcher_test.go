@@ -458,7 +458,7 @@ func TestRetryPolicyIsChecked(t *testing.T) {
 	for _, bad := range [][]time.Duration{{}, {0}, {-time.Second}, {time.Second, 999 * time.Millisecond}, {7*24*time.Hour + 1}, make([]time.Duration, 51)} {
 		_, err := webtrigger.New(setup(t, nil, nil).store, webtrigger.RunnerFunc(obey),
 			&webtrigger.Options{Callback: webtrigger.CallbackOptions{Retry: &webtrigger.RetryPolicy{Pauses: bad}}})
-		require.ErrorContains(t, err, "Retry: the Pauses")
+		require.ErrorContains(t, err, "of Pauses must be")
 	}
 }
 

@@ -300,7 +300,7 @@ func (l *Limits) complete() error {
 		l.Window = time.Minute
 	}
 	if l.Window < time.Second || l.Window%time.Second != 0 {
-		return errors.New("Window must be a whole number of seconds, at least 1s")
+		return errors.New("value of Window must be a whole number of seconds, at least 1s")
 	}
 	return nil
 }

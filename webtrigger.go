@@ -473,7 +473,7 @@ func (o *CallbackOptions) complete() error {
 		o.PerHost = min(8, o.Workers)
 	}
 	if err := checkSecrets(o.Secrets); err != nil {
-		return fmt.Errorf("Secrets %w", err)
+		return fmt.Errorf("field Secrets %w", err)
 	}
 	o.Secrets = slices.Clone(o.Secrets)
 	if o.Retry != nil {
