@@ -256,6 +256,7 @@ const (
 	ActionWriteSigningSecrets  Action = "secrets.write"
 	ActionReadQueue            Action = "queue.read"
 	ActionReadAudit            Action = "audit.read"
+	ActionReadStats            Action = "stats.read"
 )
 
 // The URLs of responses and callbacks are built on two public bases: that of the

@@ -64,6 +64,7 @@ type Store interface {
 	DeliveryStore
 	RetentionStore
 	AuditStore
+	StatsStore
 
 	// Owner returns the assistant and the conversation of a resource. It must read
 	// nothing else of the resource, so that the cost of a request without permission

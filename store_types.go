@@ -498,6 +498,12 @@ func (unimplementedStore) Redeliver(context.Context, int64) (Delivery, error) {
 func (unimplementedStore) Purge(context.Context, Purge) (Purged, error) {
 	return Purged{}, unimplemented("Purge")
 }
+func (unimplementedStore) EndCounts(context.Context, StatsQuery) ([]EndCount, bool, error) {
+	return nil, false, unimplemented("EndCounts")
+}
+func (unimplementedStore) ErrorCounts(context.Context, string, time.Time, int) ([]ErrorCount, error) {
+	return nil, unimplemented("ErrorCounts")
+}
 func (unimplementedStore) Audit(context.Context, AuditQuery) ([]AuditEntry, error) {
 	return nil, unimplemented("Audit")
 }

@@ -57,6 +57,8 @@ func calls() []call {
 		{"GET /queue", "", all("queue.read"), ""},
 		{"GET /conversations", "", all("conversations.read"), ""},
 		{"GET /conversations?assistant_id=1", "", about("conversations.read", 0), ""},
+		{"GET /stats", "", all("stats.read"), ""},
+		{"GET /stats?assistant_id=1", "", about("stats.read", 0), ""},
 		{"GET /audit", "", all("audit.read"), ""},
 		{"GET /conversations/2", "", about("conversations.read", 2), "GET /conversations/99"},
 		{"GET /conversations/2/messages", "", about("conversations.read", 2), "GET /conversations/99/messages"},

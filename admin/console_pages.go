@@ -53,7 +53,8 @@ type menuLink struct{ Path, Nav, Text string }
 
 // menu has the places of the original product, under its names.
 var menu = []menuGroup{
-	{"", []menuLink{{"runs", "runs", "Runs"}, {"conversations", "conversations", "Conversations"}, {"tasks", "tasks", "Tasks"}}},
+	{"", []menuLink{{"overview", "overview", "Overview"}, {"runs", "runs", "Runs"}, {"conversations", "conversations", "Conversations"},
+		{"callbacks", "callbacks", "Callbacks"}, {"tasks", "tasks", "Tasks"}}},
 	{"", []menuLink{{"", "assistants", "Assistants"}}},
 	{"Admin", []menuLink{{"keys", "keys", "API Keys"}, {"signing-secrets", "signing-secrets", "Signing secrets"}, {"audit", "audit", "Audit log"}}},
 }
@@ -69,12 +70,14 @@ func (c *Console) routes() {
 	show(c, "/assistants/{id}/tasks/new", webtrigger.ActionWriteTaskDefinitions, h.assistant, c.newTaskPage)
 	show(c, "/tasks", webtrigger.ActionReadTaskDefinitions, assistantAsked, c.listPage("tasks", "Tasks"))
 	show(c, "/tasks/{id}", webtrigger.ActionReadTaskDefinitions, h.task, c.taskPage)
+	show(c, "/overview", webtrigger.ActionReadStats, everything, c.adminPage("overview", "Overview"))
 	show(c, "/audit", webtrigger.ActionReadAudit, everything, c.adminPage("audit", "Audit log"))
 	show(c, "/keys", webtrigger.ActionReadKeys, assistantAsked, c.listPage("keys", "API Keys"))
 	show(c, "/assistants/{id}/test", webtrigger.ActionWriteRuns, h.assistant, c.assistantPage("test", "Test"))
 	show(c, "/runs", webtrigger.ActionReadRuns, assistantAsked, c.listPage("runs", "Runs"))
 	show(c, "/runs/{id}", webtrigger.ActionReadRuns, h.run, c.runPage)
 	show(c, "/signing-secrets", webtrigger.ActionReadSigningSecrets, assistantAsked, c.listPage("signing-secrets", "Signing secrets"))
+	show(c, "/callbacks", webtrigger.ActionReadDeliveries, assistantAsked, c.listPage("callbacks", "Callbacks"))
 	show(c, "/conversations", webtrigger.ActionReadConversations, assistantAsked, c.listPage("conversations", "Conversations"))
 	show(c, "/conversations/{id}", webtrigger.ActionReadConversations, h.conversation, c.conversationPage)
 }

@@ -67,6 +67,10 @@ func consolePages() map[string]webtrigger.Access {
 		"runs?assistant_id=%20":  {Action: "runs.read"},
 		"runs/3":                 about("runs.read", 2),
 
+		"audit":                          {Action: "audit.read"},
+		"overview":                       {Action: "stats.read"},
+		"callbacks":                      {Action: "deliveries.read"},
+		"callbacks?assistant_id=1":       about("deliveries.read", 0),
 		"signing-secrets":                {Action: "secrets.read"},
 		"signing-secrets?assistant_id=1": about("secrets.read", 0),
 

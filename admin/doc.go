@@ -42,6 +42,7 @@
 //	POST /runs/{id}/cancel                        runs.write          the run's conversation
 //	GET  /queue                                   queue.read          all
 //	GET  /conversations                           conversations.read  ?assistant_id=, else all
+//	GET  /stats                                   stats.read          ?assistant_id=, else all
 //	GET  /audit                                   audit.read          all
 //	GET  /conversations/{id}                      conversations.read  the conversation
 //	DELETE /conversations/{id}                    conversations.erase the conversation
@@ -81,6 +82,11 @@
 // not null, the same body with it as "cursor" continues. Without a status, a filter selects
 // unfinished runs to cancel, failed and timed out runs to repeat, and callbacks that were
 // not delivered; of each run it selects the last delivery only.
+//
+// GET /stats counts the runs that ended between from and to, by default the last day, in
+// steps of whole hours (step, in seconds). Durations are estimated within a fifth. Past
+// hours are counted once and kept. If complete is false, some are not counted yet; the
+// next call continues. Errors are those of the newest 1,000 failed and timed out runs.
 //
 // # Audit log
 //

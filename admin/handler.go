@@ -141,6 +141,8 @@ func (h *Handler) routes() {
 	h.handle("/conversations", resource{
 		"GET": guard(h, webtrigger.ActionReadConversations, assistantAsked, h.listConversations,
 			"assistant_id", "conversation_key", "limit", "cursor")})
+	h.handle("/stats", resource{
+		"GET": guard(h, webtrigger.ActionReadStats, assistantAsked, h.getStats, "from", "to", "step", "assistant_id")})
 	h.handle("/audit", resource{
 		"GET": guard(h, webtrigger.ActionReadAudit, everything, h.listAudit, "actor", "object", "from", "to", "limit", "cursor")})
 	h.handle("/conversations/{id}", resource{

@@ -183,6 +183,20 @@ func (q *query) time(name string) time.Time {
 	return t
 }
 
+// seconds is a positive number of seconds, or 0.
+func (q *query) seconds(name string) int64 {
+	text := q.text(name)
+	if text == "" {
+		return 0
+	}
+	n, ok := parseID(text)
+	if !ok || n > 366*24*3600 {
+		q.fail(name + " must be a positive number of seconds, at most a year.")
+		return 0
+	}
+	return n
+}
+
 func (q *query) limit() int {
 	text := q.text("limit")
 	if text == "" {

@@ -14,7 +14,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 	var pairs []string
 	for _, table := range []string{
 		"channels", "api_keys", "task_definitions", "conversations", "runs", "queue", "processes",
-		"ends", "purge_marks", "messages", "events", "steps", "deliveries", "idempotency_keys", "task_copies", "audit",
+		"ends", "purge_marks", "messages", "events", "steps", "deliveries", "idempotency_keys", "task_copies", "audit", "stats",
 	} {
 		pairs = append(pairs, "{"+table+"}", prefix+table)
 	}
@@ -27,6 +27,8 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 			"{in ids}", "= ANY ($1::bigint[])",
 			"{ids}", "(SELECT unnest($1::bigint[]) AS id)",
 			"{time}", "timestamptz",
+			"{hour}", "CAST(floor(extract(epoch FROM e.completed_at) / 3600) AS bigint)",
+			"{took}", "extract(epoch FROM e.completed_at - e.started_at) * 1000000",
 			"{task id}", "split_part(substr(r.task, 1, 26), ',', 1)", // as the index has it
 			"{clock}", "clock_timestamp()",
 			"{microsecond}", "interval '1 microsecond'",
@@ -41,6 +43,8 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 		"{in ids}", "IN (SELECT value FROM json_each(?1))",
 		"{ids}", "(SELECT value AS id FROM json_each(?1))",
 		"{time}", "integer",
+		"{hour}", "(e.completed_at / 3600000000)",
+		"{took}", "(e.completed_at - e.started_at)",
 		"{task id}", "substr(r.task, 1, instr(r.task, ',') - 1)",
 		"{clock}", "NULL",
 		"{microsecond}", "1",

@@ -266,6 +266,14 @@ func calls() []call {
 		{"RunLabels", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.RunLabels(ctx, []int64{s.queued.ID}))
 		}},
+		{"EndCounts", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			now := time.Now().Truncate(time.Hour)
+			_, _, err := store.EndCounts(ctx, webtrigger.StatsQuery{From: now, To: now.Add(time.Hour), Step: time.Hour})
+			return err
+		}},
+		{"ErrorCounts", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.ErrorCounts(ctx, "", time.Now().Add(-time.Hour), 10))
+		}},
 		{"Audit", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.Audit(ctx, webtrigger.AuditQuery{Page: page}))
 		}},

@@ -75,6 +75,7 @@ func groups() []group {
 		{"retention", retentionRules()},
 		{"audit", auditRules()},
 		{"finds", findRules()},
+		{"stats", statsRules()},
 		{"isolation", isolationRules()},
 		{"copies", copyRules()},
 		{"times", timeRules()},

@@ -70,9 +70,11 @@ export async function call(method, path, body, headers = {}) {
 
 export const get = (path) => call("GET", path);
 
-// query is a query string of what is not empty.
+// query is a query string of what is not empty. An array is a parameter several times.
 export function query(values) {
   const search = new URLSearchParams();
-  for (const [name, value] of Object.entries(values)) if (value) search.set(name, value);
+  for (const [name, value] of Object.entries(values)) {
+    for (const one of Array.isArray(value) ? value : [value]) if (one) search.append(name, one);
+  }
   return search.size ? `?${search}` : "";
 }

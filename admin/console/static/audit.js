@@ -13,7 +13,7 @@ const actions = {
 };
 
 const places = {
-  channel: (id) => `assistants/${id}`, signing_secrets: (id) => `assistants/${id}`,
+  channel: (id) => `assistants/${id}`, signing_secrets: (id) => `signing-secrets?assistant_id=${id}`,
   task: (id) => `tasks/${id}`, run: (id) => `runs/${id}`,
 };
 
@@ -38,11 +38,10 @@ const filter = filterForm(form, "audit", ["actor", "object", "from", "to"],
 for (const name of ["from", "to"]) form.elements[name].value = localTime(filter[name]);
 
 const table = new Table("Audit log", [
-  { label: "Time", cell: (e) => when(e.at) },
+  { label: "Time", cell: (e) => [when(e.at), e.request_id && el("small", {}, el("code", { title: "Request ID" }, e.request_id))] },
   { label: "Actor", cell: (e) => e.actor ? el("span", { dir: "auto" }, e.actor) : el("span", { class: "quiet" }, "the application") },
   { label: "Action", cell: (e) => actions[e.action] ?? e.action },
   { label: "Object", cell: object },
   { label: "Details", wide: true, cell: detail },
-  { label: "Request", cell: (e) => e.request_id ? el("code", {}, e.request_id) : el("span", { class: "quiet" }, "none") },
 ]);
 list("audit", table, () => Object.values(filter).some(Boolean) ? empty("No entries match this filter.") : empty("No entries yet."), filter).catch(() => {});

@@ -1,38 +1,46 @@
 import { get, page, query, url } from "./api.js";
-import { $, announce, badge, duration, el, empty, when } from "./dom.js";
-import { assistantLink } from "./filters.js";
-import { localTime, utc } from "./form.js";
+import { Selection, bulk } from "./bulk.js";
+import { $, announce, badge, duration, el, empty, keepFocus, when } from "./dom.js";
+import { assistantLink, here, offerAssistants } from "./filters.js";
+import { formRange, quickRanges, range, showRange } from "./ranges.js";
 import { Table, list } from "./table.js";
 
 const pause = 3000; // between two looks at the newest runs
-const terminal = new Set(["completed", "failed", "cancelled", "timed_out"]);
+const statuses = ["queued", "running", "completed", "failed", "cancelled", "timed_out"];
 const form = $("filter");
-const here = new URLSearchParams(location.search);
-const names = ["status", "assistant_id", "key_id", "from", "to"];
-const filter = Object.fromEntries(names.map((name) => [name, here.get(name) ?? ""]));
+const names = ["assistant_id", "key_id", "task_definition_id", "callback_state", "order"];
+const time = range();
+const chosen = here.getAll("status").filter(Boolean);
+const filter = { ...Object.fromEntries(names.map((name) => [name, here.get(name) ?? ""])), status: chosen, from: time.from, to: time.to };
+const filtered = () => Object.entries(filter).some(([name, value]) => name !== "order" && value.length > 0);
 
 function elapsed(run) {
   if (!run.started_at) return "";
   return run.completed_at ? duration(new Date(run.completed_at) - new Date(run.started_at)) : el("span", { class: "quiet" }, "In progress");
 }
 
+const selection = new Selection(showSelection);
+const quiet = (text) => el("span", { class: "quiet" }, text);
+
 const table = new Table("Runs", [
-  { label: "Run", cell: (r) => el("a", { href: url(`runs/${r.id}`) }, `Run ${r.id}`) },
-  { label: "Status", cell: (r) => [badge(r.status), r.status_detail && el("small", { class: "quiet" }, ` ${r.status_detail}`)] },
-  { label: "Assistant", cell: (r) => assistantLink(r.assistant_id) },
-  { label: "API key", cell: (r) => r.key_id ? String(r.key_id) : el("span", { class: "quiet" }, "none") },
+  selection.column((r) => `run ${r.id}`),
+  { label: "Run", cell: (r) => [el("a", { href: url(`runs/${r.id}`) }, `Run ${r.id}`), el("small", { dir: "auto" }, r.subject)] },
+  { label: "Status", cell: (r) => [badge(r.status), (r.status_detail || r.error_message) && el("small", { dir: "auto" }, r.status_detail ?? r.error_message)] },
+  { label: "Assistant", cell: (r) => [assistantLink(r.assistant_id), r.task_name && el("small", { dir: "auto" }, r.task_name)] },
+  { label: "API key", cell: (r) => r.key_id ? el("span", { dir: "auto" }, r.key_name ?? String(r.key_id)) : quiet("none") },
+  { label: "Callback", cell: (r) => r.callback_state ? badge(r.callback_state) : quiet("none") },
   { label: "Created", cell: (r) => when(r.created_at) },
   { label: "Duration", cell: elapsed },
 ]);
 
 function none() {
-  return names.some((name) => filter[name]) ? empty("No runs match this filter.")
+  return filtered() ? empty("No runs match this filter.")
     : empty("No runs yet. ", page.assistant ? el("a", { href: url(`assistants/${page.assistant}/test`) }, "Send a test trigger") : "Send a trigger, or a test trigger from an assistant's page.");
 }
 
 // The newest page is live. It does not move while the pointer or the focus is in it, or
 // while it is paused: runs that are listed change where they are, others wait.
-const live = !here.has("cursor");
+const live = !here.has("cursor") && filter.order !== "oldest";
 let paused = false, timer, latest = [];
 
 const inUse = () => table.element.matches(":hover") || table.element.contains(document.activeElement);
@@ -52,6 +60,7 @@ function show(items) {
 // look loads the list, and again while it is the newest page.
 async function look() {
   clearTimeout(timer);
+  chips().catch(() => {}); // the list reports what is wrong
   try {
     await list("runs", table, none, filter, look, show);
     announce($("live"), live ? paused ? "Paused" : "Live" : "", "live on");
@@ -76,38 +85,88 @@ $("pause").addEventListener("click", () => {
 });
 table.element.addEventListener("pointerleave", () => setTimeout(() => show(latest)));
 
-// choices fills the selects with what there is. Without them the filter works on.
-async function choices() {
-  const fill = (select, chosen, options) => {
-    if (chosen && !options.some(([value]) => value === chosen)) options.unshift([chosen, chosen]);
-    select.replaceChildren(el("option", { value: "" }, "Any"), ...options.map(([value, text]) => el("option", { value }, text)));
-    select.value = chosen;
+// chips are the statuses with the number of their runs. Each adds itself to the filter,
+// or removes itself.
+async function chips() {
+  const { status, order, ...others } = filter;
+  const { items } = await get(`runs/counts${query(others)}`);
+  const chip = (text, next, current) => {
+    const search = new URLSearchParams(here);
+    search.delete("status");
+    search.delete("cursor");
+    for (const one of next) search.append("status", one);
+    return el("a", { class: "chip", href: `?${search}`, "aria-current": current ? "true" : undefined }, text);
   };
-  const { assistant_id: assistants, key_id: keys } = form.elements;
-  const keysOf = async (id, chosen) => {
-    fill(keys, chosen, []);
-    keys.disabled = !id && !chosen;
-    const { items } = id ? await get(`assistants/${id}/keys?limit=200`) : { items: [] };
-    fill(keys, chosen, items.map((k) => [String(k.id), `${k.name} (${k.prefix}…)`]));
-  };
-  assistants.addEventListener("change", () => keysOf(assistants.value, "").catch(() => {}));
-  const asked = [keysOf(filter.assistant_id, filter.key_id)];
-  asked.push(get("assistants?limit=200").then(({ items }) =>
-    fill(assistants, filter.assistant_id, items.map((a) => [a.id, a.name ? `${a.name} (${a.id})` : a.id]))));
-  await Promise.allSettled(asked);
+  keepFocus($("statuses"), () => $("statuses").replaceChildren(chip("All", [], !chosen.length), ...items.map(({ status, count, more }) =>
+    chip(`${status.replaceAll("_", " ")} ${count.toLocaleString()}${more ? "+" : ""}`,
+      chosen.includes(status) ? chosen.filter((one) => one !== status) : [...chosen, status], chosen.includes(status)))));
 }
 
+// choices fills the selects with what there is. Without them the filter works on.
+function choices() {
+  const fill = (select, value, options) => {
+    if (value && !options.some(([id]) => id === value)) options.unshift([value, value]);
+    select.replaceChildren(el("option", { value: "" }, "Any"), ...options.map(([id, text]) => el("option", { value: id }, text)));
+    select.value = value;
+  };
+  const { assistant_id: assistant, key_id: keys, task_definition_id: tasks } = form.elements;
+  const offer = async (select, path, id, value, text) => {
+    fill(select, value, []);
+    select.disabled = !id && !value;
+    const { items } = id ? await get(`assistants/${id}/${path}?limit=200`) : { items: [] };
+    fill(select, value, items.map((item) => [String(item.id), text(item)]));
+  };
+  const of = (id, key, task) => Promise.allSettled([
+    offer(keys, "keys", id, key, (k) => `${k.name} (${k.prefix}…)`), offer(tasks, "tasks", id, task, (t) => t.name)]);
+  assistant.addEventListener("change", () => of(assistant.value, "", ""));
+  of(filter.assistant_id, filter.key_id, filter.task_definition_id);
+  offerAssistants(assistant, filter.assistant_id);
+}
+
+function showSelection() {
+  const n = selection.ids.size;
+  $("selected").textContent = n ? `${n} selected` : filtered() ? "All that match the filter" : "All runs";
+  $("unselect").hidden = n === 0;
+}
+
+// change changes the selected runs, or those of the filter.
+async function change(button, path, words, possible) {
+  const { order, ...selected } = filter;
+  const byFilter = Object.fromEntries(Object.entries({ ...selected, status: chosen.length ? chosen : possible })
+    .filter(([, value]) => value.length).map(([name, value]) => [name, name.endsWith("key_id") || name === "task_definition_id" ? Number(value) : value]));
+  const body = selection.ids.size ? { ids: [...selection.ids] } : { filter: byFilter };
+  if (!await bulk(button, path, body, words)) return;
+  selection.clear(table.element);
+  look();
+}
+$("cancel-many").addEventListener("click", (event) => change(event.target, "runs/cancel", {
+  noun: ["run", "runs"], verb: "Cancel", past: "cancelled", text: "Queued runs end now. Running ones stop soon. This cannot be undone.",
+}, ["queued", "running"]));
+$("repeat-many").addEventListener("click", (event) => change(event.target, "runs/repeat", {
+  noun: ["run", "runs"], verb: "Repeat", past: "started again", danger: false, text: "Each starts a new run with the same input, and sends its callback again.",
+}, ["failed", "timed_out"]));
+$("unselect").addEventListener("click", () => {
+  selection.clear(table.element);
+  $("cancel-many").focus();
+});
+
 // On a phone the runs come first, unless a filter is what one has come for.
-if (matchMedia("(max-width: 32rem)").matches && !names.some((name) => filter[name])) $("filters").open = false;
-form.elements.status.value = terminal.has(filter.status) || ["queued", "running"].includes(filter.status) ? filter.status : "";
-for (const name of ["from", "to"]) if (filter[name]) form.elements[name].value = localTime(filter[name]);
+if (matchMedia("(max-width: 32rem)").matches && !filtered()) $("filters").open = false;
+form.elements.callback_state.value = filter.callback_state;
+const otherOrder = new URLSearchParams(here);
+otherOrder.delete("cursor");
+if (filter.order === "oldest") otherOrder.delete("order");
+else otherOrder.set("order", "oldest");
+$("order").href = `?${otherOrder}`;
+$("order").textContent = filter.order === "oldest" ? "Newest first" : "Oldest first";
+showRange(form);
+quickRanges($("ranges"));
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const values = Object.fromEntries(names.map((name) => [name, form.elements[name].value]));
-  values.from = utc(values.from);
-  values.to = utc(values.to);
-  location.assign(url(`runs${query(values)}`));
+  const values = Object.fromEntries(names.map((name) => [name, form.elements[name]?.value ?? filter[name]]));
+  location.assign(url(`runs${query({ ...values, status: chosen, ...formRange(form) })}`));
 });
 document.addEventListener("visibilitychange", () => document.hidden || look());
 choices();
+showSelection();
 look();

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -157,3 +158,164 @@ func auditedTrigger(ctx context.Context, t *NewTrigger) context.Context {
 
 // objectOf is the name of an object of the audit log.
 func objectOf(kind string, id int64) string { return fmt.Sprintf("%s/%d", kind, id) }
+
+// StatsHour is the resolution of the statistics.
+const StatsHour = time.Hour
+
+// StatsQuery selects the ended runs of a statistic.
+type StatsQuery struct {
+	AssistantID string    // "" for all assistants
+	From        time.Time // beginning of an hour
+	To          time.Time // beginning of an hour
+	Step        time.Duration
+}
+
+// Stats is how runs ended over time, by the store's clock.
+type Stats struct {
+	Steps    []StatsStep // every step of the query, in order
+	Total    StatsStep
+	Complete bool         // false if the store has not counted all hours yet; a later call continues
+	Errors   []ErrorCount // of the newest failed and timed out runs, most frequent first
+}
+
+// StatsStep is the runs that ended within one step. Median and P95 are durations of the
+// last attempt, estimated within a fifth; zero if no run has one.
+type StatsStep struct {
+	From                                   time.Time
+	Completed, Failed, Cancelled, TimedOut int
+	Median, P95                            time.Duration
+}
+
+// ErrorCount is how often an error occurred among the newest failed and timed out runs.
+type ErrorCount struct {
+	Error     string // error_message, or else status_detail
+	Count     int
+	LastRunID int64
+}
+
+// StatsStore counts ended runs.
+type StatsStore interface {
+	// EndCounts counts the runs that ended in the steps of query, by step, status and
+	// DurationSlot of the last attempt. A run without an attempt has slot -1. A store may
+	// keep the counts of past hours, also of runs that are purged later. It may leave
+	// hours for a later call, and complete is then false. The current hour must be
+	// counted as it is.
+	EndCounts(ctx context.Context, query StatsQuery) (counts []EndCount, complete bool, _ error)
+
+	// ErrorCounts counts the errors of the newest limit failed and of the newest limit
+	// timed out runs that ended since from, most frequent first.
+	ErrorCounts(ctx context.Context, assistantID string, from time.Time, limit int) ([]ErrorCount, error)
+}
+
+// EndCount is a number of ended runs.
+type EndCount struct {
+	Step   int // index of the step, from 0
+	Status RunStatus
+	Slot   int
+	Runs   int
+}
+
+// DurationSlots is the number of the slots of durations. Slot 0 is below 1 ms. Slot n ends
+// at 2^(n/2) ms, and the last one has all that is longer.
+const DurationSlots = 54
+
+// SlotEnd returns the upper end of a slot of durations.
+func SlotEnd(slot int) time.Duration {
+	return time.Duration(math.Round(math.Pow(2, float64(slot)/2) * float64(time.Millisecond)))
+}
+
+// DurationSlot returns the slot of a duration.
+func DurationSlot(d time.Duration) int {
+	slot := 0
+	for slot < DurationSlots-1 && d >= SlotEnd(slot) {
+		slot++
+	}
+	return slot
+}
+
+const (
+	maxStatsSteps = 750
+	countedErrors = 1000 // runs of each status
+	shownErrors   = 10
+)
+
+// Stats returns how runs ended over time. From and To are rounded to whole hours, and Step
+// to at least one. It returns a [RequestError] if the query is invalid.
+func (s *Service) Stats(ctx context.Context, query StatsQuery) (Stats, error) {
+	query.From = query.From.UTC().Truncate(StatsHour)
+	if to := query.To.UTC().Truncate(StatsHour); to.Before(query.To) {
+		query.To = to.Add(StatsHour)
+	}
+	query.Step = max(query.Step.Truncate(StatsHour), StatsHour)
+	var f faults
+	if query.AssistantID != "" && !ValidAssistantID(query.AssistantID) {
+		f.add("/assistant_id", assistantIDRule)
+	}
+	n := int((query.To.Sub(query.From) + query.Step - 1) / query.Step)
+	if n < 1 || n > maxStatsSteps {
+		f.add("/step", fmt.Sprintf("must make 1 to %d steps", maxStatsSteps))
+	}
+	if err := f.err(); err != nil {
+		return Stats{}, err
+	}
+	counts, complete, err := s.store.EndCounts(ctx, query)
+	if err != nil {
+		return Stats{}, fmt.Errorf("count ends: %w", err)
+	}
+	stats := Stats{Complete: complete, Steps: make([]StatsStep, n)}
+	slots := make([][DurationSlots]int, n+1) // the last one is the total
+	for i := range stats.Steps {
+		stats.Steps[i].From = query.From.Add(time.Duration(i) * query.Step)
+	}
+	stats.Total.From = query.From
+	for _, c := range counts {
+		for i, step := range map[int]*StatsStep{c.Step: &stats.Steps[c.Step], n: &stats.Total} {
+			step.add(c)
+			if c.Slot >= 0 {
+				slots[i][c.Slot] += c.Runs
+			}
+		}
+	}
+	for i := range stats.Steps {
+		stats.Steps[i].Median, stats.Steps[i].P95 = percentile(&slots[i], 0.5), percentile(&slots[i], 0.95)
+	}
+	stats.Total.Median, stats.Total.P95 = percentile(&slots[n], 0.5), percentile(&slots[n], 0.95)
+	if stats.Errors, err = s.store.ErrorCounts(ctx, query.AssistantID, query.From, countedErrors); err != nil {
+		return Stats{}, fmt.Errorf("count errors: %w", err)
+	}
+	stats.Errors = stats.Errors[:min(len(stats.Errors), shownErrors)]
+	return stats, nil
+}
+
+func (s *StatsStep) add(c EndCount) {
+	switch c.Status {
+	case RunCompleted:
+		s.Completed += c.Runs
+	case RunFailed:
+		s.Failed += c.Runs
+	case RunCancelled:
+		s.Cancelled += c.Runs
+	case RunTimedOut:
+		s.TimedOut += c.Runs
+	}
+}
+
+// percentile estimates the duration below which a part of the runs lies.
+func percentile(slots *[DurationSlots]int, part float64) time.Duration {
+	total := 0
+	for _, n := range slots {
+		total += n
+	}
+	rank, before := part*float64(total), 0.0
+	for i, n := range slots {
+		if n > 0 && before+float64(n) >= rank {
+			low := time.Duration(0)
+			if i > 0 {
+				low = SlotEnd(i - 1)
+			}
+			return low + time.Duration((rank-before)/float64(n)*float64(SlotEnd(i)-low))
+		}
+		before += float64(n)
+	}
+	return 0
+}

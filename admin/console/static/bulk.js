@@ -1,0 +1,82 @@
+// Changes of many items: count them, ask, change them call by call, report.
+
+import { call } from "./api.js";
+import { ask, busy, notify } from "./dom.js";
+
+const amount = (n, more, [one, many]) => `${n.toLocaleString()}${more ? " or more" : ""} ${n === 1 ? one : many}`;
+
+// bulk changes what body selects. words has the noun (one, many), the verb of the
+// question and the button, the consequence and the past form. It resolves to whether
+// it has changed an item.
+export async function bulk(button, path, body, words) {
+  return busy(button, async () => {
+    try {
+      const { count, more } = await call("POST", path, { ...body, dry_run: true });
+      if (count === 0) {
+        notify(`There are no ${words.noun[1]} to ${words.verb.toLowerCase()}.`, "plain");
+        return false;
+      }
+      const what = amount(count, more, words.noun);
+      const sure = await ask({ title: `${words.verb} ${what}?`, text: words.text, yes: `${words.verb} ${what}`, danger: words.danger });
+      if (sure === null) return false;
+      const results = await change(path, body, words);
+      report(results, words);
+      return results.done > 0;
+    } catch (failure) {
+      notify(failure);
+      return false;
+    }
+  });
+}
+
+// change repeats the call until nothing is left of the filter.
+async function change(path, body, words) {
+  const results = { done: 0, conflict: 0, not_found: 0, failed: 0, detail: "" };
+  for (let cursor = null; ;) {
+    const { items, next } = await call("POST", path, cursor ? { ...body, cursor } : body);
+    for (const item of items) {
+      results[item.result]++;
+      results.detail ||= item.detail ?? "";
+    }
+    if (!next) return results;
+    cursor = next;
+    notify(`${amount(results.done, false, words.noun)} ${words.past} so far…`, "plain");
+  }
+}
+
+function report({ done, conflict, not_found, failed, detail }, words) {
+  const parts = [`${amount(done, false, words.noun)} ${words.past}.`];
+  if (conflict) parts.push(`${conflict.toLocaleString()} changed meanwhile.`);
+  if (not_found) parts.push(`${not_found.toLocaleString()} no longer exist.`);
+  if (failed) parts.push(`${failed.toLocaleString()} failed${detail ? `: ${detail}` : ""}.`);
+  notify(parts.join(" "), failed ? "bad" : "good");
+}
+
+// Selection is the set of items that are checked in a table.
+export class Selection {
+  constructor(changed) {
+    this.ids = new Set();
+    this.changed = changed;
+  }
+
+  // column is the column of checkboxes. name describes an item.
+  column(name) {
+    return {
+      label: "Select", class: "select", cell: (item) => {
+        const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: this.ids.has(item.id), ariaLabel: `Select ${name(item)}` });
+        box.addEventListener("change", () => {
+          if (box.checked) this.ids.add(item.id);
+          else this.ids.delete(item.id);
+          this.changed();
+        });
+        return box;
+      },
+    };
+  }
+
+  clear(element) {
+    this.ids.clear();
+    for (const box of element.querySelectorAll(".select input")) box.checked = false;
+    this.changed();
+  }
+}

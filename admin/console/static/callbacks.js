@@ -1,0 +1,86 @@
+import { get, query, url } from "./api.js";
+import { $, badge, duration, el, empty, problem, when } from "./dom.js";
+import { bulk } from "./bulk.js";
+import { assistantLink, here, offerAssistants } from "./filters.js";
+import { formRange, quickRanges, range, showRange } from "./ranges.js";
+import { Table, list } from "./table.js";
+
+const undelivered = ["failed", "blocked", "unknown"];
+const form = $("filter");
+const chosen = { state: here.get("state") ?? "", host: here.get("host") ?? "", assistant_id: here.get("assistant_id") ?? "" };
+const time = range();
+const states = chosen.state === "undelivered" ? undelivered : chosen.state ? [chosen.state] : [];
+
+// filter is the query of the list.
+const filter = { state: states, host: chosen.host, assistant_id: chosen.assistant_id, from: time.from, to: time.to };
+
+for (const name of ["state", "host"]) form.elements[name].value = chosen[name];
+offerAssistants(form.elements.assistant_id, chosen.assistant_id);
+quickRanges($("ranges"));
+showRange(form);
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const values = Object.fromEntries(["state", "host", "assistant_id"].map((name) => [name, form.elements[name].value.trim()]));
+  location.assign(url(`callbacks${query({ ...values, ...formRange(form) })}`));
+});
+
+const words = {
+  noun: ["callback", "callbacks"], verb: "Redeliver", past: "will be sent again", danger: false,
+  text: "Each receiver gets one more POST with the same run key. It may have acted on an earlier one already.",
+};
+
+// redeliver asks for the last callback of each run, of the filter or of one receiver.
+async function redeliver(button, more = {}) {
+  const body = { ...Object.fromEntries(Object.entries({ ...filter, state: states.length ? states : undelivered, ...more }).filter(([, v]) => v?.length)) };
+  if (await bulk(button, "deliveries/redeliver", { filter: body }, words)) load();
+}
+$("redeliver").addEventListener("click", (event) => redeliver(event.target));
+
+const stateLink = (host, state, count) => el("a", { class: "plainlink", href: url(`callbacks${query({ host, state, assistant_id: chosen.assistant_id, ...time })}`),
+  "aria-label": `${count} ${state} at ${host}` }, badge(state), ` ${count.toLocaleString()}`);
+
+const receivers = new Table("Receivers", [
+  { label: "Receiver", cell: (r) => el("code", {}, r.id) },
+  { label: "Callbacks by state", wide: true, cell: (r) => el("span", { class: "links" }, r.counts.map((c) => stateLink(r.id, c.state, c.count))) },
+  {
+    label: "Actions", cell: (r) => {
+      const n = r.counts.filter((c) => undelivered.includes(c.state)).reduce((sum, c) => sum + c.count, 0);
+      return n > 0 ? el("button", { type: "button", class: "small", "aria-label": `Redeliver ${n} to ${r.id}`,
+        click: (e) => redeliver(e.target, { host: r.id, state: undelivered }) }, `Redeliver ${n.toLocaleString()}…`) : el("span", { class: "quiet" }, "all delivered");
+    },
+  },
+]);
+
+let timer; // while callbacks are under way
+
+// byReceiver are the last callbacks of runs, those that fail most first.
+async function byReceiver() {
+  const { items, more } = await get(`deliveries/counts${query({ last: "true", assistant_id: chosen.assistant_id, from: time.from, to: time.to })}`);
+  const hosts = new Map();
+  for (const { host, state, count } of items) hosts.set(host, [...hosts.get(host) ?? [], { state, count }]);
+  const failing = (counts) => counts.filter((c) => undelivered.includes(c.state)).reduce((sum, c) => sum + c.count, 0);
+  const rows = [...hosts].map(([id, counts]) => ({ id, counts })).sort((a, b) => failing(b.counts) - failing(a.counts) || a.id.localeCompare(b.id));
+  receivers.show(rows.slice(0, 50));
+  clearTimeout(timer);
+  if (items.some(({ state }) => state === "pending" || state === "sending") && !here.has("cursor")) timer = setTimeout(load, 3000);
+  if (!rows.length) $("receivers").replaceChildren(empty("No callbacks in this time."));
+  else if (!receivers.element.isConnected) $("receivers").replaceChildren(receivers.element);
+  $("counted").hidden = !more;
+}
+
+const table = new Table("Deliveries", [
+  { label: "Created", cell: (d) => when(d.created_at) },
+  { label: "Run", cell: (d) => el("a", { href: url(`runs/${d.run_id}#callback`) }, `Run ${d.run_id}`) },
+  { label: "Assistant", cell: (d) => assistantLink(d.assistant_id) },
+  { label: "Receiver", cell: (d) => el("code", {}, d.host) },
+  { label: "State", cell: (d) => [badge(d.state), d.http_status && el("small", {}, `HTTP ${d.http_status}`), d.retry > 0 && el("small", {}, `retry ${d.retry}`)] },
+  { label: "Error", wide: true, cell: (d) => d.error ? el("span", { dir: "auto" }, d.error) : el("span", { class: "quiet" }, "none") },
+  { label: "Latency", cell: (d) => d.latency_ms === null ? "" : duration(d.latency_ms) },
+]);
+
+function load() {
+  byReceiver().catch((failure) => $("receivers").replaceChildren(problem(failure, failure.status === 400 ? null : load)));
+  list("deliveries", table, () => states.length || chosen.host || chosen.assistant_id || time.from || time.to
+    ? empty("No deliveries match this filter.") : empty("No deliveries yet. A trigger with a ", el("code", {}, "callback_url"), " has one when its run ends."), filter, load).catch(() => {});
+}
+load();

@@ -1,0 +1,3 @@
+DROP INDEX {{.Index}}ends_completed;
+--bun:split
+DROP TABLE {{.Prefix}}stats;

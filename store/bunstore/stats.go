@@ -1,0 +1,189 @@
+package bunstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// Statistics of past hours are kept in {stats}: for each hour, assistant, status and slot
+// of durations the number of runs, and for each hour the same of all assistants (”).
+// A row with the status ” marks an hour that is counted. A call counts the hours that
+// are not, newest first, up to statsTime. An index of blocks by completed_at finds the
+// ends of an hour. The current hour and the last minutes are counted as they are.
+const (
+	statsChunk = 24              // hours that one transaction counts
+	statsTime  = 2 * time.Second // after which a call leaves hours for the next one
+	statsLate  = 2 * time.Minute // after its end, an hour may still get ends: transactions take a while
+)
+
+// EndCounts implements [webtrigger.StatsStore].
+func (s *Store) EndCounts(ctx context.Context, query webtrigger.StatsQuery) ([]webtrigger.EndCount, bool, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer cancel()
+	now, err := (&tx{session: s.pool(), ctx: ctx, time: s.now()}).now()
+	if err != nil {
+		return nil, false, s.wrap("count ends", err)
+	}
+	from, to := hourOf(query.From), hourOf(query.To)
+	closed := min(max(hourOf(now.Add(-statsLate)), from), to) // the first hour that may get ends
+	complete, err := s.countHours(ctx, from, closed)
+	if err != nil {
+		return nil, false, err
+	}
+	counts, err := s.keptCounts(ctx, query, from, closed)
+	if err != nil || closed == to {
+		return counts, complete, s.wrap("count ends", err)
+	}
+	open, err := s.openCounts(ctx, query, closed, to)
+	return append(counts, open...), complete, s.wrap("count ends", err)
+}
+
+func hourOf(t time.Time) int64      { return t.Unix() / 3600 }
+func hourTime(hour int64) time.Time { return time.Unix(hour*3600, 0).UTC() }
+
+func scanEndCount(row scanner) (c webtrigger.EndCount, _ error) {
+	return c, row.Scan(&c.Step, &c.Status, &c.Slot, &c.Runs)
+}
+
+// keptCounts reads the hours that are counted.
+func (s *Store) keptCounts(ctx context.Context, query webtrigger.StatsQuery, from, to int64) ([]webtrigger.EndCount, error) {
+	rows, err := s.rows(ctx, `SELECT (hour - $2) / $4, status, slot, CAST(sum(runs) AS bigint) FROM {stats}
+		WHERE assistant_id = $1 AND hour >= $2 AND hour < $3 AND status <> '' GROUP BY 1, 2, 3`,
+		query.AssistantID, from, to, int64(query.Step/webtrigger.StatsHour))
+	return collect(rows, err, scanEndCount)
+}
+
+// openCounts counts ends as they are.
+func (s *Store) openCounts(ctx context.Context, query webtrigger.StatsQuery, from, to int64) ([]webtrigger.EndCount, error) {
+	c := endedWithin(from, to, s)
+	if query.AssistantID != "" {
+		c.add("(SELECT r.assistant_id FROM {runs} r WHERE r.id = e.run_id) = $", query.AssistantID)
+	}
+	c.args = append(c.args, hourOf(query.From), int64(query.Step/webtrigger.StatsHour))
+	rows, err := s.unprepared().rows(ctx, fmt.Sprintf(`SELECT (hour - $%d) / $%d, status, slot, count(*) FROM (
+		SELECT {hour} AS hour, e.status, %s AS slot FROM {ends} e WHERE %s) e GROUP BY 1, 2, 3`,
+		len(c.args)-1, len(c.args), slotText, strings.Join(c.where, " AND ")), c.args...)
+	return collect(rows, err, scanEndCount)
+}
+
+// endedWithin has the conditions of the ends e of some hours.
+func endedWithin(from, to int64, s *Store) (c conditions) {
+	c.add("e.completed_at >= $", s.at(hourTime(from)))
+	c.add("e.completed_at < $", s.at(hourTime(to)))
+	return c
+}
+
+// slotText is the slot of an end e.
+var slotText = func() string {
+	var text strings.Builder
+	text.WriteString("CASE WHEN e.started_at IS NULL THEN -1")
+	for slot := range webtrigger.DurationSlots - 1 {
+		fmt.Fprintf(&text, " WHEN {took} < %d THEN %d", webtrigger.SlotEnd(slot).Microseconds(), slot)
+	}
+	fmt.Fprintf(&text, " ELSE %d END", webtrigger.DurationSlots-1)
+	return text.String()
+}()
+
+// countHours counts the hours of a range that are not counted yet. It reports whether
+// all of them are.
+func (s *Store) countHours(ctx context.Context, from, to int64) (complete bool, _ error) {
+	until := time.Now().Add(statsTime)
+	rows, err := s.rows(ctx, `SELECT hour FROM {stats} WHERE assistant_id = '' AND hour >= $1 AND hour < $2 AND status = ''`, from, to)
+	counted, err := collect(rows, err, scanID)
+	if err != nil {
+		return false, s.wrap("count ends", err)
+	}
+	done := make(map[int64]bool, len(counted))
+	for _, hour := range counted {
+		done[hour] = true
+	}
+	for end := to; end > from; {
+		if done[end-1] {
+			end--
+			continue
+		}
+		begin := end
+		for begin > from && end-begin < statsChunk && !done[begin-1] {
+			begin--
+		}
+		if time.Now().After(until) {
+			return false, nil
+		}
+		if err := s.countChunk(ctx, begin, end); err != nil {
+			return false, err
+		}
+		end = begin
+	}
+	return true, nil
+}
+
+// countChunk counts some hours and marks them. If another call is doing the same, it waits
+// and changes nothing: the counts of a past hour do not change.
+func (s *Store) countChunk(ctx context.Context, from, to int64) error {
+	return s.write(ctx, "count ends", func(t *tx) error {
+		var marks []string
+		for hour := from; hour < to; hour++ {
+			marks = append(marks, fmt.Sprintf("('', %d, '', -1, 0)", hour))
+		}
+		const into = `INSERT INTO {stats} (assistant_id, hour, status, slot, runs) `
+		if _, err := t.exec(t.ctx, into+`VALUES `+strings.Join(marks, ", ")+` ON CONFLICT DO NOTHING`); err != nil {
+			return err
+		}
+		c := endedWithin(from, to, s)
+		where := strings.Join(c.where, " AND ")
+		for _, assistant := range []string{"''", "r.assistant_id"} {
+			joined := ""
+			if assistant != "''" {
+				joined = " JOIN {runs} r ON r.id = e.run_id"
+			}
+			_, err := t.exec(t.ctx, into+`SELECT assistant, hour, status, slot, count(*) FROM (SELECT `+assistant+` AS assistant, {hour} AS hour, e.status, `+
+				slotText+` AS slot FROM {ends} e`+joined+` WHERE `+where+`) e GROUP BY 1, 2, 3, 4 ON CONFLICT DO NOTHING`, c.args...)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// ErrorCounts implements [webtrigger.StatsStore].
+func (s *Store) ErrorCounts(ctx context.Context, assistantID string, from time.Time, limit int) ([]webtrigger.ErrorCount, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	counts := make(map[string]webtrigger.ErrorCount)
+	for _, status := range []string{"failed", "timed_out"} { // each from the end of its part of the index
+		rows, err := s.unprepared().rows(ctx, `SELECT e.run_id, CASE WHEN e.error_message <> '' THEN e.error_message ELSE e.status_detail END
+			FROM (SELECT * FROM {ends} WHERE status = '`+status+`' AND status <> 'completed' ORDER BY run_id DESC LIMIT $1) e
+			WHERE e.completed_at >= $2 AND ($3 = '' OR (SELECT r.assistant_id FROM {runs} r WHERE r.id = e.run_id) = $3)`,
+			limit, s.at(from), assistantID)
+		err = each(rows, err, func(row scanner) error {
+			var id int64
+			var text string
+			err := row.Scan(&id, &text)
+			c := counts[text]
+			counts[text] = webtrigger.ErrorCount{Error: text, Count: c.Count + 1, LastRunID: max(c.LastRunID, id)}
+			return err
+		})
+		if err != nil {
+			return nil, s.wrap("count errors", err)
+		}
+	}
+	list := slices.Collect(maps.Values(counts))
+	slices.SortFunc(list, func(a, b webtrigger.ErrorCount) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(b.LastRunID, a.LastRunID))
+	})
+	return list, nil
+}
