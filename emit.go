@@ -118,7 +118,7 @@ func (e *emitter) step(ctx context.Context, step StepRecord, emit func() error) 
 		case e.failed != nil:
 			err = e.failed
 		default:
-			e.steps = append(e.steps, step)
+			e.addStep(step)
 			if e.commit == nil {
 				e.commit = &commit{done: make(chan struct{})}
 			}
@@ -131,6 +131,18 @@ func (e *emitter) step(ctx context.Context, step StepRecord, emit func() error) 
 	}
 	returned = true
 	return nil, err
+}
+
+// addStep adds a step to those that are pending. A record takes the place of its own start
+// mark: a batch has no step twice.
+func (e *emitter) addStep(step StepRecord) {
+	for i := range e.steps {
+		if e.steps[i].Name == step.Name && e.steps[i].Nth == step.Nth {
+			e.steps[i] = step
+			return
+		}
+	}
+	e.steps = append(e.steps, step)
 }
 
 func (e *emitter) stepsSize() (n int) {

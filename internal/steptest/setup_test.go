@@ -46,6 +46,19 @@ func (c *claims) ClaimRuns(ctx context.Context, claim webtrigger.Claim) ([]webtr
 	return claimed, err
 }
 
+// AppendEvents holds the service to one of its duties: no step is in a batch twice.
+func (c *claims) AppendEvents(ctx context.Context, lease webtrigger.Lease, batch webtrigger.EventBatch) error {
+	seen := make(map[string]bool)
+	for _, s := range batch.Steps {
+		key := fmt.Sprintf("%s %d", s.Name, s.Nth)
+		if seen[key] {
+			return fmt.Errorf("the step %s is in the batch twice", key)
+		}
+		seen[key] = true
+	}
+	return c.Store.AppendEvents(ctx, lease, batch)
+}
+
 // held is the lease of the attempt.
 func (r *rig) held() webtrigger.Lease {
 	r.claims.mu.Lock()

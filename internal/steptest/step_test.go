@@ -151,7 +151,7 @@ func TestStep_parallel_recordsEach(t *testing.T) {
 				for range each {
 					_, err := webtrigger.StepWith(ctx, task, string(rune('a'+w)), func(context.Context) (int64, error) {
 						return calls.Add(1), nil
-					}, &webtrigger.StepOptions{AtMostOnce: w%2 == 0, Recorded: func() error { return emit("x_recorded", struct{}{}) }})
+					}, &webtrigger.StepOptions{AtMostOnce: w%2 == 0, Started: func() error { return nil }, Recorded: func() error { return emit("x_recorded", struct{}{}) }})
 					errs[w] = errors.Join(errs[w], err)
 				}
 			})
