@@ -44,6 +44,8 @@ type Service struct {
 	*webtrigger.Service
 	Key    string  // the plaintext of an API key of Assistant
 	Script *Script // the Runner; nil if the options have another one
+
+	leases *leases
 }
 
 // New starts a Service that executes runs until the test ends. The options may be nil.
@@ -72,7 +74,8 @@ func New(tb testing.TB, opts *Options) *Service {
 		o.Service.DrainTimeout = -1 // do not wait for runs when the test ends
 	}
 	var err error
-	s.Service, err = webtrigger.New(memstore.New(store), o.Runner, &o.Service)
+	s.leases = &leases{Store: memstore.New(store), last: make(map[int64]webtrigger.Lease)}
+	s.Service, err = webtrigger.New(s.leases, o.Runner, &o.Service)
 	must(tb, "new service", err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(tb.Context()))
 	must(tb, "open channel", s.SetChannel(ctx, webtrigger.Channel{AssistantID: Assistant, Enabled: true, AllowCallbackURLs: true}))

@@ -1,6 +1,7 @@
 package webtriggertest_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -44,6 +45,24 @@ func TestScript(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, webtrigger.RunCancelled, s.Wait(t, hanging.ID).Status)
 	require.Equal(t, "one", s.Script.Tasks()[0].Prompt)
+}
+
+func TestService_requeue_startsAnAttemptWithTheRecordedSteps(t *testing.T) {
+	t.Parallel()
+	s := webtriggertest.New(t, &webtriggertest.Options{Service: webtrigger.Options{MaxAttempts: 2}})
+	calls, recorded := 0, make(chan struct{}, 2)
+	step := func(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		_, err := webtrigger.Step(ctx, task, "charge", func(context.Context) (int, error) { calls++; return calls, nil })
+		recorded <- struct{}{}
+		return nil, err
+	}
+	s.Script.Next(step, webtriggertest.Hang())
+	s.Script.Next(step, webtriggertest.Say("done"))
+	run := trigger(t, s, webtrigger.TriggerRequest{Message: "go"})
+	<-recorded
+	s.Requeue(t, run.ID)
+	require.Equal(t, "done", s.Wait(t, run.ID).Result)
+	require.Equal(t, 1, calls)
 }
 
 func TestReceiver(t *testing.T) {
