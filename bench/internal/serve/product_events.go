@@ -18,22 +18,39 @@ const benchEvent webtrigger.EventType = "x_bench"
 // serveProductAppend appends events to as many runs as there are clients, each
 // waiting for its commit. Do lasts n milliseconds.
 func serveProductAppend(ctx context.Context, c Config) (*child.Server, error) {
+	return serveBatches(ctx, c, func(int64) webtrigger.EventBatch {
+		return webtrigger.EventBatch{Events: []webtrigger.NewEvent{{Type: benchEvent, Payload: json.RawMessage(stamped(c.Size))}}}
+	})
+}
+
+// serveProductSteps is serveProductAppend with a recorded step of the same size instead of
+// each event.
+func serveProductSteps(ctx context.Context, c Config) (*child.Server, error) {
+	return serveBatches(ctx, c, func(number int64) webtrigger.EventBatch {
+		return webtrigger.EventBatch{Steps: []webtrigger.StepRecord{{Name: "bench", Nth: int(number), Record: json.RawMessage(stamped(c.Size))}}}
+	})
+}
+
+// serveBatches appends batches to as many runs as there are clients.
+func serveBatches(ctx context.Context, c Config, batchOf func(number int64) webtrigger.EventBatch) (*child.Server, error) {
 	store, err := openStore(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	leases := make([]webtrigger.Lease, c.Clients)
-	for i := range leases {
-		if leases[i], err = take(ctx, store, ""); err != nil {
+	var leases []webtrigger.Lease
+	for range c.Clients {
+		lease, err := take(ctx, store, "")
+		if err != nil {
 			return nil, err
 		}
+		leases = append(leases, lease)
 	}
-	batches := make([]int64, c.Clients)
+	numbers := make([]int64, c.Clients)
 	return &child.Server{Do: closedLoop(c.Clients, func(ctx context.Context, run int) error {
-		batches[run]++
-		return store.AppendEvents(ctx, leases[run], webtrigger.EventBatch{
-			Number: batches[run], Events: []webtrigger.NewEvent{{Type: benchEvent, Payload: json.RawMessage(stamped(c.Size))}},
-		})
+		numbers[run]++
+		batch := batchOf(numbers[run])
+		batch.Number = numbers[run]
+		return store.AppendEvents(ctx, leases[run], batch)
 	})}, nil
 }
 

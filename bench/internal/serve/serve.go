@@ -53,6 +53,7 @@ func Makers() map[string]child.Maker {
 		"webtrigger-pickup":    serveProductPickup,
 		"webtrigger-drain":     serveProductDrain,
 		"webtrigger-append":    serveProductAppend,
+		"webtrigger-steps":     serveProductSteps,
 		"webtrigger-emit":      serveProductEmit,
 		"webtrigger-events":    serveProductEvents,
 		"webtrigger-callbacks": serveProductCallbacks,
