@@ -40,6 +40,9 @@ streams-long: ## hold the streams of two replicas, in memory and on Postgres, to
 crash-long: ## kill 200 replicas on one Postgres at random instants instead of the suite's 10, and move a reader between replicas 2000 times
 	@WEBTRIGGER_KILLS=200 go test -count=1 -timeout 30m -v -run 'TestKillAtRandom|TestStreamAcrossReplicas' ./internal/crashtest
 
+steps-long: ## kill an agent at each boundary of its steps, on SQLite and Postgres, instead of the suite's three boundaries
+	@WEBTRIGGER_STEPS=all go test -count=1 -timeout 1h -parallel 8 -v -run TestAgent_killed ./internal/crashtest
+
 outage-long: ## pause, stall and cut off stores for as long as in production (up to 2 minutes) instead of the suite's seconds
 	@WEBTRIGGER_OUTAGE_LONG=1 go test -count=1 -timeout 30m -v ./internal/outagetest
 
@@ -83,4 +86,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long outage-long chaos chaos-smoke revocations-long recipes-n8n check-tables bench run cover tidy-check vuln clean
+.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long steps-long outage-long chaos chaos-smoke revocations-long recipes-n8n check-tables bench run cover tidy-check vuln clean

@@ -537,3 +537,27 @@ func until(condition func() bool) {
 	}
 	log.Fatal(errors.New("the condition did not become true"))
 }
+
+// Each effect is a step: another attempt of the run gets the record instead of a second
+// effect. A start mark keeps the charge from being repeated even if the process ends
+// before the record is stored.
+func ExampleStep() {
+	refund := func(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		order, err := webtrigger.Step(ctx, task, "find order", func(context.Context) (string, error) {
+			return "order 17", nil // a call of another service
+		})
+		if err != nil {
+			return nil, err
+		}
+		receipt, err := webtrigger.StepWith(ctx, task, "refund", func(context.Context) (string, error) {
+			return "refunded " + order, nil // an effect that must not happen twice
+		}, &webtrigger.StepOptions{Input: order, AtMostOnce: true})
+		if errors.Is(err, webtrigger.ErrOutcomeUnknown) {
+			return &webtrigger.Result{Text: "Please check the refund of " + order + "."}, nil
+		}
+		return &webtrigger.Result{Text: receipt}, err
+	}
+	result, err := refund(context.Background(), &webtrigger.Task{}, nil) // a Service calls it with a Task that records
+	fmt.Println(result.Text, err)
+	// Output: refunded order 17 <nil>
+}

@@ -138,6 +138,9 @@ func replica() error {
 	if err := store.Migrate(context.Background()); err != nil {
 		return err
 	}
+	if os.Getenv(envLedger) != "" {
+		return agentReplica(store)
+	}
 	pem, err := os.ReadFile(os.Getenv(envRoots))
 	if err != nil {
 		return err
