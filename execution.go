@@ -211,7 +211,7 @@ func (x *execution) readHistory() error {
 	}
 	query := HistoryQuery{ConversationID: run.ConversationID, BeforeRunID: run.ID,
 		MaxMessages: x.s.opts.History.MaxMessages, MaxBytes: x.s.opts.History.MaxBytes}
-	err := x.read(x.ctx, "history read failed", func(ctx context.Context) error {
+	err := x.read(x.ctx, "history", func(ctx context.Context) error {
 		messages, err := x.s.store.History(ctx, query)
 		for len(messages) > 0 && messages[0].Role == RoleTool {
 			messages = messages[1:] // its call is not among them

@@ -330,7 +330,7 @@ func checkStepName(name string) error {
 // readSteps returns the recorded steps of the run. A store that does not record steps has
 // none: this attempt then repeats them.
 func (x *execution) readSteps(ctx context.Context) (steps []StepRecord, _ error) {
-	err := x.read(ctx, "step read failed", func(ctx context.Context) (err error) {
+	err := x.read(ctx, "steps", func(ctx context.Context) (err error) {
 		steps, err = x.s.store.Steps(ctx, x.lease.RunID)
 		if errors.Is(err, errors.ErrUnsupported) {
 			x.log.Warn("steps not recorded", "error", err, "effect", "this attempt repeats the steps of earlier ones")
@@ -348,8 +348,8 @@ func (x *execution) readSteps(ctx context.Context) (steps []StepRecord, _ error)
 var errUnreadable = errors.New("webtrigger: read failed")
 
 // read makes a read of the store. While the store is unavailable, it repeats the read
-// until ctx ends. It logs failures with message.
-func (x *execution) read(ctx context.Context, message string, do func(context.Context) error) error {
+// until ctx ends. data names in the log what is read.
+func (x *execution) read(ctx context.Context, data string, do func(context.Context) error) error {
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		limited, cancel := context.WithTimeout(ctx, statementTimeout)
 		err := do(limited)
@@ -361,10 +361,10 @@ func (x *execution) read(ctx context.Context, message string, do func(context.Co
 			return context.Cause(ctx)
 		}
 		if !storeAway(err) {
-			x.log.Error(message, "error", err)
+			x.log.Error("run data read failed", "data", data, "error", err)
 			return errUnreadable
 		}
-		x.log.Warn(message, "retry_in", pause, "error", err)
+		x.log.Warn("run data read failed", "data", data, "retry_in", pause, "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
