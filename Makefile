@@ -55,7 +55,7 @@ chaos-smoke: ## one round of each fault of the campaign, those of the store too 
 revocations-long: ## revoke 100000 keys while three replicas are asked with them, instead of the suite's 1000
 	@WEBTRIGGER_REVOCATIONS=100000 go test -count=1 -timeout 2h -v -run TestRevocation ./internal/replicatest
 
-lanes-long: ## 10000 runs of 11 conversations over replicas that are killed, and 100 racing interrupts, instead of the suite's few
+lanes-long: ## 10000 runs of 10 conversations over replicas that are killed, and 100 racing interrupts, instead of the suite's few
 	@WEBTRIGGER_LANE_RUNS=10000 WEBTRIGGER_LANE_INTERRUPTS=100 go test -count=1 -timeout 1h -v -run 'TestLane|TestInterrupt' ./internal/lanetest
 
 recipes-n8n: ## execute the workflows of docs/recipes in a real n8n from npm (over a gigabyte)

@@ -2,6 +2,7 @@ package webtriggertest
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -15,6 +16,18 @@ type Step func(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit)
 func Say(text string) Step {
 	return func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
 		return &webtrigger.Result{Text: text}, nil
+	}
+}
+
+// SayHistory returns a Step that completes the run with the earlier messages of its
+// conversation, one "role: content" line each.
+func SayHistory() Step {
+	return func(_ context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		lines := make([]string, len(task.History))
+		for i, m := range task.History {
+			lines[i] = string(m.Role) + ": " + m.Content
+		}
+		return &webtrigger.Result{Text: strings.Join(lines, "\n")}, nil
 	}
 }
 

@@ -93,6 +93,31 @@ func New(tb testing.TB, opts *Options) *Service {
 	return s
 }
 
+// Converse sends a message to the conversation of Assistant with a key, which it starts
+// the first time, and waits until the run has ended. Script.Tasks has what the Runner got,
+// with the earlier messages in Task.History.
+func (s *Service) Converse(tb testing.TB, key, message string) webtrigger.Run {
+	tb.Helper()
+	run, err := s.Trigger(tb.Context(), Assistant, webtrigger.TriggerRequest{Message: message, ConversationKey: key})
+	must(tb, "trigger", err)
+	return s.Wait(tb, run.ID)
+}
+
+// Transcript returns the messages of a conversation.
+func (s *Service) Transcript(tb testing.TB, conversationID int64) (messages []webtrigger.Message) {
+	tb.Helper()
+	query := webtrigger.MessageQuery{ConversationID: conversationID, Limit: webtrigger.MaxPageSize}
+	for {
+		page, err := s.Messages(tb.Context(), query)
+		must(tb, "read messages", err)
+		messages = append(messages, page...)
+		if len(page) < query.Limit {
+			return messages
+		}
+		query.After = page[len(page)-1].ID
+	}
+}
+
 // Wait waits until a run has ended and returns it. All its events are stored then. Its
 // callback may still be pending.
 func (s *Service) Wait(tb testing.TB, runID int64) webtrigger.Run {

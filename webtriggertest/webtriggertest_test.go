@@ -83,6 +83,27 @@ func TestReceiver(t *testing.T) {
 	require.Len(t, receiver.Callbacks(), 3)
 }
 
+// A host tests that its Runner continues a conversation.
+func TestConverse_sameKey_continuesConversation(t *testing.T) {
+	t.Parallel()
+	s := webtriggertest.New(t, nil)
+	s.Script.Next(webtriggertest.Say("Refunds take five days."))
+	s.Script.Next(webtriggertest.SayHistory())
+	first := s.Converse(t, "ticket 4711", "How long does a refund take?")
+	second := s.Converse(t, "ticket 4711", "And then?")
+	require.Equal(t, first.ConversationID, second.ConversationID)
+	require.Equal(t, "user: How long does a refund take?\nassistant: Refunds take five days.", second.Result)
+	require.NotEqual(t, first.ConversationID, s.Converse(t, "ticket 4712", "Hello").ConversationID)
+	tasks := s.Script.Tasks()
+	require.Empty(t, tasks[0].History)
+	require.Len(t, tasks[1].History, 2)
+	var said []string
+	for _, m := range s.Transcript(t, first.ConversationID) {
+		said = append(said, m.Content)
+	}
+	require.Equal(t, []string{"How long does a refund take?", first.Result, "And then?", second.Result}, said)
+}
+
 func TestClock(t *testing.T) {
 	t.Parallel()
 	clock := webtriggertest.NewClock(time.Now())

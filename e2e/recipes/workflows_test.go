@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/webtrigger-go/webtrigger"
 )
 
 // The workflow that asks and waits has the result of a run that takes a while.
@@ -65,4 +67,34 @@ func TestN8NFails(t *testing.T) {
 			require.Contains(t, data, "asked to fail")
 		})
 	}
+}
+
+// Two messages of one ticket start one conversation. The second run gets the messages of
+// the first.
+func TestN8NContinuesTicket(t *testing.T) {
+	n := newN8N(t)
+	h := newHost(t, time.Second, n.roots())
+	n.load("n8n-ticket.json", h.url, h.key)
+	n.start()
+	for i, message := range []string{"The invoice is wrong.", "It is still wrong."} {
+		n.post("web-trigger-ticket", map[string]any{"ticket": 4711, "message": message})
+		require.Eventually(t, func() bool {
+			runs, err := h.svc.Runs(t.Context(), webtrigger.RunQuery{AssistantID: "1"})
+			require.NoError(t, err)
+			return len(runs) == i+1 && runs[0].Status == webtrigger.RunCompleted
+		}, patience, 100*time.Millisecond)
+	}
+	status, data := n.executed()
+	require.Equal(t, "success", status, data)
+	require.Contains(t, data, "Done: The invoice is wrong.")
+	conversations, err := h.svc.Conversations(t.Context(), webtrigger.ConversationQuery{Key: "ticket 4711"})
+	require.NoError(t, err)
+	require.Len(t, conversations, 1)
+	messages, err := h.svc.Messages(t.Context(), webtrigger.MessageQuery{ConversationID: conversations[0].ID})
+	require.NoError(t, err)
+	var said []string
+	for _, m := range messages {
+		said = append(said, m.Content)
+	}
+	require.Equal(t, []string{"The invoice is wrong.", "Done: The invoice is wrong.", "It is still wrong.", "Done: It is still wrong."}, said)
 }

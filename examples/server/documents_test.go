@@ -49,7 +49,7 @@ var executed = map[string]map[string]struct {
 	file   string
 }{
 	"README.md":          {"sh": {2, "TestReadme", "examples/server/documents_test.go"}},
-	"docs/evaluation.md": {"sh": {12, "TestEvaluation", "examples/server/documents_test.go"}},
+	"docs/evaluation.md": {"sh": {14, "TestEvaluation", "examples/server/documents_test.go"}},
 	"docs/operations.md": {"sh": {2, "TestOperations", "examples/server/documents_test.go"}},
 	"docs/recipes.md": {
 		"sh": {1, "testRecipes", "examples/server/recipes_test.go"}, "python": {1, "testRecipes", "examples/server/recipes_test.go"},
@@ -122,7 +122,9 @@ func TestEvaluation(t *testing.T) {
 		`"result":"At last"`,
 		`"event_type":"run_completed"`,
 		`"event_type":"run_completed"`,
-		`"items":[{"id":2,`,
+		`"result":"Refunds take five days"`,
+		`assistant: Refunds take five days"`,
+		`"items":[{"id":4,`,
 		`"trigger_id":1,"status":"accepted"`,
 		`"state":"delivered"`,
 	})
