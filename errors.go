@@ -52,8 +52,20 @@ var (
 	ErrConversationFull = fmt.Errorf("webtrigger: conversation full: %w", ErrQueueFull)
 
 	// ErrNotReady reports that a run cannot be claimed yet, because an earlier run of
-	// its conversation has not ended.
+	// its conversation has not ended, or because it waits for the answer of a person.
 	ErrNotReady = errors.New("webtrigger: run not ready")
+
+	// ErrWaiting reports that a run waits for the answer of a person. [AskInput] returns
+	// it, and the Runner must return it too.
+	ErrWaiting = errors.New("webtrigger: waiting for input")
+
+	// ErrAlreadyAnswered reports that a request for input has another answer already.
+	// HTTP returns it as 409.
+	ErrAlreadyAnswered = errors.New("webtrigger: input already answered")
+
+	// ErrInputClosed reports that a request for input cannot be answered any more: it
+	// has expired, or its run has ended. HTTP returns it as 410.
+	ErrInputClosed = errors.New("webtrigger: input closed")
 
 	// ErrUnavailable reports that the store cannot answer now and that a retry may
 	// succeed. HTTP returns it as 503 with Retry-After.
@@ -195,6 +207,12 @@ func (s *Service) problem(w http.ResponseWriter, r *http.Request, err error) *wi
 	case errors.Is(err, ErrConversationBusy):
 		return &wire.Problem{Status: http.StatusConflict, Code: "conversation_busy",
 			Detail: "A run of this conversation has not ended. Try again when it has ended, or send another on_busy."}
+	case errors.Is(err, ErrAlreadyAnswered):
+		return &wire.Problem{Status: http.StatusConflict, Code: "already_answered",
+			Detail: "This request for input has another answer already. The first answer counts."}
+	case errors.Is(err, ErrInputClosed):
+		return &wire.Problem{Status: http.StatusGone, Code: "input_closed",
+			Detail: "This request for input has expired, or its run does not wait for it any more."}
 	case errors.Is(err, ErrConversationFull):
 		return conversationFull()
 	case errors.Is(err, ErrQueueFull):

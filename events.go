@@ -38,6 +38,8 @@ const (
 	EventRunStarted      EventType = "run_started"
 	EventCancelRequested EventType = "cancel_requested"
 	EventRunRequeued     EventType = "run_requeued"
+	EventInputRequested  EventType = "input_requested"
+	EventInputReceived   EventType = "input_received"
 	EventRunCompleted    EventType = "run_completed"
 	EventRunFailed       EventType = "run_failed"
 	EventRunCancelled    EventType = "run_cancelled"
@@ -143,6 +145,21 @@ func RequeuedEvent(reason RequeueReason) NewEvent {
 	return NewEvent{Type: EventRunRequeued, Payload: mustJSON(struct {
 		Reason RequeueReason `json:"reason"`
 	}{reason})}
+}
+
+// InputRequestedEvent returns the event that is stored when a run becomes waiting.
+func InputRequestedEvent(input Input) NewEvent {
+	return NewEvent{Type: EventInputRequested, Payload: mustJSON(input.View())}
+}
+
+// InputReceivedEvent returns the event that is stored with an answer. It has no answer
+// and no reason.
+func InputReceivedEvent(input Input) NewEvent {
+	return NewEvent{Type: EventInputReceived, Payload: mustJSON(struct {
+		ID         int64   `json:"id"`
+		Decision   *string `json:"decision"`
+		AnsweredBy *string `json:"answered_by"`
+	}{input.ID, wire.NullableString(string(input.Answer.Decision)), wire.NullableString(input.Answer.By)})}
 }
 
 // mustJSON marshals a value that always has a JSON form.

@@ -45,18 +45,24 @@ type execution struct {
 	stopWrites context.CancelCauseFunc
 	unstored   EventBatch // the batch whose append was postponed
 	unstorable bool       // the store does not accept a batch
+
+	asks      asks // the requests for input of the Runner
+	requeued  bool // earlier attempts may have made some
+	claimedAt time.Time
+	executed  time.Duration // executing time of the attempt before it waited for input
 }
 
 func (s *Service) newExecution(claimed ClaimedRun, processID string, claimedAt time.Time) *execution {
 	x := &execution{
 		s: s, lease: claimed.Lease, processID: processID, done: make(chan struct{}),
-		run: claimed.Run,
+		run: claimed.Run, claimedAt: claimedAt, executed: claimed.Executed, requeued: claimed.Requeued,
 		log: s.log.With(claimed.Run.logFields()...),
 		task: &Task{
 			Run: claimed.Run, Input: claimed.Input, Definition: claimed.Run.TaskDefinition,
 			Prompt: prompt(claimed.Input.Message, claimed.Input.Context),
 		},
 	}
+	x.task.execution = x
 	if claimed.Run.TaskDefinition != nil {
 		def := *claimed.Run.TaskDefinition
 		def.OutputSchema = slices.Clone(def.OutputSchema)
@@ -65,7 +71,7 @@ func (s *Service) newExecution(claimed ClaimedRun, processID string, claimedAt t
 	var base context.Context
 	base, x.ended = hook.Begin(context.Background(), s.opts.Hooks.Run, RunInfo{Run: claimed.Run})
 	base, x.end = context.WithCancelCause(base)
-	x.ctx, x.cancel = context.WithDeadlineCause(base, claimedAt.Add(s.opts.RunTimeout), ErrDeadline)
+	x.ctx, x.cancel = context.WithDeadlineCause(base, claimedAt.Add(s.opts.RunTimeout-claimed.Executed), ErrDeadline)
 	x.writes, x.stopWrites = context.WithCancelCause(context.Background())
 	x.out = newEmitter(x.ctx, s.opts.DeltaInterval, x.append)
 	x.task.journal = newJournal(x.out, nil, func() { x.end(ErrStepsMismatch) })
@@ -86,11 +92,17 @@ func (x *execution) execute() {
 	cause := context.Cause(x.ctx)
 	x.cancel()
 	batch := x.out.close()
+	var await *Await
+	if cause == nil || errors.Is(cause, ErrShutdown) {
+		await = x.asks.waits(a.err)
+	}
 
 	switch {
 	case x.isLost():
 	case x.unstorable:
 		x.finish(notStored())
+	case await != nil:
+		x.await(*await, batch)
 	case cause == nil:
 		messages, err := transcript(a.result)
 		if a.err == nil {
@@ -238,7 +250,7 @@ func (x *execution) outcome(a answer) Outcome {
 	}
 	o := Outcome{Status: RunFailed, Usage: result.Usage}
 	text := wire.ValidText(result.Text)
-	err := a.err
+	err := x.asks.outcome(a.err)
 	if err == nil && len(text) > MaxResultBytes {
 		err = failure("The result is larger than 1 MiB.")
 	}
@@ -389,6 +401,14 @@ func (x *execution) finish(end Finish) {
 func (x *execution) requeue(requeue Requeue) {
 	x.conclude("requeue run", func(ctx context.Context) (Run, error) {
 		return x.s.store.RequeueRun(ctx, x.lease, requeue)
+	})
+}
+
+// await makes the run wait for input.
+func (x *execution) await(await Await, batch EventBatch) {
+	await.Executed, await.Events = x.executed+time.Since(x.claimedAt), batch
+	x.conclude("await input", func(ctx context.Context) (Run, error) {
+		return x.s.store.AwaitInput(ctx, x.lease, await)
 	})
 }
 

@@ -340,6 +340,8 @@ func (s *Service) settledRun(u *unsettled, run Run) {
 		if run.CallbackURL != "" {
 			signal(s.pending) // the store's hint may come before this process watches
 		}
+	} else if run.Status == RunWaiting {
+		u.log.Info("run waiting for input")
 	} else {
 		u.log.Info("run requeued", "operation", u.operation)
 	}

@@ -18,6 +18,7 @@ import (
 //	GET  …/web-triggers/{trigger_id}/status
 //	GET  …/web-triggers/{trigger_id}/events
 //	POST …/web-triggers/{trigger_id}/cancel
+//	POST …/web-triggers/{trigger_id}/input
 //
 // It reads the end of the path itself. It therefore works with any router, below any
 // prefix and behind [http.StripPrefix]. It checks a request in this order: 404 for
@@ -43,6 +44,7 @@ const (
 	routeStatus        = "/api/v1/web-triggers/{trigger_id}/status"
 	routeKeyEvents     = "/api/v1/web-triggers/{trigger_id}/events"
 	routeCancel        = "/api/v1/web-triggers/{trigger_id}/cancel"
+	routeInput         = "/api/v1/web-triggers/{trigger_id}/input"
 	routeSessionEvents = "/conversations/{conversation_id}/agent-events"
 )
 
@@ -58,6 +60,8 @@ func (s *Service) route(path string) (pattern string, serve func(w http.Response
 		return routeKeyEvents, s.serveKeyEvents, id
 	case collection == "web-triggers" && leaf == "cancel":
 		return routeCancel, s.serveCancel, id
+	case collection == "web-triggers" && leaf == "input":
+		return routeInput, s.serveInput, id
 	}
 	return "", nil, ""
 }
@@ -97,12 +101,15 @@ func allowMethods(r *http.Request, methods ...string) error {
 	return wire.MethodNotAllowed(strings.Join(methods, ", "))
 }
 
-// admitTrigger authenticates a request for a trigger. It returns the run that run_id
-// names, or else the first one.
-func (s *Service) admitTrigger(r *http.Request, segment string) (Grant, error) {
+// admitTrigger authenticates a request for a trigger, whose key must have the scope. It
+// returns the run that run_id names, or else the first one.
+func (s *Service) admitTrigger(r *http.Request, segment string, scope Scope) (Grant, error) {
 	triggerID, ok := parseID(segment)
 	runID, named, invalid := requestedRun(r)
 	grant, err := s.authenticate(r, triggerID, runID)
+	if err == nil && !grant.Key.May(scope) {
+		err = missingScope(scope)
+	}
 	if err == nil {
 		err = invalid
 	}
@@ -246,7 +253,7 @@ const (
 	ActionReadTaskDefinitions  Action = "tasks.read"
 	ActionWriteTaskDefinitions Action = "tasks.write"
 	ActionReadRuns             Action = "runs.read"
-	ActionWriteRuns            Action = "runs.write" // cancel, test triggers
+	ActionWriteRuns            Action = "runs.write" // cancel, answers, test triggers
 	ActionReadDeliveries       Action = "deliveries.read"
 	ActionWriteDeliveries      Action = "deliveries.write" // redeliver, test callbacks
 	ActionReadAssistants       Action = "assistants.read"

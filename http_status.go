@@ -17,7 +17,7 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 	if err := allowMethods(r, http.MethodGet, http.MethodHead); err != nil {
 		return err
 	}
-	grant, err := s.admitTrigger(r, segment)
+	grant, err := s.admitTrigger(r, segment, ScopeRead)
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,7 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 		return err
 	}
 	if waited {
-		if grant, err = s.admitTrigger(r, segment); err != nil {
+		if grant, err = s.admitTrigger(r, segment, ScopeRead); err != nil {
 			return err
 		}
 	}
@@ -38,6 +38,25 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 		return err
 	}
 	return s.writeStatus(w, r, &run)
+}
+
+// openInput returns the request for which a run waits, or nil. A run that was answered
+// since it was read is queued.
+func (s *Service) openInput(ctx context.Context, run *Run) (*Input, error) {
+	if run.Status != RunWaiting {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	open, err := s.store.OpenInputs(ctx, []int64{run.ID})
+	if err != nil {
+		return nil, fmt.Errorf("read input: %w", err)
+	}
+	if input, waits := open[run.ID]; waits {
+		return &input, nil
+	}
+	run.Status = RunQueued
+	return nil, nil
 }
 
 // shown returns the run of a grant with its result. It reads a large result apart: the
@@ -56,7 +75,11 @@ func (s *Service) shown(r *http.Request, grant Grant) (Run, error) {
 }
 
 func (s *Service) writeStatus(w http.ResponseWriter, r *http.Request, run *Run) error {
-	body, err := statusBody(run)
+	input, err := s.openInput(r.Context(), run)
+	if err != nil {
+		return err
+	}
+	body, err := statusBody(run, input)
 	if err != nil {
 		return err
 	}
@@ -82,11 +105,16 @@ func (s *Service) writeStatus(w http.ResponseWriter, r *http.Request, run *Run) 
 	return nil
 }
 
-// statusBody is what a client sees of a run.
-func statusBody(run *Run) ([]byte, error) {
+// statusBody is what a client sees of a run, and of the request for which it waits.
+func statusBody(run *Run, input *Input) ([]byte, error) {
 	var result *string
 	if run.Status == RunCompleted {
 		result = &run.Result
+	}
+	var request *InputView
+	if input != nil {
+		view := input.View()
+		request = &view
 	}
 	body, err := wire.Marshal(struct {
 		TriggerID    int64     `json:"trigger_id"`
@@ -102,10 +130,12 @@ func statusBody(run *Run) ([]byte, error) {
 		Usage        *Usage    `json:"usage"`
 		EventsURL    string    `json:"events_url"`
 		StreamURL    string    `json:"stream_url"`
+
+		InputRequest *InputView `json:"input_request"`
 	}{
 		run.ConversationID, run.Status.polled(), result, wire.FormatTime(run.CreatedAt), wire.NullableTime(run.CompletedAt),
 		run.ID, run.Key, run.Status, wire.NullableString(run.StatusDetail), wire.NullableString(run.ErrorMessage),
-		run.Usage, run.EventsURL(), run.StreamURL(),
+		run.Usage, run.EventsURL(), run.StreamURL(), request,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("marshal status: %w", err)
@@ -134,12 +164,13 @@ func matchesETag(values []string, etag string) bool {
 // serveCancel cancels a trigger's run for its assistant's API keys, as
 // [Service.CancelRun] does. The request's body is not looked at. The answer is
 // 202 while the run winds up, which may be repeated, and 200 with the status body
-// once the run has ended: at once when it was queued.
+// once the run has ended: at once when it was queued or waiting. A key without the scope
+// read gets the status without the result.
 func (s *Service) serveCancel(w http.ResponseWriter, r *http.Request, segment string) error {
 	if err := allowMethods(r, http.MethodPost); err != nil {
 		return err
 	}
-	grant, err := s.admitTrigger(r, segment)
+	grant, err := s.admitTrigger(r, segment, ScopeCancel)
 	if err != nil {
 		return err
 	}
@@ -159,7 +190,10 @@ func (s *Service) serveCancel(w http.ResponseWriter, r *http.Request, segment st
 			Status string `json:"status"`
 		}{"cancel_requested"})
 	}
-	body, err := statusBody(&run)
+	if !grant.Key.May(ScopeRead) {
+		run.Result = ""
+	}
+	body, err := statusBody(&run, nil)
 	if err != nil {
 		return fmt.Errorf("cancel: %w", err)
 	}

@@ -26,7 +26,10 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 		return &wire.Problem{Status: http.StatusForbidden, Code: "forbidden",
 			Detail: "This API key belongs to another assistant. Use a key of the assistant in the path."}
 	}
-	return s.receive(w, r, caller{channel: grant.Channel, keyID: grant.Key.ID, keyName: grant.Key.Name})
+	if !grant.Key.May(ScopeTrigger) {
+		return missingScope(ScopeTrigger)
+	}
+	return s.receive(w, r, caller{channel: grant.Channel, keyID: grant.Key.ID, keyName: grant.Key.Name, blind: !grant.Key.May(ScopeRead)})
 }
 
 // ServeTrigger responds to r as the trigger endpoint does, for a caller that the host
@@ -143,6 +146,9 @@ func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c calle
 	s.log.InfoContext(r.Context(), "trigger accepted", "request_id", wire.RequestID(w), "assistant_id", c.channel.AssistantID,
 		"key_id", c.keyID, "run_id", accepted.Run.ID, "run_key", accepted.Run.Key, "replayed", accepted.Replayed)
 	s.opts.Hooks.triggered(r.Context(), accepted)
+	if c.blind { // the end of the run is not for this key
+		return writeAccepted(w, accepted)
+	}
 	waited, err := s.waitFor(w, r, c.keyID, &accepted.Run, true)
 	if err != nil {
 		return err
@@ -157,7 +163,7 @@ func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c calle
 	if !preferred || !run.Status.Terminal() {
 		return writeAccepted(w, accepted)
 	}
-	body, err := statusBody(&run)
+	body, err := statusBody(&run, nil)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +19,7 @@ import (
 )
 
 // Key is an API key. It allows a caller to trigger one assistant and to read its
-// triggers. Key does not contain the plaintext, which is not stored.
+// triggers, within its scopes. Key does not contain the plaintext, which is not stored.
 type Key struct {
 	ID          int64
 	AssistantID string
@@ -27,6 +29,55 @@ type Key struct {
 	ExpiresAt   time.Time // zero if the key does not expire
 	RevokedAt   time.Time // zero if the key is not revoked
 	LastUsedAt  time.Time // at most 1 min before the last use; zero if the key was never used
+	Scopes      []Scope   // what the key allows, in the order of AllScopes
+}
+
+// May reports whether the key has a scope.
+func (k *Key) May(scope Scope) bool { return slices.Contains(k.Scopes, scope) }
+
+// Scope is a part of what an API key may allow.
+type Scope string
+
+// Scopes of API keys.
+const (
+	ScopeTrigger Scope = "trigger" // create triggers
+	ScopeRead    Scope = "read"    // read status, results and events
+	ScopeCancel  Scope = "cancel"  // cancel runs
+	ScopeInput   Scope = "input"   // answer runs that wait for input
+)
+
+// AllScopes returns all scopes.
+func AllScopes() []Scope { return []Scope{ScopeTrigger, ScopeRead, ScopeCancel, ScopeInput} }
+
+// DefaultScopes returns the scopes of a key that was created without any.
+func DefaultScopes() []Scope { return []Scope{ScopeTrigger, ScopeRead, ScopeCancel} }
+
+// checkScopes validates the scopes of a new key and returns them in the order of
+// AllScopes.
+func checkScopes(given []Scope, f *faults) (scopes []Scope) {
+	if given == nil {
+		return DefaultScopes()
+	}
+	for i, scope := range given {
+		if !slices.Contains(AllScopes(), scope) {
+			f.add("/scopes/"+strconv.Itoa(i), "must be one of trigger, read, cancel, input")
+		}
+	}
+	if len(given) == 0 {
+		f.add("/scopes", "must have at least one entry")
+	}
+	for _, scope := range AllScopes() {
+		if slices.Contains(given, scope) {
+			scopes = append(scopes, scope)
+		}
+	}
+	return scopes
+}
+
+// missingScope is the 403 of a key that lacks a scope.
+func missingScope(scope Scope) *wire.Problem {
+	return &wire.Problem{Status: http.StatusForbidden, Code: "missing_scope",
+		Detail: "This API key lacks the scope " + string(scope) + ". Use a key that has it."}
 }
 
 // KeySpec describes an API key to be created.
@@ -38,6 +89,10 @@ type KeySpec struct {
 	// ExpiresAt is when the key expires. It must lie in the future, and before the
 	// year 10000 in UTC. If zero, the key does not expire.
 	ExpiresAt time.Time
+
+	// Scopes are what the key allows. If nil, they are trigger, read and cancel. A key
+	// needs at least one.
+	Scopes []Scope
 }
 
 // KeyHash is the SHA-256 of the 64 characters of a plaintext.
@@ -91,6 +146,7 @@ func (s *Service) ImportKey(ctx context.Context, assistantID string, spec KeySpe
 	if spec.ExpiresAt.UTC().Year() > lastYear {
 		f.add("/expires_at", keyExpiryEnd)
 	}
+	scopes := checkScopes(spec.Scopes, &f)
 	hash, ok := hashKey(plaintext)
 	if !ok {
 		f.add("/key", "must be 64 lowercase hex characters")
@@ -101,6 +157,7 @@ func (s *Service) ImportKey(ctx context.Context, assistantID string, spec KeySpe
 	ctx = audited(ctx, "key.create", "key/", auditedKey{assistantID, spec.Name, plaintext[:keyPrefix], wire.NullableTime(spec.ExpiresAt), nil})
 	key, err := s.store.CreateKey(ctx, NewKey{
 		AssistantID: assistantID, Name: spec.Name, Prefix: plaintext[:keyPrefix], Hash: hash, ExpiresAt: storedTime(spec.ExpiresAt),
+		Scopes: scopes,
 	})
 	if err != nil {
 		return Key{}, fmt.Errorf("create key: %w", err)
@@ -147,8 +204,8 @@ func (s *Service) RevokeKey(ctx context.Context, keyID int64) (Key, error) {
 }
 
 // RotateKey replaces an API key by a new one and returns the new key with its
-// plaintext, which cannot be read again. The new key has the assistant and the
-// name of the old one. If the old key expires, the new one has the same lifetime
+// plaintext, which cannot be read again. The new key has the assistant, the
+// name and the scopes of the old one. If the old key expires, the new one has the same lifetime
 // from now on. The old key stays valid for grace, but not beyond its own expiry;
 // if grace is zero, it expires immediately. Both keys read the same triggers and
 // share idempotency keys.
@@ -165,7 +222,7 @@ func (s *Service) RotateKey(ctx context.Context, keyID int64, grace time.Duratio
 	}
 	plaintext := newPlaintext()
 	hash, _ := hashKey(plaintext)
-	next := NewKey{AssistantID: old.AssistantID, Name: old.Name, Prefix: plaintext[:keyPrefix], Hash: hash}
+	next := NewKey{AssistantID: old.AssistantID, Name: old.Name, Prefix: plaintext[:keyPrefix], Hash: hash, Scopes: old.Scopes}
 	if !old.ExpiresAt.IsZero() {
 		next.ExpiresAt = storedTime(time.Now().Add(old.ExpiresAt.Sub(old.CreatedAt)))
 	}

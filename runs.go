@@ -65,6 +65,7 @@ type RunStatus string
 const (
 	RunQueued    RunStatus = "queued"
 	RunRunning   RunStatus = "running"
+	RunWaiting   RunStatus = "waiting" // for the answer of a person; see [AskInput]
 	RunCompleted RunStatus = "completed"
 	RunFailed    RunStatus = "failed"
 	RunCancelled RunStatus = "cancelled"
@@ -119,6 +120,13 @@ func HeartbeatTimeout() Outcome {
 func QueueTimeout() Outcome {
 	return Outcome{Status: RunTimedOut, StatusDetail: "queue timeout",
 		ErrorMessage: "The run was given up because it waited in the queue for too long."}
+}
+
+// InputTimeout returns the outcome of a run whose request for input expired without an
+// answer.
+func InputTimeout() Outcome {
+	return Outcome{Status: RunTimedOut, StatusDetail: "input timeout",
+		ErrorMessage: "The run was given up because its request for input was not answered in time."}
 }
 
 // Under returns the outcome that a store must store: o if stop is nil, otherwise the
@@ -303,10 +311,18 @@ func (s *Service) Messages(ctx context.Context, query MessageQuery) ([]Message, 
 	return s.store.Messages(ctx, query)
 }
 
-// known reports whether s is one of the six statuses.
+// known reports whether s is one of the seven statuses.
 func (s RunStatus) known() bool {
-	return s == RunQueued || s == RunRunning || s.Terminal()
+	return s == RunQueued || s == RunRunning || s == RunWaiting || s.Terminal()
 }
+
+// rests reports whether a run with this status has ended or waits for input: what a
+// request with Prefer: wait waits for.
+func (s RunStatus) rests() bool { return s == RunWaiting || s.Terminal() }
+
+// idle reports whether a run with this status has not ended and is not executed, so that a
+// stop ends it immediately.
+func (s RunStatus) idle() bool { return s == RunQueued || s == RunWaiting }
 
 // DecodeResult decodes the JSON result of a completed run into v, as encoding/json
 // does. v must be a pointer. Numbers in an any become json.Number, so that they keep
@@ -332,6 +348,7 @@ func (r *Run) DecodeResult(v any) error {
 type QueueState struct {
 	Queued  int // queued runs, including those that another engine executes
 	Running int // running runs, including those with an expired lease that are not swept yet
+	Waiting int // runs that wait for the answer of a person
 
 	// OldestAge is the age of the oldest queued run that can be claimed, by the store's
 	// clock. Runs behind others of their conversation do not count. A requeued run counts
@@ -354,7 +371,8 @@ const MaxCancelReasonRunes = 255
 // CancelRun requests the cancellation of a run and returns the resulting run. The
 // reason becomes its status_detail. A blank reason counts as none.
 //
-//   - A queued run is cancelled immediately and never starts.
+//   - A queued run is cancelled immediately and never starts. A waiting run is
+//     cancelled immediately too.
 //   - A running run is still running when CancelRun returns. Its Runner's context
 //     ends with ErrCancelled. The run then ends as cancelled, regardless of what the
 //     Runner returns. A stop that was recorded earlier stays in effect.
@@ -430,7 +448,7 @@ func (s *Service) cancelRun(ctx context.Context, runID int64, reason string) (Ru
 	if err != nil {
 		return Run{}, fmt.Errorf("cancel run: %w", err)
 	}
-	if before.Status == RunQueued && run.Status == RunCancelled && run.Attempts == before.Attempts {
+	if before.Status.idle() && run.Status == RunCancelled && run.Attempts == before.Attempts {
 		s.opts.Hooks.ended(ctx, run) // otherwise its worker or a sweep has ended it
 	}
 	s.log.With(run.logFields()...).InfoContext(ctx, "run cancel requested", "assistant_id", run.AssistantID, "status", run.Status)

@@ -157,6 +157,9 @@ func (s *Service) admitKey(r *http.Request, segment string) (query stream.Query,
 	}
 	triggerID, ok := parseID(segment)
 	grant, err := s.authenticate(r, triggerID, 0)
+	if err == nil && !grant.Key.May(ScopeRead) {
+		err = missingScope(ScopeRead)
+	}
 	if err != nil {
 		return query, 0, nil, err
 	}
@@ -277,7 +280,7 @@ const maxWait = 60 * time.Second
 // maxWaits is the maximum number of requests that may wait at a time in one process.
 const maxWaits = 10_000
 
-// waitFor delays a request until the run ends, up to the time that the request
+// waitFor delays a request until the run ends or waits for input, up to the time that the request
 // prefers. waited reports whether it did; the run must then be read again. If the API
 // key or the process has reached its limit of waits, waitFor returns immediately.
 //
@@ -291,7 +294,7 @@ func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, keyID int64, r
 	}
 	w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(seconds))
 	d := time.Duration(seconds) * time.Second
-	if run.Status.Terminal() || d == 0 || !s.streams.TakeWait(keyID) {
+	if run.Status.rests() || d == 0 || !s.streams.TakeWait(keyID) {
 		return false, nil
 	}
 	defer s.streams.ReturnWait(keyID)

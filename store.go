@@ -57,6 +57,7 @@ type Store interface {
 	TaskDefinitionStore
 	TriggerStore
 	RunStore
+	InputStore
 	ProcessStore
 	WorkStore
 	StepStore
@@ -268,7 +269,7 @@ type RunStore interface {
 	// resulting run.
 	//
 	//   - An ended run is returned unchanged.
-	//   - A queued run ends immediately. If stop is a cancellation, a
+	//   - A queued or waiting run ends immediately. If stop is a cancellation, a
 	//     CancelRequestedEvent is stored first. The terminal transition follows (see
 	//     WorkStore.FinishRun).
 	//   - For a running run, stop is recorded. If it is a cancellation, a
@@ -312,7 +313,7 @@ type ProcessStore interface {
 }
 
 // WorkStore is the queue. A registered process claims runs, each under a new token.
-// Exactly one of FinishRun, RequeueRun and SweepRuns ends the claim.
+// Exactly one of FinishRun, RequeueRun, AwaitInput and SweepRuns ends the claim.
 //
 // A lease is held while the run is running and its token is that of the last claim,
 // even if the process has expired: only a transition of the run ends it. A write under
@@ -388,11 +389,13 @@ type WorkStore interface {
 	// If a run cannot be changed, the sweep continues with the others. SweepRuns then
 	// returns the changed runs together with an error.
 	//
+	// It also ends or requeues runs whose request for input has expired; see InputStore.
+	//
 	// If sweep.Audit is set, SweepRuns also looks for unfinished runs that the
 	// regular search cannot find.
 	SweepRuns(ctx context.Context, sweep Sweep) ([]Run, error)
 
-	// QueueState returns the number of queued and running runs and the age of the
+	// QueueState returns the number of queued, running and waiting runs and the age of the
 	// oldest queued run that can be claimed, as of one instant. It must read unfinished
 	// runs only.
 	QueueState(ctx context.Context) (QueueState, error)

@@ -24,6 +24,7 @@ type NewKey struct {
 	Prefix      string
 	Hash        KeyHash
 	ExpiresAt   time.Time // zero if the key does not expire
+	Scopes      []Scope
 }
 
 // Grant is what a valid API key gives access to: the key, its assistant's settings
@@ -147,7 +148,8 @@ type ClaimedRun struct {
 	Run      Run
 	Input    RunInput
 	Lease    Lease
-	Requeued bool // the run was claimed before, so it may have recorded steps
+	Requeued bool          // the run was claimed before, so it may have recorded steps
+	Executed time.Duration // Await.Executed, if the run has waited for input since it was last requeued
 }
 
 // EventBatch is a list of events and steps that are stored together, at most once.
@@ -451,6 +453,21 @@ func (unimplementedStore) FinishRun(context.Context, Lease, Finish) (Run, error)
 }
 func (unimplementedStore) RequeueRun(context.Context, Lease, Requeue) (Run, error) {
 	return Run{}, unimplemented("RequeueRun")
+}
+func (unimplementedStore) AwaitInput(context.Context, Lease, Await) (Run, error) {
+	return Run{}, unimplemented("AwaitInput")
+}
+func (unimplementedStore) AnswerInput(context.Context, NewAnswer) (Run, error) {
+	return Run{}, unimplemented("AnswerInput")
+}
+func (unimplementedStore) Input(context.Context, int64) (Input, error) {
+	return Input{}, unimplemented("Input")
+}
+func (unimplementedStore) Inputs(context.Context, int64) ([]Input, error) {
+	return nil, unimplemented("Inputs")
+}
+func (unimplementedStore) OpenInputs(context.Context, []int64) (map[int64]Input, error) {
+	return nil, unimplemented("OpenInputs")
 }
 func (unimplementedStore) SweepRuns(context.Context, Sweep) ([]Run, error) {
 	return nil, unimplemented("SweepRuns")

@@ -145,6 +145,7 @@ type caller struct {
 	channel Channel
 	keyID   int64
 	keyName string // "" for a Go call
+	blind   bool   // the key must not read the run
 	base    bases
 	lookUp  func(ctx context.Context, callbackURL string) (callbackTarget, error) // nil: Service.lookUp
 }

@@ -26,6 +26,9 @@
 // creates the pending callback. Any process can perform any of these steps. The store
 // is the queue, the clock and the source of truth.
 //
+// A Runner may ask a person ([AskInput]). The run is then waiting until the answer, and
+// occupies no worker.
+//
 //	POST ─► queued ─► running ─► completed | failed | cancelled | timed_out
 //	                                 │
 //	            GET …/status ◄───────┼───► callback (once)
@@ -99,7 +102,8 @@ type Task struct {
 	// its conversation, History is nil.
 	History []Message
 
-	journal *journal // see [Step]; nil: the Task was not made by a Service
+	journal   *journal   // see [Step]; nil: the Task was not made by a Service
+	execution *execution // the attempt; nil if the host made the Task
 }
 
 // Emit records one event of the run. The payload must marshal to a JSON object.

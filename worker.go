@@ -56,11 +56,12 @@ func (s *Service) Wake() { s.hint(Hint{Queued: true}) }
 // Execute claims one queued run and executes it before it returns. It is for a host
 // that executes runs from its own job engine instead of Work. It returns
 //
-//   - nil if the run has ended or was requeued,
+//   - nil if the run has ended, was requeued or waits for input,
 //   - ErrNotFound if the run does not exist,
 //   - ErrConflict if another worker has claimed the run, or a limit of running runs is
 //     reached ([Limits.RunningPerAssistant]),
-//   - ErrNotReady if the run is behind another one of its conversation.
+//   - ErrNotReady if the run is behind another one of its conversation, or waits for
+//     input already.
 //
 // If ctx ends, the run is interrupted as at the end of a drain. A Runner that does not
 // return within [Options.CancelGrace] is abandoned. If the store is unavailable, Execute
@@ -92,6 +93,9 @@ func (s *Service) Execute(ctx context.Context, runID int64) error {
 		}
 		if run.Behind {
 			return fmt.Errorf("execute run %d: run is behind another one of its conversation: %w", runID, ErrNotReady)
+		}
+		if run.Status == RunWaiting {
+			return fmt.Errorf("execute run %d: run waits for input: %w", runID, ErrNotReady)
 		}
 		if run.Status == RunQueued && s.opts.Limits.limitsRunning() {
 			return fmt.Errorf("execute run %d: run stays queued, because its assistant or API key has reached its limit of running runs: %w",

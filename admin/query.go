@@ -152,7 +152,7 @@ func oneOf[S ~string](known []S) string {
 	return strings.Join(texts, ", ")
 }
 
-var runStatuses = []webtrigger.RunStatus{webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunCompleted,
+var runStatuses = []webtrigger.RunStatus{webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunWaiting, webtrigger.RunCompleted,
 	webtrigger.RunFailed, webtrigger.RunCancelled, webtrigger.RunTimedOut}
 
 var deliveryStates = []webtrigger.DeliveryState{webtrigger.DeliveryPending, webtrigger.DeliverySending, webtrigger.DeliveryDelivered,

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -17,12 +18,34 @@ type Status struct {
 	CompletedAt  *time.Time `json:"completed_at"` // when the run ended, in any status
 	RunID        int64      `json:"run_id"`
 	RunKey       string     `json:"run_key"`
-	RunStatus    string     `json:"run_status"`    // queued, running, completed, failed, cancelled or timed_out
+	RunStatus    string     `json:"run_status"`    // queued, running, waiting, completed, failed, cancelled or timed_out
 	StatusDetail *string    `json:"status_detail"` // short, such as heartbeat timeout
 	ErrorMessage *string    `json:"error_message"`
 	Usage        *Usage     `json:"usage"`
 	EventsURL    string     `json:"events_url"`
 	StreamURL    string     `json:"stream_url"`
+
+	InputRequest *InputRequest `json:"input_request"` // what a waiting run asks a person
+}
+
+// InputRequest is a question to a person, or the request to approve a tool call.
+type InputRequest struct {
+	ID        int64           `json:"id"`
+	Kind      string          `json:"kind"` // question or approval
+	Question  string          `json:"question"`
+	Schema    json.RawMessage `json:"schema"`    // of the answer to a question; null: see Choices
+	Choices   []string        `json:"choices"`   // the possible answers; nil: any string, if Schema is null
+	Tool      *string         `json:"tool"`      // of an approval
+	Arguments json.RawMessage `json:"arguments"` // of an approval: exactly what will be called
+	ExpiresAt time.Time       `json:"expires_at"`
+}
+
+// InputAnswer answers an InputRequest.
+type InputAnswer struct {
+	RequestID int64  `json:"request_id"`
+	Answer    any    `json:"answer,omitempty"`   // of a question: a value that marshals to JSON
+	Decision  string `json:"decision,omitempty"` // of an approval: approve or deny
+	Reason    string `json:"reason,omitempty"`   // of a decision
 }
 
 // Usage is the number of tokens that the models of a run read and wrote.
@@ -57,7 +80,7 @@ func (c *Client) StatusOf(ctx context.Context, triggerID, runID int64) (*Status,
 }
 
 // Wait waits until the trigger's run ends, in any status, and returns its final
-// status. It asks the service to respond when the run ends (Prefer: wait, RFC 7240).
+// status. It also waits while the run waits for a person. It asks the service to respond when the run ends (Prefer: wait, RFC 7240).
 // If the service responds earlier, Wait polls at the interval of Retry-After.
 func (c *Client) Wait(ctx context.Context, triggerID int64) (*Status, error) {
 	return c.WaitFor(ctx, triggerID, 0)
@@ -107,6 +130,25 @@ func (c *Client) Cancel(ctx context.Context, triggerID int64) error {
 func (c *Client) CancelOf(ctx context.Context, triggerID, runID int64) error {
 	_, err := c.do(ctx, request{
 		method: http.MethodPost, url: c.trigger(triggerID, "cancel") + ofRun(runID), statuses: []int{http.StatusOK, http.StatusAccepted},
+	}, new(json.RawMessage))
+	return err
+}
+
+// Answer answers the request for which a trigger's run waits. The key needs the scope
+// input. The same answer may be repeated. An [*Error] with the code already_answered
+// reports that the request has another answer, and input_closed that it is too late.
+func (c *Client) Answer(ctx context.Context, triggerID int64, answer InputAnswer) error {
+	return c.AnswerOf(ctx, triggerID, 0, answer)
+}
+
+// AnswerOf is Answer for one run of a trigger. If runID is 0, that is the first one.
+func (c *Client) AnswerOf(ctx context.Context, triggerID, runID int64, answer InputAnswer) error {
+	body, err := json.Marshal(answer)
+	if err != nil {
+		return fmt.Errorf("client: encode answer: %w", err)
+	}
+	_, err = c.do(ctx, request{
+		method: http.MethodPost, url: c.trigger(triggerID, "input") + ofRun(runID), body: body, statuses: []int{http.StatusAccepted},
 	}, new(json.RawMessage))
 	return err
 }

@@ -7,8 +7,7 @@ import (
 	"net/http"
 )
 
-// WriteError responds to r with err as application/problem+json. svc is a
-// *webtrigger.Service. The root package sets it when it is initialized.
+// WriteError responds to r with err as application/problem+json.
 var WriteError func(svc any, w http.ResponseWriter, r *http.Request, err error)
 
 // WithRequest returns the context of a request whose writes are in the audit log with
@@ -18,3 +17,7 @@ var WithRequest func(ctx context.Context, requestID string) context.Context
 // WithAudit returns a context whose write must be in the audit log. entry is a
 // webtrigger.AuditEntry. The root package sets it when it is initialized.
 var WithAudit func(ctx context.Context, entry any) context.Context
+
+// ServeAnswer reads the answer to the request for which a run waits, from a body of at
+// most maxBytes, stores it and responds with 202. by names who answers.
+var ServeAnswer func(svc any, w http.ResponseWriter, r *http.Request, runID, maxBytes int64, by string) error

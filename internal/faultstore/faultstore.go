@@ -23,7 +23,7 @@ type Store struct {
 
 // Writes are the methods with faults that change the store.
 var Writes = []string{
-	"RegisterProcess", "RenewProcess", "RemoveProcess", "ClaimRuns", "CreateTrigger", "AppendEvents", "FinishRun", "RequeueRun", "RequestStop",
+	"RegisterProcess", "RenewProcess", "RemoveProcess", "ClaimRuns", "CreateTrigger", "AppendEvents", "FinishRun", "RequeueRun", "AwaitInput", "RequestStop",
 	"SweepRuns", "LeaseDeliveries", "ClaimDelivery", "ReturnDelivery", "FinishDelivery", "SweepDeliveries",
 }
 
@@ -80,6 +80,10 @@ func (s *Store) RequeueRun(ctx context.Context, l webtrigger.Lease, r webtrigger
 
 func (s *Store) Steps(ctx context.Context, id int64) ([]webtrigger.StepRecord, error) {
 	return get(ctx, s, "Steps", func(ctx context.Context) ([]webtrigger.StepRecord, error) { return s.Store.Steps(ctx, id) })
+}
+
+func (s *Store) AwaitInput(ctx context.Context, l webtrigger.Lease, a webtrigger.Await) (webtrigger.Run, error) {
+	return get(ctx, s, "AwaitInput", func(ctx context.Context) (webtrigger.Run, error) { return s.Store.AwaitInput(ctx, l, a) })
 }
 
 func (s *Store) RequestStop(ctx context.Context, id int64, stop webtrigger.Stop, l *webtrigger.Lease) (webtrigger.Run, error) {

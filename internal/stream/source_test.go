@@ -29,7 +29,7 @@ type fake struct {
 	unavailable atomic.Bool  // Events is unavailable
 	calls       atomic.Int64 // of Events
 	polls       atomic.Int64 // of LastEventIDs
-	reads       atomic.Int64 // of RunEnded
+	reads       atomic.Int64 // of RunRests
 	watches     atomic.Int64 // under way
 
 	unavailableAfter atomic.Int64 // Events is unavailable after this cursor; 0: no such
@@ -125,7 +125,7 @@ func (s *fake) LastEventIDs(_ context.Context, ids []int64) (map[int64]int64, er
 	return last, nil
 }
 
-func (s *fake) RunEnded(_ context.Context, runID int64) (bool, error) {
+func (s *fake) RunRests(_ context.Context, runID int64) (bool, error) {
 	s.reads.Add(1)
 	if s.unavailable.Load() {
 		return false, errUnavailable

@@ -24,7 +24,7 @@ type awaited struct {
 	last    int64 // the log's end that the last poll saw; -1: look at the next poll
 }
 
-// Await returns when the run has ended or does not exist, d is over, ctx has ended or
+// Await returns when the run has ended, waits for input or does not exist, d is over, ctx has ended or
 // the hub is closed, whichever is first.
 func (h *Hub) Await(ctx context.Context, conversationID, runID int64, d time.Duration) {
 	a := h.joinAwaited(conversationID, runID)
@@ -86,7 +86,7 @@ func (h *Hub) look(life context.Context, a *awaited) {
 		hints := a.hints
 		h.mu.Unlock()
 		ctx, cancel := context.WithTimeout(life, statementTimeout)
-		ended, err := h.source.RunEnded(ctx, a.runID)
+		ended, err := h.source.RunRests(ctx, a.runID)
 		cancel()
 		over := err == nil && ended || err != nil && h.opts.NotFound(err)
 		if err != nil && !over && life.Err() == nil {

@@ -85,7 +85,8 @@ func migratedStore(t *testing.T, db *bun.DB, opts *bunstore.Options) webtrigger.
 }
 
 // wireBundle has the keys of a transcript: $KEY, $KEY1B and $REVOKED of assistant 1,
-// $KEY2 of assistant 2 whose channel is off.
+// $KEY2 of assistant 2 whose channel is off. $PERSON of assistant 1 has all scopes, and
+// $READER only read.
 type wireBundle struct {
 	t       *testing.T
 	ctx     context.Context
@@ -121,7 +122,7 @@ func (s *faultyStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger
 }
 
 func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
-	b := &wireBundle{t: t, ctx: t.Context(), opts: webtrigger.Options{MaxBodyBytes: 64 << 10}, faults: &faultyStore{Store: store}, ids: make(map[string]int64)}
+	b := &wireBundle{t: t, ctx: t.Context(), opts: webtrigger.Options{MaxBodyBytes: 64 << 10, CompileSchema: compileSchema}, faults: &faultyStore{Store: store}, ids: make(map[string]int64)}
 	b.store = b.faults
 	b.reopen()
 	require.NoError(t, b.svc.SetChannel(b.ctx, webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
@@ -131,6 +132,14 @@ func newWireBundle(t *testing.T, store webtrigger.Store) *wireBundle {
 		require.NoError(t, err)
 		b.ids[k.name] = key.ID
 		pairs = append(pairs, k.name, secret)
+	}
+	for _, k := range []struct {
+		name, digit string
+		scopes      []webtrigger.Scope
+	}{{"$READER", "b", []webtrigger.Scope{webtrigger.ScopeRead}}, {"$PERSON", "c", webtrigger.AllScopes()}} {
+		_, err := b.svc.ImportKey(b.ctx, "1", webtrigger.KeySpec{Name: k.name, Scopes: k.scopes}, strings.Repeat(k.digit, 64))
+		require.NoError(t, err)
+		pairs = append(pairs, k.name, strings.Repeat(k.digit, 64))
 	}
 	_, err := b.svc.RevokeKey(b.ctx, b.ids["$REVOKED"])
 	require.NoError(t, err)

@@ -105,11 +105,30 @@ func (s *Store) Assistants(ctx context.Context, after string, limit int) ([]stri
 	return ids, s.wrap("list assistants", err)
 }
 
-const keyColumns = `id, assistant_id, name, prefix, created_at, expires_at, revoked_at, last_used_at`
+const keyColumns = `id, assistant_id, name, prefix, created_at, expires_at, revoked_at, last_used_at, scopes`
 
 func keyDest(k *webtrigger.Key) []any {
 	return []any{&k.ID, &k.AssistantID, &k.Name, &k.Prefix, stamp{&k.CreatedAt}, stamp{&k.ExpiresAt}, stamp{&k.RevokedAt},
-		stamp{&k.LastUsedAt}}
+		stamp{&k.LastUsedAt}, scopeList{&k.Scopes}}
+}
+
+// scopeList reads the scopes of a key.
+type scopeList struct{ list *[]webtrigger.Scope }
+
+func (l scopeList) Scan(value any) error {
+	text, _ := value.(string)
+	for word := range strings.FieldsSeq(text) {
+		*l.list = append(*l.list, webtrigger.Scope(word))
+	}
+	return nil
+}
+
+func joinScopes(scopes []webtrigger.Scope) string {
+	words := make([]string, len(scopes))
+	for i, scope := range scopes {
+		words[i] = string(scope)
+	}
+	return strings.Join(words, " ")
 }
 
 func scanKey(row scanner) (k webtrigger.Key, _ error) { return k, row.Scan(keyDest(&k)...) }
@@ -128,9 +147,9 @@ func (s *Store) CreateKey(ctx context.Context, key webtrigger.NewKey) (created w
 }
 
 func (t *tx) addKey(key webtrigger.NewKey, now time.Time) (webtrigger.Key, error) {
-	created, err := scanKey(t.row(t.ctx, `INSERT INTO {api_keys} (assistant_id, name, prefix, hash, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6) RETURNING `+keyColumns,
-		key.AssistantID, key.Name, key.Prefix, key.Hash[:], t.at(now), t.at(key.ExpiresAt)))
+	created, err := scanKey(t.row(t.ctx, `INSERT INTO {api_keys} (assistant_id, name, prefix, hash, created_at, expires_at, scopes)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING `+keyColumns,
+		key.AssistantID, key.Name, key.Prefix, key.Hash[:], t.at(now), t.at(key.ExpiresAt), joinScopes(key.Scopes)))
 	if uniqueViolation(err) {
 		return created, webtrigger.ErrConflict
 	} else if err != nil {
@@ -378,7 +397,7 @@ func (s *Store) runGrants(ctx context.Context, calls []*call[asking, webtrigger.
 // grantColumns are what grantRow reads: k is the key, ch its assistant's channel or
 // NULLs, and the run that of [summaryColumns] or NULLs, with its result if that is
 // small. The size of a result is known without its text, which may be stored apart.
-var grantColumns = `k.id, k.assistant_id, k.name, k.prefix, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
+var grantColumns = `k.id, k.assistant_id, k.name, k.prefix, k.created_at, k.expires_at, k.revoked_at, k.last_used_at, k.scopes,
 		coalesce(ch.enabled, false), coalesce(ch.allow_callback_urls, false), coalesce(octet_length(e.result) > ` + grantResult + `, false), ` +
 	stateColumns + `, substr(r.task, 1, 64), CASE WHEN octet_length(e.result) <= ` + grantResult + ` THEN e.result END`
 

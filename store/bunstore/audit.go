@@ -68,11 +68,12 @@ func (t *tx) restore(runID int64) error {
 			$2, false, c.id IS NOT NULL, r.assistant_id
 		FROM {runs} r LEFT JOIN {conversations} c ON c.id = r.conversation_id, (
 			SELECT count(CASE WHEN type = $4 THEN 1 END) AS started, coalesce(max(sequence), 0) AS last,
-				coalesce(max(CASE WHEN type = $5 THEN sequence END), 1) AS requeued, max(CASE WHEN type = $4 THEN created_at END) AS at
+				coalesce(max(CASE WHEN type IN ($5, $6, $7) THEN sequence END), 1) AS requeued, max(CASE WHEN type = $4 THEN created_at END) AS at
 			FROM {events} WHERE conversation_id = (SELECT conversation_id FROM {runs} WHERE id = $1) AND run_id = $1) e
 		WHERE r.id = $1 AND NOT EXISTS (SELECT 1 FROM {ends} WHERE run_id = $1)
 		ON CONFLICT (run_id) DO NOTHING`,
-		runID, t.store.opts.Enqueue == nil, t.at(now), string(webtrigger.EventRunStarted), string(webtrigger.EventRunRequeued))
+		runID, t.store.opts.Enqueue == nil, t.at(now), string(webtrigger.EventRunStarted), string(webtrigger.EventRunRequeued),
+		string(webtrigger.EventInputRequested), string(webtrigger.EventInputReceived))
 	if err != nil || restored == 0 {
 		return err
 	}

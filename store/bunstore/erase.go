@@ -139,6 +139,7 @@ func (t *tx) eraseRuns(runs []endedRun, conversationID int64) error {
 		`DELETE FROM {deliveries} WHERE run_id {in ids}`,
 		`DELETE FROM {idempotency_keys} WHERE run_id {in ids}`,
 		`DELETE FROM {purge_marks} WHERE run_id {in ids}`,
+		`DELETE FROM {inputs} WHERE run_id {in ids}`,
 		`DELETE FROM {ends} WHERE run_id {in ids}`,
 		`DELETE FROM {runs} WHERE id {in ids}`,
 	} {

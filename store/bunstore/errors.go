@@ -46,6 +46,7 @@ func decided(err error) bool {
 	for _, sentinel := range []error{
 		webtrigger.ErrNotFound, webtrigger.ErrConflict, webtrigger.ErrLeaseLost,
 		webtrigger.ErrIdempotencyKeyReused, webtrigger.ErrQueueFull, webtrigger.ErrConversationBusy, webtrigger.ErrUnavailable,
+		webtrigger.ErrAlreadyAnswered, webtrigger.ErrInputClosed,
 	} {
 		if errors.Is(err, sentinel) {
 			return true

@@ -50,7 +50,7 @@ func (n running) add(assistantID string, keyID int64) {
 // The row is locked before the limits, so that the holder of that lock never waits for a row.
 func (t *tx) waitingOne(claim webtrigger.Claim) (*queueRow, error) {
 	q, err := t.lock(claim.RunID, forUpdate)
-	if err == sql.ErrNoRows || err == nil && (q.running || q.behind) {
+	if err == sql.ErrNoRows || err == nil && (q.running || q.behind || q.waiting) {
 		return nil, nil
 	}
 	if err != nil || !limited(claim) {

@@ -115,7 +115,7 @@ func (t *tx) toInterrupt(l *lane) error {
 		return err
 	}
 	var all int
-	err = t.row(t.ctx, `SELECT count(*), count(CASE WHEN bounded AND state <> 'r' THEN 1 END)`+of, l.id).Scan(&all, &l.freed)
+	err = t.row(t.ctx, `SELECT count(*), count(CASE WHEN bounded AND state IN ('q', 'b') THEN 1 END)`+of, l.id).Scan(&all, &l.freed)
 	if err == nil && all > len(l.interrupts) {
 		err = errLocked
 	}

@@ -77,9 +77,11 @@ func (c *conditions) statuses(statuses []webtrigger.RunStatus) {
 	for _, status := range statuses {
 		switch status {
 		case webtrigger.RunQueued:
-			open = append(open, "state <> 'r'")
+			open = append(open, "state IN ('q', 'b')")
 		case webtrigger.RunRunning:
 			open = append(open, "state = 'r'")
+		case webtrigger.RunWaiting:
+			open = append(open, "state = 'w' AND wake_at IS NOT NULL") // as the index has it
 		case webtrigger.RunCompleted:
 			completed = true
 		default:
@@ -101,7 +103,7 @@ func (c *conditions) statuses(statuses []webtrigger.RunStatus) {
 }
 
 // runStatus is the status of a run.
-const runStatus = `coalesce(e.status, CASE WHEN q.state = 'r' THEN 'running' ELSE 'queued' END)`
+const runStatus = `coalesce(e.status, CASE q.state WHEN 'r' THEN 'running' WHEN 'w' THEN 'waiting' ELSE 'queued' END)`
 
 // callback narrows to runs whose last delivery has a state.
 func (c *conditions) callback(state webtrigger.DeliveryState) {

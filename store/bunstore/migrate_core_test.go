@@ -127,6 +127,7 @@ func (p *previousRows) summarized(t *testing.T) string {
 		case "grant":
 			if grant, ok := v.(map[string]any); ok {
 				grant["ResultOmitted"] = false
+				grant["Key"].(map[string]any)["Scopes"] = webtrigger.DefaultScopes()
 				summarize(grant["Run"])
 			}
 		}

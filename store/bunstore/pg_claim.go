@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"strings"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -92,7 +93,7 @@ const (
 		UPDATE {queue} q SET state = 'r', token = $2::bigint + free.place, process_id = $3, batch = 0, attempts = q.attempts + 1,
 			last_sequence = q.last_sequence + 1, started_sequence = q.last_sequence + 1, started_at = clock_timestamp()
 		FROM free WHERE q.run_id = ANY (ARRAY[free.run_id]) AND free.run_id + 0 = free.run_id
-		RETURNING q.run_id, q.conversation_id, q.shared, q.token, q.attempts, q.last_sequence, q.started_at
+		RETURNING q.run_id, q.conversation_id, q.shared, q.token, q.attempts, q.last_sequence, q.started_at, q.executed_us
 	)`
 
 	// pgStarted stores run_started for shared conversations, which free has locked.
@@ -123,15 +124,15 @@ const (
 	pgClaimAnswer = `
 	SELECT q.run_id, q.token, q.attempts, q.started_at, r.run_key, r.conversation_id, r.assistant_id, r.key_id, ` + fullTask + `, r.base_url,
 		r.callback_url, r.trace_parent, r.request_id, r.created_at, r.subject, r.message, r.context, r.metadata, r.message_id, r.conversation_key,
-		q.last_sequence > 2
+		q.last_sequence > 2, q.executed_us
 	FROM q CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = q.run_id LIMIT 1) r
 	UNION ALL
-	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1, NULL, false
+	SELECT 0, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1, NULL, false, 0
 	WHERE NOT EXISTS (SELECT FROM me)`
 
 	pgMixedAnswer = `
 	UNION ALL
-	SELECT -1, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1, NULL, false
+	SELECT -1, 0, 0, NULL, '00000000-0000-0000-0000-000000000000', 0, '', 0, NULL, '', '', '', '', NULL, '', '', NULL, NULL, 1, NULL, false, 0
 	FROM head WHERE mixed`
 )
 
@@ -234,14 +235,15 @@ func (s *Store) pgClaimStatement(ctx context.Context, on session, text string, a
 func scanClaimed(row scanner, c *webtrigger.ClaimedRun) error {
 	r := &c.Run
 	var task []byte
-	var messageID int64
+	var messageID, executed int64
 	var conversationKey sql.NullString
 	err := row.Scan(&r.ID, &c.Lease.Token, &r.Attempts, stamp{&r.StartedAt}, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL,
-		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message, raw{&c.Input.Context}, raw{&c.Input.Metadata}, &messageID, &conversationKey, &c.Requeued)
+		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message, raw{&c.Input.Context}, raw{&c.Input.Metadata}, &messageID, &conversationKey, &c.Requeued, &executed)
 	if err != nil {
 		return err
 	}
 	r.Status, c.Lease.RunID = webtrigger.RunRunning, r.ID
+	c.Executed = time.Duration(executed) * time.Microsecond
 	r.Continues, r.ConversationKey = messageID > firstMessage, conversationKey.String
 	return setTask(r, task)
 }

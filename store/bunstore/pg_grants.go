@@ -3,6 +3,7 @@ package bunstore
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -61,6 +62,7 @@ func (s *Store) pgGrants(ctx context.Context, calls []*call[asking, webtrigger.G
 		grant, err := x.read()
 		for _, c := range same[ord] {
 			c.result, c.err = grant, nil
+			c.result.Key.Scopes = slices.Clone(grant.Key.Scopes)
 			if grant.Run != nil { // each caller owns its answer
 				run := *grant.Run
 				if run.Usage != nil {

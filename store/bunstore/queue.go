@@ -10,8 +10,9 @@ import (
 // queueStateText reads the queue table alone, which ended runs have left. One
 // statement sees one instant.
 const queueStateText = `SELECT
-	(SELECT count(*) FROM {queue} WHERE state <> 'r'),
+	(SELECT count(*) FROM {queue} WHERE state NOT IN ('r', 'w')),
 	(SELECT count(*) FROM {queue} WHERE state = 'r'),
+	(SELECT count(*) FROM {queue} WHERE wake_at IS NOT NULL),
 	(SELECT min(waits_since) FROM {queue} WHERE state = 'q'),
 	{clock}`
 
@@ -23,7 +24,7 @@ func (s *Store) QueueState(ctx context.Context) (state webtrigger.QueueState, _ 
 	}
 	defer cancel()
 	var oldest, now time.Time
-	err = s.row(ctx, queueStateText).Scan(&state.Queued, &state.Running, stamp{&oldest}, stamp{&now})
+	err = s.row(ctx, queueStateText).Scan(&state.Queued, &state.Running, &state.Waiting, stamp{&oldest}, stamp{&now})
 	if err != nil {
 		return webtrigger.QueueState{}, s.wrap("read queue state", err)
 	}

@@ -17,7 +17,8 @@ const (
 type queueRow struct {
 	runID, conversationID int64
 	native, shared        bool // shared: the conversation has a row of its own
-	running               bool // else queued
+	running               bool // else queued or waiting
+	waiting               bool // for input
 	behind                bool // queued, and not the head of its lane
 	token, batch          int64
 	attempts              int
@@ -25,18 +26,23 @@ type queueRow struct {
 	started               int64 // sequence of the last run_started; 0: none since the run was queued
 	waitsSince            time.Time
 	startedAt             time.Time
-	process               string // while running
+	process               string        // while running
+	wakeAt                time.Time     // while waiting: when its request expires
+	executed              time.Duration // executing time before it waited
 	stop                  *webtrigger.Stop
 }
 
-const queueColumns = `run_id, conversation_id, native, shared, state = 'r', state = 'b', token, batch, attempts, last_sequence, started_sequence,
-	waits_since, started_at, coalesce(process_id, ''), stop_status, stop_detail, stop_error`
+const queueColumns = `run_id, conversation_id, native, shared, state = 'r', state = 'b', state = 'w', token, batch, attempts, last_sequence, started_sequence,
+	waits_since, started_at, coalesce(process_id, ''), wake_at, executed_us, stop_status, stop_detail, stop_error`
 
 func scanQueueRow(row scanner) (*queueRow, error) {
 	var q queueRow
 	var status, detail, failure sql.NullString
-	err := row.Scan(&q.runID, &q.conversationID, &q.native, &q.shared, &q.running, &q.behind, &q.token, &q.batch, &q.attempts, &q.sequence, &q.started,
-		stamp{&q.waitsSince}, stamp{&q.startedAt}, &q.process, &status, &detail, &failure)
+	var executed int64
+	err := row.Scan(&q.runID, &q.conversationID, &q.native, &q.shared, &q.running, &q.behind, &q.waiting, &q.token, &q.batch, &q.attempts, &q.sequence, &q.started,
+		stamp{&q.waitsSince}, stamp{&q.startedAt}, &q.process, stamp{&q.wakeAt}, &executed,
+		&status, &detail, &failure)
+	q.executed = time.Duration(executed) * time.Microsecond
 	q.stop = stopOf(status, detail, failure)
 	return &q, err
 }
@@ -103,6 +109,8 @@ func (q *queueRow) state() string {
 		return "r"
 	case q.behind:
 		return "b"
+	case q.waiting:
+		return "w"
 	}
 	return "q"
 }
@@ -113,12 +121,12 @@ func (t *tx) save(q *queueRow) error {
 	if q.stop != nil {
 		status, detail, failure = string(q.stop.Status), q.stop.StatusDetail, q.stop.ErrorMessage
 	}
-	_, err := t.exec(t.ctx, `UPDATE {queue} SET state = CASE $2 WHEN 'r' THEN 'r' WHEN 'b' THEN 'b' ELSE 'q' END, token = $3, batch = $4, attempts = $5,
+	_, err := t.exec(t.ctx, `UPDATE {queue} SET state = CASE $2 WHEN 'r' THEN 'r' WHEN 'b' THEN 'b' WHEN 'w' THEN 'w' ELSE 'q' END, token = $3, batch = $4, attempts = $5,
 		last_sequence = $6, started_sequence = $7, waits_since = $8, started_at = $9, process_id = $10,
-		stop_status = $11, stop_detail = $12, stop_error = $13 WHERE run_id = $1`,
+		stop_status = $11, stop_detail = $12, stop_error = $13, wake_at = $14, executed_us = $15 WHERE run_id = $1`,
 		q.runID, q.state(), q.token, q.batch, q.attempts,
 		q.sequence, q.started, t.at(q.waitsSince), t.at(q.startedAt), optionalText(q.process),
-		status, detail, failure)
+		status, detail, failure, t.at(q.wakeAt), q.executed.Microseconds())
 	return err
 }
 

@@ -14,7 +14,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 	var pairs []string
 	for _, table := range []string{
 		"channels", "api_keys", "task_definitions", "conversations", "runs", "queue", "processes",
-		"ends", "purge_marks", "messages", "events", "steps", "deliveries", "idempotency_keys", "task_copies", "audit", "stats",
+		"ends", "purge_marks", "messages", "events", "steps", "deliveries", "idempotency_keys", "task_copies", "audit", "stats", "inputs",
 	} {
 		pairs = append(pairs, "{"+table+"}", prefix+table)
 	}

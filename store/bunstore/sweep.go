@@ -95,8 +95,9 @@ type overdueRun struct {
 	runID       int64
 	assistantID string
 	running     bool
+	waiting     bool
 	token       int64     // of the claim
-	since       time.Time // when its process expired, or since when it is queued
+	since       time.Time // when its process or its request expired, or since when it is queued
 	maxAttempts int       // of its process
 	due         time.Time // when it was due to be swept
 }
@@ -116,6 +117,9 @@ const (
 			UNION ALL SELECT * FROM {queue} WHERE state = 'b' AND waits_since < $2
 		) q ORDER BY waits_since, run_id LIMIT $1`
 
+	expiredInputsText = `SELECT run_id, assistant_id, false, token, wake_at, 0 FROM {queue} q
+		WHERE wake_at <= $2 ORDER BY wake_at, run_id LIMIT $1`
+
 	unexpiredText = `SELECT count(*) FROM {processes} WHERE id = $1 AND lost_at IS NULL AND expires_at > $2`
 )
 
@@ -130,6 +134,7 @@ func (s *Store) overdue(ctx context.Context, sweep webtrigger.Sweep) (found []ov
 			return each(rows, err, func(row scanner) error {
 				var o overdueRun
 				err := row.Scan(&o.runID, &o.assistantID, &o.running, &o.token, stamp{&o.since}, &o.maxAttempts)
+				o.waiting = text == expiredInputsText
 				o.due = o.since.Add(wait)
 				found = append(found, o)
 				return err
@@ -142,6 +147,13 @@ func (s *Store) overdue(ctx context.Context, sweep webtrigger.Sweep) (found []ov
 			if err := list(0, orphansText); err != nil {
 				return err
 			}
+		}
+		now, err := t.now()
+		if err != nil {
+			return err
+		}
+		if err := list(0, expiredInputsText, t.at(now)); err != nil {
+			return err
 		}
 		if sweep.MaxQueueTime > 0 {
 			if may, now, err := t.unexpired(sweep.ProcessID); err != nil {
@@ -205,6 +217,13 @@ func (s *Store) sweepOne(ctx context.Context, o overdueRun, enqueue bool) (swept
 		switch {
 		case q.running != o.running || q.token != o.token:
 			return nil
+		case q.waiting != o.waiting || q.waiting && !q.wakeAt.Equal(o.since):
+			return nil
+		case q.waiting:
+			var changed bool
+			if changed, err = t.expireInput(q, enqueue, now); err == nil && !changed {
+				return nil
+			}
 		case !q.running && !q.waitsSince.Equal(o.since):
 			return nil
 		case !q.running:

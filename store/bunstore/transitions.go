@@ -35,22 +35,33 @@ func (t *tx) waits(q *queueRow) error {
 // requeue puts a claimed run back in the queue. Events that were derived for the
 // attempt are stored before its traces in the row are overwritten.
 func (t *tx) requeue(q *queueRow, reason webtrigger.RequeueReason, counted bool, now time.Time) error {
-	if !q.shared && q.started > 0 {
-		started := webtrigger.StartedEvent(q.attempts)
-		err := t.storeEvent(webtrigger.Event{ID: q.started, ConversationID: q.conversationID, RunID: q.runID, Sequence: q.started,
-			Type: started.Type, Payload: started.Payload, CreatedAt: q.startedAt})
-		if err != nil {
-			return err
-		}
+	if err := t.storeStarted(q); err != nil {
+		return err
 	}
 	if err := t.log(q, now, webtrigger.RequeuedEvent(reason)); err != nil {
 		return err
 	}
-	q.running, q.process, q.started, q.waitsSince = false, "", 0, now
+	q.running, q.process, q.waitsSince, q.executed = false, "", now, 0
 	if !counted {
 		q.attempts--
 	}
 	return errors.Join(t.waits(q), t.save(q))
+}
+
+// storeStarted stores the run_started of an attempt whose traces in the row are about to
+// be overwritten. Those of a shared conversation are stored already.
+func (t *tx) storeStarted(q *queueRow) error {
+	if q.started == 0 {
+		return nil
+	}
+	started := webtrigger.Event{ID: q.started, ConversationID: q.conversationID, RunID: q.runID, Sequence: q.started, CreatedAt: q.startedAt}
+	q.started = 0
+	if q.shared {
+		return nil
+	}
+	event := webtrigger.StartedEvent(q.attempts)
+	started.Type, started.Payload = event.Type, event.Payload
+	return t.storeEvent(started)
 }
 
 // end is the terminal transition of a locked run: the outcome or the recorded stop
@@ -188,7 +199,7 @@ func (t *tx) claim(claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
 		if err := errors.Join(t.take(q, claim.ProcessID, claim.Token+int64(i), now), t.save(q)); err != nil {
 			return nil, err
 		}
-		taken := webtrigger.ClaimedRun{Lease: webtrigger.Lease{RunID: q.runID, Token: q.token}, Requeued: requeued}
+		taken := webtrigger.ClaimedRun{Lease: webtrigger.Lease{RunID: q.runID, Token: q.token}, Requeued: requeued, Executed: q.executed}
 		if taken.Run, err = t.run(q.runID); err != nil {
 			return nil, err
 		}

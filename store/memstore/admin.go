@@ -15,6 +15,12 @@ type key struct{ webtrigger.Key }
 
 func (k *key) id() int64 { return k.ID }
 
+func (k *key) copy() webtrigger.Key {
+	c := k.Key
+	c.Scopes = slices.Clone(c.Scopes)
+	return c
+}
+
 // valid reports whether the key opens anything now.
 func (k *key) valid(now time.Time) bool {
 	return k.RevokedAt.IsZero() && (k.ExpiresAt.IsZero() || now.Before(k.ExpiresAt))
@@ -116,13 +122,14 @@ func (s *Store) addKey(ctx context.Context, newKey webtrigger.NewKey) webtrigger
 		Prefix:      newKey.Prefix,
 		CreatedAt:   s.now(),
 		ExpiresAt:   stored(newKey.ExpiresAt),
+		Scopes:      slices.Clone(newKey.Scopes),
 	}}
 	s.keys = append(s.keys, k)
 	s.keyOf[newKey.Hash] = k
 	s.keysOf[k.AssistantID] = append(s.keysOf[k.AssistantID], k)
 	s.know(k.AssistantID)
 	s.audit(ctx, k.ID)
-	return k.Key
+	return k.copy()
 }
 
 // ReplaceKey implements [webtrigger.KeyStore].
@@ -169,7 +176,7 @@ func (s *Store) Key(ctx context.Context, keyID int64) (webtrigger.Key, error) {
 	if k == nil {
 		return webtrigger.Key{}, webtrigger.ErrNotFound
 	}
-	return k.Key, nil
+	return k.copy(), nil
 }
 
 // Keys implements [webtrigger.KeyStore].
@@ -189,7 +196,7 @@ func (s *Store) Keys(ctx context.Context, query webtrigger.KeyQuery) ([]webtrigg
 			break
 		}
 		if strings.HasPrefix(k.Prefix, query.Prefix) && (query.Active == nil || *query.Active == k.valid(now)) {
-			keys = append(keys, k.Key)
+			keys = append(keys, k.copy())
 		}
 	}
 	return keys, nil
@@ -209,7 +216,7 @@ func (s *Store) RevokeKey(ctx context.Context, keyID int64) (webtrigger.Key, err
 		k.RevokedAt = s.now()
 		s.audit(ctx, 0)
 	}
-	return k.Key, nil
+	return k.copy(), nil
 }
 
 // Authenticate implements [webtrigger.KeyStore].
@@ -222,7 +229,7 @@ func (s *Store) Authenticate(ctx context.Context, hash webtrigger.KeyHash, trigg
 	if k == nil || !k.valid(s.now()) {
 		return webtrigger.Grant{}, webtrigger.ErrNotFound
 	}
-	grant := webtrigger.Grant{Key: k.Key, Channel: s.channel(k.AssistantID)}
+	grant := webtrigger.Grant{Key: k.copy(), Channel: s.channel(k.AssistantID)}
 	conv := s.conversations.get(triggerID)
 	if conv == nil || conv.AssistantID != k.AssistantID {
 		return grant, nil

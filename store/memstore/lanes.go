@@ -23,9 +23,9 @@ func (c *conversation) admits(t *webtrigger.NewTrigger) (busy bool, freed int, _
 		return true, 0, webtrigger.ErrConversationBusy
 	case webtrigger.BusyInterrupt:
 		for _, r := range c.open {
-			if r.Status == webtrigger.RunQueued {
+			if r.Status != webtrigger.RunRunning {
 				unfinished--
-				if r.bounded {
+				if r.bounded && r.Status == webtrigger.RunQueued {
 					freed++
 				}
 			}

@@ -45,11 +45,13 @@ type Store struct {
 
 	conversations byID[conversation]
 	runs          byID[run]
-	runOf         map[string]*run           // by run_key
-	backlogs      map[string]*backlog       // of assistants with open runs
-	turns         order[backlog]            // those with queued runs, the next in turn first
-	waiting       order[run]                // queued runs that can be claimed, by the time since which they wait
-	behind        order[run]                // the other queued runs, in the same order
+	runOf         map[string]*run     // by run_key
+	backlogs      map[string]*backlog // of assistants with open runs
+	turns         order[backlog]      // those with queued runs, the next in turn first
+	waiting       order[run]          // queued runs that can be claimed, by the time since which they wait
+	behind        order[run]          // the other queued runs, in the same order
+	awaiting      order[run]          // the waiting runs, by the expiry of their requests
+	inputs        byID[webtrigger.Input]
 	lanes         map[laneKey]*conversation // the conversations that have a key
 	running       int                       // number of running runs
 	processes     map[string]*process
@@ -113,6 +115,10 @@ func New(opts *Options) *Store {
 		place: func(r *run) *int { return &r.waitingAt },
 	}
 	s.behind = s.waiting
+	s.awaiting = order[run]{
+		before: func(a, b *run) bool { return a.openInput().ExpiresAt.Before(b.openInput().ExpiresAt) },
+		place:  func(r *run) *int { return &r.waitingAt },
+	}
 	s.sending = order[delivery]{
 		before: func(a, b *delivery) bool { return a.attempted < b.attempted },
 		place:  func(d *delivery) *int { return &d.placedAt },

@@ -124,6 +124,9 @@ func (s *Store) eraseRun(r *run) {
 	if r.record != nil {
 		s.forget(r.record)
 	}
+	for _, input := range r.inputs {
+		s.inputs[input.ID-1] = nil
+	}
 	delete(s.runOf, r.Key)
 	s.runs[r.ID-1] = nil
 }

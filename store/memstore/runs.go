@@ -30,7 +30,10 @@ type run struct {
 
 	steps map[stepKey]webtrigger.StepRecord // nil: none
 
-	queuedAt, waitingAt int // places in the orders of its key and of the store
+	inputs   []*webtrigger.Input
+	executed time.Duration // executing time before it waited for input
+
+	queuedAt, waitingAt int // places in the orders of its key and of the store; waitingAt in that of the waiting runs too
 }
 
 func (r *run) id() int64 { return r.ID }
@@ -331,13 +334,13 @@ func (s *Store) RequestStop(ctx context.Context, runID int64, stop webtrigger.St
 	return r.copy(), nil
 }
 
-// stop records the first stop of an unfinished run. A queued run ends.
+// stop records the first stop of an unfinished run. A queued or waiting run ends.
 func (s *Store) stop(r *run, stop webtrigger.Stop, now time.Time) {
 	r.stop = &stop
 	if stop.Status == webtrigger.RunCancelled {
 		s.log(r, now, webtrigger.CancelRequestedEvent(stop))
 	}
-	if r.Status == webtrigger.RunQueued {
+	if r.Status != webtrigger.RunRunning {
 		s.end(r, webtrigger.Outcome{}, now)
 	} else {
 		s.hint.Stopped = append(s.hint.Stopped, r.ID)

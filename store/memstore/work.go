@@ -13,6 +13,7 @@ import (
 //	queued    its backlog and Store.waiting; enqueue puts it there, or free
 //	behind    Store.behind; enqueue puts it there
 //	running   process.claims; take puts it there
+//	waiting   Store.awaiting; AwaitInput puts it there
 //
 // leave takes it out, before it goes to the other state or ends.
 
@@ -54,6 +55,10 @@ func (s *Store) leave(r *run) {
 		r.process = nil
 		s.running--
 		s.stops(r)
+		return
+	}
+	if r.Status == webtrigger.RunWaiting {
+		s.awaiting.remove(r)
 		return
 	}
 	if r.Behind {
@@ -118,7 +123,7 @@ func (s *Store) ClaimRuns(ctx context.Context, claim webtrigger.Claim) ([]webtri
 		s.leave(r)
 		requeued := r.token != 0
 		lease := s.take(r, p, claim.Token+int64(len(claimed)), now)
-		claimed = append(claimed, webtrigger.ClaimedRun{Run: r.copy(), Input: cloneInput(r.input), Lease: lease, Requeued: requeued})
+		claimed = append(claimed, webtrigger.ClaimedRun{Run: r.copy(), Input: cloneInput(r.input), Lease: lease, Requeued: requeued, Executed: r.executed})
 		if len(claimed) == claim.Limit {
 			break
 		}
@@ -188,6 +193,7 @@ func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, requeue 
 // requeue makes a taken run wait again.
 func (s *Store) requeue(r *run, reason webtrigger.RequeueReason, now time.Time) {
 	s.leave(r)
+	r.executed = 0
 	s.log(r, now, webtrigger.RequeuedEvent(reason))
 	s.enqueue(r)
 }
@@ -214,6 +220,7 @@ func (s *Store) SweepRuns(ctx context.Context, sweep webtrigger.Sweep) ([]webtri
 		}
 		swept = append(swept, r.copy())
 	}
+	swept = append(swept, s.sweepInputs(sweep.Limit-len(swept), now)...)
 	if sweep.MaxQueueTime == 0 || me == nil || s.elapsed >= me.expires {
 		return swept, nil
 	}
@@ -239,7 +246,7 @@ func (s *Store) QueueState(ctx context.Context) (webtrigger.QueueState, error) {
 		return webtrigger.QueueState{}, err
 	}
 	defer s.unlock()
-	state := webtrigger.QueueState{Queued: len(s.waiting.heap) + len(s.behind.heap), Running: s.running}
+	state := webtrigger.QueueState{Queued: len(s.waiting.heap) + len(s.behind.heap), Running: s.running, Waiting: len(s.awaiting.heap)}
 	if oldest := s.waiting.first(); oldest != nil {
 		state.OldestAge = s.elapsed - oldest.waitsSince
 	}

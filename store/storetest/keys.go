@@ -20,11 +20,12 @@ func storedKeyRules() []rule {
 		{"a key is returned as it was created", func(b *rig) {
 			expires := b.now().Add(time.Hour)
 			created, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{
-				AssistantID: assistant, Name: "Zapier", Prefix: "89abcdef", Hash: newHash(), ExpiresAt: expires})
+				AssistantID: assistant, Name: "Zapier", Prefix: "89abcdef", Hash: newHash(), ExpiresAt: expires,
+				Scopes: webtrigger.AllScopes()})
 			b.NoError(err)
 			b.Positive(created.ID)
 			b.Equal(webtrigger.Key{ID: created.ID, AssistantID: assistant, Name: "Zapier", Prefix: "89abcdef",
-				CreatedAt: created.CreatedAt, ExpiresAt: expires}, created)
+				CreatedAt: created.CreatedAt, ExpiresAt: expires, Scopes: webtrigger.AllScopes()}, created)
 			read, err := b.store.Key(b.ctx, created.ID)
 			b.NoError(err)
 			b.Equal(created, read)

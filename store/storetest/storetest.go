@@ -64,6 +64,7 @@ func groups() []group {
 		{"tail", tailRules()},
 		{"finish", finishRules()},
 		{"stops", stopRules()},
+		{"inputs", inputRules()},
 		{"requeue", requeueRules()},
 		{"sweep", sweepRules()},
 		{"queue", queueRules()},
