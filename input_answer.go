@@ -133,7 +133,7 @@ func (s *Service) checkAnswer(r *InputRequest, a *InputAnswer, f *faults) {
 			a.Answer = nil
 		}
 		if len(a.Answer) > 0 {
-			f.add("/answer", "must be left out: the request needs a decision")
+			f.add("/answer", "must be absent: the request needs a decision")
 		}
 		if a.Decision != DecisionApprove && a.Decision != DecisionDeny {
 			f.add("/decision", decisionRule)
@@ -144,10 +144,10 @@ func (s *Service) checkAnswer(r *InputRequest, a *InputAnswer, f *faults) {
 		return
 	}
 	if a.Decision != "" {
-		f.add("/decision", "must be left out: the request needs an answer")
+		f.add("/decision", "must be absent: the request needs an answer")
 	}
 	if a.Reason != "" {
-		f.add("/reason", "must be left out: the request needs an answer")
+		f.add("/reason", "must be absent: the request needs an answer")
 	}
 	if len(a.Answer) == 0 {
 		f.add("/answer", "is required")

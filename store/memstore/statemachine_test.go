@@ -40,6 +40,9 @@ type modelRun struct {
 	seen     webtrigger.RunStatus // the store's, at the last comparison
 	queued   time.Time
 	stopped  webtrigger.RunStatus // recorded, "" for none
+	input    int64                // of the last request
+	answered int64                // the last request that was answered
+	expires  time.Time            // of the last request
 	lease    webtrigger.Lease
 	process  *modelProcess
 	finished bool // ended by FinishRun under the lease
@@ -66,6 +69,7 @@ type machine struct {
 	workers  []*modelProcess // the last one claims
 	attempts int             // MaxAttempts
 	edges    map[string]bool // transitions of the store's runs
+	inputs   int64           // number of requests for input
 }
 
 const (
@@ -96,6 +100,8 @@ func TestStateMachine(t *testing.T) {
 			"finish":  m.finish,
 			"requeue": m.requeue,
 			"cancel":  m.cancel,
+			"await":   m.await,
+			"answer":  m.answer,
 			"sweep":   m.sweep,
 			"time": func(rt *rapid.T) {
 				clock.t = clock.t.Add(time.Duration(rapid.IntRange(0, 15).Draw(rt, "seconds")) * time.Second)
@@ -252,12 +258,50 @@ func (m *machine) cancel(rt *rapid.T) {
 	switch {
 	case r.status.Terminal() || r.stopped != "":
 		return
-	case r.status == webtrigger.RunQueued:
+	case r.status != webtrigger.RunRunning:
 		r.events++
 		m.end(r, webtrigger.RunCancelled)
 	default:
 		r.events++
 		r.stopped = webtrigger.RunCancelled
+	}
+}
+
+func (m *machine) await(rt *rapid.T) {
+	r := m.pick(rt)
+	_, err := m.store.AwaitInput(m.ctx, webtrigger.Lease{RunID: r.id, Token: r.lease.Token},
+		webtrigger.Await{Request: webtrigger.InputRequest{Question: "Which?", ExpiresIn: modelQueue}, Ordinal: 1})
+	if !m.held(r) {
+		require.ErrorIs(rt, err, webtrigger.ErrLeaseLost)
+		return
+	}
+	require.NoError(rt, err)
+	if r.stopped != "" {
+		m.end(r, "")
+		return
+	}
+	r.status, r.expires = webtrigger.RunWaiting, m.clock.t.Add(modelQueue)
+	r.events++
+	m.inputs++
+	r.input = m.inputs
+}
+
+func (m *machine) answer(rt *rapid.T) {
+	r := m.pick(rt)
+	run, err := m.store.AnswerInput(m.ctx, webtrigger.NewAnswer{RunID: r.id, InputID: r.input, Answer: webtrigger.InputAnswer{Answer: []byte(`"x"`)}})
+	switch {
+	case r.input == 0:
+		require.ErrorIs(rt, err, webtrigger.ErrNotFound)
+	case r.status == webtrigger.RunWaiting && m.clock.t.Before(r.expires):
+		require.NoError(rt, err)
+		r.status, r.queued, r.answered = webtrigger.RunQueued, m.clock.t, r.input
+		r.attempts--
+		r.events++
+	case r.answered == r.input:
+		require.NoError(rt, err, "the same answer again")
+		require.Equal(rt, r.status, run.Status)
+	default:
+		require.ErrorIs(rt, err, webtrigger.ErrInputClosed)
 	}
 }
 
@@ -269,7 +313,8 @@ func (m *machine) sweep(rt *rapid.T) {
 	}
 	n := 0
 	for _, r := range m.runs {
-		late := r.status == webtrigger.RunQueued && m.clock.t.Sub(r.queued) > modelQueue
+		late := r.status == webtrigger.RunQueued && m.clock.t.Sub(r.queued) > modelQueue ||
+			r.status == webtrigger.RunWaiting && !m.clock.t.Before(r.expires)
 		if !late && (!m.held(r) || !r.process.lost) {
 			continue
 		}

@@ -378,7 +378,7 @@ func inputEndRules() []rule {
 			b.Equal(webtrigger.RunWaiting, b.run(still.RunID).Status)
 			b.Equal([]int64{next.ID}, each(b.claim(10), claimedID))
 		}},
-		{"an expired approval that says so counts as denied", func(b *rig) {
+		{"an expired approval with DenyOnExpiry counts as denied", func(b *rig) {
 			request := brief(approval())
 			request.DenyOnExpiry = true
 			input := b.asking(request)
