@@ -318,7 +318,7 @@ func (a *asks) load(ctx context.Context, x *execution) error {
 	}
 	var inputs []Input
 	if x.requeued {
-		err := x.read(ctx, "input read failed", func(ctx context.Context) (err error) {
+		err := x.read(ctx, "input", func(ctx context.Context) (err error) {
 			inputs, err = x.s.store.Inputs(ctx, x.lease.RunID)
 			return err
 		})

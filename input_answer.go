@@ -85,7 +85,8 @@ func (s *Service) OpenInputs(ctx context.Context, runIDs []int64) (map[int64]Inp
 }
 
 // AnswerInput answers the request for which a run waits, and requeues the run. The
-// attempt does not count. answer.By names who answered. It returns the run.
+// attempt does not count. answer.By names who answered. If empty, it is the actor of ctx
+// ([WithActor]). AnswerInput returns the run.
 //
 // The first answer counts. The same answer again is not an error. Another one returns
 // [ErrAlreadyAnswered]. If the run does not wait for this request any more, or the request
@@ -104,6 +105,9 @@ func (s *Service) AnswerInput(ctx context.Context, runID, inputID int64, answer 
 	case err != nil:
 		return Run{}, fmt.Errorf("answer input: %w", err)
 	}
+	if answer.By == "" {
+		answer.By, _ = actorOf(ctx)
+	}
 	if s.checkAnswer(&input.Request, &answer, &f); f.err() != nil {
 		return Run{}, f.err()
 	}
@@ -112,6 +116,9 @@ func (s *Service) AnswerInput(ctx context.Context, runID, inputID int64, answer 
 			return Run{}, fmt.Errorf("answer input: %w", ErrAlreadyAnswered)
 		}
 		return s.store.RunSummary(ctx, runID)
+	}
+	if _, person := actorOf(ctx); person {
+		ctx = audited(ctx, "run.input", objectOf("run", runID), map[string]any{"request_id": inputID, "decision": answer.Decision})
 	}
 	run, err := s.store.AnswerInput(ctx, NewAnswer{RunID: runID, InputID: inputID, Answer: answer})
 	if err != nil {

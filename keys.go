@@ -154,7 +154,7 @@ func (s *Service) ImportKey(ctx context.Context, assistantID string, spec KeySpe
 	if err := f.err(); err != nil {
 		return Key{}, err
 	}
-	ctx = audited(ctx, "key.create", "key/", auditedKey{assistantID, spec.Name, plaintext[:keyPrefix], wire.NullableTime(spec.ExpiresAt), nil})
+	ctx = audited(ctx, "key.create", "key/", auditedKey{assistantID, spec.Name, plaintext[:keyPrefix], wire.NullableTime(spec.ExpiresAt), scopes, nil})
 	key, err := s.store.CreateKey(ctx, NewKey{
 		AssistantID: assistantID, Name: spec.Name, Prefix: plaintext[:keyPrefix], Hash: hash, ExpiresAt: storedTime(spec.ExpiresAt),
 		Scopes: scopes,
@@ -172,6 +172,7 @@ type auditedKey struct {
 	Name        string  `json:"name"`
 	Prefix      string  `json:"prefix"`
 	ExpiresAt   *string `json:"expires_at"`
+	Scopes      []Scope `json:"scopes"`
 	Grace       *int64  `json:"grace_period,omitempty"` // of a rotation, in seconds
 }
 
@@ -227,7 +228,7 @@ func (s *Service) RotateKey(ctx context.Context, keyID int64, grace time.Duratio
 		next.ExpiresAt = storedTime(time.Now().Add(old.ExpiresAt.Sub(old.CreatedAt)))
 	}
 	seconds := int64(grace.Seconds())
-	ctx = audited(ctx, "key.rotate", objectOf("key", keyID), auditedKey{next.AssistantID, next.Name, next.Prefix, wire.NullableTime(next.ExpiresAt), &seconds})
+	ctx = audited(ctx, "key.rotate", objectOf("key", keyID), auditedKey{next.AssistantID, next.Name, next.Prefix, wire.NullableTime(next.ExpiresAt), next.Scopes, &seconds})
 	key, err := s.store.ReplaceKey(ctx, keyID, next, grace)
 	if err != nil {
 		return Key{}, "", fmt.Errorf("rotate key: %w", err)

@@ -54,7 +54,7 @@ type AuditQuery struct {
 // The context of a write has an entry if the write must be in the log; see [AuditFrom].
 // The methods with this duty are SetChannel, SetSigningSecrets, CreateKey, RevokeKey,
 // ReplaceKey, CreateTaskDefinition, UpdateTaskDefinition, DeleteTaskDefinition,
-// CreateTrigger, RequestStop without a lease, Redeliver and EraseTrigger. Each must store
+// CreateTrigger, AnswerInput, RequestStop without a lease, Redeliver and EraseTrigger. Each must store
 // the entry in its transition, with the store's time and [AuditEntry.About] the id of a
 // created resource. If it changes nothing, it must store no entry.
 type AuditStore interface {
@@ -154,6 +154,16 @@ func auditedTrigger(ctx context.Context, t *NewTrigger) context.Context {
 		return ctx
 	}
 	return audited(ctx, "run.create", "run/", map[string]any{"assistant_id": t.AssistantID, "subject": t.Input.Subject})
+}
+
+// actorOf returns who makes the writes of a context. named is false if no person does, as
+// in a request with an API key.
+func actorOf(ctx context.Context) (name string, named bool) {
+	a, named := ctx.Value(actorKey{}).(*actor)
+	if named {
+		name = a.get()
+	}
+	return name, named
 }
 
 // objectOf is the name of an object of the audit log.

@@ -92,6 +92,7 @@ func (h *Handler) getQueue(w http.ResponseWriter, r *http.Request, _ struct{}) e
 	return wire.WriteJSON(w, http.StatusOK, struct {
 		Queued      int   `json:"queued"`
 		Running     int   `json:"running"`
+		Waiting     int   `json:"waiting"`
 		OldestAgeMS int64 `json:"oldest_age_ms"`
-	}{state.Queued, state.Running, state.OldestAge.Milliseconds()})
+	}{state.Queued, state.Running, state.Waiting, state.OldestAge.Milliseconds()})
 }

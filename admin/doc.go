@@ -40,6 +40,7 @@
 //	POST /runs/cancel /runs/repeat                runs.write          ?assistant_id=, else all
 //	GET  /runs/{id}                               runs.read           the run's conversation
 //	POST /runs/{id}/cancel                        runs.write          the run's conversation
+//	POST /runs/{id}/input                         runs.write          the run's conversation
 //	GET  /queue                                   queue.read          all
 //	GET  /conversations                           conversations.read  ?assistant_id=, else all
 //	GET  /stats                                   stats.read          ?assistant_id=, else all

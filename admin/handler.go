@@ -136,6 +136,8 @@ func (h *Handler) routes() {
 		"GET": guard(h, webtrigger.ActionReadRuns, h.run, h.getRun)})
 	h.handle("/runs/{id}/cancel", resource{
 		"POST": guard(h, webtrigger.ActionWriteRuns, h.run, h.cancelRun)})
+	h.handle("/runs/{id}/input", resource{
+		"POST": guard(h, webtrigger.ActionWriteRuns, h.run, h.answerRun)})
 	h.handle("/queue", resource{
 		"GET": guard(h, webtrigger.ActionReadQueue, everything, h.getQueue)})
 	h.handle("/conversations", resource{

@@ -17,13 +17,15 @@ type keyView struct {
 	ExpiresAt   *string `json:"expires_at"`
 	RevokedAt   *string `json:"revoked_at"`
 	LastUsedAt  *string `json:"last_used_at"`
+
+	Scopes []webtrigger.Scope `json:"scopes"`
 }
 
 func viewKey(k webtrigger.Key) keyView {
 	return keyView{
 		k.ID, k.AssistantID, k.Name, k.Prefix,
 		wire.FormatTime(k.CreatedAt), wire.NullableTime(k.ExpiresAt), wire.NullableTime(k.RevokedAt),
-		wire.NullableTime(k.LastUsedAt),
+		wire.NullableTime(k.LastUsedAt), k.Scopes,
 	}
 }
 
@@ -50,11 +52,17 @@ func (h *Handler) getKey(w http.ResponseWriter, _ *http.Request, key webtrigger.
 
 // createKey responds with the plaintext, which cannot be read again.
 func (h *Handler) createKey(w http.ResponseWriter, r *http.Request, assistantID string) error {
-	b, err := h.readBody(w, r, "name", "expires_at")
+	b, err := h.readBody(w, r, "name", "expires_at", "scopes")
 	if err != nil {
 		return err
 	}
 	spec := webtrigger.KeySpec{Name: b.neededText("name"), ExpiresAt: b.givenTime("expires_at")}
+	if given := b.givenTexts("scopes"); given != nil {
+		spec.Scopes = make([]webtrigger.Scope, len(given)) // an empty list is a fault
+		for i, scope := range given {
+			spec.Scopes[i] = webtrigger.Scope(scope)
+		}
+	}
 	if b.err() != nil {
 		const noPlaintext = ""
 		_, err := h.svc.ImportKey(r.Context(), assistantID, spec, noPlaintext)

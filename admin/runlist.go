@@ -15,6 +15,9 @@ type runItem struct {
 	AssistantName *string `json:"assistant_name"`
 	KeyName       *string `json:"key_name"`
 	TaskName      *string `json:"task_name"`
+
+	// InputRequest is what a waiting run asks a person, since InputRequest.CreatedAt.
+	InputRequest *inputView `json:"input_request"`
 }
 
 // runFilterParams are the query parameters by which a list of runs is filtered.
@@ -59,12 +62,20 @@ func (h *Handler) label(ctx context.Context, runs []webtrigger.Run) ([]runItem, 
 	if err != nil {
 		return nil, err
 	}
+	open, err := h.openInputs(ctx, runs)
+	if err != nil {
+		return nil, err
+	}
 	names := h.assistantNames(ctx)
 	items := make([]runItem, len(runs))
 	for i, run := range runs {
 		l := labels[run.ID]
 		items[i] = runItem{viewRun(run), l.Subject, wire.NullableString(names[run.AssistantID]),
-			wire.NullableString(l.KeyName), wire.NullableString(l.TaskName)}
+			wire.NullableString(l.KeyName), wire.NullableString(l.TaskName), nil}
+		if input, waits := open[run.ID]; waits {
+			view := viewInput(input)
+			items[i].InputRequest = &view
+		}
 	}
 	return items, nil
 }
@@ -120,7 +131,7 @@ func (h *Handler) cancelMany(w http.ResponseWriter, r *http.Request, q *query) e
 		return err
 	}
 	reason := b.givenText("reason")
-	return h.bulkRuns(b, []webtrigger.RunStatus{webtrigger.RunQueued, webtrigger.RunRunning},
+	return h.bulkRuns(b, []webtrigger.RunStatus{webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunWaiting},
 		func(ctx context.Context, run webtrigger.Run) (int64, error) {
 			_, err := h.svc.CancelRun(ctx, run.ID, reason)
 			return 0, err

@@ -70,6 +70,7 @@ type runDetail struct {
 	Usage     *webtrigger.Usage `json:"usage"`
 	Task      *taskView         `json:"task"` // as it was at accept
 	StatusURL string            `json:"status_url"`
+	Inputs    []inputView       `json:"inputs"` // requests for input, oldest first
 }
 
 func (h *Handler) writeRun(w http.ResponseWriter, r *http.Request, status int, run webtrigger.Run) error {
@@ -77,7 +78,12 @@ func (h *Handler) writeRun(w http.ResponseWriter, r *http.Request, status int, r
 	if err != nil {
 		return err
 	}
+	inputs, err := h.inputs(r.Context(), run.ID)
+	if err != nil {
+		return err
+	}
 	detail := runDetail{
+		Inputs:  inputs,
 		runView: viewRun(run), Message: input.Message, Subject: input.Subject, Context: input.Context, Metadata: input.Metadata,
 		Usage: run.Usage, StatusURL: run.StatusURL(),
 	}

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -104,6 +105,7 @@ func normal(body string) string {
 //	trigger ASSISTANT [CALLBACK_URL]  a run is queued
 //	converse ASSISTANT KEY            a run of the conversation with the key is queued
 //	take                              the oldest queued run starts
+//	approve TOOL                      the oldest queued run starts and waits for approval
 //	complete TEXT, fail TEXT          the oldest queued run starts and ends
 //	delivered, failed, blocked        the oldest pending delivery ends so
 //	sending                           the oldest pending delivery is sending
@@ -120,6 +122,10 @@ func (h *host) Step(what string) {
 		h.trigger(assistant, webtrigger.TriggerRequest{ConversationKey: key})
 	case "take":
 		h.take()
+	case "approve": // the oldest queued run asks for approval and waits
+		_, err := h.store.AwaitInput(h.ctx, h.take().Lease, webtrigger.Await{Ordinal: 1, Request: webtrigger.InputRequest{
+			Question: "Approve?", Tool: rest, Arguments: json.RawMessage(`{"amount":1e2}`), ExpiresIn: time.Hour}})
+		require.NoError(h.t, err)
 	case "complete":
 		h.end(webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: rest,
 			Usage: &webtrigger.Usage{InputTokens: 12, OutputTokens: 3}})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -195,10 +196,7 @@ func (t *tx) answer(q *queueRow, input webtrigger.Input, answer webtrigger.Input
 	}
 	q.waiting, q.wakeAt, q.waitsSince = false, time.Time{}, now
 	q.attempts-- // the next claim continues the attempt
-	if err := t.waits(q); err != nil {
-		return err
-	}
-	return t.save(q)
+	return errors.Join(t.waits(q), t.save(q), t.audit(0))
 }
 
 // expireInput ends or requeues a locked, waiting run whose request has expired. If

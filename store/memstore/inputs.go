@@ -62,6 +62,7 @@ func (s *Store) AnswerInput(ctx context.Context, answer webtrigger.NewAnswer) (w
 		return webtrigger.Run{}, webtrigger.ErrInputClosed
 	default:
 		s.answer(r, answer.Answer, now)
+		s.audit(ctx, 0)
 	}
 	return r.copy(), nil
 }
