@@ -199,11 +199,11 @@ func (j *journal) step(ctx context.Context, name string, opts *StepOptions, call
 		sum := sha256.Sum256(input)
 		step.Fingerprint = hex.EncodeToString(sum[:])
 	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
 	if j == nil {
 		return nil, unrecorded(ctx, opts, call)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	begun, found, err := j.begin(ctx, &step)
 	switch {

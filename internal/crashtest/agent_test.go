@@ -113,6 +113,13 @@ func repeatable(id string) bool {
 	return false
 }
 
+// optional reports whether a process can miss a point: the start mark of a call that is
+// repeatable does not delay it, and can be stored together with the record.
+func optional(point string) bool {
+	_, call, isMark := strings.Cut(point, " mark of tool ")
+	return isMark && repeatable(strings.TrimSuffix(call, " 1"))
+}
+
 func count(lines []string, line string) (n int) {
 	for _, l := range lines {
 		if l == line {
@@ -251,7 +258,11 @@ func TestAgent_killedAtStepBoundaries_repeatsNoRecordedStepAndNoEffect(t *testin
 				t.Parallel()
 				a := newAgentRun(t, database(t))
 				var checks []func()
-				a.True(a.process(point), "the process comes to the point")
+				if !a.process(point) {
+					a.True(optional(point), "the process must come to the point")
+					a.check(undisturbed)
+					return
+				}
 				checks = append(checks, a.killed())
 				if a.process(second) { // it may be behind the agent already
 					checks = append(checks, a.killed())
