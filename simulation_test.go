@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,6 +39,9 @@ import (
 //   - a cancellation that was recorded decides
 //   - every reader, wherever it reconnects, sees exactly the events after its
 //     first cursor
+//   - of the runs of one conversation, only the oldest unfinished one is claimed, and a run
+//     that a later one interrupts ends as cancelled
+//   - runs with one key share a conversation, unless retention has freed the key
 //   - at most one POST per delivery, and exactly one if its state is delivered; one
 //     delivery per run, or with a retry policy one after each that may be retried
 //
@@ -116,7 +118,7 @@ type world struct {
 	steady  bool // only the store fails
 	apart   bool // a process was cut off or replaced, or lost heartbeats of its own
 
-	weather weather // of the store
+	weather faultstore.Weather // of the store
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
@@ -134,6 +136,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w.steady = w.n(2) == 0
 	if w.n(4) == 0 {
 		w.options.MaxQueueTime = 10 * time.Second
+	}
+	if w.n(8) == 0 {
+		age := time.Duration(1+w.n(20)) * time.Second
+		w.options.Retention = webtrigger.Retention{Completed: age, Failed: age, Cancelled: age, TimedOut: age}
 	}
 	if w.n(2) == 0 {
 		w.options.Callback.Retry = &webtrigger.RetryPolicy{Pauses: []time.Duration{time.Second, 5 * time.Second}}
@@ -183,10 +189,10 @@ func (w *world) live() {
 	w.mu.Lock()
 	w.calm = true
 	w.mu.Unlock()
-	w.weather.clear()
+	w.weather.Clear()
 	w.late.Wait()
 	for _, p := range w.processes {
-		p.weather.clear()
+		p.weather.Clear()
 	}
 	w.adopt() // a write whose caller has left may have stored another run
 	w.mu.Lock()
@@ -215,10 +221,10 @@ func (w *world) close() {
 	w.calm = true
 	spawned := w.spawned
 	w.mu.Unlock()
-	w.weather.clear()
+	w.weather.Clear()
 	w.over()
 	for _, p := range spawned {
-		p.weather.clear()
+		p.weather.Clear()
 		p.stop()
 	}
 	w.readers.Wait()
@@ -230,10 +236,17 @@ func (w *world) trigger() {
 	w.pause(5 * time.Second)
 	p := w.processes[w.n(len(w.processes))]
 	req := webtrigger.TriggerRequest{Message: "go"}
+	if w.n(2) == 0 {
+		req.ConversationKey = [...]string{"a", "b"}[w.n(2)]
+		req.OnBusy = [...]webtrigger.OnBusy{"", webtrigger.BusyEnqueue, webtrigger.BusyReject, webtrigger.BusyInterrupt}[w.n(4)]
+	}
 	if w.n(3) > 0 {
 		req.CallbackURL = "https://203.0.114.1/hook"
 	}
 	run, err := p.svc.Trigger(w.t.Context(), "1", req)
+	if errors.Is(err, webtrigger.ErrConversationBusy) && req.OnBusy == webtrigger.BusyReject {
+		return
+	}
 	if err != nil {
 		if !errors.Is(err, context.DeadlineExceeded) { // the store was slow for too long
 			require.ErrorIs(w.t, err, webtrigger.ErrUnavailable)
@@ -245,12 +258,17 @@ func (w *world) trigger() {
 	w.runs = append(w.runs, run)
 	w.mu.Unlock()
 	for range 1 + w.n(2) {
+		if w.purges() {
+			break // a reader of a purged run ends with 404
+		}
 		w.readers.Go(func() { w.watch(run) })
 	}
 	if w.n(3) == 0 {
 		w.pause(8 * time.Second)
 		_, err := w.store.RequestStop(w.t.Context(), run.ID, webtrigger.CancelStop("by hand"), nil)
-		require.NoError(w.t, err)
+		if !w.purged(err) {
+			require.NoError(w.t, err)
+		}
 	}
 }
 
@@ -274,6 +292,9 @@ func (w *world) adopt() {
 func (w *world) ends(runID int64) bool {
 	for range 600 {
 		run, err := w.store.RunByID(w.t.Context(), runID)
+		if w.purged(err) {
+			return true
+		}
 		require.NoError(w.t, err)
 		if run.Status.Terminal() {
 			return true
@@ -286,7 +307,11 @@ func (w *world) ends(runID int64) bool {
 func (w *world) check(runID int64) {
 	t := w.t
 	run, err := w.store.RunByID(t.Context(), runID)
+	if w.purged(err) {
+		return
+	}
 	require.NoError(t, err)
+	w.checkLane(run)
 	page, err := w.store.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 1 << 20})
 	require.NoError(t, err)
 	require.True(t, page.Ended)
@@ -329,6 +354,36 @@ func (w *world) check(runID int64) {
 		require.NotEqual(t, webtrigger.HeartbeatTimeout().StatusDetail, run.StatusDetail, "seed %d: the store failed, and run %d ended", w.seed, run.ID)
 	}
 	w.checkCallback(run)
+}
+
+// purges reports whether ended runs are purged in this world, and purged whether err is
+// that of a purged run.
+func (w *world) purges() bool          { return w.options.Retention != webtrigger.Retention{} }
+func (w *world) purged(err error) bool { return w.purges() && errors.Is(err, webtrigger.ErrNotFound) }
+
+// checkLane checks an ended run against the others of its key.
+func (w *world) checkLane(run webtrigger.Run) {
+	for _, other := range w.runs {
+		if same := other.ConversationKey == run.ConversationKey; run.ConversationKey != "" && !w.purges() {
+			require.Equal(w.t, same, other.ConversationID == run.ConversationID, "seed %d: runs %d and %d", w.seed, run.ID, other.ID)
+		}
+	}
+	var by int64
+	if _, err := fmt.Sscanf(run.StatusDetail, "superseded by run %d", &by); err == nil {
+		require.Equal(w.t, webtrigger.RunCancelled, run.Status, "seed %d", w.seed)
+		require.Greater(w.t, by, run.ID, "seed %d", w.seed)
+	}
+}
+
+// heads checks that a claimed run is the oldest unfinished one of its conversation.
+func (w *world) heads(run webtrigger.Run) {
+	runs, err := w.store.Runs(context.Background(), webtrigger.RunQuery{ConversationID: run.ConversationID, Page: webtrigger.Page{Limit: 100}})
+	require.NoError(w.t, err)
+	for _, other := range runs {
+		if other.ID < run.ID && !other.Status.Terminal() {
+			w.t.Errorf("seed %d: run %d was claimed while run %d is %s", w.seed, run.ID, other.ID, other.Status)
+		}
+	}
 }
 
 func (w *world) checkCallback(run webtrigger.Run) {
@@ -482,70 +537,6 @@ func (p *pipeWriter) ids() (ids []int64) {
 	return ids
 }
 
-// weather is what keeps calls from the store: all of them, heartbeats only, writes only,
-// or commits. A call that is held waits until the weather has cleared.
-type weather struct {
-	mu      sync.Mutex
-	now     front
-	cleared chan struct{} // closed when the weather clears; nil: nothing is held
-}
-
-// front is one kind of weather.
-type front int
-
-const (
-	outage   front = iota // nothing reaches the store
-	deaf                  // no heartbeat reaches the store
-	mute                  // no other write reaches the store
-	stalling              // writes reach the store, which commits them later
-	fronts
-)
-
-// change brings weather, unless there is some.
-func (w *weather) change(to front) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cleared == nil {
-		w.now, w.cleared = to, make(chan struct{})
-	}
-}
-
-// clear ends the weather.
-func (w *weather) clear() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cleared != nil {
-		close(w.cleared)
-		w.cleared = nil
-	}
-}
-
-// held returns what a call waits for, or nil, and whether the store commits the call
-// even if its caller has left by then.
-func (w *weather) held(k kind) (until <-chan struct{}, commits bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cleared == nil {
-		return nil, false
-	}
-	switch w.now {
-	case deaf:
-		if k != beats {
-			return nil, false
-		}
-	case mute:
-		if k != writes {
-			return nil, false
-		}
-	case stalling:
-		if k == reads {
-			return nil, false
-		}
-		return w.cleared, true
-	}
-	return w.cleared, false
-}
-
 // disturb cuts a process off from the store for a while, or drains and replaces it.
 func (w *world) disturb() {
 	w.pause(10 * time.Second)
@@ -555,9 +546,9 @@ func (w *world) disturb() {
 	w.apart = true
 	w.mu.Unlock()
 	if w.n(2) == 0 {
-		p.weather.change(front(w.n(int(fronts))))
+		p.weather.Change(faultstore.Front(w.n(int(faultstore.Fronts))))
 		w.pause(12 * time.Second)
-		p.weather.clear()
+		p.weather.Clear()
 		return
 	}
 	p.stop()
@@ -579,12 +570,12 @@ func (w *world) part() {
 func (w *world) storm() {
 	w.pause(10 * time.Second)
 	if w.n(2) == 0 {
-		w.weather.change(outage)
+		w.weather.Change(faultstore.Outage)
 	} else {
-		w.weather.change(stalling)
+		w.weather.Change(faultstore.Stalling)
 	}
 	w.pause(40 * time.Second)
-	w.weather.clear()
+	w.weather.Clear()
 }
 
 // claimed records a claim that the store has made.
@@ -607,7 +598,7 @@ type process struct {
 	events http.Handler
 	stop   func() // drains, and returns when Work has
 
-	weather weather // on its way to the store
+	weather faultstore.Weather // on its way to the store
 }
 
 func (w *world) spawn() *process {
@@ -641,33 +632,13 @@ func (w *world) spawn() *process {
 
 var errLost = fmt.Errorf("the answer is lost: %w", webtrigger.ErrUnavailable)
 
-// kind is what a call of the store does.
-type kind int
-
-const (
-	reads  kind = iota
-	writes      // a write whose outcome matters to its caller
-	beats       // a heartbeat
-)
-
-// kindOf returns what a method does.
-func kindOf(method string) kind {
-	switch {
-	case method == "RenewProcess":
-		return beats
-	case slices.Contains(faultstore.Writes, method):
-		return writes
-	}
-	return reads
-}
-
 // call makes one call of the store. It takes its time, and the request or, worse, the
 // answer may be lost. While the way to the store is held, the call waits. If its caller
 // gives up, a write is made later all the same.
 func (p *process) call(ctx context.Context, method string, do func(ctx context.Context) error) error {
-	k := kindOf(method)
-	for _, w := range []*weather{&p.weather, &p.w.weather} {
-		held, commits := w.held(k)
+	k := faultstore.KindOf(method)
+	for _, w := range []*faultstore.Weather{&p.weather, &p.w.weather} {
+		held, commits := w.Held(k)
 		if held == nil {
 			continue
 		}
@@ -684,19 +655,19 @@ func (p *process) call(ctx context.Context, method string, do func(ctx context.C
 		}
 	}
 	p.w.pause(5 * time.Millisecond)
-	if k == beats && p.w.steady {
+	if k == faultstore.Heartbeat && p.w.steady {
 		return do(ctx)
 	}
 	err := p.lossy(ctx, k, do)
-	if k == beats && errors.Is(err, errLost) {
+	if k == faultstore.Heartbeat && errors.Is(err, errLost) {
 		p.w.part()
 	}
 	return err
 }
 
 // lossy makes a call on a way that loses requests and answers.
-func (p *process) lossy(ctx context.Context, k kind, do func(ctx context.Context) error) error {
-	if k == beats && p.w.fault(10) || p.w.fault(40) {
+func (p *process) lossy(ctx context.Context, k faultstore.Kind, do func(ctx context.Context) error) error {
+	if k == faultstore.Heartbeat && p.w.fault(10) || p.w.fault(40) {
 		return errLost
 	}
 	err := do(ctx)
@@ -722,6 +693,7 @@ func (l simStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (w
 	created, err := l.Store.CreateTrigger(ctx, t)
 	if created.Lease != nil {
 		l.w.claimed(*created.Lease)
+		l.w.heads(created.Run)
 	}
 	return created, err
 }
@@ -730,6 +702,7 @@ func (l simStore) ClaimRuns(ctx context.Context, c webtrigger.Claim) ([]webtrigg
 	claimed, err := l.Store.ClaimRuns(ctx, c)
 	for _, run := range claimed {
 		l.w.claimed(run.Lease)
+		l.w.heads(run.Run)
 	}
 	return claimed, err
 }

@@ -211,6 +211,9 @@ func (c *conversation) settleJSON(steps int, said string, native json.RawMessage
 		}
 		return true, c.complete(answer)
 	}
+	if !blank(said) { // vendors reject empty messages
+		c.remember(Message{Role: webtrigger.RoleAssistant, Content: said, Native: native})
+	}
 	if c.output.repaired {
 		return false, fault
 	}
@@ -220,9 +223,6 @@ func (c *conversation) settleJSON(steps int, said string, native json.RawMessage
 	}
 	if err := c.show(eventOutputRejected, rejected{Error: fit(fault.Error())}); err != nil {
 		return false, err
-	}
-	if !blank(said) { // vendors reject empty messages
-		c.remember(Message{Role: webtrigger.RoleAssistant, Content: said, Native: native})
 	}
 	c.request.Messages = append(c.request.Messages, Message{Role: webtrigger.RoleUser, Content: repairDemand(fault)})
 	return false, nil

@@ -113,6 +113,8 @@ func TestJSONThatIsWrongTwiceFails(t *testing.T) {
 			require.ErrorContains(t, err, tt.want)
 			require.Len(t, model.requests, 2)
 			require.Empty(t, got.Text)
+			require.Equal(t, []webtrigger.NewMessage{{Role: webtrigger.RoleAssistant, Content: tt.first}, {Role: webtrigger.RoleAssistant, Content: tt.second}},
+				got.Messages, "both rejected answers are in the transcript")
 			require.Equal(t, []string{"model_completed", "x_output_rejected", "model_completed"}, rec.types())
 		})
 	}

@@ -45,6 +45,19 @@ func TestConversations_operator_readsAndErases(t *testing.T) {
 	v.runAgain(first)
 	v.copyCurl(first)
 	v.eraseConversation(first)
+	v.rejectedAnswer()
+}
+
+// rejectedAnswer shows JSON that does not match the schema of its task.
+func (v *visitor) rejectedAnswer() {
+	task := api(v.t, v.site, "POST /assistants/1/tasks", map[string]any{"name": "Total", "instructions": "Answer in JSON.", "output_type": "json",
+		"output_schema": map[string]any{"type": "object", "required": []string{"total"}}})
+	run := api(v.t, v.site, "POST /assistants/1/test-trigger", map[string]any{"message": `/say {"sum": 42}`, "task_definition_id": task["id"]})
+	v.open(fmt.Sprintf("/admin/runs/%v", run["run_id"]))
+	v.shows("#status", "failed")
+	v.shows("#result", "Rejected answer")
+	v.shows("#result pre", `"sum": 42`)
+	v.shows("#transcript .badge", "rejected")
 }
 
 // converse triggers a run of a conversation by its key and waits for its end.
