@@ -70,6 +70,9 @@ bench: ## measure beside the peers, all paths or those of ARGS ('accept status -
 run: ## start the evaluation server
 	@go run ./examples/server $(ARGS)
 
+seed: ## fill a new SQLite file, seed.db or FILE, with 3000 realistic runs for the console
+	@go run ./examples/seed -db $(or $(FILE),seed.db)
+
 console-images: ## write the pictures of docs/console.md again
 	@mkdir -p docs/images
 	@cd e2e/browser && WEBTRIGGER_SCREENSHOTS="$(CURDIR)/docs/images" go test ./console -count=1 -run TestScreenshots
@@ -86,4 +89,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long steps-long outage-long chaos chaos-smoke revocations-long recipes-n8n check-tables bench run cover tidy-check vuln clean
+.PHONY: seed console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long steps-long outage-long chaos chaos-smoke revocations-long recipes-n8n check-tables bench run cover tidy-check vuln clean

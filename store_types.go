@@ -214,6 +214,12 @@ type RunQuery struct {
 	TaskDefinitionID int64
 	CallbackState    DeliveryState // of the run's last delivery
 
+	// Search selects the run with this id or run_key, and runs whose subject, request
+	// id, error_message or status_detail contains it. ASCII letters match in either
+	// case. Texts are searched in the newest SearchedRuns runs that the other fields
+	// select, so that a search reads a bounded number of runs.
+	Search string
+
 	From        time.Time // created at or after this instant
 	To          time.Time // created before this instant
 	OldestFirst bool      // ascending ids instead of descending ones; Page.Before is then the id that the page follows
@@ -243,6 +249,9 @@ type MessageQuery struct {
 	After          int64 // only higher ids
 	Limit          int
 }
+
+// SearchedRuns is the number of runs in whose texts a search looks.
+const SearchedRuns = 20_000
 
 // RunLabels are the texts by which people recognize a run in a list.
 type RunLabels struct {

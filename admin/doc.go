@@ -69,6 +69,10 @@
 //
 // # Lists and bulk calls
 //
+// q finds the run with an id or a run_key among all, and runs whose subject, request id,
+// error_message or status_detail contains it, among the newest 20,000 runs that match the
+// other filters. Messages and metadata are not searched.
+//
 // Runs and deliveries are filtered by the same names in queries and in bulk calls. status
 // and state may be given several times in a query, and as an array in a body. "last" limits
 // deliveries to the last one of each run. /runs/counts counts up to 1,000 runs of each

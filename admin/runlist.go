@@ -21,7 +21,7 @@ type runItem struct {
 }
 
 // runFilterParams are the query parameters by which a list of runs is filtered.
-var runFilterParams = []string{"assistant_id", "conversation_id", "status", "key_id", "task_definition_id", "callback_state", "from", "to"}
+var runFilterParams = []string{"assistant_id", "conversation_id", "status", "key_id", "task_definition_id", "callback_state", "q", "from", "to"}
 
 func runFilter(q *query) webtrigger.RunQuery {
 	return webtrigger.RunQuery{
@@ -31,6 +31,7 @@ func runFilter(q *query) webtrigger.RunQuery {
 		KeyID:            q.id("key_id"),
 		TaskDefinitionID: q.id("task_definition_id"),
 		CallbackState:    value(q, "callback_state", deliveryStates),
+		Search:           q.filterText("q"),
 		From:             q.time("from"),
 		To:               q.time("to"),
 	}
@@ -161,6 +162,9 @@ func (h *Handler) bulkRuns(b *bulkBody, statuses []webtrigger.RunStatus, do func
 		filter.Statuses, filter.KeyID = givenValues(f, "status", runStatuses), f.givenID("key_id")
 		filter.ConversationID, filter.TaskDefinitionID = f.givenID("conversation_id"), f.givenID("task_definition_id")
 		filter.From, filter.To = f.givenTime("from"), f.givenTime("to")
+		if filter.Search = f.givenText("q"); len(filter.Search) > 200 {
+			f.fault("/q", "must have at most 200 bytes")
+		}
 		if states := givenValues(f, "callback_state", deliveryStates); len(states) == 1 {
 			filter.CallbackState = states[0]
 		} else if len(states) > 1 {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/webtrigger-go/webtrigger"
 )
 
@@ -62,7 +64,34 @@ func (s *Store) runConditions(query webtrigger.RunQuery) (c conditions) {
 	if !query.To.IsZero() {
 		c.add("r.created_at < $", s.at(query.To))
 	}
+	if query.Search != "" {
+		c.search(query.Search)
+	}
 	return c
+}
+
+// search narrows to the run with an id or key, and to those with a text among the newest
+// that match the other conditions.
+func (c *conditions) search(text string) {
+	within := ""
+	if len(c.where) > 0 {
+		within = "WHERE " + strings.Join(c.where, " AND ")
+	}
+	c.args = append(c.args, "%"+strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(text))+"%")
+	like := fmt.Sprintf(` LIKE $%d ESCAPE '\'`, len(c.args))
+	condition := fmt.Sprintf(`r.id IN (SELECT id FROM (SELECT r.id, r.subject, r.request_id, e.error_message, e.status_detail
+		FROM {runs} r LEFT JOIN {queue} q ON q.run_id = r.id LEFT JOIN {ends} e ON e.run_id = r.id %s ORDER BY r.id DESC LIMIT %d) s
+		WHERE lower(subject)%[3]s OR lower(request_id)%[3]s OR lower(error_message)%[3]s OR lower(status_detail)%[3]s)`,
+		within, webtrigger.SearchedRuns, like)
+	if id, err := strconv.ParseInt(text, 10, 64); err == nil {
+		c.args = append(c.args, id)
+		condition += fmt.Sprintf(" OR r.id = $%d", len(c.args))
+	}
+	if key, err := uuid.Parse(text); err == nil {
+		c.args = append(c.args, key.String())
+		condition += fmt.Sprintf(" OR r.run_key = $%d", len(c.args))
+	}
+	c.where = append(c.where, "("+condition+")")
 }
 
 // statuses narrows to runs with one of some statuses. Unfinished runs are few, and the

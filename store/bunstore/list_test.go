@@ -29,20 +29,24 @@ func fillRuns(t *testing.T, db *bun.DB, n int64) {
 			'', '', '', 'm', 1, 1, %[3]s
 		FROM %[4]s`
 	key, created, series := `printf('00000000-0000-4000-8000-%012d', i)`, fmt.Sprintf(`%d + i * 1000000`, listBegin.UnixMicro()),
-		`(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %[1]d) SELECT i FROM n)`
+		`(WITH RECURSIVE n(i) AS (SELECT %[1]d UNION ALL SELECT i + 1 FROM n WHERE i < %[2]d) SELECT i FROM n)`
 	finish := []string{`ANALYZE`}
 	if db.Dialect().Name().String() == "pg" {
-		key, created, series = `gen_random_uuid()`, `timestamptz '2026-04-15 10:00:00+00' + i * interval '1 second'`, `generate_series(1, %[1]d) i`
+		key, created, series = `gen_random_uuid()`, `timestamptz '2026-04-15 10:00:00+00' + i * interval '1 second'`, `generate_series(%[1]d, %[2]d) i`
 		finish = []string{ // as autovacuum does
 			`SELECT brin_summarize_new_values('webtrigger_runs_created')`, `ANALYZE webtrigger_runs, webtrigger_ends`}
 	}
-	for _, statement := range append([]string{
-		fmt.Sprintf(text, n, key, created, fmt.Sprintf(series, n)),
-		fmt.Sprintf(`INSERT INTO webtrigger_ends (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id,
+	var statements []string
+	const chunk = 20_000 // the driver waits 10 s for an answer
+	for from := int64(1); from <= n; from += chunk {
+		to := min(n, from+chunk-1)
+		statements = append(statements, fmt.Sprintf(text, n, key, created, fmt.Sprintf(series, from, to)),
+			fmt.Sprintf(`INSERT INTO webtrigger_ends (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id,
 				completed_at, started_at, attempts, status, status_detail, error_message, result)
 			SELECT id, 1, 3, 2, 2, 2, created_at, created_at, 1, CASE WHEN id <= %[1]d / 2 AND id %% 500 = 0 THEN 'failed' ELSE 'completed' END,
-				'', '', 'Here is the weekly report.' FROM webtrigger_runs`, n),
-	}, finish...) {
+				'', '', 'Here is the weekly report.' FROM webtrigger_runs WHERE id BETWEEN %[2]d AND %[3]d`, n, from, to))
+	}
+	for _, statement := range append(statements, finish...) {
 		_, err := db.ExecContext(t.Context(), statement)
 		require.NoError(t, err, statement)
 	}

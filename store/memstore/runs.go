@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -105,6 +107,7 @@ func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigg
 		return nil, err
 	}
 	defer s.unlock()
+	matches := s.matcher(query)
 	all := s.runs.newestBefore(query.Page.Before)
 	if query.OldestFirst {
 		all = s.runs.oldestAfter(query.Page.Before)
@@ -114,7 +117,7 @@ func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigg
 		if len(runs) == query.Page.Limit {
 			break
 		}
-		if r.matches(&query) {
+		if matches(r) {
 			runs = append(runs, r.summary())
 		}
 	}
@@ -128,8 +131,9 @@ func (s *Store) CountRuns(ctx context.Context, query webtrigger.RunQuery, limit 
 	}
 	defer s.unlock()
 	counts := make(map[webtrigger.RunStatus]int)
+	matches := s.matcher(query)
 	for r := range s.runs.newestBefore(0) {
-		if r.matches(&query) && counts[r.Status] < limit {
+		if matches(r) && counts[r.Status] < limit {
 			counts[r.Status]++
 		}
 	}
@@ -158,6 +162,33 @@ func (s *Store) RunLabels(ctx context.Context, runIDs []int64) (map[int64]webtri
 		labels[id] = l
 	}
 	return labels, nil
+}
+
+// matcher reports which runs a query selects.
+func (s *Store) matcher(query webtrigger.RunQuery) func(r *run) bool {
+	if query.Search == "" {
+		return func(r *run) bool { return r.matches(&query) }
+	}
+	oldest, n := int64(0), 0 // of the runs in whose texts it looks
+	for r := range s.runs.newestBefore(0) {
+		if n == webtrigger.SearchedRuns {
+			break
+		}
+		if r.matches(&query) {
+			oldest, n = r.ID, n+1
+		}
+	}
+	text := strings.ToLower(query.Search)
+	return func(r *run) bool {
+		if !r.matches(&query) {
+			return false
+		}
+		if strconv.FormatInt(r.ID, 10) == text || r.Key == text {
+			return true
+		}
+		return r.ID >= oldest && slices.ContainsFunc([]string{r.input.Subject, r.RequestID, r.ErrorMessage, r.StatusDetail},
+			func(s string) bool { return strings.Contains(strings.ToLower(s), text) })
+	}
 }
 
 func (r *run) matches(query *webtrigger.RunQuery) bool {

@@ -1,6 +1,10 @@
 package storetest
 
-import "github.com/webtrigger-go/webtrigger"
+import (
+	"strconv"
+
+	"github.com/webtrigger-go/webtrigger"
+)
 
 // Lists over all runs, for operators: deliveries by filter, their counts, more filters of
 // runs, and what people recognize runs by.
@@ -141,6 +145,25 @@ func runFindRules() []rule {
 				b.Equal([]int64{runID}, list(b, webtrigger.RunQuery{CallbackState: state}), state)
 			}
 			b.Empty(list(b, webtrigger.RunQuery{CallbackState: webtrigger.DeliverySending}))
+		}},
+		{"runs are found by id, key, subject, request id and error", func(b *rig) {
+			subject := b.accept(func(t *webtrigger.NewTrigger) { t.Input.Subject, t.RequestID = `100%_\ Order 4711`, "req-AB" })
+			broken := b.finish(b.start(of(stranger)).Lease, failed("CRM does not answer"))
+			other := b.accept()
+			b.stop(other.ID, webtrigger.CancelStop("superseded"))
+			for text, want := range map[string][]int64{
+				"order 47": {subject.ID}, `%_\`: {subject.ID}, "req-ab": {subject.ID}, "crm DOES": {broken.ID}, "SUPER": {other.ID},
+				subject.Key: {subject.ID}, "no such text": {}, "%": {subject.ID}, "_": {subject.ID},
+			} {
+				b.ElementsMatch(want, list(b, webtrigger.RunQuery{Search: text}), text)
+			}
+			b.Contains(list(b, webtrigger.RunQuery{Search: strconv.FormatInt(other.ID, 10)}), other.ID)
+			b.Empty(list(b, webtrigger.RunQuery{Search: "crm", AssistantID: assistant}))
+			b.Equal([]int64{broken.ID}, list(b, webtrigger.RunQuery{Search: "crm", AssistantID: stranger,
+				Statuses: []webtrigger.RunStatus{webtrigger.RunFailed}}))
+			counts, err := b.store.CountRuns(b.ctx, webtrigger.RunQuery{Search: "crm"}, 10)
+			b.NoError(err)
+			b.Equal(map[webtrigger.RunStatus]int{webtrigger.RunFailed: 1}, counts)
 		}},
 		{"runs are listed oldest first, page by page", func(b *rig) {
 			var created []int64

@@ -8,7 +8,7 @@ import { Table, list } from "./table.js";
 const pause = 3000; // between two looks at the newest runs
 const statuses = ["queued", "running", "completed", "failed", "cancelled", "timed_out"];
 const form = $("filter");
-const names = ["assistant_id", "key_id", "task_definition_id", "callback_state", "order"];
+const names = ["q", "assistant_id", "key_id", "task_definition_id", "callback_state", "order"];
 const time = range();
 const chosen = here.getAll("status").filter(Boolean);
 const filter = { ...Object.fromEntries(names.map((name) => [name, here.get(name) ?? ""])), status: chosen, from: time.from, to: time.to };
@@ -153,6 +153,8 @@ $("unselect").addEventListener("click", () => {
 // On a phone the runs come first, unless a filter is what one has come for.
 if (matchMedia("(max-width: 32rem)").matches && !filtered()) $("filters").open = false;
 form.elements.callback_state.value = filter.callback_state;
+form.elements.q.value = filter.q;
+$("searched").hidden = !filter.q;
 const otherOrder = new URLSearchParams(here);
 otherOrder.delete("cursor");
 if (filter.order === "oldest") otherOrder.delete("order");

@@ -1,0 +1,121 @@
+package bunstore_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/webtrigger-go/webtrigger"
+)
+
+// The calls of the console's pages answer out of many runs. With
+// WEBTRIGGER_LIST_RUNS=1000000 and -v it shows how long they take, of 20 calls each.
+func TestConsoleCalls_outOfMany_areAnswered(t *testing.T) {
+	t.Parallel()
+	n := manyRuns(t, 3000)
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		db := open()
+		s := migrated(t, db, nil)
+		fillRuns(t, db, n)
+		logDeliveries(t, db, n)
+		began := time.Now()
+		for complete := false; !complete; {
+			var err error
+			_, complete, err = s.EndCounts(t.Context(), webtrigger.StatsQuery{From: listBegin.Truncate(time.Hour), To: listBegin.Truncate(time.Hour).Add(30 * 24 * time.Hour), Step: time.Hour})
+			require.NoError(t, err)
+		}
+		t.Logf("the hours of all runs counted once: %v", time.Since(began).Round(time.Millisecond))
+		calls := consoleCalls(s, n)
+		for _, name := range slices.Sorted(maps.Keys(calls)) {
+			var took []time.Duration
+			for range 20 {
+				began := time.Now()
+				require.NoError(t, calls[name](t.Context()), name)
+				took = append(took, time.Since(began))
+			}
+			slices.Sort(took)
+			t.Logf("%-40s median %8.2f ms, p95 %8.2f ms", name, ms(took[9]), ms(took[18]))
+		}
+	})
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// logDeliveries adds a delivery to one in four runs. One in 50 has failed.
+func logDeliveries(t *testing.T, db *bun.DB, n int64) {
+	t.Helper()
+	created, series := fmt.Sprintf(`%d + i * 1000000`, listBegin.UnixMicro()), fmt.Sprintf(`(WITH RECURSIVE n(i) AS (SELECT 4 UNION ALL SELECT i + 4 FROM n WHERE i <= %d - 4) SELECT i FROM n)`, n)
+	if db.Dialect().Name().String() == "pg" {
+		created, series = `timestamptz '2026-04-15 10:00:00+00' + i * interval '1 second'`, fmt.Sprintf(`generate_series(4, %d, 4) i`, n)
+	}
+	for _, statement := range []string{
+		fmt.Sprintf(`INSERT INTO webtrigger_deliveries (run_id, assistant_id, host, state, retry, created_at, due_at)
+			SELECT i, CAST(i %% 10 AS text), 'host' || CAST(i %% 20 AS text), CASE WHEN i %% 200 = 0 THEN 'failed' ELSE 'delivered' END, 0, %s, %[1]s FROM %[2]s`, created, series),
+		`ANALYZE webtrigger_deliveries`,
+	} {
+		_, err := db.ExecContext(t.Context(), statement)
+		require.NoError(t, err, statement)
+	}
+}
+
+// consoleCalls are what the pages ask of the store, by name.
+func consoleCalls(s webtrigger.Store, n int64) map[string]func(ctx context.Context) error {
+	page := webtrigger.Page{Limit: 51}
+	end := listBegin.Add(time.Duration(n) * time.Second)
+	undelivered := []webtrigger.DeliveryState{webtrigger.DeliveryFailed, webtrigger.DeliveryBlocked, webtrigger.DeliveryUnknown}
+	runs := func(query webtrigger.RunQuery) func(ctx context.Context) error {
+		query.Page = page
+		return func(ctx context.Context) error { return second(s.Runs(ctx, query)) }
+	}
+	counts := func(query webtrigger.RunQuery) func(ctx context.Context) error {
+		return func(ctx context.Context) error { return second(s.CountRuns(ctx, query, 1000)) }
+	}
+	find := func(filter webtrigger.DeliveryFilter) func(ctx context.Context) error {
+		filter.Page = page
+		return func(ctx context.Context) error { return second(s.FindDeliveries(ctx, filter)) }
+	}
+	countDeliveries := func(filter webtrigger.DeliveryFilter) func(ctx context.Context) error {
+		return func(ctx context.Context) error {
+			return second(s.CountDeliveries(ctx, filter, webtrigger.MaxCount))
+		}
+	}
+	return map[string]func(ctx context.Context) error{
+		"runs, failed or timed out":            runs(webtrigger.RunQuery{Statuses: []webtrigger.RunStatus{webtrigger.RunFailed, webtrigger.RunTimedOut}}),
+		"runs, callback failed":                runs(webtrigger.RunQuery{CallbackState: webtrigger.DeliveryFailed}),
+		"runs, of a task":                      runs(webtrigger.RunQuery{TaskDefinitionID: 7}),
+		"runs, search without a match":         runs(webtrigger.RunQuery{Search: "4711"}),
+		"runs, oldest first":                   runs(webtrigger.RunQuery{OldestFirst: true}),
+		"counts by status":                     counts(webtrigger.RunQuery{}),
+		"counts by status, an assistant":       counts(webtrigger.RunQuery{AssistantID: "3"}),
+		"counts by status, last day":           counts(webtrigger.RunQuery{From: end.Add(-24 * time.Hour)}),
+		"counts by status, search":             counts(webtrigger.RunQuery{Search: "4711"}),
+		"deliveries":                           find(webtrigger.DeliveryFilter{}),
+		"deliveries, not delivered":            find(webtrigger.DeliveryFilter{States: undelivered}),
+		"deliveries, not delivered, of a host": find(webtrigger.DeliveryFilter{States: undelivered, Host: "host0"}),
+		"deliveries, of an absent host":        find(webtrigger.DeliveryFilter{Host: "absent", States: undelivered}),
+		"deliveries by receiver":               countDeliveries(webtrigger.DeliveryFilter{Last: true}),
+		"deliveries by receiver, last hour":    countDeliveries(webtrigger.DeliveryFilter{Last: true, From: end.Add(-time.Hour)}),
+		"statistics of 30 days": func(ctx context.Context) error {
+			from := listBegin.Truncate(time.Hour)
+			_, _, err := s.EndCounts(ctx, webtrigger.StatsQuery{From: from, To: from.Add(30 * 24 * time.Hour), Step: 24 * time.Hour})
+			return err
+		},
+		"statistics of 30 days, an assistant": func(ctx context.Context) error {
+			from := listBegin.Truncate(time.Hour)
+			_, _, err := s.EndCounts(ctx, webtrigger.StatsQuery{AssistantID: "3", From: from, To: from.Add(30 * 24 * time.Hour), Step: 24 * time.Hour})
+			return err
+		},
+		"frequent errors": func(ctx context.Context) error { return second(s.ErrorCounts(ctx, "", listBegin, 1000)) },
+		"audit log":       func(ctx context.Context) error { return second(s.Audit(ctx, webtrigger.AuditQuery{Page: page})) },
+		"queue":           func(ctx context.Context) error { return second(s.QueueState(ctx)) },
+	}
+}
+
+// second is the error of a call with a result.
+func second[T any](_ T, err error) error { return err }
