@@ -411,7 +411,7 @@ func isDelta(e NewEvent) bool {
 }
 
 // grow puts the text of next to that of the open delta d, and reports whether it
-// did. What stands between the quotes is put together as it is: no escape lies
+// did. The bytes between the quotes are joined unchanged: no escape lies
 // across a border, since newEvent leaves no half of a surrogate pair.
 func (o *delta) grow(d *NewEvent, next NewEvent) bool {
 	if !isDelta(next) || len(d.Payload)+len(next.Payload) > maxDelta {

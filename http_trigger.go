@@ -141,7 +141,7 @@ func (s *Service) create(w http.ResponseWriter, r *http.Request, c caller, body 
 	return s.accept(r.Context(), t)
 }
 
-// answerAccepted answers a trigger that stands.
+// answerAccepted responds to a request whose trigger is stored.
 func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c caller, accepted CreatedTrigger) error {
 	s.log.InfoContext(r.Context(), "trigger accepted", "request_id", wire.RequestID(w), "assistant_id", c.channel.AssistantID,
 		"key_id", c.keyID, "run_id", accepted.Run.ID, "run_key", accepted.Run.Key, "replayed", accepted.Replayed)
@@ -157,7 +157,7 @@ func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c calle
 	preferred := w.Header().Get("Preference-Applied") != ""
 	if waited || preferred && run.Status.Terminal() { // a replayed run is without its result
 		if run, err = s.readAgain(r, c, run); err != nil {
-			return writeAccepted(w, accepted) // which stands, whatever became of the key or the store
+			return writeAccepted(w, accepted) // the trigger is stored; the key or the store may have failed since then
 		}
 	}
 	if !preferred || !run.Status.Terminal() {

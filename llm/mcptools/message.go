@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// filter stands between a server and the SDK, which ends a session at the first
+// filter is between a server and the SDK, which ends a session at the first
 // message that it cannot decode, and queues notifications without a bound. The
 // filter delivers only messages that the SDK can use, in a form that it can decode.
 // It is safe for concurrent use.

@@ -234,7 +234,7 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// tablePrefix is what stands before the name of each table.
+// tablePrefix is the text before the name of each table.
 func (s *Store) tablePrefix() string {
 	if s.opts.Schema == "" {
 		return s.opts.TablePrefix

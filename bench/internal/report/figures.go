@@ -2,7 +2,7 @@
 // and compares them.
 //
 // A machine that other people use drifts by a factor of two between minutes, so
-// no figure here stands alone: variants take turns inside a round, and what
+// no figure here is absolute: variants take turns inside a round, and what
 // counts is the ratio of two of them within each round. The median of these
 // paired ratios is compared with the goal.
 package report

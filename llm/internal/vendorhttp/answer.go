@@ -33,7 +33,7 @@ type Answer struct {
 	usage  webtrigger.Usage
 
 	ending Ending
-	reason string // the word that ending stands for
+	reason string // the vendor's word for ending
 	whole  bool   // the server marked the end, or sent one document
 }
 
