@@ -205,3 +205,21 @@ func TestStep_taskWithoutService_callsFnAndDecodes(t *testing.T) {
 	_, err = webtrigger.Step(t.Context(), &webtrigger.Task{}, "a", func(context.Context) (error, error) { return errors.New("x"), nil })
 	require.ErrorContains(t, err, `step "a": record result`, "what JSON does not restore is an error at once")
 }
+
+// A record and its events are one batch, however long Recorded takes.
+func TestStepWith_eventsOfRecorded_areStoredWithTheRecord(t *testing.T) {
+	t.Parallel()
+	var r *rig
+	r = newRig(t, func(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (string, error) {
+		_, err := webtrigger.StepWith(ctx, task, "a", counting(new(int)), &webtrigger.StepOptions{Recorded: func() error {
+			err := emit("x_recorded", struct{}{})
+			time.Sleep(20 * time.Millisecond) // a flush would come now
+			r.Zero(r.count("AppendEvents"))
+			return errors.Join(err, emit("x_too", struct{}{}))
+		}})
+		r.Equal(1, r.count("AppendEvents"))
+		return "done", err
+	})
+	r.Equal(webtrigger.RunCompleted, r.execute().Status)
+	r.Equal([]string{"run_started", "x_recorded", "x_too", "run_completed"}, r.events())
+}
