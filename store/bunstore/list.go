@@ -158,7 +158,7 @@ func (s *Store) CountRuns(ctx context.Context, query webtrigger.RunQuery, limit 
 	defer cancel()
 	statuses := query.Statuses
 	if len(statuses) == 0 {
-		statuses = []webtrigger.RunStatus{webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunCompleted,
+		statuses = []webtrigger.RunStatus{webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunWaiting, webtrigger.RunCompleted,
 			webtrigger.RunFailed, webtrigger.RunCancelled, webtrigger.RunTimedOut}
 	}
 	counts := make(map[webtrigger.RunStatus]int)
