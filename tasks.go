@@ -21,6 +21,7 @@ type TaskDefinition struct {
 	Instructions string // 1 to 50,000 characters
 	OutputType   OutputType
 	AllowedTools []string        // further limit on the assistant's tools; if empty, there is no further limit
+	ApproveTools []string        // tools whose calls wait for the approval of a person
 	OutputSchema json.RawMessage // JSON Schema of a json result; nil for any JSON
 	Active       bool            // if false, a trigger that names the definition is rejected
 	CreatedAt    time.Time
@@ -136,18 +137,19 @@ func (s *Service) checkTask(task *TaskDefinition) error {
 	if !slices.Contains([]OutputType{OutputText, OutputMarkdown, OutputJSON}, task.OutputType) {
 		f.add("/output_type", "must be one of text, markdown, json")
 	}
-	s.checkTools(task.AllowedTools, &f)
+	checkTools("/allowed_tools", task.AllowedTools, &f)
+	checkTools("/approve_tools", task.ApproveTools, &f)
 	s.checkSchema(task, &f)
 	return f.err()
 }
 
-func (s *Service) checkTools(tools []string, f *faults) {
+func checkTools(pointer string, tools []string, f *faults) {
 	if len(tools) > maxTaskTools {
-		f.add("/allowed_tools", "must have at most 100 entries")
+		f.add(pointer, "must have at most 100 entries")
 		return
 	}
 	for i, name := range tools {
-		at := "/allowed_tools/" + strconv.Itoa(i)
+		at := pointer + "/" + strconv.Itoa(i)
 		if len(name) > maxToolName || blank(name) || !wire.CleanText(name) {
 			f.add(at, "must be a tool name of 1 to 64 characters")
 		} else if slices.Contains(tools[:i], name) {

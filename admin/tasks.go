@@ -18,6 +18,7 @@ type taskView struct {
 	Instructions string                `json:"instructions"`
 	OutputType   webtrigger.OutputType `json:"output_type"`
 	AllowedTools []string              `json:"allowed_tools"`
+	ApproveTools []string              `json:"approve_tools"`
 	OutputSchema json.RawMessage       `json:"output_schema"` // nil is null
 	Active       bool                  `json:"active"`
 	CreatedAt    string                `json:"created_at"`
@@ -28,8 +29,11 @@ func viewTask(t webtrigger.TaskDefinition) taskView {
 	if t.AllowedTools == nil {
 		t.AllowedTools = []string{} // never null
 	}
+	if t.ApproveTools == nil {
+		t.ApproveTools = []string{}
+	}
 	return taskView{
-		t.ID, t.AssistantID, t.Name, t.Instructions, t.OutputType, t.AllowedTools, t.OutputSchema, t.Active,
+		t.ID, t.AssistantID, t.Name, t.Instructions, t.OutputType, t.AllowedTools, t.ApproveTools, t.OutputSchema, t.Active,
 		wire.FormatTime(t.CreatedAt), wire.FormatTime(t.UpdatedAt),
 	}
 }
@@ -126,7 +130,7 @@ func (h *Handler) deleteTask(w http.ResponseWriter, r *http.Request, id int64) e
 
 // readTask reads a definition from the body, without id and assistant.
 func (h *Handler) readTask(w http.ResponseWriter, r *http.Request) (webtrigger.TaskDefinition, error) {
-	b, err := h.readBody(w, r, "name", "instructions", "output_type", "allowed_tools", "output_schema", "active")
+	b, err := h.readBody(w, r, "name", "instructions", "output_type", "allowed_tools", "approve_tools", "output_schema", "active")
 	if err != nil {
 		return webtrigger.TaskDefinition{}, err
 	}
@@ -135,6 +139,7 @@ func (h *Handler) readTask(w http.ResponseWriter, r *http.Request) (webtrigger.T
 		Instructions: b.neededText("instructions"),
 		OutputType:   webtrigger.OutputType(b.givenText("output_type")), // the service makes "" text
 		AllowedTools: b.givenTexts("allowed_tools"),
+		ApproveTools: b.givenTexts("approve_tools"),
 		OutputSchema: b.givenObject("output_schema"),
 		Active:       b.givenBoolean("active", true),
 	}

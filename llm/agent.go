@@ -71,6 +71,20 @@ type AgentOptions struct {
 	// DefaultMaxToolResult.
 	MaxToolResult int
 
+	// AskHuman offers the model the tool [AskHumanName], with which it asks a person. The
+	// run waits for the answer, see [webtrigger.AskInput]. AllowTools and task definitions
+	// restrict it as any tool.
+	AskHuman bool
+
+	// ApproveCall reports whether a call needs the approval of a person, in addition to
+	// Tool.NeedsApproval and TaskDefinition.ApproveTools. It must return the same result
+	// for the same call on each attempt of a run. If nil, only these two decide.
+	ApproveCall func(ctx context.Context, task *webtrigger.Task, call ToolCall) bool
+
+	// InputExpiry is how long a run waits for a person. If zero, it is
+	// webtrigger.DefaultInputExpiry. Minimum: 1 s. Maximum: webtrigger.MaxInputExpiry.
+	InputExpiry time.Duration
+
 	// CompileSchema compiles the output schema of a task definition. If nil, it is the
 	// function CompileSchema of this package. It should be the one of webtrigger.Options.
 	CompileSchema func(schema json.RawMessage) (check func(result json.RawMessage) error, err error)
@@ -125,6 +139,9 @@ func NewAgent(model LLM, opts *AgentOptions) (*Agent, error) {
 	if err := a.opts.complete(); err != nil {
 		return nil, err
 	}
+	if a.opts.AskHuman {
+		a.opts.Tools = append(slices.Clone(a.opts.Tools), askHuman())
+	}
 	for _, t := range a.opts.Tools {
 		a.order = append(a.order, t.Name)
 	}
@@ -137,6 +154,9 @@ func NewAgent(model LLM, opts *AgentOptions) (*Agent, error) {
 func (o *AgentOptions) complete() error {
 	if o.MaxSteps < 0 || o.ToolTimeout < 0 || o.ParallelTools < 0 || o.MaxToolResult < 0 {
 		return errors.New("llm: MaxSteps, ToolTimeout, ParallelTools and MaxToolResult must not be negative")
+	}
+	if o.InputExpiry != 0 && (o.InputExpiry < time.Second || o.InputExpiry > webtrigger.MaxInputExpiry) {
+		return errors.New("llm: InputExpiry must be from 1s to 30 days")
 	}
 	orDefault(&o.MaxSteps, DefaultMaxSteps)
 	orDefault(&o.MaxTokens, DefaultMaxTokens)

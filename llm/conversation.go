@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -24,6 +25,9 @@ type conversation struct {
 	said   int    // bytes of the transcript
 	full   bool   // the transcript is truncated
 	ids    map[string]bool
+
+	denied  map[string]error  // calls of the current answer that a person has denied, by id
+	answers map[string]string // answers of a person to calls of AskHumanName, by id
 
 	asked     int  // number of messages at the last model call
 	replaying bool // the events of the answer are stored
@@ -171,6 +175,10 @@ func (c *conversation) requested(steps int, a *modelAnswer) ([]ToolCall, error) 
 func (c *conversation) act(ctx context.Context, calls []ToolCall) error {
 	if len(calls) == 0 {
 		return nil
+	}
+	calls = slices.Clone(calls)
+	if err := c.consult(ctx, calls); err != nil {
+		return err
 	}
 	said, err := c.callTools(ctx, calls)
 	if err != nil {

@@ -160,6 +160,9 @@ const (
 // run must stop.
 func (c *conversation) perform(ctx context.Context, call ToolCall, begun func()) (text string, err error) {
 	tool, mistake := c.find(call)
+	if denied := c.denied[call.ID]; mistake == nil {
+		mistake = denied
+	}
 	var made toolRecord
 	var end func() error // emits the event of the outcome
 	recorded, err := webtrigger.StepWith(ctx, c.task, stepName("tool", call.ID), func(ctx context.Context) (toolRecord, error) {

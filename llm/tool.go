@@ -40,6 +40,13 @@ type Tool struct {
 	// repeated, and the model reads that its outcome is unknown.
 	Repeatable bool
 
+	// NeedsApproval makes each call wait until a person approves it, see
+	// [webtrigger.AskInput]. The tool is called with exactly the arguments that the person
+	// has seen, without white space between their tokens. If the person denies the call,
+	// it fails, and the model reads the reason. Without a decision in time, the call counts
+	// as denied.
+	NeedsApproval bool
+
 	// Timeout is the maximum duration of one call. If zero, it is
 	// AgentOptions.ToolTimeout.
 	Timeout time.Duration

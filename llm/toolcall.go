@@ -174,6 +174,9 @@ func (c *conversation) try(ctx context.Context, call ToolCall, tool *registered,
 	limit := tool.Timeout
 	orDefault(&limit, c.agent.opts.ToolTimeout)
 	ctx = context.WithValue(ctx, callKey{}, Call{Task: c.task, ID: call.ID})
+	if answer, asked := c.answers[call.ID]; asked {
+		ctx = context.WithValue(ctx, humanAnswerKey{}, answer)
+	}
 	return tool.within(ctx, limit, call.Arguments, c.log(call))
 }
 

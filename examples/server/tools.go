@@ -14,6 +14,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/llm"
 	"github.com/webtrigger-go/webtrigger/llm/demotools"
 	"github.com/webtrigger-go/webtrigger/llm/mcptools"
+	"github.com/webtrigger-go/webtrigger/llm/scripted"
 )
 
 // mcpServer is the value of a flag -mcp.
@@ -113,7 +114,7 @@ func readInstructions(value string) (string, error) {
 // agentOptions returns the options of the agent, which all assistants share.
 func (cfg *config) agentOptions(box *toolbox, log *slog.Logger) *llm.AgentOptions {
 	return &llm.AgentOptions{
-		Tools: box.tools, Logger: log,
+		Tools: box.tools, Logger: log, AskHuman: true, ApproveCall: scripted.Approves,
 		Instructions: func(context.Context, string) (string, error) { return cfg.instructions, nil },
 	}
 }

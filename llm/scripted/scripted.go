@@ -6,6 +6,8 @@
 //	/say TEXT          the final text (the last one counts)
 //	/sleep 1.5s        waits
 //	/tool NAME {json}  calls a tool
+//	/approve NAME {json}  the same; the host makes the call wait for approval (see Approves)
+//	/ask TEXT          asks a person with the tool ask_human
 //	/stream N          streams N pieces of the final text
 //	/emit N            records N x_step events
 //	/fail TEXT         fails with TEXT
@@ -170,7 +172,7 @@ func (p *player) play() (*llm.Response, error) {
 	done := len(p.toolResults()) // tool calls of the script that are answered
 	for _, c := range p.script {
 		if done > 0 { // what stands before an answered call was played then
-			if c.word == "/tool" {
+			if c.calls() {
 				done--
 			}
 			if c.word == "/stream" {
@@ -202,7 +204,7 @@ func (p *player) play() (*llm.Response, error) {
 				}
 			}
 			pieces = pieces[c.n:]
-		case "/tool":
+		case "/tool", "/approve", "/ask":
 			id := fmt.Sprintf("call_%d", len(p.toolResults())+1)
 			return &llm.Response{Finish: llm.FinishToolCalls,
 				ToolCalls: []llm.ToolCall{{ID: id, Name: c.text, Arguments: c.arguments}}}, nil

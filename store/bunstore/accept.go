@@ -3,6 +3,7 @@ package bunstore
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -57,7 +58,7 @@ func weighTask(task *webtrigger.TaskDefinition) int {
 		return 0
 	}
 	n := 256 + len(task.AssistantID) + len(task.Name) + len(task.Instructions) + len(task.OutputType) + len(task.OutputSchema)
-	for _, tool := range task.AllowedTools {
+	for _, tool := range slices.Concat(task.AllowedTools, task.ApproveTools) {
 		n += 8 + len(tool)
 	}
 	return n

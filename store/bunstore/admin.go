@@ -3,6 +3,7 @@ package bunstore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -248,17 +249,17 @@ func (s *Store) RevokeKey(ctx context.Context, keyID int64) (key webtrigger.Key,
 	return key, err
 }
 
-const taskColumns = `id, assistant_id, name, instructions, output_type, allowed_tools, output_schema, active, created_at, updated_at`
+const taskColumns = `id, assistant_id, name, instructions, output_type, allowed_tools, output_schema, active, created_at, updated_at, approve_tools`
 
 func scanTask(row scanner) (webtrigger.TaskDefinition, error) {
 	var t webtrigger.TaskDefinition
-	var tools string
+	var tools, approve string
 	err := row.Scan(&t.ID, &t.AssistantID, &t.Name, &t.Instructions, &t.OutputType, &tools, raw{&t.OutputSchema}, &t.Active,
-		stamp{&t.CreatedAt}, stamp{&t.UpdatedAt})
+		stamp{&t.CreatedAt}, stamp{&t.UpdatedAt}, &approve)
 	if err != nil {
 		return webtrigger.TaskDefinition{}, err
 	}
-	if err := json.Unmarshal([]byte(tools), &t.AllowedTools); err != nil {
+	if err := errors.Join(json.Unmarshal([]byte(tools), &t.AllowedTools), json.Unmarshal([]byte(approve), &t.ApproveTools)); err != nil {
 		return webtrigger.TaskDefinition{}, fmt.Errorf("bunstore: tools of task %d: %w", t.ID, err)
 	}
 	return t, nil
@@ -267,7 +268,8 @@ func scanTask(row scanner) (webtrigger.TaskDefinition, error) {
 // taskArgs are the values of a definition that can be changed.
 func taskArgs(task webtrigger.TaskDefinition) []any {
 	tools, _ := json.Marshal(task.AllowedTools) // strings: cannot fail
-	return []any{task.Name, task.Instructions, string(task.OutputType), string(tools), text(task.OutputSchema), task.Active}
+	approve, _ := json.Marshal(task.ApproveTools)
+	return []any{task.Name, task.Instructions, string(task.OutputType), string(tools), text(task.OutputSchema), task.Active, string(approve)}
 }
 
 // CreateTaskDefinition implements [webtrigger.TaskDefinitionStore].
@@ -278,8 +280,8 @@ func (s *Store) CreateTaskDefinition(ctx context.Context, task webtrigger.TaskDe
 			return err
 		}
 		created, err = scanTask(t.row(t.ctx, `INSERT INTO {task_definitions}
-			(name, instructions, output_type, allowed_tools, output_schema, active, assistant_id, created_at, updated_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) RETURNING `+taskColumns,
+			(name, instructions, output_type, allowed_tools, output_schema, active, approve_tools, assistant_id, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) RETURNING `+taskColumns,
 			append(taskArgs(task), task.AssistantID, t.at(now))...))
 		if err != nil {
 			return err
@@ -343,7 +345,7 @@ func (s *Store) UpdateTaskDefinition(ctx context.Context, task webtrigger.TaskDe
 			now = stored.Add(time.Microsecond)
 		}
 		updated, err = scanTask(t.row(t.ctx, `UPDATE {task_definitions} SET name = $1, instructions = $2, output_type = $3,
-			allowed_tools = $4, output_schema = $5, active = $6, updated_at = $7 WHERE id = $8 RETURNING `+taskColumns,
+			allowed_tools = $4, output_schema = $5, active = $6, approve_tools = $7, updated_at = $8 WHERE id = $9 RETURNING `+taskColumns,
 			append(taskArgs(task), t.at(now), task.ID)...))
 		if err != nil {
 			return err

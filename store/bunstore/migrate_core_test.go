@@ -99,7 +99,7 @@ func (p *previousRows) summarized(t *testing.T) string {
 			run["Continues"], run["Behind"], run["ConversationKey"] = run["ID"] != first[run["ConversationID"]], false, ""
 			run["TaskDefinitionID"] = 0
 			if task, ok := run["TaskDefinition"].(map[string]any); ok {
-				run["TaskDefinitionID"] = task["ID"]
+				run["TaskDefinitionID"], task["ApproveTools"] = task["ID"], nil
 			}
 			if kind != "run" {
 				run["TaskDefinition"] = nil

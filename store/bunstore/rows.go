@@ -247,6 +247,7 @@ func copyTask(task *webtrigger.TaskDefinition) *webtrigger.TaskDefinition {
 	}
 	c := *task
 	c.AllowedTools = append([]string(nil), task.AllowedTools...)
+	c.ApproveTools = append([]string(nil), task.ApproveTools...)
 	c.OutputSchema = append(json.RawMessage(nil), task.OutputSchema...)
 	return &c
 }

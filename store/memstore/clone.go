@@ -18,6 +18,7 @@ func cloneRun(r webtrigger.Run) webtrigger.Run {
 
 func cloneTask(t webtrigger.TaskDefinition) webtrigger.TaskDefinition {
 	t.AllowedTools = slices.Clone(t.AllowedTools)
+	t.ApproveTools = slices.Clone(t.ApproveTools)
 	t.OutputSchema = bytes.Clone(t.OutputSchema)
 	return t
 }

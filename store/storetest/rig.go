@@ -370,7 +370,7 @@ func (b *rig) task(assistantID string) webtrigger.TaskDefinition {
 func definition(assistantID string) webtrigger.TaskDefinition {
 	return webtrigger.TaskDefinition{
 		AssistantID: assistantID, Name: "Name", Instructions: "Instructions", OutputType: webtrigger.OutputJSON,
-		AllowedTools: []string{"zulu", "alpha", "mike"}, OutputSchema: json.RawMessage(`{ "type":"object",  "maximum":1e22 }`), Active: true,
+		AllowedTools: []string{"zulu", "alpha", "mike"}, ApproveTools: []string{"mike", "alpha"}, OutputSchema: json.RawMessage(`{ "type":"object",  "maximum":1e22 }`), Active: true,
 	}
 }
 

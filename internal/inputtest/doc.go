@@ -1,0 +1,2 @@
+// Package inputtest tests runs that wait for input, in a Service with its workers.
+package inputtest

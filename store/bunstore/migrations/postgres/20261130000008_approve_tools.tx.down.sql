@@ -1,0 +1,1 @@
+ALTER TABLE {{.Prefix}}task_definitions DROP COLUMN approve_tools;
