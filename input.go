@@ -190,25 +190,25 @@ func (r *InputRequest) complete(compile func(json.RawMessage) (func(json.RawMess
 	}
 	switch {
 	case len(r.Name) > maxInputName || !wire.CleanText(r.Name):
-		return errors.New("Name must be valid UTF-8 of at most 255 bytes without NUL characters")
+		return errors.New("InputRequest.Name must be valid UTF-8 of at most 255 bytes without NUL characters")
 	case blank(r.Question) || utf8.RuneCountInString(r.Question) > MaxQuestionRunes:
-		return errors.New("Question must have 1 to 4,000 characters and must not be blank")
+		return errors.New("InputRequest.Question must have 1 to 4,000 characters and must not be blank")
 	case r.ExpiresIn < time.Second || r.ExpiresIn > MaxInputExpiry:
-		return errors.New("ExpiresIn must be from 1 s to 30 days")
+		return errors.New("InputRequest.ExpiresIn must be from 1 s to 30 days")
 	case r.DenyOnExpiry && !approval:
-		return errors.New("DenyOnExpiry needs a Tool")
+		return errors.New("InputRequest.DenyOnExpiry needs a Tool")
 	case approval && (len(r.Choices) > 0 || len(r.Schema) > 0):
-		return errors.New("Tool excludes Choices and Schema")
+		return errors.New("InputRequest.Tool excludes Choices and Schema")
 	case !approval && len(r.Arguments) > 0:
-		return errors.New("Arguments need a Tool")
+		return errors.New("InputRequest.Arguments need a Tool")
 	case len(r.Tool) > maxToolName:
-		return errors.New("Tool must have at most 64 bytes")
+		return errors.New("InputRequest.Tool must have at most 64 bytes")
 	case len(r.Choices) > 0 && len(r.Schema) > 0:
-		return errors.New("Choices exclude Schema")
+		return errors.New("InputRequest.Choices exclude Schema")
 	}
 	if approval {
 		var err error
-		r.Arguments, err = compactObject("Arguments", r.Arguments, MaxInputArgumentBytes)
+		r.Arguments, err = compactObject("InputRequest.Arguments", r.Arguments, MaxInputArgumentBytes)
 		return err
 	}
 	if err := r.completeChoices(); err != nil || len(r.Schema) == 0 {
@@ -216,29 +216,29 @@ func (r *InputRequest) complete(compile func(json.RawMessage) (func(json.RawMess
 		return err
 	}
 	if compile == nil {
-		return errors.New("Schema needs Options.CompileSchema")
+		return errors.New("InputRequest.Schema needs Options.CompileSchema")
 	}
 	var err error
-	if r.Schema, err = compactObject("Schema", r.Schema, MaxInputSchemaBytes); err != nil {
+	if r.Schema, err = compactObject("InputRequest.Schema", r.Schema, MaxInputSchemaBytes); err != nil {
 		return err
 	}
 	if _, err := compile(r.Schema); err != nil {
-		return fmt.Errorf("Schema is not a usable JSON Schema: %w", err)
+		return fmt.Errorf("InputRequest.Schema is not a usable JSON Schema: %w", err)
 	}
 	return nil
 }
 
 func (r *InputRequest) completeChoices() error {
 	if len(r.Choices) > MaxChoices {
-		return errors.New("Choices must have at most 100 entries")
+		return errors.New("InputRequest.Choices must have at most 100 entries")
 	}
 	for i, choice := range r.Choices {
 		r.Choices[i] = wire.ValidText(choice)
 		if n := utf8.RuneCountInString(choice); n == 0 || n > MaxChoiceRunes || blank(choice) {
-			return errors.New("each of the Choices must have 1 to 200 characters and must not be blank")
+			return errors.New("each of InputRequest.Choices must have 1 to 200 characters and must not be blank")
 		}
 		if slices.Contains(r.Choices[:i], r.Choices[i]) {
-			return errors.New("Choices must be distinct")
+			return errors.New("InputRequest.Choices must be distinct")
 		}
 	}
 	return nil
