@@ -54,7 +54,7 @@ type menuLink struct{ Path, Nav, Text string }
 // menu has the places of the original product, under its names.
 var menu = []menuGroup{
 	{"", []menuLink{{"overview", "overview", "Overview"}, {"runs", "runs", "Runs"}, {"conversations", "conversations", "Conversations"},
-		{"callbacks", "callbacks", "Callbacks"}, {"tasks", "tasks", "Tasks"}}},
+		{"waiting", "waiting", "Waiting for input"}, {"callbacks", "callbacks", "Callbacks"}, {"tasks", "tasks", "Tasks"}}},
 	{"", []menuLink{{"", "assistants", "Assistants"}}},
 	{"Admin", []menuLink{{"keys", "keys", "API Keys"}, {"signing-secrets", "signing-secrets", "Signing secrets"}, {"audit", "audit", "Audit log"}}},
 }
@@ -75,6 +75,7 @@ func (c *Console) routes() {
 	show(c, "/keys", webtrigger.ActionReadKeys, assistantAsked, c.listPage("keys", "API Keys"))
 	show(c, "/assistants/{id}/test", webtrigger.ActionWriteRuns, h.assistant, c.assistantPage("test", "Test"))
 	show(c, "/runs", webtrigger.ActionReadRuns, assistantAsked, c.listPage("runs", "Runs"))
+	show(c, "/waiting", webtrigger.ActionReadRuns, assistantAsked, c.listPage("waiting", "Waiting for input"))
 	show(c, "/runs/{id}", webtrigger.ActionReadRuns, h.run, c.runPage)
 	show(c, "/signing-secrets", webtrigger.ActionReadSigningSecrets, assistantAsked, c.listPage("signing-secrets", "Signing secrets"))
 	show(c, "/callbacks", webtrigger.ActionReadDeliveries, assistantAsked, c.listPage("callbacks", "Callbacks"))

@@ -66,6 +66,8 @@ func consolePages() map[string]webtrigger.Access {
 		"runs?assistant_id=1":    about("runs.read", 0),
 		"runs?assistant_id=%20":  {Action: "runs.read"},
 		"runs/3":                 about("runs.read", 2),
+		"waiting":                {Action: "runs.read"},
+		"waiting?assistant_id=1": about("runs.read", 0),
 
 		"audit":                          {Action: "audit.read"},
 		"overview":                       {Action: "stats.read"},

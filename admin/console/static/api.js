@@ -39,6 +39,11 @@ export function parse(text) {
     typeof value === "number" && context?.source && String(value) !== context.source ? new Lexeme(context.source) : value);
 }
 
+const sources = new WeakMap();
+
+// source is the JSON text of an answer that call has returned.
+export const source = (answer) => sources.get(answer);
+
 export const url = (path) => `${page.root}${path}`;
 
 // call asks the API. A body is sent as JSON; a string is JSON already.
@@ -56,7 +61,12 @@ export async function call(method, path, body, headers = {}) {
     throw new Failure(0, { detail: "The server cannot be reached." });
   }
   const json = answer.headers.get("Content-Type")?.includes("json");
-  if (answer.ok && (json || text === "")) return text === "" ? null : parse(text);
+  if (answer.ok && text === "") return null;
+  if (answer.ok && json) {
+    const value = parse(text);
+    if (value instanceof Object) sources.set(value, text);
+    return value;
+  }
   // Middleware of the host may lead to a page where one signs in.
   if (answer.redirected || (answer.ok && !json)) throw new Failure(401);
   let problem = {};

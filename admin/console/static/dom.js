@@ -36,6 +36,13 @@ export function duration(ms) {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+// distance shows how far a time is from now, to the minute.
+export function distance(time) {
+  const ms = new Date(time) - Date.now(), minutes = Math.floor(Math.abs(ms) / 60_000), hours = Math.floor(minutes / 60);
+  const text = minutes < 1 ? "< 1 min" : hours < 1 ? `${minutes} min` : hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  return ms < 0 ? `${text} ago` : `in ${text}`;
+}
+
 export const number = (n) => (typeof n === "number" ? n.toLocaleString() : String(n));
 
 // badge is the word for a state, and its colour.
@@ -44,7 +51,7 @@ export function badge(state, tone = tones[state] ?? "plain") {
 }
 
 const tones = {
-  queued: "wait", running: "busy", completed: "good", failed: "bad", cancelled: "plain", timed_out: "bad",
+  queued: "wait", waiting: "odd", running: "busy", completed: "good", failed: "bad", cancelled: "plain", timed_out: "bad",
   pending: "wait", sending: "busy", delivered: "good", blocked: "bad", unknown: "odd",
   active: "good", revoked: "plain", expired: "plain", inactive: "plain",
 };

@@ -4,7 +4,7 @@ import { duration, number } from "./dom.js";
 
 export const tones = {
   run_completed: "good", run_failed: "bad", run_timed_out: "bad", tool_failed: "bad", x_output_rejected: "bad", cancel_requested: "wait",
-  run_started: "busy", run_requeued: "wait",
+  run_started: "busy", run_requeued: "wait", input_requested: "wait",
 };
 
 // summary is an event in a line.
@@ -13,6 +13,8 @@ export function summary({ event_type: type, payload: p }) {
     case "run_started": return `attempt ${p.attempt}`;
     case "cancel_requested": return p.reason ?? "";
     case "run_requeued": return p.reason ?? "";
+    case "input_requested": return p.tool ? `${p.tool} ${short(p.arguments)}` : short(p.question);
+    case "input_received": return [p.decision, p.answered_by].filter(Boolean).join(" · ");
     case "message_completed": return short(p.text);
     case "tool_started": return `${p.tool} ${short(p.arguments)}`;
     case "tool_completed": return `${p.tool} → ${short(p.result)}`;

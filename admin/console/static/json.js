@@ -23,3 +23,27 @@ export function indent(text) {
   }
   return out;
 }
+
+// part is the text of a value within JSON text, by the names and positions that lead to
+// it. The value must exist.
+export function part(text, ...path) {
+  const tokens = [...text.matchAll(lexeme)];
+  // behind is the position behind the value that begins at a position.
+  const behind = (at) => {
+    let depth = 0;
+    do {
+      const [token] = tokens[at++];
+      if (token === "{" || token === "[") depth++;
+      else if (token === "}" || token === "]") depth--;
+    } while (depth > 0);
+    return at;
+  };
+  let at = 0;
+  for (const step of path) {
+    const named = tokens[at++][0] === "{";
+    for (let n = 0; named ? JSON.parse(tokens[at][0]) !== step : n < step; n++) at = behind(named ? at + 2 : at) + 1;
+    if (named) at += 2; // the name and the colon
+  }
+  const last = tokens[behind(at) - 1];
+  return text.slice(tokens[at].index, last.index + last[0].length);
+}

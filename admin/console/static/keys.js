@@ -64,6 +64,7 @@ const columns = [
   all && { label: "Assistant", cell: (k) => assistantLink(k.assistant_id) },
   { label: "Prefix", cell: (k) => el("code", { class: "nowrap" }, `${k.prefix}…`) },
   { label: "State", cell: (k) => badge(state(k)) },
+  { label: "Scopes", cell: (k) => k.scopes.join(", ") },
   { label: "Created", cell: (k) => when(k.created_at) },
   { label: "Last used", cell: (k) => when(k.last_used_at) },
   { label: "Expires", cell: (k) => when(k.expires_at) },
@@ -104,9 +105,15 @@ form.addEventListener("submit", (event) => {
     form.elements.name.focus();
     return;
   }
+  const scopes = [...form.querySelectorAll("input[name=scope]:checked")].map((box) => box.value);
+  if (!scopes.length) {
+    fault(form, "scopes", "A key needs at least one scope.");
+    form.querySelector("input[name=scope]").focus();
+    return;
+  }
   busy(event.submitter, async () => {
     try {
-      const key = await call("POST", `assistants/${assistant}/keys`, { name, ...(expires && { expires_at: utc(expires) }) });
+      const key = await call("POST", `assistants/${assistant}/keys`, { name, scopes, ...(expires && { expires_at: utc(expires) }) });
       form.reset();
       show(key);
       notify(`${key.name} is created.`);

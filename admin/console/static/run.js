@@ -4,6 +4,7 @@ import { showDeliveries } from "./deliveries.js";
 import { erase } from "./erase.js";
 import { Feed } from "./feed.js";
 import { assistantLink } from "./filters.js";
+import { showInputs } from "./inputs.js";
 import { curl, request } from "./request.js";
 import { RunTranscript } from "./run-transcript.js";
 import { follow } from "./stream.js";
@@ -57,6 +58,10 @@ function show() {
   if (run.callback_url) facts.push(["Callback", el("code", {}, run.callback_url)]);
   $("facts").replaceChildren(...fixed, ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
   $("result").replaceChildren(...result());
+  showInputs(run, async () => {
+    await load();
+    return run;
+  });
   if (run.callback_url) showDeliveries(page.run);
   feed.following ||= feed.events === 0 && !ended();
   transcript.update().then(() => transcript.rejected && $("result").replaceChildren(...result()));
@@ -67,6 +72,7 @@ const ended = () => run && !["queued", "running", "waiting"].includes(run.status
 function result() {
   if (run.status === "queued") return [empty(run.behind ? "The run waits for the earlier runs of its conversation." : "The run waits for a free worker.")];
   if (run.status === "running") return [draft.text ? draft.element : empty("The run is in progress.")];
+  if (run.status === "waiting") return [empty("The run waits for the answer to the request above.")];
   if (run.result === null) {
     const rejected = run.status === "failed" && transcript.rejected;
     return [
@@ -105,7 +111,7 @@ follow(page.run, {
     transcript.event(event);
     addText(event);
     // The run has more fields than the event, such as its result.
-    if (event.event_type.startsWith("run_") && run && !ended() && event.event_type !== "run_queued") load();
+    if (/^(run|input)_/.test(event.event_type) && run && !ended() && event.event_type !== "run_queued") load();
   },
   gap: (from, to) => feed.gap(from, to),
   state(state) {

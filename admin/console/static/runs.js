@@ -1,12 +1,11 @@
 import { get, page, query, url } from "./api.js";
 import { Selection, bulk } from "./bulk.js";
-import { $, announce, badge, duration, el, empty, keepFocus, when } from "./dom.js";
+import { $, badge, duration, el, empty, keepFocus, when } from "./dom.js";
 import { assistantLink, here, offerAssistants } from "./filters.js";
+import { liveList } from "./live.js";
 import { formRange, quickRanges, range, showRange } from "./ranges.js";
-import { Table, list } from "./table.js";
+import { Table } from "./table.js";
 
-const pause = 3000; // between two looks at the newest runs
-const statuses = ["queued", "running", "completed", "failed", "cancelled", "timed_out"];
 const form = $("filter");
 const names = ["q", "assistant_id", "key_id", "task_definition_id", "callback_state", "order"];
 const time = range();
@@ -37,53 +36,6 @@ function none() {
   return filtered() ? empty("No runs match this filter.")
     : empty("No runs yet. ", page.assistant ? el("a", { href: url(`assistants/${page.assistant}/test`) }, "Send a test trigger") : "Send a trigger, or a test trigger from an assistant's page.");
 }
-
-// The newest page is live. It does not move while the pointer or the focus is in it, or
-// while it is paused: runs that are listed change where they are, others wait.
-const live = !here.has("cursor") && filter.order !== "oldest";
-let paused = false, timer, latest = [];
-
-const inUse = () => table.element.matches(":hover") || table.element.contains(document.activeElement);
-
-function show(items) {
-  latest = items;
-  if (table.rows.size > 0 && live && (paused || inUse())) {
-    const waiting = table.update(items);
-    $("waiting").hidden = waiting === 0;
-    $("waiting").textContent = `Show ${waiting} new ${waiting === 1 ? "run" : "runs"}`;
-    return;
-  }
-  $("waiting").hidden = true;
-  table.show(items);
-}
-
-// look loads the list, and again while it is the newest page.
-async function look() {
-  clearTimeout(timer);
-  chips().catch(() => {}); // the list reports what is wrong
-  try {
-    await list("runs", table, none, filter, look, show);
-    announce($("live"), live ? paused ? "Paused" : "Live" : "", "live on");
-  } catch (failure) {
-    announce($("live"), failure.lost ? "Connection lost. Retrying…" : "", "live off");
-    if (!failure.lost) return;
-  }
-  if (live && !document.hidden) timer = setTimeout(look, pause);
-}
-
-$("waiting").addEventListener("click", () => {
-  $("waiting").hidden = true;
-  table.show(latest);
-  table.element.querySelector("a")?.focus();
-});
-$("pause").hidden = !live;
-$("pause").addEventListener("click", () => {
-  paused = !paused;
-  $("pause").textContent = paused ? "Resume" : "Pause";
-  announce($("live"), paused ? "Paused" : "Live");
-  if (!paused) show(latest);
-});
-table.element.addEventListener("pointerleave", () => setTimeout(() => show(latest)));
 
 // chips are the statuses with the number of their runs. Each adds itself to the filter,
 // or removes itself.
@@ -140,8 +92,8 @@ async function change(button, path, words, possible) {
   look();
 }
 $("cancel-many").addEventListener("click", (event) => change(event.target, "runs/cancel", {
-  noun: ["run", "runs"], verb: "Cancel", past: "cancelled", text: "Queued runs end now. Running ones stop soon. This cannot be undone.",
-}, ["queued", "running"]));
+  noun: ["run", "runs"], verb: "Cancel", past: "cancelled", text: "Queued and waiting runs end now. Running ones stop soon. This cannot be undone.",
+}, ["queued", "running", "waiting"]));
 $("repeat-many").addEventListener("click", (event) => change(event.target, "runs/repeat", {
   noun: ["run", "runs"], verb: "Repeat", past: "started again", danger: false, text: "Each starts a new run with the same input, and sends its callback again.",
 }, ["failed", "timed_out"]));
@@ -168,7 +120,7 @@ form.addEventListener("submit", (event) => {
   const values = Object.fromEntries(names.map((name) => [name, form.elements[name]?.value ?? filter[name]]));
   location.assign(url(`runs${query({ ...values, status: chosen, ...formRange(form) })}`));
 });
-document.addEventListener("visibilitychange", () => document.hidden || look());
 choices();
 showSelection();
-look();
+// The list reports what is wrong.
+const look = liveList({ path: "runs", table, none, filter, noun: ["run", "runs"], each: () => chips().catch(() => {}) });

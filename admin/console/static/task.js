@@ -7,9 +7,12 @@ const form = $("task");
 const schema = $("output_schema");
 let saved; // the task as it was read
 
-// The output type decides whether there is a schema.
+// sync hides the schema unless the result is JSON, and approvals of tools that the task
+// cannot use. They keep their selection.
 function sync() {
   $("schema").hidden = form.elements.output_type.value !== "json";
+  const allowed = checked("tool");
+  for (const box of form.querySelectorAll("input[name=approve]")) box.parentElement.hidden = allowed.length > 0 && !allowed.includes(box.value);
 }
 
 // checkSchema shows at once whether the schema is a JSON object. Only the server checks
@@ -22,23 +25,27 @@ function checkSchema() {
   return wrong;
 }
 
-// tools lists the tools of the host, and tools that the task allows although the host
-// no longer has them.
-function tools(offered, allowed) {
-  const missing = allowed.filter((name) => !offered.some((tool) => tool.name === name));
+// tools lists the tools of the host, and tools of the task that the host no longer has:
+// those that the task may use, and those that need approval.
+function tools(offered, allowed, approve) {
+  const missing = [...new Set([...allowed, ...approve])].filter((name) => !offered.some((tool) => tool.name === name));
   const all = [...offered, ...missing.map((name) => ({ name, description: "The application no longer has this tool." }))];
-  $("tools").replaceChildren(...all.map((tool) => el("label", { class: "choice" },
-    el("input", { type: "checkbox", name: "tool", value: tool.name, checked: allowed.includes(tool.name) }),
-    el("span", {}, el("code", {}, tool.name), tool.description && el("small", {}, tool.description)))));
-  if (!all.length) $("tools").replaceChildren(empty("The application has no tools."));
+  const boxes = (field, chosen, described) => all.map((tool) => el("label", { class: "choice" },
+    el("input", { type: "checkbox", name: field, value: tool.name, checked: chosen.includes(tool.name) }),
+    el("span", {}, el("code", {}, tool.name), described && tool.description && el("small", {}, tool.description))));
+  $("tools").replaceChildren(...boxes("tool", allowed, true));
+  $("approvals").replaceChildren(...boxes("approve", approve, false));
+  if (!all.length) for (const place of ["tools", "approvals"]) $(place).replaceChildren(empty("The application has no tools."));
 }
+
+const checked = (field) => [...form.querySelectorAll(`input[name=${field}]:checked`)].map((box) => box.value);
 
 async function load() {
   $("loading").replaceChildren(el("p", { class: "loading" }, "Loading task…"));
   try {
     const [{ items }, task] = await Promise.all([get("tools"), page.task ? get(`tasks/${page.task}`) : null]);
     saved = task;
-    tools(items, task?.allowed_tools ?? []);
+    tools(items, task?.allowed_tools ?? [], task?.approve_tools ?? []);
     if (task) {
       form.elements.name.value = task.name;
       form.elements.instructions.value = task.instructions;
@@ -60,7 +67,7 @@ function body() {
   const json = form.elements.output_type.value === "json" && schema.value.trim();
   const fields = {
     name: form.elements.name.value, instructions: form.elements.instructions.value, output_type: form.elements.output_type.value,
-    allowed_tools: [...form.querySelectorAll("input[name=tool]:checked")].map((box) => box.value), active: form.elements.active.checked,
+    allowed_tools: checked("tool"), approve_tools: checked("approve"), active: form.elements.active.checked,
   };
   return `${JSON.stringify(fields).slice(0, -1)},"output_schema":${json || "null"}}`;
 }

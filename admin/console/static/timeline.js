@@ -32,6 +32,14 @@ export class Timeline {
         this.end(this.wait, at);
         this.work = at;
         break;
+      case "input_requested":
+        this.close(at);
+        this.wait = this.open("input", "Waiting for input", at);
+        break;
+      case "input_received":
+        this.end(this.wait, at);
+        this.wait = this.open("queue", "Queue", at);
+        break;
       case "model_completed":
         this.work = at;
         this.spans.push({ kind: "model", label: p.model || "Model", from: Math.max(this.begin, at - Number(p.duration_ms ?? 0)), to: at });
@@ -84,7 +92,7 @@ export class Timeline {
       const spans = this.spans.filter((s) => s.kind === kind);
       return [spans.length, spans.reduce((ms, s) => ms + length(s), 0)];
     };
-    const totals = [["queue", "Queue"], ["model", "Model"], ["tool", "Tools"]].map(([kind, label]) => {
+    const totals = [["queue", "Queue"], ["input", "Waiting for input"], ["model", "Model"], ["tool", "Tools"]].map(([kind, label]) => {
       const [n, ms] = sum(kind);
       return n > 0 && el("span", { class: `total ${kind}` }, `${label} ${duration(ms)}${n > 1 ? ` in ${n}` : ""}`);
     });

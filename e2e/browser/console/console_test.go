@@ -74,6 +74,7 @@ func (v *visitor) createKey() string {
 	v.open(assistant + "/keys")
 	require.NotContains(v.t, eval[string](v, "document.documentElement.outerHTML"), secret, "shown once")
 	v.shows("#list", secret[:8])
+	require.Equal(v.t, "trigger, read, cancel", v.text("#list [data-label=Scopes]"))
 	return line
 }
 
@@ -207,13 +208,15 @@ func (v *visitor) runTask() {
 	v.click("#task button.main")
 	v.until(`document.querySelector("#output_schema[aria-invalid=true]")`) // by the server's word
 	v.fill("#output_schema", `{"type": "object", "required": ["total"], "properties": {"total": {"type": "number"}}}`)
-	v.click("input[value=calculator]")
+	v.click("#tools input[value=calculator]")
+	v.until(`!document.querySelector("#approvals input[value=current_time]").checkVisibility()`) // the task cannot use it
+	v.click("#approvals input[value=calculator]")
 	v.click("#task button.main")
 	v.until(`/\/admin\/tasks\/\d+$/.test(location.pathname)`)
 	v.settled()
 	v.shows("h2", "Extract "+evil)
 	require.Contains(v.t, eval[string](v, `document.querySelector("#output_schema").value`), `"required": [`)
-	require.True(v.t, eval[bool](v, `document.querySelector("input[value=calculator]").checked && !document.querySelector("input[value=current_time]").checked`))
+	require.True(v.t, eval[bool](v, `["#tools", "#approvals"].every((place) => document.querySelector(place + " input[value=calculator]").checked && !document.querySelector(place + " input[value=current_time]").checked)`))
 	v.clean()
 
 	v.click(`a[href*="/test?task="]`)

@@ -17,6 +17,7 @@ func TestJobs(t *testing.T) {
 	v.signIn()
 	v.redeliverFailed(r)
 	v.cancelStuck()
+	v.answerWaiting()
 	v.whoChangedTheKey()
 }
 

@@ -41,6 +41,8 @@ func furnish(t *testing.T, site string, r *receiver, text string) map[string]str
 	trigger(map[string]any{"message": "/say {\"total\": 1252.16}", "task_definition_id": extract["id"]})
 	failed := trigger(map[string]any{"message": "/fail The CRM does not answer" + text})
 	running := trigger(map[string]any{"message": "/stream 3\n/hang"})
+	waiting := trigger(map[string]any{"message": "/approve calculator {\"expression\": \"1204 * 1.04\"}", "subject": "Refund of order 4711" + text})
+	question := trigger(map[string]any{"message": "/ask Which account" + text + "?"})
 	trigger(map[string]any{"conversation_key": "ticket 4711", "subject": "Ticket 4711" + text, "metadata": map[string]any{"customer": "ACME"},
 		"message": "/tool search_knowledge {\"query\": \"refund\"}\n/say Refunds take five days" + text + "."})
 	ticket := fmt.Sprint(api(t, site, "POST /assistants/1/test-trigger", map[string]any{"conversation_key": "ticket 4711", "message": "/history"})["trigger_id"])
@@ -50,7 +52,8 @@ func furnish(t *testing.T, site string, r *receiver, text string) map[string]str
 		"test": "/admin/assistants/1/test", "overview": "/admin/overview", "audit": "/admin/audit", "callbacks": "/admin/callbacks", "runs": "/admin/runs", "no-runs": "/admin/runs?status=queued", "wrong-runs": "/admin/runs?cursor=x",
 		"run": "/admin/runs/" + done, "failed-run": "/admin/runs/" + failed, "running-run": "/admin/runs/" + running, "nothing": "/admin/runs/999",
 		"signing-secrets": "/admin/signing-secrets?assistant_id=1",
-		"conversations":   "/admin/conversations", "conversation": "/admin/conversations/" + ticket, "events": "/admin/runs/" + done + "#events",
+		"waiting":         "/admin/waiting", "waiting-run": "/admin/runs/" + waiting, "question-run": "/admin/runs/" + question,
+		"conversations": "/admin/conversations", "conversation": "/admin/conversations/" + ticket, "events": "/admin/runs/" + done + "#events",
 		"timeline": "/admin/runs/" + done + "#timeline", "callback": "/admin/runs/" + done + "#callback", "request": "/admin/runs/" + done + "#request",
 	}
 }
@@ -102,8 +105,11 @@ func TestAccessible(t *testing.T) {
 			for _, name := range names {
 				v.look(1280, "light")
 				v.open(pages[name])
-				if name == "run" {
+				switch name {
+				case "run":
 					v.shows("#deliveries .badge", "failed") // by the receiver's first answer
+				case "waiting-run", "question-run":
+					v.shows("#ask-title", "Waiting for")
 				}
 				eval[bool](v, script+"; true")
 				require.Empty(t, v.violations(`{resultTypes: ["violations"]}`), name)
@@ -155,6 +161,8 @@ func TestScreenshots(t *testing.T) {
 				switch name {
 				case "run":
 					v.shows("#deliveries .badge", "failed")
+				case "waiting-run", "question-run":
+					v.shows("#ask-title", "Waiting for")
 				}
 				picture, err := chromedp.Run(v.tab, chromedp.FullScreenshot(100))
 				require.NoError(t, err)

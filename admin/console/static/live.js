@@ -1,0 +1,61 @@
+// A list whose newest page is live.
+
+import { $, announce } from "./dom.js";
+import { here } from "./filters.js";
+import { list } from "./table.js";
+
+const pause = 3000; // between two looks at the newest page
+
+// liveList shows a list in #list and its connection in #live. The newest page is loaded
+// again and again. It does not move while the pointer or the focus is in it, or while it
+// is paused with #pause: items that are listed change where they are, others wait for
+// #waiting. noun is the word for one item and for several. each is called at each look.
+// liveList returns the function that looks now.
+export function liveList({ path, table, none, filter, noun, each = () => {} }) {
+  const live = !here.has("cursor") && filter.order !== "oldest";
+  let paused = false, timer, latest = [];
+
+  const inUse = () => table.element.matches(":hover") || table.element.contains(document.activeElement);
+
+  function show(items) {
+    latest = items;
+    if (table.rows.size > 0 && live && (paused || inUse())) {
+      const waiting = table.update(items);
+      $("waiting").hidden = waiting === 0;
+      $("waiting").textContent = `Show ${waiting} new ${noun[waiting === 1 ? 0 : 1]}`;
+      return;
+    }
+    $("waiting").hidden = true;
+    table.show(items);
+  }
+
+  async function look() {
+    clearTimeout(timer);
+    each();
+    try {
+      await list(path, table, none, filter, look, show);
+      announce($("live"), live ? paused ? "Paused" : "Live" : "", "live on");
+    } catch (failure) {
+      announce($("live"), failure.lost ? "Connection lost. Retrying…" : "", "live off");
+      if (!failure.lost) return;
+    }
+    if (live && !document.hidden) timer = setTimeout(look, pause);
+  }
+
+  $("waiting").addEventListener("click", () => {
+    $("waiting").hidden = true;
+    table.show(latest);
+    table.element.querySelector("a")?.focus();
+  });
+  $("pause").hidden = !live;
+  $("pause").addEventListener("click", () => {
+    paused = !paused;
+    $("pause").textContent = paused ? "Resume" : "Pause";
+    announce($("live"), paused ? "Paused" : "Live");
+    if (!paused) show(latest);
+  });
+  table.element.addEventListener("pointerleave", () => setTimeout(() => show(latest)));
+  document.addEventListener("visibilitychange", () => document.hidden || look());
+  look();
+  return look;
+}
