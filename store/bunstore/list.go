@@ -117,8 +117,12 @@ func (c *conditions) statuses(statuses []webtrigger.RunStatus) {
 			ended = append(ended, string(status))
 		}
 	}
-	if completed {
-		c.in(runStatus, texts(statuses))
+	if completed { // the planner has statistics of this column, not of an expression
+		condition := c.list("e.status", append(ended, string(webtrigger.RunCompleted)))
+		if len(open) > 0 {
+			condition = "(" + condition + " OR r.id IN (SELECT run_id FROM {queue} WHERE " + strings.Join(open, " OR ") + "))"
+		}
+		c.where = append(c.where, condition)
 		return
 	}
 	var parts []string
@@ -130,9 +134,6 @@ func (c *conditions) statuses(statuses []webtrigger.RunStatus) {
 	}
 	c.where = append(c.where, "r.id IN ("+strings.Join(parts, " UNION ALL ")+")")
 }
-
-// runStatus is the status of a run.
-const runStatus = `coalesce(e.status, CASE q.state WHEN 'r' THEN 'running' WHEN 'w' THEN 'waiting' ELSE 'queued' END)`
 
 // callback narrows to runs whose last delivery has a state.
 func (c *conditions) callback(state webtrigger.DeliveryState) {

@@ -13,10 +13,11 @@ import (
 )
 
 // Statistics of past hours are kept in {stats}: for each hour, assistant, status and slot
-// of durations the number of runs, and for each hour the same of all assistants (”).
-// A row with the status ” marks an hour that is counted. A call counts the hours that
-// are not, newest first, up to statsTime. An index of blocks by completed_at finds the
-// ends of an hour. The current hour and the last minutes are counted as they are.
+// of durations the number of runs, and for each hour the same of all assistants, whose
+// assistant_id is empty. A row with an empty status marks an hour that is counted. A call
+// counts the hours that are not, newest first, up to statsTime. An index of blocks by
+// completed_at finds the ends of an hour. The current hour and the last minutes are
+// counted as they are.
 const (
 	statsChunk = 24              // hours that one transaction counts
 	statsTime  = 2 * time.Second // after which a call leaves hours for the next one
