@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // has all of them.
 func TestStore(t *testing.T) {
 	t.Parallel()
-	groups := []string{"json", "text", "times", "triggers", "idempotency", "bounds", "claims", "batches", "fencing", "finish", "outcomes", "contexts", "copies"}
+	groups := []string{"json", "text", "times", "triggers", "idempotency", "bounds", "batches", "fencing", "outcomes", "contexts", "copies"}
 	if os.Getenv("WEBTRIGGER_PGX_ALL") != "" {
 		groups = nil
 	}

@@ -49,7 +49,7 @@ var executed = map[string]map[string]struct {
 	file   string
 }{
 	"README.md":          {"sh": {2, "TestReadme", "examples/server/documents_test.go"}},
-	"docs/evaluation.md": {"sh": {14, "TestEvaluation", "examples/server/documents_test.go"}},
+	"docs/evaluation.md": {"sh": {16, "TestEvaluation", "examples/server/documents_test.go"}},
 	"docs/operations.md": {"sh": {2, "TestOperations", "examples/server/documents_test.go"}},
 	"docs/recipes.md": {
 		"sh": {1, "testRecipes", "examples/server/recipes_test.go"}, "python": {1, "testRecipes", "examples/server/recipes_test.go"},
@@ -127,6 +127,8 @@ func TestEvaluation(t *testing.T) {
 		`"items":[{"id":4,`,
 		`"trigger_id":1,"status":"accepted"`,
 		`"state":"delivered"`,
+		`"trigger_id":2,"status":"accepted"`,
+		`"status":"input_received"`,
 	})
 	require.Contains(t, w.receiver.String(), "Done", "the receiver prints the callback")
 }

@@ -67,7 +67,7 @@ func TestRealModels(t *testing.T) {
 			require.Equal(t, "It is 42.", streamed)
 			requests := c.fake.Requests()
 			require.Len(t, requests, 3, "the second must be rejected and retried")
-			require.Len(t, requests[0].Body["tools"], 3)
+			require.Len(t, requests[0].Body["tools"], 4, "three tools, and ask_human")
 			require.Equal(t, c.model, requests[0].Body["model"])
 			require.Contains(t, s.Stderr.String(), "model call failed")
 		})
@@ -81,6 +81,6 @@ func TestBadModelKey(t *testing.T) {
 	cmd.Env = append(cmd.Env, "OPENAI_API_KEY="+vendorKey+" x")
 	out, err := cmd.CombinedOutput()
 	require.IsType(t, new(exec.ExitError), err)
-	require.Contains(t, string(out), "openai: the API key contains white space")
+	require.Contains(t, string(out), "openai: API key must have visible ASCII characters only")
 	require.NotContains(t, string(out), vendorKey)
 }

@@ -19,7 +19,7 @@ func TestPgBouncer(t *testing.T) {
 	bouncer := server.PgBouncer(t, &pgtest.BouncerOptions{PoolSize: 10})
 	name := server.Database(t)
 	direct, pooled := postgresDB(t, server.DSN(name)), postgresDB(t, bouncer.DSN(name))
-	groups := []string{"take", "text", "json", "idempotency", "bounds", "lanes", "claims", "processes", "fencing", "batches", "steps", "tail", "finish", "outcomes", "watch"}
+	groups := []string{"take", "text", "idempotency", "bounds", "lanes", "claims", "fencing", "batches", "steps", "tail", "watch"}
 	if os.Getenv("WEBTRIGGER_PGBOUNCER_ALL") != "" {
 		groups = nil
 	}
@@ -35,7 +35,7 @@ func TestPostgresOptions(t *testing.T) {
 	}{
 		"without notifications":       {&bunstore.Options{NoNotify: true}, []string{"watch", "tail", "take"}},
 		"without batches":             {&bunstore.Options{MaxBatch: 1}, []string{"batches"}},
-		"without prepared statements": {&bunstore.Options{NoPreparedStatements: true}, []string{"json", "text", "times", "batches", "claims", "finish", "outcomes"}},
+		"without prepared statements": {&bunstore.Options{NoPreparedStatements: true}, []string{"json", "text", "times", "batches", "finish"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
