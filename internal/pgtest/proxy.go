@@ -182,10 +182,15 @@ func (p *Proxy) dial(l *link) (net.Conn, error) {
 func (p *Proxy) pass(l *link, statement string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var known *Fault // its statements have been compared
+	concerned := false
 	for !l.ended {
 		f := p.fault
+		if f != nil && f != known {
+			known, concerned = f, f.Statements == nil || statement != "" && f.Statements(statement)
+		}
 		switch {
-		case f == nil || f.Statements != nil && (statement == "" || !f.Statements(statement)):
+		case f == nil || !concerned:
 			return true
 		case f.Answers:
 			l.mute = true

@@ -227,7 +227,8 @@ func TestBadRow(t *testing.T) {
 				answers <- answer{trigger.RunKey, err}
 			}()
 		}
-		send(newTrigger()) // keeps the store's worker waiting
+		eventually(t, func() bool { return s.AcceptsUnderWay() == 0 }) // the first trigger's batch has returned
+		send(newTrigger())                                             // keeps the store's worker waiting
 		eventually(t, func() bool { return s.AcceptsUnderWay() == 1 })
 		const good = 20
 		for range good {
