@@ -67,27 +67,10 @@ func rawOf(text *string) json.RawMessage {
 }
 
 // AwaitInput implements [webtrigger.InputStore].
-func (s *Store) AwaitInput(ctx context.Context, lease webtrigger.Lease, await webtrigger.Await) (run webtrigger.Run, _ error) {
-	err := s.write(ctx, "await input", func(t *tx) error {
-		q, now, err := t.lockHeld(lease)
-		if err != nil {
-			return err
-		}
-		if err := t.logBatch(q, now, await.Events); err != nil {
-			return err
-		}
-		if q.stop != nil {
-			err = t.end(q, 0, webtrigger.Outcome{}, nil, now)
-		} else {
-			err = t.await(q, await, now)
-		}
-		if err != nil {
-			return err
-		}
-		run, err = t.run(q.runID)
-		return err
+func (s *Store) AwaitInput(ctx context.Context, lease webtrigger.Lease, await webtrigger.Await) (webtrigger.Run, error) {
+	return s.release(ctx, "await input", lease, await.Events, func(t *tx, q *queueRow, now time.Time) error {
+		return t.await(q, await, now)
 	})
-	return run, err
 }
 
 // await makes a running run waiting.

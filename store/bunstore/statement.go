@@ -211,7 +211,7 @@ func (q session) row(ctx context.Context, text string, args ...any) row {
 	return row{rows, err}
 }
 
-// Scan reads the row. It returns sql.ErrNoRows if there is none.
+// Scan reads the row. If the result has no row, it returns sql.ErrNoRows.
 func (r row) Scan(dest ...any) error {
 	if r.err != nil {
 		return r.err

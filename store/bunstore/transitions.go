@@ -155,19 +155,29 @@ func (t *tx) requestStop(runID int64, stop webtrigger.Stop, lease *webtrigger.Le
 }
 
 // RequeueRun implements [webtrigger.WorkStore].
-func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, requeue webtrigger.Requeue) (run webtrigger.Run, _ error) {
-	err := s.write(ctx, "requeue run", func(t *tx) error {
+func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, requeue webtrigger.Requeue) (webtrigger.Run, error) {
+	return s.release(ctx, "requeue run", lease, requeue.Events, func(t *tx, q *queueRow, now time.Time) error {
+		return t.requeue(q, requeue.Reason, false, now)
+	})
+}
+
+// release stores a batch of events and ends a claim: the run ends by its recorded stop,
+// or else by do, which does not end the run.
+func (s *Store) release(ctx context.Context, doing string, lease webtrigger.Lease, batch webtrigger.EventBatch,
+	do func(t *tx, q *queueRow, now time.Time) error,
+) (run webtrigger.Run, _ error) {
+	err := s.write(ctx, doing, func(t *tx) error {
 		q, now, err := t.lockHeld(lease)
 		if err != nil {
 			return err
 		}
-		if err := t.logBatch(q, now, requeue.Events); err != nil {
+		if err := t.logBatch(q, now, batch); err != nil {
 			return err
 		}
 		if q.stop != nil {
 			err = t.end(q, 0, webtrigger.Outcome{}, nil, now)
 		} else {
-			err = t.requeue(q, requeue.Reason, false, now)
+			err = do(t, q, now)
 		}
 		if err != nil {
 			return err

@@ -14,32 +14,19 @@ func (r *run) openInput() *webtrigger.Input { return r.inputs[len(r.inputs)-1] }
 
 // AwaitInput implements [webtrigger.InputStore].
 func (s *Store) AwaitInput(ctx context.Context, lease webtrigger.Lease, await webtrigger.Await) (webtrigger.Run, error) {
-	if err := s.lock(ctx); err != nil {
-		return webtrigger.Run{}, err
-	}
-	defer s.unlock()
-	now := s.now()
-	r := s.held(lease)
-	if r == nil {
-		return webtrigger.Run{}, webtrigger.ErrLeaseLost
-	}
-	s.logBatch(r, now, await.Events)
-	if r.stop != nil {
-		s.end(r, webtrigger.Outcome{}, now)
-		return r.copy(), nil
-	}
-	input := &webtrigger.Input{
-		ID: s.inputs.nextID(), RunID: r.ID, Request: cloneRequest(await.Request), Ordinal: await.Ordinal,
-		CreatedAt: now, ExpiresAt: now.Add(await.Request.ExpiresIn),
-	}
-	s.leave(r)
-	s.inputs = append(s.inputs, input)
-	r.inputs = append(r.inputs, input)
-	r.executed = await.Executed
-	r.Status = webtrigger.RunWaiting
-	s.awaiting.add(r)
-	s.log(r, now, webtrigger.InputRequestedEvent(*input))
-	return r.copy(), nil
+	return s.release(ctx, lease, await.Events, func(r *run, now time.Time) {
+		input := &webtrigger.Input{
+			ID: s.inputs.nextID(), RunID: r.ID, Request: cloneRequest(await.Request), Ordinal: await.Ordinal,
+			CreatedAt: now, ExpiresAt: now.Add(await.Request.ExpiresIn),
+		}
+		s.leave(r)
+		s.inputs = append(s.inputs, input)
+		r.inputs = append(r.inputs, input)
+		r.executed = await.Executed
+		r.Status = webtrigger.RunWaiting
+		s.awaiting.add(r)
+		s.log(r, now, webtrigger.InputRequestedEvent(*input))
+	})
 }
 
 // AnswerInput implements [webtrigger.InputStore].

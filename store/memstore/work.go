@@ -171,6 +171,15 @@ func (s *Store) FinishRun(ctx context.Context, lease webtrigger.Lease, end webtr
 
 // RequeueRun implements [webtrigger.WorkStore].
 func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, requeue webtrigger.Requeue) (webtrigger.Run, error) {
+	return s.release(ctx, lease, requeue.Events, func(r *run, now time.Time) {
+		r.Attempts--
+		s.requeue(r, requeue.Reason, now)
+	})
+}
+
+// release stores a batch of events and ends a claim: the run ends by its recorded stop,
+// or else by do, which does not end the run.
+func (s *Store) release(ctx context.Context, lease webtrigger.Lease, batch webtrigger.EventBatch, do func(r *run, now time.Time)) (webtrigger.Run, error) {
 	if err := s.lock(ctx); err != nil {
 		return webtrigger.Run{}, err
 	}
@@ -180,13 +189,12 @@ func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, requeue 
 	if r == nil {
 		return webtrigger.Run{}, webtrigger.ErrLeaseLost
 	}
-	s.logBatch(r, now, requeue.Events)
+	s.logBatch(r, now, batch)
 	if r.stop != nil {
 		s.end(r, webtrigger.Outcome{}, now)
-		return r.copy(), nil
+	} else {
+		do(r, now)
 	}
-	r.Attempts--
-	s.requeue(r, requeue.Reason, now)
 	return r.copy(), nil
 }
 
