@@ -59,8 +59,9 @@ func (c *commit) resolve(err error) {
 	}
 }
 
-// wait returns the outcome, or the cause of the first context that ends before.
-func (c *commit) wait(ctxs ...context.Context) error {
+// wait returns the outcome, or the cause if the context of the caller or of the run ends
+// before.
+func (c *commit) wait(caller, run context.Context) error {
 	select {
 	case <-c.done:
 		return c.err
@@ -69,10 +70,10 @@ func (c *commit) wait(ctxs ...context.Context) error {
 	select {
 	case <-c.done:
 		return c.err
-	case <-ctxs[0].Done():
-		return context.Cause(ctxs[0])
-	case <-ctxs[1].Done():
-		return context.Cause(ctxs[1])
+	case <-caller.Done():
+		return context.Cause(caller)
+	case <-run.Done():
+		return context.Cause(run)
 	}
 }
 

@@ -125,7 +125,7 @@ type Input struct {
 	Ordinal   int // counts from 1 within Request.Name
 	CreatedAt time.Time
 	ExpiresAt time.Time
-	Answer    *InputAnswer // nil if there is none
+	Answer    *InputAnswer // nil: not answered
 }
 
 // View returns what status, events and the administration show of the request.

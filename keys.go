@@ -95,6 +95,14 @@ type KeySpec struct {
 	Scopes []Scope
 }
 
+// KeyQuery selects API keys, newest first. A zero field does not limit the selection.
+type KeyQuery struct {
+	AssistantID string
+	Prefix      string // keys whose prefix begins with it
+	Active      *bool  // true: neither revoked nor expired by the store's clock; false: the others
+	Page        Page
+}
+
 // KeyHash is the SHA-256 of the 64 characters of a plaintext.
 type KeyHash [sha256.Size]byte
 

@@ -169,6 +169,35 @@ func actorOf(ctx context.Context) (name string, named bool) {
 // objectOf is the name of an object of the audit log.
 func objectOf(kind string, id int64) string { return fmt.Sprintf("%s/%d", kind, id) }
 
+// SearchedRuns is the number of runs in whose texts a search looks.
+const SearchedRuns = 20_000
+
+// RunLabels are the texts by which people recognize a run in a list.
+type RunLabels struct {
+	Subject  string
+	KeyName  string // "" if the run has no API key
+	TaskName string // the current name of the task definition; "" for none or a deleted one
+}
+
+// DeliveryFilter selects deliveries of all runs, newest first. A zero field does not
+// limit the selection.
+type DeliveryFilter struct {
+	AssistantID string
+	Host        string // as Delivery.Host
+	States      []DeliveryState
+	Last        bool      // only the last delivery of its run
+	From        time.Time // created at or after this instant
+	To          time.Time // created before this instant
+	Page        Page
+}
+
+// DeliveryCount is the number of deliveries of a host in a state.
+type DeliveryCount struct {
+	Host  string
+	State DeliveryState
+	Count int
+}
+
 // StatsHour is the resolution of the statistics.
 const StatsHour = time.Hour
 

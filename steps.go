@@ -137,7 +137,7 @@ func encodeRecord(result any) (json.RawMessage, error) {
 type StepRecord struct {
 	Name        string // 1 to MaxStepNameChars characters
 	Nth         int    // counts from 1 within the name
-	Fingerprint string // of the input; "" if there is none
+	Fingerprint string // of the input; "": the step has none
 
 	// Record is the JSON of the result, or nil if only the start mark is stored. It may
 	// have the escape \u0000, which the type jsonb of Postgres rejects.

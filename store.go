@@ -76,32 +76,6 @@ type Store interface {
 	Ping(ctx context.Context) error
 }
 
-// ChannelStore stores the channel settings and the signing secrets of each assistant.
-// The two are separate: SetChannel must not change secrets, and SetSigningSecrets
-// must not change settings.
-type ChannelStore interface {
-	// Channel returns the settings of the assistant. If none are stored, it returns
-	// the zero settings with the assistant's id and no error.
-	Channel(ctx context.Context, assistantID string) (Channel, error)
-
-	// SetChannel stores the settings. They apply from the next trigger on.
-	SetChannel(ctx context.Context, settings Channel) error
-
-	// SigningSecrets returns the assistant's own signing secrets in the order in
-	// which they were set. If none are stored, it returns an empty list and no error.
-	SigningSecrets(ctx context.Context, assistantID string) (SigningSecretSet, error)
-
-	// SetSigningSecrets replaces the assistant's own signing secrets. An empty list
-	// removes them. A store must store the text of SigningSecret.Reveal and must not
-	// log it.
-	SetSigningSecrets(ctx context.Context, assistantID string, secrets []SigningSecret) error
-
-	// Assistants lists the ids that have settings, keys, or signing secrets (also if
-	// these were removed later). The ids are in ascending byte order and follow
-	// after; "" starts at the first.
-	Assistants(ctx context.Context, after string, limit int) ([]string, error)
-}
-
 // KeyStore stores API keys. It receives only their hashes, and no method returns a
 // hash.
 type KeyStore interface {

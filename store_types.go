@@ -188,22 +188,6 @@ type HistoryQuery struct {
 	MaxBytes       int // maximum size of the contents and tool calls together
 }
 
-// KeyQuery selects API keys, newest first. A zero field does not limit the selection.
-type KeyQuery struct {
-	AssistantID string
-	Prefix      string // keys whose prefix begins with it
-	Active      *bool  // true: neither revoked nor expired by the store's clock; false: the others
-	Page        Page
-}
-
-// TaskDefinitionQuery selects task definitions, newest first. A zero field does not
-// limit the selection.
-type TaskDefinitionQuery struct {
-	AssistantID string
-	Active      *bool
-	Page        Page
-}
-
 // RunQuery selects runs, newest first unless OldestFirst is set. A zero field does not
 // limit the selection.
 type RunQuery struct {
@@ -250,16 +234,6 @@ type MessageQuery struct {
 	Limit          int
 }
 
-// SearchedRuns is the number of runs in whose texts a search looks.
-const SearchedRuns = 20_000
-
-// RunLabels are the texts by which people recognize a run in a list.
-type RunLabels struct {
-	Subject  string
-	KeyName  string // "" if the run has no API key
-	TaskName string // the current name of the task definition; "" for none or a deleted one
-}
-
 // DeliveryQuery selects the pending deliveries that LeaseDeliveries leases.
 type DeliveryQuery struct {
 	Token    int64         // token of the first delivery; see NewToken
@@ -274,25 +248,6 @@ type DeliveryQuery struct {
 	PerAssistant   int            // maximum number per assistant, including those in BusyAssistants; 0 for no limit
 	Alone          int            // the maximum instead, for an assistant while no other waits; ignored unless it is higher
 	BusyAssistants map[string]int // deliveries in progress in the calling process, by assistant
-}
-
-// DeliveryFilter selects deliveries of all runs, newest first. A zero field does not
-// limit the selection.
-type DeliveryFilter struct {
-	AssistantID string
-	Host        string // as Delivery.Host
-	States      []DeliveryState
-	Last        bool      // only the last delivery of its run
-	From        time.Time // created at or after this instant
-	To          time.Time // created before this instant
-	Page        Page
-}
-
-// DeliveryCount is the number of deliveries of a host in a state.
-type DeliveryCount struct {
-	Host  string
-	State DeliveryState
-	Count int
 }
 
 // DeliveryLease identifies the lease of one delivery.

@@ -45,6 +45,14 @@ const (
 	maxToolName     = 64
 )
 
+// TaskDefinitionQuery selects task definitions, newest first. A zero field does not
+// limit the selection.
+type TaskDefinitionQuery struct {
+	AssistantID string
+	Active      *bool
+	Page        Page
+}
+
 // CreateTaskDefinition stores a task definition of an assistant and returns it with
 // its id and times. If OutputType is empty, it is OutputText. It returns a
 // [RequestError] if a field is invalid.
