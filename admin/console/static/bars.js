@@ -8,12 +8,14 @@ const svg = (name, attributes, ...children) => {
   return element;
 };
 
-const width = 960, height = 180, base = 158, top = 14;
+const height = 180, base = 158, top = 14, label = 60; // label: the space of a label
 
 // bars draws steps: {label, text, href, values}. series are the names and classes of the
 // values; format shows a height of the axis.
 export function bars(title, steps, series, format = (n) => n.toLocaleString()) {
-  const highest = Math.max(1, ...steps.map((step) => step.values.reduce((a, b) => a + b, 0)));
+  const sums = steps.map((step) => step.values.reduce((a, b) => a + b, 0));
+  const highest = 2 * Math.ceil(Math.max(2, ...sums) / 2); // its half is a whole number too
+  const width = matchMedia("(max-width: 40rem)").matches ? 360 : 960; // about as wide as it is shown: texts keep their size
   const slot = width / steps.length, scale = (base - top) / highest;
   const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "bars-chart", role: "group", "aria-label": title });
   for (const part of [0.5, 1]) {
@@ -31,9 +33,11 @@ export function bars(title, steps, series, format = (n) => n.toLocaleString()) {
     });
     chart.append(link);
   });
-  const every = Math.ceil(steps.length / 8);
+  const every = Math.ceil(steps.length / (width / (2 * label)));
   steps.forEach((step, i) => {
-    if (i % every === 0) chart.append(svg("text", { x: i * slot + 2, y: height - 6, class: "axis" }, step.label));
+    if (i % every !== 0) return;
+    const place = i * slot + label > width ? { x: width, "text-anchor": "end" } : { x: i * slot + 2 };
+    chart.append(svg("text", { ...place, y: height - 6, class: "axis" }, step.label));
   });
   chart.append(svg("line", { x1: 0, x2: width, y1: base, y2: base, class: "grid" }));
   return chart;

@@ -50,7 +50,7 @@ function chart({ steps, total, complete }) {
 }
 
 function durations({ steps, total }) {
-  if (!total.p95_ms) return [empty("No run has ended in this time.")];
+  if (!total.p95_ms) return [empty(steps.some((s) => s.completed + s.failed + s.cancelled + s.timed_out) ? "No run took a millisecond." : "No run has ended in this time.")];
   return [el("p", { class: "totals" }, el("span", {}, `Median ${duration(total.median_ms)}`), el("span", {}, `95 % end within ${duration(total.p95_ms)}`)),
     bars("Durations of runs, 95th percentile", steps.map((s) => ({ label: label(s.from), href: link(s.from), values: [s.median_ms, Math.max(s.p95_ms - s.median_ms, 0)],
       text: `${moment.format(new Date(s.from))}: median ${duration(s.median_ms)}, 95 % within ${duration(s.p95_ms)}` })),
