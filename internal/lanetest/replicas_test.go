@@ -95,6 +95,7 @@ func start(t *testing.T, dsn string, run func(ctx context.Context, task *webtrig
 	t.Helper()
 	db := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn))), pgdialect.New())
 	db.SetMaxOpenConns(12)
+	db.SetMaxIdleConns(12)
 	store, err := bunstore.New(db, nil)
 	require.NoError(t, err)
 	require.NoError(t, store.Migrate(t.Context()))
