@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 var long = os.Getenv("WEBTRIGGER_OUTAGE_LONG") != ""
 
 // lease is that of the replicas, unless a test has another one. A renewal has a third
-// of it, and a busy machine needs a second for that.
-var lease = scaled(3*time.Second, 30*time.Second)
+// of it, and a busy machine needs a second or two for that if it must connect.
+var lease = scaled(5*time.Second, 30*time.Second)
 
 const (
 	assistant = "1"
