@@ -291,8 +291,16 @@ type RetentionStore interface {
 	// free.
 	//
 	// Each call also deletes up to purge.Limit entries of the audit log that are older
-	// than purge.Keep.Audit.
+	// than purge.Keep.Audit. If no other age is set, it checks no runs.
 	Purge(ctx context.Context, purge Purge) (Purged, error)
+
+	// RecordPass stores that a pass of purges has ended now, by the store's clock, and what
+	// it deleted. If it deleted nothing, the report of the last pass that did stays.
+	RecordPass(ctx context.Context, deleted Purged) error
+
+	// DataState returns what the store contains and what was purged last. Numbers above
+	// ExactCount may be estimates, so that a call is cheap.
+	DataState(ctx context.Context) (DataState, error)
 
 	// EraseTrigger deletes a whole trigger, regardless of its age, including pending
 	// and sending deliveries. If one of its runs has not ended, it returns
@@ -309,9 +317,48 @@ type Purge struct {
 
 // Purged is the result of one Purge call.
 type Purged struct {
-	Events   int   // runs whose events were deleted and that are kept
-	Triggers int   // triggers that were deleted
-	Next     int64 // After of the next call; 0 if the pass is complete
+	Events       int   // runs whose events were deleted and that are kept
+	Triggers     int   // triggers that were deleted
+	AuditEntries int   // entries of the audit log that were deleted
+	Next         int64 // After of the next call; 0 if the pass is complete
+}
+
+// add adds what another call deleted.
+func (p *Purged) add(more Purged) {
+	p.Events += more.Events
+	p.Triggers += more.Triggers
+	p.AuditEntries += more.AuditEntries
+}
+
+// DataState is what a store contains, and what was purged last.
+type DataState struct {
+	Runs, Deliveries, AuditEntries StoredCount
+
+	OldestRun time.Time // when the oldest run was created; zero if there is none
+	Bytes     int64     // size of the stored data with its indexes; 0 if the store cannot read it cheaply
+
+	// The purges of all processes. PassedAt is the end of the last complete pass. Deleted
+	// is what the last pass that deleted data did, which ended at DeletedAt. The times are
+	// zero if there was none.
+	PassedAt, DeletedAt time.Time
+	Deleted             Purged
+}
+
+// StoredCount is a number of stored items.
+type StoredCount struct {
+	Count     int64
+	Estimated bool // Count is an estimate: there are at least [ExactCount]
+}
+
+// ExactCount is the number of items that a store counts exactly.
+const ExactCount = 10_000
+
+// Retention returns how long ended runs and the entries of the audit log are kept.
+func (s *Service) Retention() Retention { return s.opts.Retention }
+
+// DataState returns what the store contains and what was purged last.
+func (s *Service) DataState(ctx context.Context) (DataState, error) {
+	return s.store.DataState(ctx)
 }
 
 // EraseTrigger permanently deletes a trigger, regardless of its age: the conversation
@@ -341,6 +388,7 @@ func (s *Service) purgeLoop(life context.Context) {
 	wait := time.NewTimer(rand.N(purgeInterval / 10)) // processes that start together do not purge together
 	defer wait.Stop()
 	var after int64
+	var pass Purged
 	retry := purgeRetry
 	for {
 		select {
@@ -349,9 +397,13 @@ func (s *Service) purgeLoop(life context.Context) {
 		case <-wait.C:
 		}
 		var err error
-		after, err = s.purge(life, after)
+		after, err = s.purge(life, after, &pass)
 		switch {
 		case after == 0:
+			if err == nil {
+				s.recordPass(life, pass)
+			}
+			pass = Purged{}
 			wait.Reset(sweepPause(purgeInterval))
 		case err != nil:
 			wait.Reset(sweepPause(retry))
@@ -364,9 +416,9 @@ func (s *Service) purgeLoop(life context.Context) {
 	}
 }
 
-// purge makes one call of a pass. It returns the position at which the pass
-// continues, also after an error, or 0 if the pass is complete.
-func (s *Service) purge(life context.Context, after int64) (next int64, _ error) {
+// purge makes one call of a pass and adds to it what was deleted. It returns the position
+// at which the pass continues, also after an error, or 0 if the pass is complete.
+func (s *Service) purge(life context.Context, after int64, pass *Purged) (next int64, _ error) {
 	ctx, cancel := context.WithTimeout(life, statementTimeout)
 	defer cancel()
 	purged, err := s.store.Purge(ctx, Purge{Keep: s.opts.Retention, After: after, Limit: purgeBatch})
@@ -378,5 +430,16 @@ func (s *Service) purge(life context.Context, after int64) (next int64, _ error)
 	if purged.Events+purged.Triggers > 0 {
 		s.log.Info("purge completed", "triggers", purged.Triggers, "runs_without_events", purged.Events)
 	}
+	pass.add(purged)
 	return purged.Next, err
+}
+
+// recordPass stores the report of a complete pass, for people. A store without the method
+// keeps none.
+func (s *Service) recordPass(life context.Context, pass Purged) {
+	ctx, cancel := context.WithTimeout(life, statementTimeout)
+	defer cancel()
+	if err := s.store.RecordPass(ctx, pass); err != nil && life.Err() == nil && !errors.Is(err, errors.ErrUnsupported) {
+		s.log.Warn("purge report failed", "error", err)
+	}
 }

@@ -264,6 +264,7 @@ const (
 	ActionReadQueue            Action = "queue.read"
 	ActionReadAudit            Action = "audit.read"
 	ActionReadStats            Action = "stats.read"
+	ActionReadData             Action = "data.read" // retention, and how much is stored
 )
 
 // The URLs of responses and callbacks are built on two public bases: that of the

@@ -479,6 +479,10 @@ func (unimplementedStore) Redeliver(context.Context, int64) (Delivery, error) {
 func (unimplementedStore) Purge(context.Context, Purge) (Purged, error) {
 	return Purged{}, unimplemented("Purge")
 }
+func (unimplementedStore) RecordPass(context.Context, Purged) error { return unimplemented("RecordPass") }
+func (unimplementedStore) DataState(context.Context) (DataState, error) {
+	return DataState{}, unimplemented("DataState")
+}
 func (unimplementedStore) EndCounts(context.Context, StatsQuery) ([]EndCount, bool, error) {
 	return nil, false, unimplemented("EndCounts")
 }

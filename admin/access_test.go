@@ -60,6 +60,7 @@ func calls() []call {
 		{"GET /stats", "", all("stats.read"), ""},
 		{"GET /stats?assistant_id=1", "", about("stats.read", 0), ""},
 		{"GET /audit", "", all("audit.read"), ""},
+		{"GET /data", "", all("data.read"), ""},
 		{"GET /conversations/2", "", about("conversations.read", 2), "GET /conversations/99"},
 		{"GET /conversations/2/messages", "", about("conversations.read", 2), "GET /conversations/99/messages"},
 		{"DELETE /conversations/2", "", about("conversations.erase", 2), "DELETE /conversations/99"},

@@ -56,7 +56,8 @@ var menu = []menuGroup{
 	{"", []menuLink{{"overview", "overview", "Overview"}, {"runs", "runs", "Runs"}, {"conversations", "conversations", "Conversations"},
 		{"waiting", "waiting", "Waiting for input"}, {"callbacks", "callbacks", "Callbacks"}, {"tasks", "tasks", "Tasks"}}},
 	{"", []menuLink{{"", "assistants", "Assistants"}}},
-	{"Admin", []menuLink{{"keys", "keys", "API Keys"}, {"signing-secrets", "signing-secrets", "Signing secrets"}, {"audit", "audit", "Audit log"}}},
+	{"Admin", []menuLink{{"keys", "keys", "API Keys"}, {"signing-secrets", "signing-secrets", "Signing secrets"}, {"audit", "audit", "Audit log"},
+		{"data", "data", "Data and retention"}}},
 }
 
 func (c *Console) routes() {
@@ -72,6 +73,7 @@ func (c *Console) routes() {
 	show(c, "/tasks/{id}", webtrigger.ActionReadTaskDefinitions, h.task, c.taskPage)
 	show(c, "/overview", webtrigger.ActionReadStats, everything, c.adminPage("overview", "Overview"))
 	show(c, "/audit", webtrigger.ActionReadAudit, everything, c.adminPage("audit", "Audit log"))
+	show(c, "/data", webtrigger.ActionReadData, everything, c.adminPage("data", "Data and retention"))
 	show(c, "/keys", webtrigger.ActionReadKeys, assistantAsked, c.listPage("keys", "API Keys"))
 	show(c, "/assistants/{id}/test", webtrigger.ActionWriteRuns, h.assistant, c.assistantPage("test", "Test"))
 	show(c, "/runs", webtrigger.ActionReadRuns, assistantAsked, c.listPage("runs", "Runs"))

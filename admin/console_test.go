@@ -70,6 +70,7 @@ func consolePages() map[string]webtrigger.Access {
 		"waiting?assistant_id=1": about("runs.read", 0),
 
 		"audit":                          {Action: "audit.read"},
+		"data":                           {Action: "data.read"},
 		"overview":                       {Action: "stats.read"},
 		"callbacks":                      {Action: "deliveries.read"},
 		"callbacks?assistant_id=1":       about("deliveries.read", 0),

@@ -44,6 +44,7 @@
 //	GET  /queue                                   queue.read          all
 //	GET  /conversations                           conversations.read  ?assistant_id=, else all
 //	GET  /stats                                   stats.read          ?assistant_id=, else all
+//	GET  /data                                    data.read           all
 //	GET  /audit                                   audit.read          all
 //	GET  /conversations/{id}                      conversations.read  the conversation
 //	DELETE /conversations/{id}                    conversations.erase the conversation
@@ -92,6 +93,9 @@
 // steps of whole hours (step, in seconds). Durations are estimated within a fifth. Past
 // hours are counted once and kept. If complete is false, some are not counted yet; the
 // next call continues. Errors are those of the newest 1,000 failed and timed out runs.
+//
+// GET /data returns how long data is kept (in seconds; null is forever), how much is stored
+// and what was purged last. A number that is estimated is at least 10,000.
 //
 // # Audit log
 //

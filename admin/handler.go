@@ -145,6 +145,8 @@ func (h *Handler) routes() {
 			"assistant_id", "conversation_key", "limit", "cursor")})
 	h.handle("/stats", resource{
 		"GET": guard(h, webtrigger.ActionReadStats, assistantAsked, h.getStats, "from", "to", "step", "assistant_id")})
+	h.handle("/data", resource{
+		"GET": guard(h, webtrigger.ActionReadData, everything, h.getData)})
 	h.handle("/audit", resource{
 		"GET": guard(h, webtrigger.ActionReadAudit, everything, h.listAudit, "actor", "object", "from", "to", "limit", "cursor")})
 	h.handle("/conversations/{id}", resource{

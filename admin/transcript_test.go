@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,7 @@ func normal(body string) string {
 //	complete TEXT, fail TEXT          the oldest queued run starts and ends
 //	delivered, failed, blocked        the oldest pending delivery ends so
 //	sending                           the oldest pending delivery is sending
+//	passed N triggers                 a pass of purges that deleted N triggers ends
 //	wait DURATION                     time goes by
 func (h *host) Step(what string) {
 	h.t.Helper()
@@ -141,6 +143,10 @@ func (h *host) Step(what string) {
 		h.deliver(&webtrigger.DeliveryOutcome{State: webtrigger.DeliveryBlocked, Error: "blocked: a private address"})
 	case "sending":
 		h.deliver(nil)
+	case "passed":
+		n, err := strconv.Atoi(strings.TrimSuffix(rest, " triggers"))
+		require.NoError(h.t, err)
+		require.NoError(h.t, h.store.RecordPass(h.ctx, webtrigger.Purged{Triggers: n}))
 	case "wait":
 		d, err := time.ParseDuration(rest)
 		require.NoError(h.t, err)

@@ -52,12 +52,12 @@ func (s *Store) Audit(ctx context.Context, query webtrigger.AuditQuery) ([]webtr
 	return entries, s.wrap("read audit log", err)
 }
 
-// purgeAudit deletes the oldest entries that are past their age.
-func (t *tx) purgeAudit(purge webtrigger.Purge, now time.Time) error {
+// purgeAudit deletes the oldest entries that are past their age, and returns their number.
+func (t *tx) purgeAudit(purge webtrigger.Purge, now time.Time) (int, error) {
 	if purge.Keep.Audit == 0 {
-		return nil
+		return 0, nil
 	}
-	_, err := t.exec(t.ctx, `DELETE FROM {audit} WHERE id IN (SELECT id FROM {audit} WHERE at <= $1 ORDER BY at LIMIT $2)`,
+	n, err := t.exec(t.ctx, `DELETE FROM {audit} WHERE id IN (SELECT id FROM {audit} WHERE at <= $1 ORDER BY at LIMIT $2)`,
 		t.at(now.Add(-purge.Keep.Audit)), purge.Limit)
-	return err
+	return int(n), err
 }

@@ -35,8 +35,12 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrig
 	if err != nil {
 		return done, s.wrap("purge", err)
 	}
-	if err := t.purgeAudit(purge, now); err != nil {
+	if done.AuditEntries, err = t.purgeAudit(purge, now); err != nil {
 		return done, s.wrap("purge audit log", err)
+	}
+	if retention.Shortest(purge.Keep) == 0 {
+		done.Next = 0
+		return done, nil
 	}
 	last, more, err := t.stretchAfter(purge.After)
 	if err != nil {
@@ -108,9 +112,6 @@ func scanEndedRun(row scanner) (r endedRun, err error) {
 // oldRuns are the runs of a stretch that are older than the shortest age.
 func (t *tx) oldRuns(purge webtrigger.Purge, last int64, now time.Time) ([]endedRun, error) {
 	shortest := retention.Shortest(purge.Keep)
-	if shortest == 0 {
-		return nil, nil
-	}
 	rows, err := t.rows(t.ctx, `SELECT `+endedRunColumns+` FROM `+fromEnded+`
 		WHERE e.run_id > $1 AND e.run_id <= $2 AND e.completed_at <= $3 ORDER BY e.run_id`, purge.After, last, t.at(now.Add(-shortest)))
 	return collect(rows, err, scanEndedRun)

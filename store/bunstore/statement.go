@@ -7,15 +7,18 @@ import (
 	"sync/atomic"
 )
 
+// tables are the names of the tables without their prefix.
+var tables = []string{
+	"channels", "api_keys", "task_definitions", "conversations", "runs", "queue", "processes",
+	"ends", "purge_marks", "messages", "events", "steps", "deliveries", "idempotency_keys", "task_copies", "audit", "stats", "inputs", "purges",
+}
+
 // tableNames replaces what the SQL texts of this package leave open: {runs} is
 // the table of that name. It also
 // replaces what differs between the dialects.
 func tableNames(prefix string, postgres bool) *strings.Replacer {
 	var pairs []string
-	for _, table := range []string{
-		"channels", "api_keys", "task_definitions", "conversations", "runs", "queue", "processes",
-		"ends", "purge_marks", "messages", "events", "steps", "deliveries", "idempotency_keys", "task_copies", "audit", "stats", "inputs",
-	} {
+	for _, table := range tables {
 		pairs = append(pairs, "{"+table+"}", prefix+table)
 	}
 	if postgres {

@@ -46,14 +46,14 @@ func copyEntry(e webtrigger.AuditEntry) webtrigger.AuditEntry {
 	return e
 }
 
-// purgeAudit deletes the oldest entries that are past their age.
-func (s *Store) purgeAudit(purge webtrigger.Purge, now time.Time) {
+// purgeAudit deletes the oldest entries that are past their age, and returns their number.
+func (s *Store) purgeAudit(purge webtrigger.Purge, now time.Time) (n int) {
 	if purge.Keep.Audit == 0 {
-		return
+		return 0
 	}
-	n := 0
 	for n < min(len(s.entries), purge.Limit) && !now.Before(s.entries[n].At.Add(purge.Keep.Audit)) {
 		n++
 	}
 	s.entries = slices.Delete(s.entries, 0, n)
+	return n
 }

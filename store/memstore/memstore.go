@@ -64,6 +64,8 @@ type Store struct {
 	entries   []webtrigger.AuditEntry // the audit log, by rising id
 	lastEntry int64
 
+	report webtrigger.DataState // of purges only
+
 	requests map[request]*record // idempotency records, live ones and some expired
 	expiring order[record]       // the same by expiry
 

@@ -20,8 +20,10 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (webtrigger.P
 	}
 	defer s.unlock()
 	now := s.now()
-	s.purgeAudit(purge, now)
-	var done webtrigger.Purged
+	done := webtrigger.Purged{AuditEntries: s.purgeAudit(purge, now)}
+	if retention.Shortest(purge.Keep) == 0 {
+		return done, nil
+	}
 	last := min(purge.After+stretch, int64(len(s.runs)))
 	for id := purge.After + 1; id <= last; id++ {
 		if done.Events == purge.Limit || done.Triggers == purge.Limit {
@@ -46,6 +48,38 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (webtrigger.P
 		done.Next = last
 	}
 	return done, nil
+}
+
+// RecordPass implements [webtrigger.RetentionStore].
+func (s *Store) RecordPass(ctx context.Context, deleted webtrigger.Purged) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	defer s.unlock()
+	s.report.PassedAt = s.now()
+	if deleted != (webtrigger.Purged{}) {
+		s.report.Deleted, s.report.DeletedAt = deleted, s.report.PassedAt
+	}
+	return nil
+}
+
+// DataState implements [webtrigger.RetentionStore]. It looks at
+// each run and delivery.
+func (s *Store) DataState(ctx context.Context) (webtrigger.DataState, error) {
+	if err := s.lock(ctx); err != nil {
+		return webtrigger.DataState{}, err
+	}
+	defer s.unlock()
+	state := s.report
+	for r := range s.runs.newestBefore(0) {
+		state.Runs.Count++
+		state.OldestRun = r.CreatedAt
+	}
+	for range s.deliveries.newestBefore(0) {
+		state.Deliveries.Count++
+	}
+	state.AuditEntries.Count = int64(len(s.entries))
+	return state, nil
 }
 
 // EraseTrigger implements [webtrigger.RetentionStore].

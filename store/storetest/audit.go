@@ -109,7 +109,7 @@ func auditRules() []rule {
 			b.Len(b.entries(webtrigger.AuditQuery{}), 1)
 			b.purge(webtrigger.Retention{Audit: long})
 			b.Len(b.entries(webtrigger.AuditQuery{}), 1)
-			b.purge(webtrigger.Retention{Audit: brief})
+			b.Equal(webtrigger.Purged{AuditEntries: 1}, b.purge(webtrigger.Retention{Audit: brief}))
 			b.Empty(b.entries(webtrigger.AuditQuery{}))
 			set()
 			b.Len(b.entries(webtrigger.AuditQuery{}), 1)

@@ -280,6 +280,12 @@ func calls() []call {
 		{"Purge", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.Purge(ctx, webtrigger.Purge{Keep: webtrigger.Retention{Events: 1, Completed: 1}, Limit: 10}))
 		}},
+		{"RecordPass", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return store.RecordPass(ctx, webtrigger.Purged{Triggers: 1})
+		}},
+		{"DataState", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.DataState(ctx))
+		}},
 		{"EraseTrigger", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return store.EraseTrigger(ctx, s.completed.ConversationID)
 		}},

@@ -188,10 +188,55 @@ func retentionRules() []rule {
 				})
 			}
 		}},
+		{"the store reports what it contains", func(b *rig) {
+			b.Zero(b.dataState().Runs)
+			b.Zero(b.dataState().OldestRun)
+			oldest := b.complete(withCallback)
+			b.past(oldest.CreatedAt)
+			b.accept(of(stranger))
+			b.NoError(b.store.SetChannel(b.audited("channel/"+assistant), webtrigger.Channel{AssistantID: assistant}))
+			state := b.dataState()
+			b.Equal([]webtrigger.StoredCount{{Count: 2}, {Count: 1}, {Count: 1}}, []webtrigger.StoredCount{state.Runs, state.Deliveries, state.AuditEntries})
+			b.Equal(oldest.CreatedAt, state.OldestRun)
+			b.GreaterOrEqual(state.Bytes, int64(0))
+			b.NoError(b.store.EraseTrigger(b.ctx, oldest.ConversationID))
+			state = b.dataState()
+			b.Equal([]webtrigger.StoredCount{{Count: 1}, {}}, []webtrigger.StoredCount{state.Runs, state.Deliveries})
+			b.True(state.OldestRun.After(oldest.CreatedAt))
+		}},
+		{"the report of purges has the last pass, and the last one that deleted data", func(b *rig) {
+			report := b.dataState()
+			b.Zero(report.PassedAt)
+			b.Zero(report.DeletedAt)
+			b.NoError(b.store.RecordPass(b.ctx, webtrigger.Purged{}))
+			first := b.dataState()
+			b.NotZero(first.PassedAt)
+			b.Zero(first.DeletedAt)
+			b.past(first.PassedAt)
+			deleted := webtrigger.Purged{Events: 1, Triggers: 2, AuditEntries: 3}
+			b.NoError(b.store.RecordPass(b.ctx, deleted))
+			second := b.dataState()
+			b.Equal(deleted, second.Deleted)
+			b.Equal(second.PassedAt, second.DeletedAt)
+			b.ordered(first.PassedAt, second.PassedAt)
+			b.past(second.PassedAt)
+			b.NoError(b.store.RecordPass(b.ctx, webtrigger.Purged{}))
+			third := b.dataState()
+			b.Equal(deleted, third.Deleted)
+			b.Equal(second.DeletedAt, third.DeletedAt)
+			b.ordered(second.PassedAt, third.PassedAt)
+		}},
 		{"an absent trigger cannot be erased", func(b *rig) {
 			b.notFound(b.store.EraseTrigger(b.ctx, absent))
 		}},
 	}
+}
+
+func (b *rig) dataState() webtrigger.DataState {
+	b.t.Helper()
+	state, err := b.store.DataState(b.ctx)
+	b.NoError(err)
+	return state
 }
 
 // purge makes a complete pass and returns the sum of the purged data.
@@ -202,6 +247,7 @@ func (b *rig) purge(keep webtrigger.Retention) (all webtrigger.Purged) {
 		b.NoError(err)
 		all.Events += done.Events
 		all.Triggers += done.Triggers
+		all.AuditEntries += done.AuditEntries
 		if done.Next == 0 {
 			return all
 		}

@@ -51,8 +51,8 @@ func furnish(t *testing.T, site string, r *receiver, text string) map[string]str
 		"tasks": "/admin/assistants/1/tasks", "new-task": "/admin/assistants/1/tasks/new", "task": "/admin/tasks/" + fmt.Sprint(extract["id"]),
 		"test": "/admin/assistants/1/test", "overview": "/admin/overview", "audit": "/admin/audit", "callbacks": "/admin/callbacks", "runs": "/admin/runs", "no-runs": "/admin/runs?status=queued", "wrong-runs": "/admin/runs?cursor=x",
 		"run": "/admin/runs/" + done, "failed-run": "/admin/runs/" + failed, "running-run": "/admin/runs/" + running, "nothing": "/admin/runs/999",
-		"signing-secrets": "/admin/signing-secrets?assistant_id=1",
-		"waiting":         "/admin/waiting", "waiting-run": "/admin/runs/" + waiting, "question-run": "/admin/runs/" + question,
+		"signing-secrets": "/admin/signing-secrets?assistant_id=1", "data": "/admin/data",
+		"waiting": "/admin/waiting", "waiting-run": "/admin/runs/" + waiting, "question-run": "/admin/runs/" + question,
 		"conversations": "/admin/conversations", "conversation": "/admin/conversations/" + ticket, "events": "/admin/runs/" + done + "#events",
 		"timeline": "/admin/runs/" + done + "#timeline", "callback": "/admin/runs/" + done + "#callback", "request": "/admin/runs/" + done + "#request",
 	}
