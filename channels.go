@@ -291,7 +291,8 @@ type RetentionStore interface {
 	// free.
 	//
 	// Each call also deletes up to purge.Limit entries of the audit log that are older
-	// than purge.Keep.Audit. If no other age is set, it checks no runs.
+	// than purge.Keep.Audit, and the statistics of up to purge.Limit hours that ended more
+	// than purge.Stats ago. If no other age is set, it checks no runs.
 	Purge(ctx context.Context, purge Purge) (Purged, error)
 
 	// RecordPass stores that a pass of purges has ended now, by the store's clock, and what
@@ -311,8 +312,9 @@ type RetentionStore interface {
 // Purge configures one call of RetentionStore.Purge.
 type Purge struct {
 	Keep  Retention
-	After int64 // only runs with a higher id; 0 starts a pass
-	Limit int   // maximum number of runs whose events are deleted, and of triggers
+	Stats time.Duration // age of kept statistics; 0 for no limit
+	After int64         // only runs with a higher id; 0 starts a pass
+	Limit int           // maximum number of runs whose events are deleted, and of triggers
 }
 
 // Purged is the result of one Purge call.
@@ -320,6 +322,7 @@ type Purged struct {
 	Events       int   // runs whose events were deleted and that are kept
 	Triggers     int   // triggers that were deleted
 	AuditEntries int   // entries of the audit log that were deleted
+	StatsHours   int   // hours whose kept statistics were deleted
 	Next         int64 // After of the next call; 0 if the pass is complete
 }
 
@@ -328,6 +331,7 @@ func (p *Purged) add(more Purged) {
 	p.Events += more.Events
 	p.Triggers += more.Triggers
 	p.AuditEntries += more.AuditEntries
+	p.StatsHours += more.StatsHours
 }
 
 // DataState is what a store contains, and what was purged last.
@@ -381,10 +385,8 @@ const (
 )
 
 // purgeLoop purges expired data. Every process runs it; processes do not coordinate.
+// Statistics expire also if nothing else does.
 func (s *Service) purgeLoop(life context.Context) {
-	if s.opts.Retention == (Retention{}) {
-		return
-	}
 	wait := time.NewTimer(rand.N(purgeInterval / 10)) // processes that start together do not purge together
 	defer wait.Stop()
 	var after int64
@@ -421,7 +423,10 @@ func (s *Service) purgeLoop(life context.Context) {
 func (s *Service) purge(life context.Context, after int64, pass *Purged) (next int64, _ error) {
 	ctx, cancel := context.WithTimeout(life, statementTimeout)
 	defer cancel()
-	purged, err := s.store.Purge(ctx, Purge{Keep: s.opts.Retention, After: after, Limit: purgeBatch})
+	purged, err := s.store.Purge(ctx, Purge{Keep: s.opts.Retention, Stats: StatsAge, After: after, Limit: purgeBatch})
+	if errors.Is(err, errors.ErrUnsupported) && s.opts.Retention == (Retention{}) {
+		return 0, err
+	}
 	if err != nil {
 		if life.Err() == nil {
 			s.log.Warn("purge failed", "error", err)

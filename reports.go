@@ -201,6 +201,10 @@ type DeliveryCount struct {
 // StatsHour is the resolution of the statistics.
 const StatsHour = time.Hour
 
+// StatsAge is how far statistics reach back, and the longest range of a query. Older counts
+// are purged.
+const StatsAge = 366 * 24 * time.Hour
+
 // StatsQuery selects the ended runs of a statistic.
 type StatsQuery struct {
 	AssistantID string    // "" for all assistants
@@ -238,7 +242,7 @@ type StatsStore interface {
 	// DurationSlot of the last attempt. A run without an attempt has slot -1. A store may
 	// keep the counts of past hours, also of runs that are purged later. It may leave
 	// hours for a later call, and complete is then false. The current hour must be
-	// counted as it is.
+	// counted as it is. Hours that ended more than StatsAge ago must not be counted.
 	EndCounts(ctx context.Context, query StatsQuery) (counts []EndCount, complete bool, _ error)
 
 	// ErrorCounts counts the errors of the newest limit failed and of the newest limit
@@ -279,7 +283,8 @@ const (
 )
 
 // Stats returns how runs ended over time. From and To are rounded to whole hours, and Step
-// to at least one. It returns a [RequestError] if the query is invalid.
+// to at least one. Steps that ended more than StatsAge ago have no runs. It returns a
+// [RequestError] if the query is invalid or its range is longer than StatsAge.
 func (s *Service) Stats(ctx context.Context, query StatsQuery) (Stats, error) {
 	query.From = query.From.UTC().Truncate(StatsHour)
 	if to := query.To.UTC().Truncate(StatsHour); to.Before(query.To) {
@@ -293,6 +298,9 @@ func (s *Service) Stats(ctx context.Context, query StatsQuery) (Stats, error) {
 	n := int((query.To.Sub(query.From) + query.Step - 1) / query.Step)
 	if n < 1 || n > maxStatsSteps {
 		f.add("/step", fmt.Sprintf("must make 1 to %d steps", maxStatsSteps))
+	}
+	if query.To.Sub(query.From) > StatsAge+StatsHour { // both are rounded
+		f.add("/from", fmt.Sprintf("must be at most %d days before to", StatsAge/(24*time.Hour)))
 	}
 	if err := f.err(); err != nil {
 		return Stats{}, err

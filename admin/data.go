@@ -17,6 +17,7 @@ type retentionView struct {
 	TimedOut     *int64 `json:"timed_out"`
 	Events       *int64 `json:"events"`
 	AuditEntries *int64 `json:"audit_entries"`
+	Statistics   *int64 `json:"statistics"`
 }
 
 type storedCountView struct {
@@ -43,6 +44,7 @@ type deletedView struct {
 	Triggers          int `json:"triggers"`
 	RunsWithoutEvents int `json:"runs_without_events"`
 	AuditEntries      int `json:"audit_entries"`
+	StatisticsHours   int `json:"statistics_hours"`
 }
 
 // getData returns how long data is kept, how much is stored, and what was purged last. A
@@ -54,7 +56,7 @@ func (h *Handler) getData(w http.ResponseWriter, r *http.Request, _ struct{}) er
 		Stored    *storedView   `json:"stored"`
 		Purge     *purgeView    `json:"purge"`
 	}{Retention: retentionView{seconds(keep.Completed), seconds(keep.Failed), seconds(keep.Cancelled), seconds(keep.TimedOut),
-		seconds(keep.Events), seconds(keep.Audit)}}
+		seconds(keep.Events), seconds(keep.Audit), seconds(webtrigger.StatsAge)}}
 	state, err := h.svc.DataState(r.Context())
 	switch {
 	case err == nil:
@@ -77,7 +79,7 @@ func viewStored(state webtrigger.DataState) *storedView {
 func viewPurge(state webtrigger.DataState) *purgeView {
 	view := &purgeView{PassedAt: wire.NullableTime(state.PassedAt), DeletedAt: wire.NullableTime(state.DeletedAt)}
 	if d := state.Deleted; !state.DeletedAt.IsZero() {
-		view.Deleted = &deletedView{d.Triggers, d.Events, d.AuditEntries}
+		view.Deleted = &deletedView{d.Triggers, d.Events, d.AuditEntries, d.StatsHours}
 	}
 	return view
 }

@@ -91,7 +91,7 @@
 //
 // GET /stats counts the runs that ended between from and to, by default the last day, in
 // steps of whole hours (step, in seconds). Durations are estimated within a fifth. Past
-// hours are counted once and kept. If complete is false, some are not counted yet; the
+// hours are counted once and kept for 366 days, which is also the longest range. If complete is false, some are not counted yet; the
 // next call continues. Errors are those of the newest 1,000 failed and timed out runs.
 //
 // GET /data returns how long data is kept (in seconds; null is forever), how much is stored

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -43,6 +44,10 @@ func (h *Handler) getStats(w http.ResponseWriter, r *http.Request, q *query) err
 	}
 	if steps := query.To.Sub(query.From) / max(query.Step, webtrigger.StatsHour); steps < 0 || steps > 700 {
 		q.fail("to must not lie before from, and step must divide the time into at most 700 steps.")
+		return q.err
+	}
+	if query.To.Sub(query.From) > webtrigger.StatsAge {
+		q.fail("from must be at most " + strconv.Itoa(int(webtrigger.StatsAge/(24*time.Hour))) + " days before to.")
 		return q.err
 	}
 	stats, err := h.svc.Stats(r.Context(), query)

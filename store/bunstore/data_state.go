@@ -19,12 +19,13 @@ func (s *Store) RecordPass(ctx context.Context, deleted webtrigger.Purged) error
 		if deleted != (webtrigger.Purged{}) {
 			deletedAt = t.at(now)
 		}
-		_, err = t.exec(t.ctx, `INSERT INTO {purges} AS p (id, passed_at, deleted_at, triggers, events, audit_entries) VALUES (1, $1, $2, $3, $4, $5)
+		_, err = t.exec(t.ctx, `INSERT INTO {purges} AS p (id, passed_at, deleted_at, triggers, events, audit_entries, stats_hours) VALUES (1, $1, $2, $3, $4, $5, $6)
 			ON CONFLICT (id) DO UPDATE SET passed_at = excluded.passed_at, deleted_at = coalesce(excluded.deleted_at, p.deleted_at),
 				triggers = CASE WHEN excluded.deleted_at IS NULL THEN p.triggers ELSE excluded.triggers END,
 				events = CASE WHEN excluded.deleted_at IS NULL THEN p.events ELSE excluded.events END,
-				audit_entries = CASE WHEN excluded.deleted_at IS NULL THEN p.audit_entries ELSE excluded.audit_entries END`,
-			t.at(now), deletedAt, deleted.Triggers, deleted.Events, deleted.AuditEntries)
+				audit_entries = CASE WHEN excluded.deleted_at IS NULL THEN p.audit_entries ELSE excluded.audit_entries END,
+				stats_hours = CASE WHEN excluded.deleted_at IS NULL THEN p.stats_hours ELSE excluded.stats_hours END`,
+			t.at(now), deletedAt, deleted.Triggers, deleted.Events, deleted.AuditEntries, deleted.StatsHours)
 		return err
 	})
 }
@@ -48,8 +49,8 @@ func (s *Store) DataState(ctx context.Context) (state webtrigger.DataState, _ er
 	}
 	if err == nil {
 		d := &state.Deleted
-		err = s.pool().row(ctx, `SELECT passed_at, deleted_at, triggers, events, audit_entries FROM {purges}`).Scan(
-			stamp{&state.PassedAt}, stamp{&state.DeletedAt}, &d.Triggers, &d.Events, &d.AuditEntries)
+		err = s.pool().row(ctx, `SELECT passed_at, deleted_at, triggers, events, audit_entries, stats_hours FROM {purges}`).Scan(
+			stamp{&state.PassedAt}, stamp{&state.DeletedAt}, &d.Triggers, &d.Events, &d.AuditEntries, &d.StatsHours)
 	}
 	if err != nil && err != sql.ErrNoRows {
 		return webtrigger.DataState{}, s.wrap("read data state", err)

@@ -38,6 +38,9 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrig
 	if done.AuditEntries, err = t.purgeAudit(purge, now); err != nil {
 		return done, s.wrap("purge audit log", err)
 	}
+	if done.StatsHours, err = s.purgeStats(ctx, purge, now); err != nil {
+		return done, err
+	}
 	if retention.Shortest(purge.Keep) == 0 {
 		done.Next = 0
 		return done, nil

@@ -3,6 +3,7 @@ package bunstore
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"fmt"
 	"maps"
 	"slices"
@@ -36,7 +37,8 @@ func (s *Store) EndCounts(ctx context.Context, query webtrigger.StatsQuery) ([]w
 		return nil, false, s.wrap("count ends", err)
 	}
 	from, to := hourOf(query.From), hourOf(query.To)
-	closed := min(max(hourOf(now.Add(-statsLate)), from), to) // the first hour that may get ends
+	from = min(max(from, hourOf(now.Add(-webtrigger.StatsAge))), to) // what the purge leaves
+	closed := min(max(hourOf(now.Add(-statsLate)), from), to)        // the first hour that may get ends
 	complete, err := s.countHours(ctx, from, closed)
 	if err != nil {
 		return nil, false, err
@@ -58,9 +60,9 @@ func scanEndCount(row scanner) (c webtrigger.EndCount, _ error) {
 
 // keptCounts reads the hours that are counted.
 func (s *Store) keptCounts(ctx context.Context, query webtrigger.StatsQuery, from, to int64) ([]webtrigger.EndCount, error) {
-	rows, err := s.rows(ctx, `SELECT (hour - $2) / $4, status, slot, CAST(sum(runs) AS bigint) FROM {stats}
+	rows, err := s.rows(ctx, `SELECT (hour - $5) / $4, status, slot, CAST(sum(runs) AS bigint) FROM {stats}
 		WHERE assistant_id = $1 AND hour >= $2 AND hour < $3 AND status <> '' GROUP BY 1, 2, 3`,
-		query.AssistantID, from, to, int64(query.Step/webtrigger.StatsHour))
+		query.AssistantID, from, to, int64(query.Step/webtrigger.StatsHour), hourOf(query.From))
 	return collect(rows, err, scanEndCount)
 }
 
@@ -155,6 +157,39 @@ func (s *Store) countChunk(ctx context.Context, from, to int64) error {
 		}
 		return nil
 	})
+}
+
+// purgeStats deletes the oldest hours that are past their age, each in a transaction of its
+// own, up to statsTime. It returns their number.
+func (s *Store) purgeStats(ctx context.Context, purge webtrigger.Purge, now time.Time) (n int, _ error) {
+	if purge.Stats == 0 {
+		return 0, nil
+	}
+	until := time.Now().Add(statsTime)
+	rows, err := s.rows(ctx, `SELECT hour FROM {stats} WHERE assistant_id = '' AND hour < $1 AND status = '' ORDER BY hour LIMIT $2`,
+		hourOf(now.Add(-purge.Stats)), purge.Limit)
+	hours, err := collect(rows, err, scanID)
+	if err != nil {
+		return 0, s.wrap("purge statistics", err)
+	}
+	for _, hour := range hours {
+		err := s.write(ctx, "purge statistics", func(t *tx) error {
+			var marked int64
+			err := t.row(t.ctx, `SELECT hour FROM {stats} WHERE assistant_id = '' AND hour = $1 AND status = '' {skip locked}`, hour).Scan(&marked)
+			if err == sql.ErrNoRows {
+				return nil // another process deletes it
+			} else if err != nil {
+				return err
+			}
+			_, err = t.exec(t.ctx, `DELETE FROM {stats} WHERE hour = $1`, hour)
+			n++
+			return err
+		})
+		if err != nil || time.Now().After(until) {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // ErrorCounts implements [webtrigger.StatsStore].

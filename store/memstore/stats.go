@@ -17,8 +17,12 @@ func (s *Store) EndCounts(ctx context.Context, query webtrigger.StatsQuery) ([]w
 	}
 	defer s.unlock()
 	counts := make(map[webtrigger.EndCount]int)
+	from := query.From
+	if oldest := s.now().Add(-webtrigger.StatsAge).Truncate(webtrigger.StatsHour); query.From.Before(oldest) {
+		from = oldest
+	}
 	for r := range s.runs.newestBefore(0) {
-		if !r.Status.Terminal() || r.CompletedAt.Before(query.From) || !r.CompletedAt.Before(query.To) ||
+		if !r.Status.Terminal() || r.CompletedAt.Before(from) || !r.CompletedAt.Before(query.To) ||
 			query.AssistantID != "" && query.AssistantID != r.AssistantID {
 			continue
 		}

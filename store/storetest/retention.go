@@ -213,7 +213,7 @@ func retentionRules() []rule {
 			b.NotZero(first.PassedAt)
 			b.Zero(first.DeletedAt)
 			b.past(first.PassedAt)
-			deleted := webtrigger.Purged{Events: 1, Triggers: 2, AuditEntries: 3}
+			deleted := webtrigger.Purged{Events: 1, Triggers: 2, AuditEntries: 3, StatsHours: 4}
 			b.NoError(b.store.RecordPass(b.ctx, deleted))
 			second := b.dataState()
 			b.Equal(deleted, second.Deleted)

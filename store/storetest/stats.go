@@ -30,6 +30,22 @@ func statsRules() []rule {
 				b.Zero(c.Step)
 			}
 		}},
+		{"old statistics are not counted, and their purge leaves the counts of later hours", func(b *rig) {
+			b.complete()
+			before := byStatus(b.endCounts("", time.Hour))
+			oldest := b.now().Add(-webtrigger.StatsAge).Truncate(time.Hour)
+			counts, complete, err := b.store.EndCounts(b.ctx, webtrigger.StatsQuery{From: oldest.Add(-4 * time.Hour), To: oldest, Step: time.Hour})
+			b.NoError(err)
+			b.True(complete)
+			b.Empty(counts)
+			done, err := b.store.Purge(b.ctx, webtrigger.Purge{Stats: webtrigger.StatsAge, Limit: 10})
+			b.NoError(err)
+			b.Zero(done, "no hour past that age is kept")
+			done, err = b.store.Purge(b.ctx, webtrigger.Purge{Stats: 2 * time.Hour, Limit: 10})
+			b.NoError(err)
+			b.Zero(done.Next)
+			b.Equal(before, byStatus(b.endCounts("", time.Hour)))
+		}},
 		{"errors are counted, the most frequent first", func(b *rig) {
 			before := b.now()
 			b.finish(b.start().Lease, failed("Rare."))

@@ -9,6 +9,7 @@ const kinds = [
   ["timed_out", "Timed out runs", "The whole trigger, from the end of the run"],
   ["events", "Events", "The events of a run, from its end; the rest of the run stays"],
   ["audit_entries", "Audit log", "Each entry, from its time"],
+  ["statistics", "Statistics", "The numbers of each hour, from its end"],
 ];
 
 // age is a number of seconds in the largest unit that divides it.
@@ -44,7 +45,8 @@ function purge(report) {
   const { passed_at: passed, deleted_at: time, deleted } = report;
   const facts = [fact("Last complete pass", when(passed, "none yet"))];
   if (!deleted) return [...facts, fact("Deleted", "nothing yet")];
-  const what = [[deleted.triggers, "trigger", "triggers"], [deleted.runs_without_events, "run's events", "runs' events"], [deleted.audit_entries, "audit entry", "audit entries"]];
+  const what = [[deleted.triggers, "trigger", "triggers"], [deleted.runs_without_events, "run's events", "runs' events"], [deleted.audit_entries, "audit entry", "audit entries"],
+    [deleted.statistics_hours, "hour of statistics", "hours of statistics"]];
   return [...facts, fact("Last pass that deleted data", when(time)),
     fact("Deleted by it", what.filter(([n]) => n).map(([n, one, many]) => `${n.toLocaleString()} ${n === 1 ? one : many}`).join(", "))];
 }

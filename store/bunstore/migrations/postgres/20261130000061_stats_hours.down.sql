@@ -1,0 +1,3 @@
+DROP INDEX CONCURRENTLY IF EXISTS {{.Prefix}}stats_hours;
+--bun:split
+ALTER TABLE {{.Prefix}}purges DROP COLUMN IF EXISTS stats_hours;
