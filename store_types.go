@@ -196,7 +196,7 @@ type RunQuery struct {
 	KeyID       int64
 
 	TaskDefinitionID int64
-	CallbackState    DeliveryState // of the run's last delivery
+	CallbackStates   []DeliveryState // of the run's last delivery
 
 	// Search selects the run with this id or run_key, and runs whose subject, request
 	// id, error_message or status_detail contains it. ASCII letters match in either

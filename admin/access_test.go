@@ -72,6 +72,8 @@ func calls() []call {
 		{"POST /runs/cancel?assistant_id=1", `{"ids":[99]}`, about("runs.write", 0), ""},
 		{"POST /runs/repeat", `{"ids":[2]}`, all("runs.write"), ""},
 		{"POST /runs/repeat?assistant_id=1", `{"ids":[2]}`, about("runs.write", 0), ""},
+		{"POST /runs/redeliver", `{"ids":[3]}`, all("deliveries.write"), ""},
+		{"POST /runs/redeliver?assistant_id=1", `{"ids":[3]}`, about("deliveries.write", 0), ""},
 		{"GET /deliveries", "", all("deliveries.read"), ""},
 		{"GET /deliveries?assistant_id=1", "", about("deliveries.read", 0), ""},
 		{"GET /deliveries/counts", "", all("deliveries.read"), ""},

@@ -114,6 +114,14 @@ func (h *Handler) countDeliveries(w http.ResponseWriter, r *http.Request, q *que
 	}{views, total == webtrigger.MaxCount})
 }
 
+// undelivered are the states of callbacks that were not delivered.
+var undelivered = []webtrigger.DeliveryState{webtrigger.DeliveryFailed, webtrigger.DeliveryBlocked, webtrigger.DeliveryUnknown}
+
+// mayRedeliver reports whether a delivery has an outcome.
+func mayRedeliver(d webtrigger.Delivery) bool {
+	return d.State != webtrigger.DeliveryPending && d.State != webtrigger.DeliverySending
+}
+
 // redeliverMany redelivers the callbacks of runs. A filter finds only the last delivery of
 // a run, and by default those that were not delivered.
 func (h *Handler) redeliverMany(w http.ResponseWriter, r *http.Request, q *query) error {
@@ -127,7 +135,7 @@ func (h *Handler) redeliverMany(w http.ResponseWriter, r *http.Request, q *query
 		filter.From, filter.To = f.givenTime("from"), f.givenTime("to")
 	}
 	if len(filter.States) == 0 {
-		filter.States = []webtrigger.DeliveryState{webtrigger.DeliveryFailed, webtrigger.DeliveryBlocked, webtrigger.DeliveryUnknown}
+		filter.States = undelivered
 	}
 	return bulk[webtrigger.Delivery]{
 		find: func(ctx context.Context, page webtrigger.Page) ([]webtrigger.Delivery, error) {
@@ -141,12 +149,10 @@ func (h *Handler) redeliverMany(w http.ResponseWriter, r *http.Request, q *query
 			}
 			return n, err
 		},
-		read:    h.svc.Delivery,
-		id:      func(d webtrigger.Delivery) int64 { return d.ID },
-		belongs: func(d webtrigger.Delivery) bool { return b.assistantID == "" || d.AssistantID == b.assistantID },
-		eligible: func(d webtrigger.Delivery) bool {
-			return d.State != webtrigger.DeliveryPending && d.State != webtrigger.DeliverySending
-		},
+		read:     h.svc.Delivery,
+		id:       func(d webtrigger.Delivery) int64 { return d.ID },
+		belongs:  func(d webtrigger.Delivery) bool { return b.assistantID == "" || d.AssistantID == b.assistantID },
+		eligible: mayRedeliver,
 		do: func(ctx context.Context, d webtrigger.Delivery) (created int64, _ error) {
 			next, err := h.svc.Redeliver(ctx, d.ID)
 			return next.ID, err

@@ -38,6 +38,7 @@
 //	GET  /runs                                    runs.read           ?assistant_id=, else all
 //	GET  /runs/counts                             runs.read           ?assistant_id=, else all
 //	POST /runs/cancel /runs/repeat                runs.write          ?assistant_id=, else all
+//	POST /runs/redeliver                          deliveries.write    ?assistant_id=, else all
 //	GET  /runs/{id}                               runs.read           the run's conversation
 //	POST /runs/{id}/cancel                        runs.write          the run's conversation
 //	POST /runs/{id}/input                         runs.write          the run's conversation
@@ -74,20 +75,21 @@
 // error_message or status_detail contains it, among the newest 20,000 runs that match the
 // other filters. Messages and metadata are not searched.
 //
-// Runs and deliveries are filtered by the same names in queries and in bulk calls. status
-// and state may be given several times in a query, and as an array in a body. "last" limits
+// Runs and deliveries are filtered by the same names in queries and in bulk calls. status,
+// state and callback_state may be given several times in a query, and as an array in a body. "last" limits
 // deliveries to the last one of each run. /runs/counts counts up to 1,000 runs of each
 // status, /deliveries/counts the newest 10,000 deliveries by host and state; "more"
 // reports that there are others.
 //
-// POST /runs/cancel, /runs/repeat and /deliveries/redeliver accept {"ids": [...]}, at most
+// POST /runs/cancel, /runs/repeat, /runs/redeliver and /deliveries/redeliver accept {"ids": [...]}, at most
 // 200, or {"filter": {...}}, and "dry_run". With dry_run, the response is the number of
 // resources that the call would change: {"count", "more"}. Without it, the response has the
 // result of each: done, conflict (the state does not allow it), not_found, or failed with
 // a detail; created_id is the new run or delivery. One call changes at most 200. If next is
 // not null, the same body with it as "cursor" continues. Without a status, a filter selects
 // unfinished runs to cancel, failed and timed out runs to repeat, and callbacks that were
-// not delivered; of each run it selects the last delivery only.
+// not delivered; of each run it selects the last delivery only. /runs/redeliver selects runs,
+// and sends their callbacks again.
 //
 // GET /stats counts the runs that ended between from and to, by default the last day, in
 // steps of whole hours (step, in seconds). Durations are estimated within a fifth. Past

@@ -132,6 +132,8 @@ func (h *Handler) routes() {
 		"POST": guard(h, webtrigger.ActionWriteRuns, assistantAsked, h.cancelMany, "assistant_id")})
 	h.handle("/runs/repeat", resource{
 		"POST": guard(h, webtrigger.ActionWriteRuns, assistantAsked, h.repeatMany, "assistant_id")})
+	h.handle("/runs/redeliver", resource{
+		"POST": guard(h, webtrigger.ActionWriteDeliveries, assistantAsked, h.redeliverRuns, "assistant_id")})
 	h.handle("/runs/{id}", resource{
 		"GET": guard(h, webtrigger.ActionReadRuns, h.run, h.getRun)})
 	h.handle("/runs/{id}/cancel", resource{

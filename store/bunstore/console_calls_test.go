@@ -87,7 +87,7 @@ func consoleCalls(s webtrigger.Store, n int64) map[string]func(ctx context.Conte
 	}
 	return map[string]func(ctx context.Context) error{
 		"runs, failed or timed out":            runs(webtrigger.RunQuery{Statuses: []webtrigger.RunStatus{webtrigger.RunFailed, webtrigger.RunTimedOut}}),
-		"runs, callback failed":                runs(webtrigger.RunQuery{CallbackState: webtrigger.DeliveryFailed}),
+		"runs, callback failed":                runs(webtrigger.RunQuery{CallbackStates: []webtrigger.DeliveryState{webtrigger.DeliveryFailed}}),
 		"runs, of a task":                      runs(webtrigger.RunQuery{TaskDefinitionID: 7}),
 		"runs, search without a match":         runs(webtrigger.RunQuery{Search: "4711"}),
 		"runs, oldest first":                   runs(webtrigger.RunQuery{OldestFirst: true}),

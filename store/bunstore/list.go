@@ -57,7 +57,7 @@ func (s *Store) runConditions(query webtrigger.RunQuery) (c conditions) {
 	if query.TaskDefinitionID != 0 {
 		c.add("{task id} = $ AND r.task IS NOT NULL", `{"ID":`+strconv.FormatInt(query.TaskDefinitionID, 10)) // as the index has it
 	}
-	c.callback(query.CallbackState)
+	c.callbacks(query.CallbackStates)
 	if !query.From.IsZero() {
 		c.add("r.created_at >= $", s.at(query.From))
 	}
@@ -135,17 +135,30 @@ func (c *conditions) statuses(statuses []webtrigger.RunStatus) {
 	c.where = append(c.where, "r.id IN ("+strings.Join(parts, " UNION ALL ")+")")
 }
 
-// callback narrows to runs whose last delivery has a state.
-func (c *conditions) callback(state webtrigger.DeliveryState) {
+// callbacks narrows to runs whose last delivery has one of some states. Each kind of state
+// is found by its own index.
+func (c *conditions) callbacks(states []webtrigger.DeliveryState) {
 	const last = " AND NOT EXISTS (SELECT 1 FROM {deliveries} l WHERE l.run_id = d.run_id AND l.id > d.id)"
-	switch {
-	case state == "":
-	case isUnsuccessful(state):
-		c.add("r.id IN (SELECT d.run_id FROM {deliveries} d WHERE d.state = $ AND d.state IN "+unsuccessful+last+")", string(state))
-	case state == webtrigger.DeliveryDelivered: // most
-		c.add("r.callback_url <> '' AND (SELECT d.state FROM {deliveries} d WHERE d.run_id = r.id ORDER BY d.id DESC LIMIT 1) = $", string(state))
-	default: // at most one of a run, which is its last
-		c.add("r.id IN (SELECT d.run_id FROM {deliveries} d WHERE d.state = $ AND d.state IN ('pending', 'sending'))", string(state))
+	var failed, open []string
+	var parts []string
+	for _, state := range states {
+		switch {
+		case isUnsuccessful(state):
+			failed = append(failed, string(state))
+		case state == webtrigger.DeliveryDelivered: // most
+			parts = append(parts, "r.callback_url <> '' AND (SELECT d.state FROM {deliveries} d WHERE d.run_id = r.id ORDER BY d.id DESC LIMIT 1) = 'delivered'")
+		default: // at most one of a run, which is its last
+			open = append(open, string(state))
+		}
+	}
+	if len(failed) > 0 {
+		parts = append(parts, "r.id IN (SELECT d.run_id FROM {deliveries} d WHERE "+c.list("d.state", failed)+" AND d.state IN "+unsuccessful+last+")")
+	}
+	if len(open) > 0 {
+		parts = append(parts, "r.id IN (SELECT d.run_id FROM {deliveries} d WHERE "+c.list("d.state", open)+" AND d.state IN ('pending', 'sending'))")
+	}
+	if len(parts) > 0 {
+		c.where = append(c.where, "("+strings.Join(parts, " OR ")+")")
 	}
 }
 

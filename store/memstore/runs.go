@@ -197,7 +197,7 @@ func (r *run) matches(query *webtrigger.RunQuery) bool {
 		(query.KeyID == 0 || query.KeyID == r.KeyID) &&
 		(query.ConversationID == 0 || query.ConversationID == r.ConversationID) &&
 		(query.TaskDefinitionID == 0 || query.TaskDefinitionID == r.TaskDefinitionID) &&
-		(query.CallbackState == "" || len(r.deliveries) > 0 && r.deliveries[len(r.deliveries)-1].State == query.CallbackState) &&
+		(len(query.CallbackStates) == 0 || len(r.deliveries) > 0 && slices.Contains(query.CallbackStates, r.deliveries[len(r.deliveries)-1].State)) &&
 		(query.From.IsZero() || !r.CreatedAt.Before(query.From)) &&
 		(query.To.IsZero() || r.CreatedAt.Before(query.To))
 }

@@ -142,9 +142,13 @@ func runFindRules() []rule {
 			b.NoError(err)
 			for state, runID := range map[webtrigger.DeliveryState]int64{webtrigger.DeliveryFailed: failed.RunID,
 				webtrigger.DeliveryDelivered: delivered.RunID, webtrigger.DeliveryPending: repeated.RunID} {
-				b.Equal([]int64{runID}, list(b, webtrigger.RunQuery{CallbackState: state}), state)
+				b.Equal([]int64{runID}, list(b, webtrigger.RunQuery{CallbackStates: []webtrigger.DeliveryState{state}}), state)
 			}
-			b.Empty(list(b, webtrigger.RunQuery{CallbackState: webtrigger.DeliverySending}))
+			b.Empty(list(b, webtrigger.RunQuery{CallbackStates: []webtrigger.DeliveryState{webtrigger.DeliverySending}}))
+			b.Equal([]int64{repeated.RunID, delivered.RunID, failed.RunID}, list(b, webtrigger.RunQuery{CallbackStates: []webtrigger.DeliveryState{
+				webtrigger.DeliveryFailed, webtrigger.DeliveryDelivered, webtrigger.DeliveryPending, webtrigger.DeliverySending}}))
+			b.Equal([]int64{failed.RunID}, list(b, webtrigger.RunQuery{CallbackStates: []webtrigger.DeliveryState{
+				webtrigger.DeliveryUnknown, webtrigger.DeliveryFailed, webtrigger.DeliveryBlocked}}))
 		}},
 		{"runs are found by id, key, subject, request id and error", func(b *rig) {
 			subject := b.accept(func(t *webtrigger.NewTrigger) { t.Input.Subject, t.RequestID = `100%_\ Order 4711`, "req-AB" })

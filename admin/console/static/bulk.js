@@ -3,6 +3,12 @@
 import { call } from "./api.js";
 import { ask, busy, notify } from "./dom.js";
 
+// redelivery has the words of callbacks that are sent again.
+export const redelivery = {
+  noun: ["callback", "callbacks"], verb: "Redeliver", past: "will be sent again", danger: false,
+  text: "Each receiver gets one more POST with the same run key. It may have acted on an earlier one already.",
+};
+
 const amount = (n, more, [one, many]) => `${n.toLocaleString()}${more ? " or more" : ""} ${n === 1 ? one : many}`;
 
 // bulk changes what body selects. words has the noun (one, many), the verb of the

@@ -1,6 +1,6 @@
 import { get, query, url } from "./api.js";
 import { $, badge, duration, el, empty, problem, when } from "./dom.js";
-import { bulk } from "./bulk.js";
+import { bulk, redelivery } from "./bulk.js";
 import { assistantLink, here, offerAssistants } from "./filters.js";
 import { formRange, quickRanges, range, showRange } from "./ranges.js";
 import { Table, list } from "./table.js";
@@ -24,15 +24,10 @@ form.addEventListener("submit", (event) => {
   location.assign(url(`callbacks${query({ ...values, ...formRange(form) })}`));
 });
 
-const words = {
-  noun: ["callback", "callbacks"], verb: "Redeliver", past: "will be sent again", danger: false,
-  text: "Each receiver gets one more POST with the same run key. It may have acted on an earlier one already.",
-};
-
 // redeliver asks for the last callback of each run, of the filter or of one receiver.
 async function redeliver(button, more = {}) {
   const body = { ...Object.fromEntries(Object.entries({ ...filter, state: states.length ? states : undelivered, ...more }).filter(([, v]) => v?.length)) };
-  if (await bulk(button, "deliveries/redeliver", { filter: body }, words)) load();
+  if (await bulk(button, "deliveries/redeliver", { filter: body }, redelivery)) load();
 }
 $("redeliver").addEventListener("click", (event) => redeliver(event.target));
 

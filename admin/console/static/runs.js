@@ -1,5 +1,5 @@
 import { get, page, query, url } from "./api.js";
-import { Selection, bulk } from "./bulk.js";
+import { Selection, bulk, redelivery } from "./bulk.js";
 import { $, badge, duration, el, empty, keepFocus, when } from "./dom.js";
 import { assistantLink, here, offerAssistants } from "./filters.js";
 import { liveList } from "./live.js";
@@ -81,10 +81,11 @@ function showSelection() {
   $("unselect").hidden = n === 0;
 }
 
-// change changes the selected runs, or those of the filter.
-async function change(button, path, words, possible) {
+// change changes the selected runs, or those of the filter. defaults are the values of the
+// filter that it has not.
+async function change(button, path, words, defaults) {
   const { order, ...selected } = filter;
-  const byFilter = Object.fromEntries(Object.entries({ ...selected, status: chosen.length ? chosen : possible })
+  const byFilter = Object.fromEntries(Object.entries({ ...selected, ...Object.fromEntries(Object.entries(defaults).filter(([name]) => !filter[name].length)) })
     .filter(([, value]) => value.length).map(([name, value]) => [name, name.endsWith("key_id") || name === "task_definition_id" ? Number(value) : value]));
   const body = selection.ids.size ? { ids: [...selection.ids] } : { filter: byFilter };
   if (!await bulk(button, path, body, words)) return;
@@ -93,10 +94,11 @@ async function change(button, path, words, possible) {
 }
 $("cancel-many").addEventListener("click", (event) => change(event.target, "runs/cancel", {
   noun: ["run", "runs"], verb: "Cancel", past: "cancelled", text: "Queued and waiting runs end now. Running ones stop soon. This cannot be undone.",
-}, ["queued", "running", "waiting"]));
+}, { status: ["queued", "running", "waiting"] }));
 $("repeat-many").addEventListener("click", (event) => change(event.target, "runs/repeat", {
   noun: ["run", "runs"], verb: "Repeat", past: "started again", danger: false, text: "Each starts a new run with the same input, and sends its callback again.",
-}, ["failed", "timed_out"]));
+}, { status: ["failed", "timed_out"] }));
+$("redeliver-many").addEventListener("click", (event) => change(event.target, "runs/redeliver", redelivery, { callback_state: ["failed", "blocked", "unknown"] }));
 $("unselect").addEventListener("click", () => {
   selection.clear(table.element);
   $("cancel-many").focus();
