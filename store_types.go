@@ -479,7 +479,9 @@ func (unimplementedStore) Redeliver(context.Context, int64) (Delivery, error) {
 func (unimplementedStore) Purge(context.Context, Purge) (Purged, error) {
 	return Purged{}, unimplemented("Purge")
 }
-func (unimplementedStore) RecordPass(context.Context, Purged) error { return unimplemented("RecordPass") }
+func (unimplementedStore) RecordPass(context.Context, Purged) error {
+	return unimplemented("RecordPass")
+}
 func (unimplementedStore) DataState(context.Context) (DataState, error) {
 	return DataState{}, unimplemented("DataState")
 }
