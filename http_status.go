@@ -24,7 +24,11 @@ func (s *Service) serveStatus(w http.ResponseWriter, r *http.Request, segment st
 	if grant.Run.Status == RunQueued {
 		s.checkWorkers()
 	}
-	waited, err := s.waitFor(w, r, grant.Key.ID, grant.Run, r.ContentLength == 0)
+	known, err := s.knownInput(r, grant.Run)
+	if err != nil {
+		return err
+	}
+	waited, err := s.waitFor(w, r, grant.Key.ID, grant.Run, known, r.ContentLength == 0)
 	if err != nil {
 		return err
 	}
@@ -59,6 +63,31 @@ func (s *Service) openInput(ctx context.Context, run *Run) (*Input, error) {
 	return nil, nil
 }
 
+// knownInput returns the id of the request for which a run waits if the caller has seen it: the
+// ETag of If-None-Match is that of the current status. Otherwise it returns 0.
+func (s *Service) knownInput(r *http.Request, run *Run) (int64, error) {
+	tags := r.Header.Values("If-None-Match")
+	if run.Status != RunWaiting || len(tags) == 0 {
+		return 0, nil
+	}
+	current := *run
+	input, err := s.openInput(r.Context(), &current)
+	if err != nil || input == nil {
+		return 0, err
+	}
+	body, err := statusBody(&current, input)
+	if err != nil || !matchesETag(tags, etagOf(body)) {
+		return 0, err
+	}
+	return input.ID, nil
+}
+
+// etagOf is the ETag of the body of a status.
+func etagOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+}
+
 // shown returns the run of a grant with its result. It reads a large result apart: the
 // authentication of other requests must not wait for it.
 func (s *Service) shown(r *http.Request, grant Grant) (Run, error) {
@@ -83,8 +112,7 @@ func (s *Service) writeStatus(w http.ResponseWriter, r *http.Request, run *Run) 
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(body)
-	etag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+	etag := etagOf(body)
 	h := w.Header()
 	h.Set("Cache-Control", "private, no-cache")
 	h.Set("Vary", "Prefer")

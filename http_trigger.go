@@ -149,7 +149,7 @@ func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c calle
 	if c.blind { // the end of the run is not for this key
 		return writeAccepted(w, accepted)
 	}
-	waited, err := s.waitFor(w, r, c.keyID, &accepted.Run, true)
+	waited, err := s.waitFor(w, r, c.keyID, &accepted.Run, 0, true)
 	if err != nil {
 		return err
 	}

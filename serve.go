@@ -278,9 +278,14 @@ func (s streamSource) LastEventIDs(ctx context.Context, conversationIDs []int64)
 	return s.store.LastEventIDs(ctx, conversationIDs)
 }
 
-func (s streamSource) RunRests(ctx context.Context, runID int64) (bool, error) {
+func (s streamSource) RunRests(ctx context.Context, runID, known int64) (bool, error) {
 	run, err := s.store.RunSummary(ctx, runID)
-	return run.Status.rests(), err
+	if err != nil || known == 0 || run.Status != RunWaiting {
+		return run.Status.rests(), err
+	}
+	open, err := s.store.OpenInputs(ctx, []int64{runID})
+	input, waits := open[runID] // it may have been answered in between
+	return waits && input.ID != known, err
 }
 
 func (s streamSource) Watch(notify func(stream.Hint)) (stop func()) {

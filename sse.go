@@ -280,21 +280,23 @@ const maxWait = 60 * time.Second
 // maxWaits is the maximum number of requests that may wait at a time in one process.
 const maxWaits = 10_000
 
-// waitFor delays a request until the run ends or waits for input, up to the time that the request
-// prefers. waited reports whether it did; the run must then be read again. If the API
-// key or the process has reached its limit of waits, waitFor returns immediately.
+// waitFor delays a request until the run ends or waits for input, up to the time that the
+// request prefers. A request for input that the caller has seen (known, its id; 0: none) does
+// not end the wait. Otherwise a caller that polls would get the same status at once, again and
+// again. waited reports whether it did; the run must then be read again. If the API key or the
+// process has reached its limit of waits, waitFor returns immediately.
 //
 // The WriteTimeout of an [http.Server] does not end the wait. Its ReadTimeout does
 // not either if the body has been read. For a body that has not been read, it still
 // applies.
-func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, keyID int64, run *Run, bodyRead bool) (waited bool, err error) {
+func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, keyID int64, run *Run, known int64, bodyRead bool) (waited bool, err error) {
 	seconds, ok := wire.PreferWait(r.Header, int(maxWait/time.Second))
 	if !ok {
 		return false, nil
 	}
 	w.Header().Set("Preference-Applied", "wait="+strconv.Itoa(seconds))
 	d := time.Duration(seconds) * time.Second
-	if run.Status.rests() || d == 0 || !s.streams.TakeWait(keyID) {
+	if run.Status.rests() && known == 0 || d == 0 || !s.streams.TakeWait(keyID) {
 		return false, nil
 	}
 	defer s.streams.ReturnWait(keyID)
@@ -307,7 +309,7 @@ func (s *Service) waitFor(w http.ResponseWriter, r *http.Request, keyID int64, r
 		_ = controller.SetReadDeadline(time.Time{})
 	}
 	_ = controller.SetWriteDeadline(time.Time{})
-	s.streams.Await(r.Context(), run.ConversationID, run.ID, d)
+	s.streams.Await(r.Context(), run.ConversationID, run.ID, known, d)
 	_ = controller.SetWriteDeadline(time.Now().Add(stream.MaxWriteTimeout))
 	return true, r.Context().Err()
 }

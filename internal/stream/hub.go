@@ -28,7 +28,7 @@ type Hub struct {
 	mu      sync.Mutex // guards what follows, and the readers of tails; taken before a tail's
 	closed  bool
 	tails   map[int64]*tail
-	awaited map[int64]*awaited // by conversation
+	awaited map[int64][]*awaited // by conversation
 	open    map[*pump]struct{}
 	perKey  map[int64]int   // streams and waits by API key
 	waits   int             // of all callers
@@ -46,7 +46,7 @@ func New(source Source, opts Options) *Hub {
 		ownPage:  Query{Limit: ownEvents, MaxBytes: ownBytes},
 		now:      make(chan struct{}),
 		tails:    make(map[int64]*tail),
-		awaited:  make(map[int64]*awaited),
+		awaited:  make(map[int64][]*awaited),
 		open:     make(map[*pump]struct{}),
 		perKey:   make(map[int64]int),
 	}
@@ -63,8 +63,10 @@ func (h *Hub) Close() {
 	for p := range h.open {
 		p.hurry()
 	}
-	for _, a := range h.awaited {
-		a.end()
+	for _, runs := range h.awaited {
+		for _, a := range runs {
+			a.end()
+		}
 	}
 }
 
@@ -208,8 +210,10 @@ func (h *Hub) hint(hint Hint) {
 		for _, t := range h.tails {
 			t.hint()
 		}
-		for _, a := range h.awaited {
-			h.lookAt(a)
+		for _, runs := range h.awaited {
+			for _, a := range runs {
+				h.lookAt(a)
+			}
 		}
 		return
 	}
@@ -222,7 +226,7 @@ func (h *Hub) hint(hint Hint) {
 		if t := h.tails[id]; t != nil {
 			t.hint()
 		}
-		if a := h.awaited[id]; a != nil {
+		for _, a := range h.awaited[id] {
 			h.lookAt(a)
 		}
 	}
@@ -286,10 +290,12 @@ func (h *Hub) poll(life context.Context) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for id, a := range h.awaited {
-		if end := last[id]; end != a.last {
-			a.last = end
-			h.lookAt(a)
+	for id, runs := range h.awaited {
+		for _, a := range runs {
+			if end := last[id]; end != a.last {
+				a.last = end
+				h.lookAt(a)
+			}
 		}
 	}
 }

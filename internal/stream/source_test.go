@@ -54,6 +54,7 @@ type run struct {
 	id, conversationID int64
 	key                string
 	sequence           int64
+	asks               int64 // the id of its request for input; 0: none
 	ended              bool
 }
 
@@ -125,7 +126,7 @@ func (s *fake) LastEventIDs(_ context.Context, ids []int64) (map[int64]int64, er
 	return last, nil
 }
 
-func (s *fake) RunRests(_ context.Context, runID int64) (bool, error) {
+func (s *fake) RunRests(_ context.Context, runID, known int64) (bool, error) {
 	s.reads.Add(1)
 	if s.unavailable.Load() {
 		return false, errUnavailable
@@ -136,7 +137,7 @@ func (s *fake) RunRests(_ context.Context, runID int64) (bool, error) {
 	if r == nil {
 		return false, errNotFound
 	}
-	return r.ended, nil
+	return r.ended || r.asks != 0 && r.asks != known, nil
 }
 
 func (s *fake) Watch(notify func(stream.Hint)) (stop func()) {
@@ -251,6 +252,15 @@ func (f *feed) appendPayload(n int, payload string) {
 
 func (f *feed) finish() {
 	f.source.store(f.run, true, "{}")
+	f.source.notify(stream.Hint{Conversations: []int64{f.run.conversationID}})
+}
+
+// ask makes the run wait for input, or, with 0, continues it.
+func (f *feed) ask(inputID int64) {
+	f.source.mu.Lock()
+	f.run.asks = inputID
+	f.source.mu.Unlock()
+	f.source.store(f.run, false, "{}")
 	f.source.notify(stream.Hint{Conversations: []int64{f.run.conversationID}})
 }
 

@@ -24,8 +24,9 @@ type Source interface {
 	// exists.
 	LastEventIDs(ctx context.Context, conversationIDs []int64) (map[int64]int64, error)
 
-	// RunRests reports whether the run has ended or waits for input.
-	RunRests(ctx context.Context, runID int64) (bool, error)
+	// RunRests reports whether the run has ended or waits for another request for input
+	// than the one with the id known.
+	RunRests(ctx context.Context, runID, known int64) (bool, error)
 
 	// Watch begins to call notify with hints, and returns at once. Hints may be lost,
 	// merged or repeated. Neither Watch nor stop calls or waits for notify.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -12,10 +13,11 @@ import (
 // it; its end wakes them all. A waiter reads again what it may see then, so that a
 // key that was revoked meanwhile sees nothing.
 
-// awaited is a run that requests wait for. All but the first two is guarded by
+// awaited is a run that requests wait for. All but the first three is guarded by
 // the hub's mu.
 type awaited struct {
 	runID   int64
+	known   int64         // the request for input that the waiters have seen; 0: none
 	over    chan struct{} // closed when there is no more to wait for
 	ended   bool          // over is closed
 	waiting int
@@ -25,9 +27,9 @@ type awaited struct {
 }
 
 // Await returns when the run has ended, waits for input or does not exist, d is over, ctx has ended or
-// the hub is closed, whichever is first.
-func (h *Hub) Await(ctx context.Context, conversationID, runID int64, d time.Duration) {
-	a := h.joinAwaited(conversationID, runID)
+// the hub is closed, whichever is first. The request for input with the id known does not count.
+func (h *Hub) Await(ctx context.Context, conversationID, runID, known int64, d time.Duration) {
+	a := h.joinAwaited(conversationID, runID, known)
 	if a == nil {
 		return
 	}
@@ -43,18 +45,21 @@ func (h *Hub) Await(ctx context.Context, conversationID, runID int64, d time.Dur
 
 // joinAwaited registers a waiter, and looks at the run: it may have ended since
 // the caller has read it. nil: the process shuts down.
-func (h *Hub) joinAwaited(conversationID, runID int64) *awaited {
+func (h *Hub) joinAwaited(conversationID, runID, known int64) *awaited {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return nil
 	}
 	h.begins()
-	a := h.awaited[conversationID]
-	if a == nil || a.runID != runID {
-		a = &awaited{runID: runID, over: make(chan struct{}), last: -1}
-		h.awaited[conversationID] = a
+	i := slices.IndexFunc(h.awaited[conversationID], func(a *awaited) bool {
+		return a.runID == runID && a.known == known && !a.ended // an answer may have continued the run
+	})
+	if i < 0 {
+		i = len(h.awaited[conversationID])
+		h.awaited[conversationID] = append(h.awaited[conversationID], &awaited{runID: runID, known: known, over: make(chan struct{}), last: -1})
 	}
+	a := h.awaited[conversationID][i]
 	a.waiting++
 	h.lookAt(a)
 	return a
@@ -63,7 +68,11 @@ func (h *Hub) joinAwaited(conversationID, runID int64) *awaited {
 func (h *Hub) leaveAwaited(conversationID int64, a *awaited) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if a.waiting--; a.waiting == 0 && h.awaited[conversationID] == a {
+	if a.waiting--; a.waiting > 0 {
+		return
+	}
+	left := slices.DeleteFunc(h.awaited[conversationID], func(other *awaited) bool { return other == a })
+	if h.awaited[conversationID] = left; len(left) == 0 {
 		delete(h.awaited, conversationID)
 		h.ends()
 	}
@@ -86,7 +95,7 @@ func (h *Hub) look(life context.Context, a *awaited) {
 		hints := a.hints
 		h.mu.Unlock()
 		ctx, cancel := context.WithTimeout(life, statementTimeout)
-		ended, err := h.source.RunRests(ctx, a.runID)
+		ended, err := h.source.RunRests(ctx, a.runID, a.known)
 		cancel()
 		over := err == nil && ended || err != nil && h.opts.NotFound(err)
 		if err != nil && !over && life.Err() == nil {

@@ -23,7 +23,7 @@ func TestAwait_end_wakesAllWaitersWithOneRead(t *testing.T) {
 			f := newFeed(t, source, 0)
 			var all sync.WaitGroup
 			for range 100 {
-				all.Go(func() { hub.Await(t.Context(), f.run.conversationID, f.run.id, time.Hour) })
+				all.Go(func() { hub.Await(t.Context(), f.run.conversationID, f.run.id, 0, time.Hour) })
 			}
 			time.Sleep(30*time.Second + 100*time.Millisecond)
 			reads := source.reads.Load()
@@ -32,8 +32,8 @@ func TestAwait_end_wakesAllWaitersWithOneRead(t *testing.T) {
 			all.Wait()
 			require.LessOrEqual(t, time.Since(start), c.late, name)
 			require.EqualValues(t, 1, source.reads.Load()-reads, name)
-			hub.Await(t.Context(), f.run.conversationID, f.run.id, time.Hour) // ended already
-			hub.Await(t.Context(), f.run.conversationID, 4711, time.Hour)     // no such run
+			hub.Await(t.Context(), f.run.conversationID, f.run.id, 0, time.Hour) // ended already
+			hub.Await(t.Context(), f.run.conversationID, 4711, 0, time.Hour)     // no such run
 			require.LessOrEqual(t, time.Since(start), c.late, name)
 		})
 	}
@@ -47,7 +47,7 @@ func TestAwait_contextTimeAndClose_endTheWait(t *testing.T) {
 		f := newFeed(t, source, 0)
 		await := func(ctx context.Context, d time.Duration) time.Duration {
 			start := time.Now()
-			hub.Await(ctx, f.run.conversationID, f.run.id, d)
+			hub.Await(ctx, f.run.conversationID, f.run.id, 0, d)
 			return time.Since(start)
 		}
 		require.Equal(t, time.Minute, await(t.Context(), time.Minute))
@@ -65,6 +65,53 @@ func TestAwait_contextTimeAndClose_endTheWait(t *testing.T) {
 		time.AfterFunc(time.Second, hub.Close)
 		require.Equal(t, time.Second, await(t.Context(), time.Minute))
 		require.Zero(t, await(t.Context(), time.Minute))
+	})
+}
+
+// Waits for two runs of a conversation, and for one run by callers who have seen its request for
+// input and who have not, are separate.
+func TestAwait_otherRunOrRequest_waitsOnItsOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		source := newFake()
+		hub := newHub(source, 0, 0)
+		first := newFeed(t, source, 0)
+		second := newFeed(t, source, first.run.conversationID)
+		start := time.Now()
+		await := func(f *feed, known int64) <-chan time.Duration {
+			done := make(chan time.Duration, 1)
+			go func() {
+				hub.Await(t.Context(), f.run.conversationID, f.run.id, known, time.Hour)
+				done <- time.Since(start)
+			}()
+			synctest.Wait()
+			return done
+		}
+		wakes := func(done <-chan time.Duration, message string) {
+			t.Helper()
+			require.Equal(t, time.Since(start), <-done, message)
+		}
+		one, two := await(first, 0), await(second, 0)
+		time.Sleep(time.Second)
+		first.finish()
+		wakes(one, "the end of the first run")
+		second.ask(7)
+		wakes(two, "the request of the second run")
+		wakes(await(second, 0), "a caller who has not seen the request")
+		known, other := await(second, 7), await(second, 6)
+		wakes(other, "a caller who has seen another request")
+		time.Sleep(time.Second)
+		second.ask(0)
+		ignorant := await(second, 0)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Empty(t, known, "an answer must not end the wait")
+		require.Empty(t, ignorant)
+		second.ask(8)
+		wakes(known, "the next request")
+		wakes(ignorant, "the next request")
+		synctest.Wait()
+		require.Zero(t, source.watches.Load(), "nothing is watched after the last wait")
 	})
 }
 
