@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -160,7 +161,8 @@ const (
 // run must stop.
 func (c *conversation) perform(ctx context.Context, call ToolCall, begun func()) (text string, err error) {
 	tool, mistake := c.find(call)
-	if denied := c.denied[call.ID]; mistake == nil {
+	denied := c.denied[call.ID]
+	if mistake == nil {
 		mistake = denied
 	}
 	var made toolRecord
@@ -174,8 +176,9 @@ func (c *conversation) perform(ctx context.Context, call ToolCall, begun func())
 		made = toolRecord{text}
 		return made, recordable(made)
 	}, &webtrigger.StepOptions{
-		Input:      [2]string{call.Name, string(call.Arguments)},
-		AtMostOnce: mistake == nil && !tool.Repeatable,
+		Input: [2]string{call.Name, string(compact(call.Arguments))},
+		// The version of an earlier attempt may have had the tool, and called it.
+		AtMostOnce: denied == nil && (mistake != nil || !tool.Repeatable),
 		Started: func() error {
 			defer begun()
 			return c.emit(webtrigger.EventToolStarted, eventOf(call))
@@ -189,6 +192,16 @@ func (c *conversation) perform(ctx context.Context, call ToolCall, begun func())
 		return made.Text, end()
 	}
 	return recorded.Text, err
+}
+
+// compact returns arguments without white space between their tokens, as an approval does.
+// Without it, a version that adds an approval could not use the record of a call.
+func compact(arguments json.RawMessage) json.RawMessage {
+	var out bytes.Buffer
+	if json.Compact(&out, arguments) != nil {
+		return arguments // the model wrote invalid JSON
+	}
+	return out.Bytes()
 }
 
 // unknown records that the outcome of a call is unknown.
