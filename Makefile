@@ -55,6 +55,9 @@ chaos-smoke: ## one round of each fault of the campaign, those of the store too 
 revocations-long: ## revoke 100000 keys while three replicas are asked with them, instead of the suite's 1000
 	@WEBTRIGGER_REVOCATIONS=100000 go test -count=1 -timeout 2h -v -run TestRevocation ./internal/replicatest
 
+input-long: ## 1000 different answers to one request over three replicas, and 1000 runs that wait, instead of the suite's few
+	@WEBTRIGGER_INPUT_ANSWERS=1000 WEBTRIGGER_INPUT_WAITS=1000 go test -count=1 -timeout 30m -v -run 'TestAnswerInput_simultaneousOverReplicas|TestAskInput_manyWaitOnPostgres' ./internal/inputtest
+
 lanes-long: ## 10000 runs of 10 conversations over replicas that are killed, and 100 racing interrupts, instead of the suite's few
 	@WEBTRIGGER_LANE_RUNS=10000 WEBTRIGGER_LANE_INTERRUPTS=100 go test -count=1 -timeout 1h -v -run 'TestLane|TestInterrupt' ./internal/lanetest
 
@@ -89,4 +92,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: seed console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long steps-long outage-long chaos chaos-smoke revocations-long recipes-n8n check-tables bench run cover tidy-check vuln clean
+.PHONY: seed console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long steps-long outage-long chaos chaos-smoke revocations-long input-long lanes-long recipes-n8n check-tables bench run cover tidy-check vuln clean

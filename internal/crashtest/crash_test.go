@@ -84,7 +84,7 @@ func newRig(t *testing.T, database string) *rig {
 	require.NoError(t, r.store.Migrate(t.Context()))
 	svc := r.service()
 	require.NoError(t, svc.SetChannel(t.Context(), webtrigger.Channel{AssistantID: "1", Enabled: true, AllowCallbackURLs: true}))
-	_, err := svc.ImportKey(t.Context(), "1", webtrigger.KeySpec{Name: "crash"}, r.key)
+	_, err := svc.ImportKey(t.Context(), "1", webtrigger.KeySpec{Name: "crash", Scopes: webtrigger.AllScopes()}, r.key)
 	require.NoError(t, err)
 	return r
 }
@@ -238,6 +238,8 @@ func (r *rig) checkEvents(run webtrigger.Run) {
 		switch e.Type {
 		case "run_started":
 			started++
+		case "input_received":
+			returned++ // the next claim continues the attempt
 		case "run_requeued":
 			if !strings.Contains(string(e.Payload), string(webtrigger.RequeueHeartbeat)) {
 				returned++

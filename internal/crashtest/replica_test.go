@@ -79,6 +79,12 @@ func (m mortal) FinishRun(ctx context.Context, lease webtrigger.Lease, finish we
 	return run, err
 }
 
+func (m mortal) AnswerInput(ctx context.Context, answer webtrigger.NewAnswer) (webtrigger.Run, error) {
+	run, err := m.Store.AnswerInput(ctx, answer)
+	m.at("after answer")
+	return run, err
+}
+
 func (m mortal) ClaimDelivery(ctx context.Context, lease webtrigger.DeliveryLease) error {
 	m.at("before begin")
 	err := m.Store.ClaimDelivery(ctx, lease)
@@ -91,8 +97,13 @@ func (m mortal) FinishDelivery(ctx context.Context, lease webtrigger.DeliveryLea
 	return m.Store.FinishDelivery(ctx, lease, end)
 }
 
-// assistant emits 5 steps with short pauses, or as many as the number in the message.
+// assistant emits 5 steps with short pauses, or as many as the number in the message. The
+// message "ask" makes it ask a person, and return the answer.
 func assistant(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
+	if task.Input.Message == "ask" {
+		answer, err := webtrigger.AskInput(ctx, task, webtrigger.InputRequest{Question: "Which?"})
+		return &webtrigger.Result{Text: answer.Text()}, err
+	}
 	steps := 5
 	if n, err := strconv.Atoi(task.Input.Message); err == nil {
 		steps = n

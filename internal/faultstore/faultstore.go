@@ -23,7 +23,7 @@ type Store struct {
 
 // Writes are the methods with faults that change the store.
 var Writes = []string{
-	"RegisterProcess", "RenewProcess", "RemoveProcess", "ClaimRuns", "CreateTrigger", "AppendEvents", "FinishRun", "RequeueRun", "AwaitInput", "RequestStop",
+	"RegisterProcess", "RenewProcess", "RemoveProcess", "ClaimRuns", "CreateTrigger", "AppendEvents", "FinishRun", "RequeueRun", "AwaitInput", "AnswerInput", "RequestStop",
 	"SweepRuns", "LeaseDeliveries", "ClaimDelivery", "ReturnDelivery", "FinishDelivery", "SweepDeliveries",
 }
 
@@ -84,6 +84,14 @@ func (s *Store) Steps(ctx context.Context, id int64) ([]webtrigger.StepRecord, e
 
 func (s *Store) AwaitInput(ctx context.Context, l webtrigger.Lease, a webtrigger.Await) (webtrigger.Run, error) {
 	return get(ctx, s, "AwaitInput", func(ctx context.Context) (webtrigger.Run, error) { return s.Store.AwaitInput(ctx, l, a) })
+}
+
+func (s *Store) AnswerInput(ctx context.Context, a webtrigger.NewAnswer) (webtrigger.Run, error) {
+	return get(ctx, s, "AnswerInput", func(ctx context.Context) (webtrigger.Run, error) { return s.Store.AnswerInput(ctx, a) })
+}
+
+func (s *Store) Inputs(ctx context.Context, id int64) ([]webtrigger.Input, error) {
+	return get(ctx, s, "Inputs", func(ctx context.Context) ([]webtrigger.Input, error) { return s.Store.Inputs(ctx, id) })
 }
 
 func (s *Store) RequestStop(ctx context.Context, id int64, stop webtrigger.Stop, l *webtrigger.Lease) (webtrigger.Run, error) {

@@ -2,13 +2,10 @@ package lanetest
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,15 +13,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/dialect/pgdialect"
-	"github.com/uptrace/bun/driver/pgdriver"
 	"go.uber.org/goleak"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/faultstore"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
-	"github.com/webtrigger-go/webtrigger/store/bunstore"
+	"github.com/webtrigger-go/webtrigger/internal/replicas"
 )
 
 func TestMain(m *testing.M) {
@@ -32,18 +25,6 @@ func TestMain(m *testing.M) {
 		pgtest.StopShared()
 		os.Exit(code)
 	}))
-}
-
-// number returns a size of a test: few, or the value of the environment variable.
-func number(t *testing.T, name string, few int) int {
-	t.Helper()
-	v := os.Getenv(name)
-	if v == "" {
-		return few
-	}
-	n, err := strconv.Atoi(v)
-	require.NoError(t, err)
-	return n
 }
 
 // lanes checks from the side of the Runners that the runs of a conversation execute one
@@ -74,72 +55,21 @@ func (l *lanes) begin(run *webtrigger.Run) (end func()) {
 	}
 }
 
-// replica is a process on a database that several share.
-type replica struct {
-	*webtrigger.Service
-	store *bunstore.Store
-	dead  chan struct{}
-	stop  context.CancelFunc
-	done  chan error
-}
-
-// kill ends a replica as a SIGKILL would: its Runners stop, and nothing of it reaches
-// the store any more.
-func (r *replica) kill() {
-	close(r.dead)
-	r.stop()
-	<-r.done
-}
-
-func start(t *testing.T, dsn string, run func(ctx context.Context, task *webtrigger.Task, dead <-chan struct{}) error) *replica {
+func start(t *testing.T, dsn string, run func(ctx context.Context, task *webtrigger.Task, dead <-chan struct{}) error) *replicas.Replica {
 	t.Helper()
-	db := bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn))), pgdialect.New())
-	db.SetMaxOpenConns(12)
-	db.SetMaxIdleConns(12)
-	store, err := bunstore.New(db, nil)
-	require.NoError(t, err)
-	require.NoError(t, store.Migrate(t.Context()))
-	r := &replica{store: store, dead: make(chan struct{}), done: make(chan error, 1)}
-	faulty := &faultstore.Store{Store: store, Call: func(ctx context.Context, _ string, do func(ctx context.Context) error) error {
-		select {
-		case <-r.dead:
-			return webtrigger.ErrUnavailable
-		default:
-			return do(ctx)
-		}
-	}}
-	runner := webtrigger.RunnerFunc(func(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
-		if err := run(ctx, task, r.dead); err != nil {
+	return replicas.Start(t, replicas.Config{DSN: dsn, Run: func(ctx context.Context, task *webtrigger.Task, dead <-chan struct{}) (*webtrigger.Result, error) {
+		if err := run(ctx, task, dead); err != nil {
 			return nil, err
 		}
 		return &webtrigger.Result{Text: "done"}, nil
-	})
-	r.Service = service(t, faulty, runner, webtrigger.Options{
-		Lease: 3 * time.Second, MaxAttempts: 5, Workers: 8, DrainTimeout: -1, CancelGrace: time.Second,
-		Callback: webtrigger.CallbackOptions{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, // where nothing listens
-	})
-	ctx, stop := context.WithCancel(context.Background())
-	r.stop = stop
-	go func() { r.done <- r.Work(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		select {
-		case <-r.dead:
-		default:
-			<-r.done
-		}
-		r.CloseStreams()
-		_ = store.Close()
-		_ = db.Close()
-	})
-	return r
+	}})
 }
 
 // caller sends triggers until they are stored. A machine that is too slow for all callers
 // at once leaves some outcomes unknown: the repetition then may store another run.
 type caller struct{ unknown atomic.Int64 }
 
-func (c *caller) trigger(t *testing.T, r *replica, req webtrigger.TriggerRequest) webtrigger.Run {
+func (c *caller) trigger(t *testing.T, r *replicas.Replica, req webtrigger.TriggerRequest) webtrigger.Run {
 	for {
 		run, err := r.Trigger(context.Background(), "1", req)
 		switch {
@@ -158,10 +88,10 @@ func (c *caller) trigger(t *testing.T, r *replica, req webtrigger.TriggerRequest
 
 // stored asserts that n triggers, and at most those with an unknown outcome besides, have
 // a run each, and returns the runs.
-func (c *caller) stored(t *testing.T, r *replica, n int) []webtrigger.Run {
+func (c *caller) stored(t *testing.T, r *replicas.Replica, n int) []webtrigger.Run {
 	t.Helper()
 	most := n + int(c.unknown.Load())
-	runs, err := r.store.Runs(t.Context(), webtrigger.RunQuery{Page: webtrigger.Page{Limit: most + 1}})
+	runs, err := r.Store.Runs(t.Context(), webtrigger.RunQuery{Page: webtrigger.Page{Limit: most + 1}})
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(runs), n)
 	require.LessOrEqual(t, len(runs), most)
@@ -169,7 +99,7 @@ func (c *caller) stored(t *testing.T, r *replica, n int) []webtrigger.Run {
 }
 
 // idle waits until no run is open.
-func idle(t *testing.T, r *replica) {
+func idle(t *testing.T, r *replicas.Replica) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		state, err := r.QueueState(t.Context())
@@ -183,7 +113,7 @@ func idle(t *testing.T, r *replica) {
 // swept. make lanes-long has 10,000 runs.
 func TestLane_replicasKilled_runsOneAtATimeInOrder(t *testing.T) {
 	t.Parallel()
-	runs := number(t, "WEBTRIGGER_LANE_RUNS", 90)
+	runs := replicas.Number(t, "WEBTRIGGER_LANE_RUNS", 90)
 	keys := max(1, runs/1000) // 1,000 first triggers of each key at once
 	l := &lanes{active: make(map[int64]int64), last: make(map[int64]int64)}
 	work := func(ctx context.Context, task *webtrigger.Task, dead <-chan struct{}) error {
@@ -198,29 +128,29 @@ func TestLane_replicasKilled_runsOneAtATimeInOrder(t *testing.T) {
 		}
 	}
 	dsn := pgtest.Database(t)
-	replicas := []*replica{start(t, dsn, work), start(t, dsn, work), start(t, dsn, work)}
+	all := []*replicas.Replica{start(t, dsn, work), start(t, dsn, work), start(t, dsn, work)}
 	var c caller
 	for key := range keys {
 		conversations := make([]int64, runs/keys)
 		var callers sync.WaitGroup
 		for i := range conversations {
 			callers.Go(func() {
-				conversations[i] = c.trigger(t, replicas[i%3], webtrigger.TriggerRequest{Message: "go", ConversationKey: fmt.Sprint("key ", key)}).ConversationID
+				conversations[i] = c.trigger(t, all[i%3], webtrigger.TriggerRequest{Message: "go", ConversationKey: fmt.Sprint("key ", key)}).ConversationID
 			})
 		}
 		callers.Wait()
 		for _, id := range conversations {
 			require.Equal(t, conversations[0], id, "one key, one conversation")
 		}
-		replicas[0].kill()
-		replicas = append(replicas[1:], start(t, dsn, work))
+		<-all[0].Kill()
+		all = append(all[1:], start(t, dsn, work))
 	}
-	idle(t, replicas[0])
+	idle(t, all[0])
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	require.Empty(t, l.faults)
 	require.GreaterOrEqual(t, l.calls, runs)
-	ended := c.stored(t, replicas[0], runs)
+	ended := c.stored(t, all[0], runs)
 	t.Logf("%d runs of %d conversations, %d calls of Runners, %d kills, %d unknown outcomes", len(ended), keys, l.calls, keys, c.unknown.Load())
 	for _, run := range ended {
 		require.Equal(t, webtrigger.RunCompleted, run.Status, "run %d: %s", run.ID, run.ErrorMessage)
@@ -231,7 +161,7 @@ func TestLane_replicasKilled_runsOneAtATimeInOrder(t *testing.T) {
 // callback. 100 race in make lanes-long.
 func TestInterrupt_racingOverReplicas_endsEachLoserOnce(t *testing.T) {
 	t.Parallel()
-	n := number(t, "WEBTRIGGER_LANE_INTERRUPTS", 30)
+	n := replicas.Number(t, "WEBTRIGGER_LANE_INTERRUPTS", 30)
 	hang := func(ctx context.Context, _ *webtrigger.Task, dead <-chan struct{}) error {
 		select {
 		case <-dead:
@@ -240,34 +170,34 @@ func TestInterrupt_racingOverReplicas_endsEachLoserOnce(t *testing.T) {
 		return context.Cause(ctx)
 	}
 	dsn := pgtest.Database(t)
-	replicas := []*replica{start(t, dsn, hang), start(t, dsn, hang), start(t, dsn, hang)}
+	all := []*replicas.Replica{start(t, dsn, hang), start(t, dsn, hang), start(t, dsn, hang)}
 	var c caller
 	var callers sync.WaitGroup
 	for i := range n {
 		callers.Go(func() {
-			c.trigger(t, replicas[i%3], webtrigger.TriggerRequest{
+			c.trigger(t, all[i%3], webtrigger.TriggerRequest{
 				Message: "go", ConversationKey: "k", OnBusy: webtrigger.BusyInterrupt, CallbackURL: "https://127.0.0.1:1025/hook"})
 		})
 	}
 	callers.Wait()
-	runs := c.stored(t, replicas[0], n)
+	runs := c.stored(t, all[0], n)
 	byHand := make(map[int64]bool)
 	require.Eventually(t, func() bool { // a trigger with an unknown outcome may be stored late
-		runs = c.stored(t, replicas[0], n)
+		runs = c.stored(t, all[0], n)
 		byHand[runs[0].ID] = true
-		_, err := replicas[0].CancelRun(t.Context(), runs[0].ID, "")
+		_, err := all[0].CancelRun(t.Context(), runs[0].ID, "")
 		require.NoError(t, err)
-		state, err := replicas[0].QueueState(t.Context())
+		state, err := all[0].QueueState(t.Context())
 		require.NoError(t, err)
 		return state.Queued+state.Running == 0
 	}, 10*time.Minute, 50*time.Millisecond)
 	t.Logf("%d runs, %d unknown outcomes", len(runs), c.unknown.Load())
 	for _, run := range runs {
-		run, err := replicas[0].RunByID(t.Context(), run.ID)
+		run, err := all[0].RunByID(t.Context(), run.ID)
 		require.NoError(t, err)
 		require.Equal(t, webtrigger.RunCancelled, run.Status)
 		require.Equal(t, !byHand[run.ID], strings.HasPrefix(run.StatusDetail, "superseded by run "), run.StatusDetail)
-		page, err := replicas[0].store.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 100})
+		page, err := all[0].Store.Events(t.Context(), webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 100})
 		require.NoError(t, err)
 		terminal := 0
 		for _, e := range page.Events {
@@ -276,7 +206,7 @@ func TestInterrupt_racingOverReplicas_endsEachLoserOnce(t *testing.T) {
 			}
 		}
 		require.Equal(t, 1, terminal)
-		deliveries, err := replicas[0].store.Deliveries(t.Context(), run.ID)
+		deliveries, err := all[0].Store.Deliveries(t.Context(), run.ID)
 		require.NoError(t, err)
 		require.Len(t, deliveries, 1)
 	}
