@@ -169,9 +169,6 @@ func actorOf(ctx context.Context) (name string, named bool) {
 // objectOf is the name of an object of the audit log.
 func objectOf(kind string, id int64) string { return fmt.Sprintf("%s/%d", kind, id) }
 
-// SearchedRuns is the number of runs in whose texts a search looks.
-const SearchedRuns = 20_000
-
 // RunLabels are the texts by which people recognize a run in a list.
 type RunLabels struct {
 	Subject  string

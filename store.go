@@ -215,6 +215,10 @@ type RunStore interface {
 	// them. query.Page does not apply.
 	CountRuns(ctx context.Context, query RunQuery, limit int) (map[RunStatus]int, error)
 
+	// RunTexts returns the texts of the runs that match query, in the same order as Runs. If
+	// all is false, Message, Result and Metadata are empty.
+	RunTexts(ctx context.Context, query RunQuery, all bool) ([]RunTexts, error)
+
 	// RunLabels returns the labels of runs. Runs that do not exist are absent from the
 	// map.
 	RunLabels(ctx context.Context, runIDs []int64) (map[int64]RunLabels, error)

@@ -198,18 +198,13 @@ type RunQuery struct {
 	TaskDefinitionID int64
 	CallbackStates   []DeliveryState // of the run's last delivery
 
-	// Search selects the run with this id or run_key, and runs whose subject, request
-	// id, error_message or status_detail contains it. ASCII letters match in either
-	// case. Texts are searched in the newest SearchedRuns runs that the other fields
-	// select, so that a search reads a bounded number of runs.
-	Search string
-
 	From        time.Time // created at or after this instant
 	To          time.Time // created before this instant
 	OldestFirst bool      // ascending ids instead of descending ones; Page.Before is then the id that the page follows
 	Page        Page
 
-	ConversationID int64 // its runs only
+	ConversationID int64   // its runs only
+	IDs            []int64 // these runs only; at most MaxPageSize
 }
 
 // ConversationQuery selects conversations, newest first. A zero field does not limit
@@ -372,6 +367,9 @@ func (unimplementedStore) Runs(context.Context, RunQuery) ([]Run, error) {
 }
 func (unimplementedStore) CountRuns(context.Context, RunQuery, int) (map[RunStatus]int, error) {
 	return nil, unimplemented("CountRuns")
+}
+func (unimplementedStore) RunTexts(context.Context, RunQuery, bool) ([]RunTexts, error) {
+	return nil, unimplemented("RunTexts")
 }
 func (unimplementedStore) RunLabels(context.Context, []int64) (map[int64]RunLabels, error) {
 	return nil, unimplemented("RunLabels")

@@ -234,6 +234,11 @@ type Options struct {
 	// Retention sets how long ended runs are kept. If zero, they are kept forever.
 	Retention Retention
 
+	// SearchTexts makes [Service.SearchRuns], and with it the administration, search
+	// messages, results and metadata too. Without it, only subjects, request ids and errors
+	// are searched. It changes nothing that is stored: runs from before are searched too.
+	SearchTexts bool
+
 	// CompileSchema compiles the output_schema of a task definition into a function
 	// that checks results. Package llm provides an implementation
 	// (llm.CompileSchema). Both functions must be safe for concurrent use. If nil, task

@@ -215,6 +215,26 @@ func (b *body) givenTexts(key string) []string {
 	return texts
 }
 
+// givenMetadata is an object of paths and values, each a string, a number, a boolean or null.
+func (b *body) givenMetadata(key string) (list []webtrigger.MetadataValue) {
+	raw := b.givenObject(key)
+	if raw == nil {
+		return nil
+	}
+	members, _, _ := strictjson.Parse(raw) // it is an object
+	for _, m := range members {
+		value, isText := strictjson.String(m.Raw)
+		if !isText {
+			value = string(m.Raw)
+		}
+		if !isText && (m.Raw[0] == '{' || m.Raw[0] == '[') {
+			b.fault("/"+key, "must have only strings, numbers, booleans and nulls")
+		}
+		list = append(list, webtrigger.MetadataValue{Path: m.Key, Value: value})
+	}
+	return list
+}
+
 // givenObject is a JSON object as it was sent, nil when it is absent.
 func (b *body) givenObject(key string) json.RawMessage {
 	raw, ok := b.given(key)

@@ -135,8 +135,8 @@ func givenValues[S ~string](b *body, key string, known []S) (list []S) {
 
 // bulk is how a bulk call handles one kind of resource.
 type bulk[T any] struct {
-	find     func(ctx context.Context, page webtrigger.Page) ([]T, error) // by the filter
-	count    func(ctx context.Context) (int, error)                       // by the filter, at most webtrigger.MaxCount
+	find     func(ctx context.Context, page webtrigger.Page) (items []T, next int64, _ error) // by the filter; next is 0 at its end
+	count    func(ctx context.Context) (n int, complete bool, _ error)                        // by the filter, at most webtrigger.MaxCount
 	read     func(ctx context.Context, id int64) (T, error)
 	id       func(T) int64
 	belongs  func(T) bool // to the assistant that the call is limited to
@@ -162,15 +162,16 @@ func (c bulk[T]) serve(w http.ResponseWriter, r *http.Request, b *bulkBody) erro
 	until := time.Now().Add(bulkTime)
 	var items []T
 	var results []bulkItem
+	var rest int64 // after the items
 	var err error
 	if b.filter != nil {
-		if items, err = c.find(r.Context(), webtrigger.Page{Before: b.cursor, Limit: maxBulk}); err != nil {
-			return err
+		if items, rest, err = c.find(r.Context(), webtrigger.Page{Before: b.cursor, Limit: maxBulk}); err != nil {
+			return filterError(err)
 		}
 	} else if items, results, err = c.readAll(r.Context(), b.ids); err != nil {
 		return err
 	}
-	next := ""
+	next := cursorOf(rest)
 	for i, item := range items {
 		if i > 0 && b.filter != nil && time.Now().After(until) {
 			break
@@ -182,11 +183,39 @@ func (c bulk[T]) serve(w http.ResponseWriter, r *http.Request, b *bulkBody) erro
 			break // the next call meets it first
 		}
 		results = append(results, result)
-		if next = ""; b.filter != nil && (i < len(items)-1 || len(items) == maxBulk) {
-			next = newCursor(strconv.FormatInt(c.id(item), 10))
+		if next = cursorOf(rest); b.filter != nil && i < len(items)-1 {
+			next = cursorOf(c.id(item))
 		}
 	}
 	return writeList(w, results, next, func(item bulkItem) bulkItem { return item })
+}
+
+// nextOf is the id after which a list continues that has a page, or 0 at its end.
+func nextOf[T any](items []T, page webtrigger.Page, id func(T) int64) int64 {
+	if len(items) < page.Limit || len(items) == 0 {
+		return 0
+	}
+	return id(items[len(items)-1])
+}
+
+func cursorOf(id int64) string {
+	if id == 0 {
+		return ""
+	}
+	return newCursor(strconv.FormatInt(id, 10))
+}
+
+// filterError puts the faults of a filter where the body has it.
+func filterError(err error) error {
+	var invalid *webtrigger.RequestError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	found := &webtrigger.RequestError{}
+	for _, f := range invalid.Faults {
+		found.Faults = append(found.Faults, webtrigger.Fault{Pointer: "/filter" + strings.Replace(f.Pointer, "/"+metadataParam, "/metadata/", 1), Detail: f.Detail})
+	}
+	return found
 }
 
 // readAll reads the resources of a list. Those that do not exist, or are another
@@ -240,10 +269,11 @@ func (c bulk[T]) serveCount(w http.ResponseWriter, r *http.Request, b *bulkBody)
 	n, more := 0, false
 	if b.filter != nil {
 		var err error
-		if n, err = c.count(r.Context()); err != nil {
-			return err
+		var complete bool
+		if n, complete, err = c.count(r.Context()); err != nil {
+			return filterError(err)
 		}
-		more = n >= webtrigger.MaxCount
+		more = !complete || n >= webtrigger.MaxCount
 	} else {
 		items, _, err := c.readAll(r.Context(), b.ids)
 		if err != nil {

@@ -23,6 +23,7 @@ type page struct {
 	SignIn, SignOut string
 
 	AssistantID, AssistantName string
+	SearchTexts                bool   // messages and metadata are searched
 	Chosen                     string // assistant to which a list over all assistants is limited
 	TriggerURL                 string
 	TaskID                     int64 // 0: a new one
@@ -174,7 +175,7 @@ const anyAssistant = "ASSISTANT"
 // the query.
 func (c *Console) listPage(name, title string) func(*http.Request, *query) (string, *page, error) {
 	return func(r *http.Request, q *query) (string, *page, error) {
-		return name, &page{Title: title, Nav: name, Script: name + ".js", Chosen: q.values.Get("assistant_id"),
+		return name, &page{Title: title, Nav: name, Script: name + ".js", Chosen: q.values.Get("assistant_id"), SearchTexts: c.api.svc.SearchesTexts(),
 			TriggerURL: c.api.svc.TriggerURL(r, anyAssistant)}, nil
 	}
 }

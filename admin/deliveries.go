@@ -138,16 +138,17 @@ func (h *Handler) redeliverMany(w http.ResponseWriter, r *http.Request, q *query
 		filter.States = undelivered
 	}
 	return bulk[webtrigger.Delivery]{
-		find: func(ctx context.Context, page webtrigger.Page) ([]webtrigger.Delivery, error) {
+		find: func(ctx context.Context, page webtrigger.Page) ([]webtrigger.Delivery, int64, error) {
 			filter.Page = page
-			return h.svc.FindDeliveries(ctx, filter)
+			found, err := h.svc.FindDeliveries(ctx, filter)
+			return found, nextOf(found, page, func(d webtrigger.Delivery) int64 { return d.ID }), err
 		},
-		count: func(ctx context.Context) (n int, _ error) {
+		count: func(ctx context.Context) (n int, complete bool, _ error) {
 			counts, err := h.svc.CountDeliveries(ctx, filter)
 			for _, c := range counts {
 				n += c.Count
 			}
-			return n, err
+			return n, true, err
 		},
 		read:     h.svc.Delivery,
 		id:       func(d webtrigger.Delivery) int64 { return d.ID },

@@ -71,9 +71,20 @@
 //
 // # Lists and bulk calls
 //
-// q finds the run with an id or a run_key among all, and runs whose subject, request id,
-// error_message or status_detail contains it, among the newest 20,000 runs that match the
-// other filters. Messages and metadata are not searched.
+// q searches runs, in either case of letters: those whose subject, request id, error_message
+// or status_detail contains it, and the one with this id or run_key. With
+// [webtrigger.Options.SearchTexts], the caller's message, the beginning of the result and the
+// values of metadata are searched too, and metadata.PATH=value selects runs by a value of their
+// metadata. PATH has the keys and indexes of arrays joined by dots, as in
+// metadata.customer.id=4711. A number is compared as it was written. Several such filters must
+// all match. In the filter of a bulk call, they are {"metadata": {"customer.id": 4711}}.
+//
+// One call looks in the texts of at most 10,000 runs that match the other filters, for about 2
+// seconds. So a page may have few runs or none, and next continues. "searched" has the number
+// of the runs, the time at which the last of them was created, and the texts that were
+// searched. All stored runs can be searched, also those from before SearchTexts was set. The
+// counts of /runs/counts and of a dry run are those of one such call; "more" then reports that
+// runs are left.
 //
 // Runs and deliveries are filtered by the same names in queries and in bulk calls. status,
 // state and callback_state may be given several times in a query, and as an array in a body. "last" limits

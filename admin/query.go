@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/base64"
+	"errors"
 	"maps"
 	"net/http"
 	"net/url"
@@ -20,11 +21,39 @@ import (
 func checkQuery(r *http.Request, params []string) error {
 	q := readQuery(r)
 	for _, name := range slices.Sorted(maps.Keys(q.values)) {
-		if !slices.Contains(params, name) {
+		if !slices.Contains(params, name) && !(strings.HasPrefix(name, metadataParam) && slices.Contains(params, metadataParam+"PATH")) {
 			q.fail(unknownParameter(name, params))
 		}
 	}
 	return q.err
+}
+
+// metadataParam is the beginning of the names of parameters that filter by metadata. The
+// path follows.
+const metadataParam = "metadata."
+
+// metadata are the values of metadata that runs must have. The search checks them.
+func (q *query) metadata() (list []webtrigger.MetadataValue) {
+	for _, name := range slices.Sorted(maps.Keys(q.values)) {
+		if path, ok := strings.CutPrefix(name, metadataParam); ok {
+			if value := q.text(name); value != "" || path == "" {
+				list = append(list, webtrigger.MetadataValue{Path: path, Value: value})
+			}
+		}
+	}
+	return list
+}
+
+// failWith makes the first fault of a RequestError about the query its error. It reports whether
+// err is one.
+func (q *query) failWith(err error) bool {
+	var invalid *webtrigger.RequestError
+	if !errors.As(err, &invalid) {
+		return false
+	}
+	f := invalid.Faults[0]
+	q.fail(strings.TrimPrefix(f.Pointer, "/") + " " + f.Detail + ".")
+	return true
 }
 
 func unknownParameter(name string, params []string) string {

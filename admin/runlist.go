@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strconv"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -21,33 +23,97 @@ type runItem struct {
 }
 
 // runFilterParams are the query parameters by which a list of runs is filtered.
-var runFilterParams = []string{"assistant_id", "conversation_id", "status", "key_id", "task_definition_id", "callback_state", "q", "from", "to"}
+var runFilterParams = append(slices.Clone(runFilters), metadataParam+"PATH")
 
-func runFilter(q *query) webtrigger.RunQuery {
-	return webtrigger.RunQuery{
+// runFilterFields are the fields of the filter of a bulk call.
+var runFilterFields = append(slices.Clone(runFilters), "metadata")
+
+var runFilters = []string{"assistant_id", "conversation_id", "status", "key_id", "task_definition_id", "callback_state", "q", "from", "to"}
+
+func runFilter(q *query) webtrigger.RunSearch {
+	return webtrigger.RunSearch{Text: q.text("q"), Metadata: q.metadata(), RunQuery: webtrigger.RunQuery{
 		AssistantID:      q.assistantID("assistant_id"),
 		Statuses:         values(q, "status", runStatuses),
 		ConversationID:   q.id("conversation_id"),
 		KeyID:            q.id("key_id"),
 		TaskDefinitionID: q.id("task_definition_id"),
 		CallbackStates:   values(q, "callback_state", deliveryStates),
-		Search:           q.filterText("q"),
 		From:             q.time("from"),
 		To:               q.time("to"),
-	}
+	}}
+}
+
+// isSearch reports whether a filter looks in texts.
+func isSearch(filter *webtrigger.RunSearch) bool {
+	return filter.Text != "" || len(filter.Metadata) > 0
 }
 
 func (h *Handler) listRuns(w http.ResponseWriter, r *http.Request, q *query) error {
 	filter := runFilter(q)
 	filter.OldestFirst = value(q, "order", []string{"newest", "oldest"}) == "oldest"
+	if isSearch(&filter) {
+		return h.searchRuns(w, r, q, filter)
+	}
 	return writePage(w, q, func(page webtrigger.Page) ([]runItem, error) {
 		filter.Page = page
-		runs, err := h.svc.Runs(r.Context(), filter)
+		runs, err := h.svc.Runs(r.Context(), filter.RunQuery)
 		if err != nil {
 			return nil, err
 		}
 		return h.label(r.Context(), runs)
 	}, func(item runItem) int64 { return item.ID }, func(item runItem) runItem { return item })
+}
+
+// searchedView is how far a page of a search has looked.
+type searchedView struct {
+	Runs  int      `json:"runs"`  // in whose texts this page has looked
+	Since *string  `json:"since"` // when the last of them was created
+	Texts []string `json:"texts"`
+}
+
+// searchRuns lists the runs that a search finds. next continues the search, also if the page
+// is empty.
+func (h *Handler) searchRuns(w http.ResponseWriter, r *http.Request, q *query, filter webtrigger.RunSearch) error {
+	if filter.Page = q.page(); q.err != nil {
+		return q.err
+	}
+	found, err := h.svc.SearchRuns(r.Context(), filter)
+	if q.failWith(err) {
+		return q.err
+	} else if err != nil {
+		return err
+	}
+	runs := found.Runs
+	if exact := found.Exact; exact != nil { // first, and once
+		runs = append([]webtrigger.Run{*exact}, slices.DeleteFunc(runs, func(run webtrigger.Run) bool { return run.ID == exact.ID })...)
+	}
+	items, err := h.label(r.Context(), runs)
+	if err != nil {
+		return err
+	}
+	next := ""
+	if found.Next != 0 {
+		next = newCursor(strconv.FormatInt(found.Next, 10))
+	}
+	texts := []string{"subject", "request_id", "error_message", "status_detail"}
+	if h.svc.SearchesTexts() {
+		texts = append(texts, "message", "result", "metadata")
+	}
+	return wire.WriteJSON(w, http.StatusOK, struct {
+		Items    []runItem    `json:"items"`
+		Next     *string      `json:"next"`
+		Searched searchedView `json:"searched"`
+	}{append([]runItem{}, items...), wire.NullableString(next), searchedView{found.Searched, wire.NullableTime(found.Since), texts}})
+}
+
+// countFiltered counts the runs of a filter by status. complete is false if a search has not
+// looked in all of them.
+func (h *Handler) countFiltered(ctx context.Context, filter webtrigger.RunSearch, limit int) (counts map[webtrigger.RunStatus]int, complete bool, err error) {
+	if isSearch(&filter) {
+		return h.svc.CountFoundRuns(ctx, filter)
+	}
+	counts, err = h.svc.CountRuns(ctx, filter.RunQuery, limit)
+	return counts, true, err
 }
 
 // label adds the labels of runs.
@@ -107,8 +173,10 @@ func (h *Handler) countRuns(w http.ResponseWriter, r *http.Request, q *query) er
 	if q.err != nil {
 		return q.err
 	}
-	counts, err := h.svc.CountRuns(r.Context(), filter, mostCounted)
-	if err != nil {
+	counts, complete, err := h.countFiltered(r.Context(), filter, mostCounted)
+	if q.failWith(err) {
+		return q.err
+	} else if err != nil {
 		return err
 	}
 	type view struct {
@@ -121,145 +189,6 @@ func (h *Handler) countRuns(w http.ResponseWriter, r *http.Request, q *query) er
 		statuses = runStatuses
 	}
 	return writeList(w, statuses, "", func(status webtrigger.RunStatus) view {
-		return view{status, counts[status], counts[status] == mostCounted}
+		return view{status, min(counts[status], mostCounted), !complete || counts[status] >= mostCounted}
 	})
-}
-
-// cancelMany cancels unfinished runs.
-func (h *Handler) cancelMany(w http.ResponseWriter, r *http.Request, q *query) error {
-	b, err := h.readBulk(w, r, q, []string{"reason"}, runFilterParams...)
-	if err != nil {
-		return err
-	}
-	reason := b.givenText("reason")
-	return h.changeRuns(b, []webtrigger.RunStatus{webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunWaiting},
-		func(ctx context.Context, run webtrigger.Run) (int64, error) {
-			_, err := h.svc.CancelRun(ctx, run.ID, reason)
-			return 0, err
-		}).serve(w, r, b)
-}
-
-// repeatMany repeats ended runs; without a status in the filter, those that failed or
-// timed out.
-func (h *Handler) repeatMany(w http.ResponseWriter, r *http.Request, q *query) error {
-	b, err := h.readBulk(w, r, q, nil, runFilterParams...)
-	if err != nil {
-		return err
-	}
-	return h.changeRuns(b, []webtrigger.RunStatus{webtrigger.RunFailed, webtrigger.RunTimedOut},
-		func(ctx context.Context, run webtrigger.Run) (int64, error) {
-			next, err := h.svc.RepeatRun(ctx, run.ID)
-			return next.ID, err
-		}).serve(w, r, b)
-}
-
-// redeliverRuns sends the callbacks of runs again; without a callback_state in the filter,
-// those that were not delivered.
-func (h *Handler) redeliverRuns(w http.ResponseWriter, r *http.Request, q *query) error {
-	b, err := h.readBulk(w, r, q, nil, runFilterParams...)
-	if err != nil {
-		return err
-	}
-	filter := bulkFilter(b)
-	if len(filter.CallbackStates) == 0 {
-		filter.CallbackStates = undelivered
-	}
-	runs := h.bulkRuns(b, filter)
-	read := func(ctx context.Context, run webtrigger.Run) (c runCallback, err error) {
-		c.run = run
-		deliveries, err := h.svc.Deliveries(ctx, run.ID)
-		if len(deliveries) > 0 {
-			c.last = deliveries[len(deliveries)-1]
-		}
-		return c, err
-	}
-	return bulk[runCallback]{
-		find: func(ctx context.Context, page webtrigger.Page) ([]runCallback, error) {
-			found, err := runs.find(ctx, page)
-			callbacks := make([]runCallback, len(found))
-			for i := 0; i < len(found) && err == nil; i++ {
-				callbacks[i], err = read(ctx, found[i])
-			}
-			return callbacks, err
-		},
-		count: runs.count,
-		read: func(ctx context.Context, id int64) (runCallback, error) {
-			run, err := runs.read(ctx, id)
-			if err != nil {
-				return runCallback{}, err
-			}
-			return read(ctx, run)
-		},
-		id:       func(c runCallback) int64 { return c.run.ID },
-		belongs:  func(c runCallback) bool { return runs.belongs(c.run) },
-		eligible: func(c runCallback) bool { return c.last.ID != 0 && mayRedeliver(c.last) },
-		do: func(ctx context.Context, c runCallback) (int64, error) {
-			next, err := h.svc.Redeliver(ctx, c.last.ID)
-			return next.ID, err
-		},
-	}.serve(w, r, b)
-}
-
-// runCallback is a run with its last delivery; 0 is none.
-type runCallback struct {
-	run  webtrigger.Run
-	last webtrigger.Delivery
-}
-
-// bulkFilter reads the filter of a bulk call on runs.
-func bulkFilter(b *bulkBody) webtrigger.RunQuery {
-	filter := webtrigger.RunQuery{AssistantID: b.assistantID}
-	if f := b.filter; f != nil {
-		filter.Statuses, filter.KeyID = givenValues(f, "status", runStatuses), f.givenID("key_id")
-		filter.ConversationID, filter.TaskDefinitionID = f.givenID("conversation_id"), f.givenID("task_definition_id")
-		filter.CallbackStates = givenValues(f, "callback_state", deliveryStates)
-		filter.From, filter.To = f.givenTime("from"), f.givenTime("to")
-		if filter.Search = f.givenText("q"); len(filter.Search) > 200 {
-			f.fault("/q", "must have at most 200 bytes")
-		}
-	}
-	return filter
-}
-
-// bulkRuns finds the runs of a bulk call. It leaves eligible and do to the call.
-func (h *Handler) bulkRuns(b *bulkBody, filter webtrigger.RunQuery) bulk[webtrigger.Run] {
-	return bulk[webtrigger.Run]{
-		find: func(ctx context.Context, page webtrigger.Page) ([]webtrigger.Run, error) {
-			filter.Page = page
-			return h.svc.Runs(ctx, filter)
-		},
-		count: func(ctx context.Context) (n int, _ error) {
-			counts, err := h.svc.CountRuns(ctx, filter, 0)
-			for _, c := range counts {
-				n += c
-			}
-			return n, err
-		},
-		read:    h.svc.RunSummary,
-		id:      func(run webtrigger.Run) int64 { return run.ID },
-		belongs: func(run webtrigger.Run) bool { return b.assistantID == "" || run.AssistantID == b.assistantID },
-	}
-}
-
-// changeRuns changes runs that have ended, or runs that have not, as statuses. If the
-// filter has no status, it finds those with one of statuses.
-func (h *Handler) changeRuns(b *bulkBody, statuses []webtrigger.RunStatus, do func(context.Context, webtrigger.Run) (int64, error)) bulk[webtrigger.Run] {
-	filter := bulkFilter(b)
-	ended := statuses[0].Terminal()
-	if len(filter.Statuses) == 0 {
-		filter.Statuses = statuses
-	}
-	change := h.bulkRuns(b, filter)
-	change.eligible = func(run webtrigger.Run) bool { return run.Status.Terminal() == ended }
-	change.count = func(ctx context.Context) (n int, _ error) {
-		counts, err := h.svc.CountRuns(ctx, filter, 0)
-		for status, c := range counts {
-			if status.Terminal() == ended {
-				n += c
-			}
-		}
-		return n, err
-	}
-	change.do = do
-	return change
 }

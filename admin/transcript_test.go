@@ -30,7 +30,8 @@ func TestTranscripts(t *testing.T) {
 	transcript.Run(t, "testdata/*.txt", func(t *testing.T) transcript.Player { return setup(t, withLists) })
 }
 
-func withLists(_ *host, o *admin.Options) {
+func withLists(h *host, o *admin.Options) {
+	h.service.SearchTexts = true
 	o.MaxBodyBytes = 2000
 	o.Assistants = func(context.Context) ([]admin.Assistant, error) {
 		return []admin.Assistant{{ID: "2", Name: "Second & <last>"}, {ID: "1"}}, nil
@@ -104,6 +105,7 @@ func normal(body string) string {
 // Step makes a change outside of the API:
 //
 //	trigger ASSISTANT [CALLBACK_URL]  a run is queued
+//	mail ASSISTANT METADATA MESSAGE   a run with metadata (without blanks) is queued
 //	converse ASSISTANT KEY            a run of the conversation with the key is queued
 //	take                              the oldest queued run starts
 //	approve TOOL                      the oldest queued run starts and waits for approval
@@ -119,6 +121,9 @@ func (h *host) Step(what string) {
 	case "trigger":
 		assistant, callback, _ := strings.Cut(rest, " ")
 		h.trigger(assistant, webtrigger.TriggerRequest{CallbackURL: callback})
+	case "mail":
+		words := strings.SplitN(rest, " ", 3)
+		h.trigger(words[0], webtrigger.TriggerRequest{Message: words[2], Metadata: json.RawMessage(words[1])})
 	case "converse":
 		assistant, key, _ := strings.Cut(rest, " ")
 		h.trigger(assistant, webtrigger.TriggerRequest{ConversationKey: key})

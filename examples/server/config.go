@@ -158,7 +158,7 @@ func (cfg *config) serviceOptions(log *slog.Logger) *webtrigger.Options {
 	}
 	return &webtrigger.Options{
 		BaseURL: cfg.baseURL, Logger: log, Workers: cfg.workers, NoWorkers: cfg.workers == 0, Lease: cfg.lease, RunTimeout: cfg.runTimeout,
-		MaxAttempts: cfg.maxAttempts, DrainTimeout: drain, CompileSchema: llm.CompileSchema,
+		MaxAttempts: cfg.maxAttempts, DrainTimeout: drain, CompileSchema: llm.CompileSchema, SearchTexts: true,
 		Callback: webtrigger.CallbackOptions{Allow: cfg.callbackAllow, RootCAs: cfg.callbackCA, Secrets: secrets},
 	}
 }

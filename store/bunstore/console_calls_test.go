@@ -76,6 +76,11 @@ func consoleCalls(s webtrigger.Store, n int64) map[string]func(ctx context.Conte
 	counts := func(query webtrigger.RunQuery) func(ctx context.Context) error {
 		return func(ctx context.Context) error { return second(s.CountRuns(ctx, query, 1000)) }
 	}
+	texts := func(all bool) func(ctx context.Context) error {
+		return func(ctx context.Context) error {
+			return second(s.RunTexts(ctx, webtrigger.RunQuery{Page: webtrigger.Page{Limit: 250}}, all))
+		}
+	}
 	find := func(filter webtrigger.DeliveryFilter) func(ctx context.Context) error {
 		filter.Page = page
 		return func(ctx context.Context) error { return second(s.FindDeliveries(ctx, filter)) }
@@ -89,12 +94,12 @@ func consoleCalls(s webtrigger.Store, n int64) map[string]func(ctx context.Conte
 		"runs, failed or timed out":            runs(webtrigger.RunQuery{Statuses: []webtrigger.RunStatus{webtrigger.RunFailed, webtrigger.RunTimedOut}}),
 		"runs, callback failed":                runs(webtrigger.RunQuery{CallbackStates: []webtrigger.DeliveryState{webtrigger.DeliveryFailed}}),
 		"runs, of a task":                      runs(webtrigger.RunQuery{TaskDefinitionID: 7}),
-		"runs, search without a match":         runs(webtrigger.RunQuery{Search: "4711"}),
 		"runs, oldest first":                   runs(webtrigger.RunQuery{OldestFirst: true}),
 		"counts by status":                     counts(webtrigger.RunQuery{}),
 		"counts by status, an assistant":       counts(webtrigger.RunQuery{AssistantID: "3"}),
 		"counts by status, last day":           counts(webtrigger.RunQuery{From: end.Add(-24 * time.Hour)}),
-		"counts by status, search":             counts(webtrigger.RunQuery{Search: "4711"}),
+		"texts of runs":                        texts(false),
+		"texts of runs, with messages":         texts(true),
 		"deliveries":                           find(webtrigger.DeliveryFilter{}),
 		"deliveries, not delivered":            find(webtrigger.DeliveryFilter{States: undelivered}),
 		"deliveries, not delivered, of a host": find(webtrigger.DeliveryFilter{States: undelivered, Host: "host0"}),

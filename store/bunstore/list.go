@@ -2,11 +2,10 @@ package bunstore
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/google/uuid"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -64,34 +63,41 @@ func (s *Store) runConditions(query webtrigger.RunQuery) (c conditions) {
 	if !query.To.IsZero() {
 		c.add("r.created_at < $", s.at(query.To))
 	}
-	if query.Search != "" {
-		c.search(query.Search)
+	if len(query.IDs) > 0 {
+		places := make([]string, len(query.IDs))
+		for i, id := range query.IDs {
+			c.args = append(c.args, id)
+			places[i] = "$" + strconv.Itoa(len(c.args))
+		}
+		c.where = append(c.where, "r.id IN ("+strings.Join(places, ", ")+")")
 	}
 	return c
 }
 
-// search narrows to the run with an id or key, and to those with a text among the newest
-// that match the other conditions.
-func (c *conditions) search(text string) {
-	within := ""
-	if len(c.where) > 0 {
-		within = "WHERE " + strings.Join(c.where, " AND ")
+// RunTexts implements [webtrigger.RunStore].
+func (s *Store) RunTexts(ctx context.Context, query webtrigger.RunQuery, all bool) ([]webtrigger.RunTexts, error) {
+	ctx, cancel, err := s.reading(ctx)
+	if err != nil {
+		return nil, err
 	}
-	c.args = append(c.args, "%"+strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(text))+"%")
-	like := fmt.Sprintf(` LIKE $%d ESCAPE '\'`, len(c.args))
-	condition := fmt.Sprintf(`r.id IN (SELECT id FROM (SELECT r.id, r.subject, r.request_id, e.error_message, e.status_detail
-		FROM {runs} r LEFT JOIN {queue} q ON q.run_id = r.id LEFT JOIN {ends} e ON e.run_id = r.id %s ORDER BY r.id DESC LIMIT %d) s
-		WHERE lower(subject)%[3]s OR lower(request_id)%[3]s OR lower(error_message)%[3]s OR lower(status_detail)%[3]s)`,
-		within, webtrigger.SearchedRuns, like)
-	if id, err := strconv.ParseInt(text, 10, 64); err == nil {
-		c.args = append(c.args, id)
-		condition += fmt.Sprintf(" OR r.id = $%d", len(c.args))
+	defer cancel()
+	c := s.runConditions(query)
+	text, args := c.pageIn(order{"r.id", query.OldestFirst}, query.Page)
+	texts := "'', NULL, NULL"
+	if all {
+		texts = fmt.Sprintf("r.message, substr(e.result, 1, %d), CASE WHEN {bytes of metadata} <= %d THEN r.metadata END",
+			webtrigger.SearchedResultRunes, webtrigger.SearchedMetadataBytes)
 	}
-	if key, err := uuid.Parse(text); err == nil {
-		c.args = append(c.args, key.String())
-		condition += fmt.Sprintf(" OR r.run_key = $%d", len(c.args))
-	}
-	c.where = append(c.where, "("+condition+")")
+	rows, err := s.unprepared().rows(ctx, `SELECT r.id, r.run_key, r.created_at, `+statusColumn+`, r.subject, r.request_id, coalesce(e.error_message, ''),
+		coalesce(e.status_detail, ''), `+texts+` FROM {runs} r LEFT JOIN {queue} q ON q.run_id = r.id LEFT JOIN {ends} e ON e.run_id = r.id `+text, args...)
+	found, err := collect(rows, err, func(row scanner) (t webtrigger.RunTexts, _ error) {
+		var result sql.NullString
+		err := row.Scan(&t.RunID, &t.RunKey, stamp{&t.CreatedAt}, &t.Status, &t.Subject, &t.RequestID, &t.ErrorMessage,
+			&t.StatusDetail, &t.Message, &result, raw{&t.Metadata})
+		t.Result = result.String
+		return t, err
+	})
+	return found, s.wrap("read texts of runs", err)
 }
 
 // statuses narrows to runs with one of some statuses. Unfinished runs are few, and the

@@ -84,8 +84,10 @@ const runColumns = stateColumns + `, ` + fullTask + `, e.result`
 // has its id, is read without the rest, also if the database stores the text apart.
 const summaryColumns = stateColumns + `, substr(r.task, 1, 64), NULL`
 
+const statusColumn = `coalesce(e.status, CASE q.state WHEN 'r' THEN 'running' WHEN 'w' THEN 'waiting' ELSE 'queued' END)`
+
 const stateColumns = `r.id, r.run_key, r.conversation_id, r.message_id, r.assistant_id, r.key_id, r.base_url, r.callback_url, r.trace_parent,
-	r.request_id, r.conversation_key, coalesce(q.state = 'b', false), r.created_at, coalesce(e.status, CASE q.state WHEN 'r' THEN 'running' WHEN 'w' THEN 'waiting' ELSE 'queued' END), e.status_detail,
+	r.request_id, r.conversation_key, coalesce(q.state = 'b', false), r.created_at, ` + statusColumn + `, e.status_detail,
 	e.error_message, e.input_tokens, e.output_tokens, coalesce(e.attempts, q.attempts, 0), coalesce(e.started_at, q.started_at),
 	e.completed_at, cb.id, cb.state, cb.http_status, cb.error_class, coalesce(cb.completed_at, cb.unknown_at)`
 

@@ -26,6 +26,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 			"{for update}", "FOR UPDATE",
 			"{skip locked}", "FOR UPDATE SKIP LOCKED",
 			"{size}", "octet_length(payload)",
+			"{bytes of metadata}", "octet_length(r.metadata)",
 			"{hex body_hash}", "encode(body_hash, 'hex')", // reading bytea depends on bytea_output
 			"{in ids}", "= ANY ($1::bigint[])",
 			"{ids}", "(SELECT unnest($1::bigint[]) AS id)",
@@ -42,6 +43,7 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 		"{for update}", "",
 		"{skip locked}", "",
 		"{size}", "length(CAST(payload AS BLOB))",
+		"{bytes of metadata}", "length(CAST(r.metadata AS BLOB))",
 		"{hex body_hash}", "lower(hex(body_hash))",
 		"{in ids}", "IN (SELECT value FROM json_each(?1))",
 		"{ids}", "(SELECT value AS id FROM json_each(?1))",

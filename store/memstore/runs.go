@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -107,21 +105,54 @@ func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigg
 		return nil, err
 	}
 	defer s.unlock()
-	matches := s.matcher(query)
+	return page(s, &query, (*run).summary), nil
+}
+
+// page returns a part of each run of a page.
+func page[T any](s *Store, query *webtrigger.RunQuery, part func(*run) T) (list []T) {
 	all := s.runs.newestBefore(query.Page.Before)
 	if query.OldestFirst {
 		all = s.runs.oldestAfter(query.Page.Before)
 	}
-	var runs []webtrigger.Run
 	for r := range all {
-		if len(runs) == query.Page.Limit {
+		if len(list) == query.Page.Limit {
 			break
 		}
-		if matches(r) {
-			runs = append(runs, r.summary())
+		if r.matches(query) {
+			list = append(list, part(r))
 		}
 	}
-	return runs, nil
+	return list
+}
+
+// RunTexts implements [webtrigger.RunStore].
+func (s *Store) RunTexts(ctx context.Context, query webtrigger.RunQuery, all bool) ([]webtrigger.RunTexts, error) {
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	return page(s, &query, func(r *run) webtrigger.RunTexts {
+		t := webtrigger.RunTexts{RunID: r.ID, RunKey: r.Key, Status: r.Status, CreatedAt: r.CreatedAt, Subject: r.input.Subject,
+			RequestID: r.RequestID, ErrorMessage: r.ErrorMessage, StatusDetail: r.StatusDetail}
+		if all {
+			t.Message, t.Result = r.input.Message, firstRunes(r.Result, webtrigger.SearchedResultRunes)
+			if len(r.input.Metadata) <= webtrigger.SearchedMetadataBytes {
+				t.Metadata = slices.Clone(r.input.Metadata)
+			}
+		}
+		return t
+	}), nil
+}
+
+// firstRunes returns the first n characters of a text.
+func firstRunes(text string, n int) string {
+	for i := range text {
+		if n == 0 {
+			return text[:i]
+		}
+		n--
+	}
+	return text
 }
 
 // CountRuns implements [webtrigger.RunStore].
@@ -131,9 +162,8 @@ func (s *Store) CountRuns(ctx context.Context, query webtrigger.RunQuery, limit 
 	}
 	defer s.unlock()
 	counts := make(map[webtrigger.RunStatus]int)
-	matches := s.matcher(query)
 	for r := range s.runs.newestBefore(0) {
-		if matches(r) && counts[r.Status] < limit {
+		if r.matches(&query) && counts[r.Status] < limit {
 			counts[r.Status]++
 		}
 	}
@@ -164,37 +194,11 @@ func (s *Store) RunLabels(ctx context.Context, runIDs []int64) (map[int64]webtri
 	return labels, nil
 }
 
-// matcher reports which runs a query selects.
-func (s *Store) matcher(query webtrigger.RunQuery) func(r *run) bool {
-	if query.Search == "" {
-		return func(r *run) bool { return r.matches(&query) }
-	}
-	oldest, n := int64(0), 0 // of the runs in whose texts it looks
-	for r := range s.runs.newestBefore(0) {
-		if n == webtrigger.SearchedRuns {
-			break
-		}
-		if r.matches(&query) {
-			oldest, n = r.ID, n+1
-		}
-	}
-	text := strings.ToLower(query.Search)
-	return func(r *run) bool {
-		if !r.matches(&query) {
-			return false
-		}
-		if strconv.FormatInt(r.ID, 10) == text || r.Key == text {
-			return true
-		}
-		return r.ID >= oldest && slices.ContainsFunc([]string{r.input.Subject, r.RequestID, r.ErrorMessage, r.StatusDetail},
-			func(s string) bool { return strings.Contains(strings.ToLower(s), text) })
-	}
-}
-
 func (r *run) matches(query *webtrigger.RunQuery) bool {
 	return (query.AssistantID == "" || query.AssistantID == r.AssistantID) &&
 		(len(query.Statuses) == 0 || slices.Contains(query.Statuses, r.Status)) &&
 		(query.KeyID == 0 || query.KeyID == r.KeyID) &&
+		(len(query.IDs) == 0 || slices.Contains(query.IDs, r.ID)) &&
 		(query.ConversationID == 0 || query.ConversationID == r.ConversationID) &&
 		(query.TaskDefinitionID == 0 || query.TaskDefinitionID == r.TaskDefinitionID) &&
 		(len(query.CallbackStates) == 0 || len(r.deliveries) > 0 && slices.Contains(query.CallbackStates, r.deliveries[len(r.deliveries)-1].State)) &&

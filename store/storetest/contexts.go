@@ -263,6 +263,9 @@ func calls() []call {
 		{"CountRuns", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
 			return second(store.CountRuns(ctx, webtrigger.RunQuery{}, 10))
 		}},
+		{"RunTexts", func(ctx context.Context, store webtrigger.Store, _ *stage) error {
+			return second(store.RunTexts(ctx, webtrigger.RunQuery{Page: page}, true))
+		}},
 		{"RunLabels", func(ctx context.Context, store webtrigger.Store, s *stage) error {
 			return second(store.RunLabels(ctx, []int64{s.queued.ID}))
 		}},

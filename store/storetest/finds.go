@@ -1,7 +1,8 @@
 package storetest
 
 import (
-	"strconv"
+	"encoding/json"
+	"strings"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -150,24 +151,42 @@ func runFindRules() []rule {
 			b.Equal([]int64{failed.RunID}, list(b, webtrigger.RunQuery{CallbackStates: []webtrigger.DeliveryState{
 				webtrigger.DeliveryUnknown, webtrigger.DeliveryFailed, webtrigger.DeliveryBlocked}}))
 		}},
-		{"runs are found by id, key, subject, request id and error", func(b *rig) {
-			subject := b.accept(func(t *webtrigger.NewTrigger) { t.Input.Subject, t.RequestID = `100%_\ Order 4711`, "req-AB" })
+		{"the texts of runs are those of the list, with or without messages", func(b *rig) {
+			metadata := json.RawMessage(`{"n":1e1000000, "\u00e4": [true]}`)
+			first := b.accept(func(t *webtrigger.NewTrigger) {
+				t.Input = webtrigger.RunInput{Subject: "Ärger", Message: "Order 4711", Metadata: metadata}
+				t.RequestID = "req-1"
+			})
+			b.stop(first.ID, webtrigger.CancelStop("superseded"))
 			broken := b.finish(b.start(of(stranger)).Lease, failed("CRM does not answer"))
-			other := b.accept()
-			b.stop(other.ID, webtrigger.CancelStop("superseded"))
-			for text, want := range map[string][]int64{
-				"order 47": {subject.ID}, `%_\`: {subject.ID}, "req-ab": {subject.ID}, "crm DOES": {broken.ID}, "SUPER": {other.ID},
-				subject.Key: {subject.ID}, "no such text": {}, "%": {subject.ID}, "_": {subject.ID},
-			} {
-				b.ElementsMatch(want, list(b, webtrigger.RunQuery{Search: text}), text)
-			}
-			b.Contains(list(b, webtrigger.RunQuery{Search: strconv.FormatInt(other.ID, 10)}), other.ID)
-			b.Empty(list(b, webtrigger.RunQuery{Search: "crm", AssistantID: assistant}))
-			b.Equal([]int64{broken.ID}, list(b, webtrigger.RunQuery{Search: "crm", AssistantID: stranger,
-				Statuses: []webtrigger.RunStatus{webtrigger.RunFailed}}))
-			counts, err := b.store.CountRuns(b.ctx, webtrigger.RunQuery{Search: "crm"}, 10)
+			done := b.finish(b.start().Lease, completed(strings.Repeat("ä", webtrigger.SearchedResultRunes+1)))
+			large := json.RawMessage(`"` + strings.Repeat("x", webtrigger.SearchedMetadataBytes) + `"`)
+			waiting := b.accept(func(t *webtrigger.NewTrigger) { t.Input.Metadata = large })
+			page := webtrigger.Page{Limit: 10}
+			all, err := b.store.RunTexts(b.ctx, webtrigger.RunQuery{Page: page}, true)
 			b.NoError(err)
-			b.Equal(map[webtrigger.RunStatus]int{webtrigger.RunFailed: 1}, counts)
+			b.Equal([]int64{waiting.ID, done.ID, broken.ID, first.ID}, each(all, textsID))
+			b.Nil(all[0].Metadata, "too large")
+			b.Equal(webtrigger.RunQueued, all[0].Status)
+			b.Equal(strings.Repeat("ä", webtrigger.SearchedResultRunes), all[1].Result)
+			b.Equal("CRM does not answer", all[2].ErrorMessage)
+			b.Equal(webtrigger.RunTexts{RunID: first.ID, RunKey: first.Key, Status: webtrigger.RunCancelled, CreatedAt: first.CreatedAt, Subject: "Ärger",
+				RequestID: "req-1", StatusDetail: "superseded", Message: "Order 4711", Metadata: metadata}, all[3])
+			few, err := b.store.RunTexts(b.ctx, webtrigger.RunQuery{AssistantID: assistant, Statuses: []webtrigger.RunStatus{webtrigger.RunCancelled, webtrigger.RunCompleted},
+				OldestFirst: true, Page: page}, false)
+			b.NoError(err)
+			b.Equal([]int64{first.ID, done.ID}, each(few, textsID))
+			b.Empty(few[0].Message + few[1].Result)
+			b.Nil(few[0].Metadata)
+			next, err := b.store.RunTexts(b.ctx, webtrigger.RunQuery{Page: webtrigger.Page{Before: done.ID, Limit: 1}}, true)
+			b.NoError(err)
+			b.Equal([]int64{broken.ID}, each(next, textsID))
+		}},
+		{"runs are listed by their ids, within the rest of the query", func(b *rig) {
+			one, two, three := b.accept(), b.accept(of(stranger)), b.accept()
+			b.Equal([]int64{three.ID, one.ID}, list(b, webtrigger.RunQuery{IDs: []int64{one.ID, three.ID, absent}}))
+			b.Equal([]int64{one.ID, two.ID}, list(b, webtrigger.RunQuery{IDs: []int64{two.ID, one.ID}, OldestFirst: true}))
+			b.Equal([]int64{two.ID}, list(b, webtrigger.RunQuery{IDs: []int64{one.ID, two.ID}, AssistantID: stranger}))
 		}},
 		{"runs are listed oldest first, page by page", func(b *rig) {
 			var created []int64
@@ -195,6 +214,8 @@ func runFindRules() []rule {
 		}},
 	}
 }
+
+func textsID(t webtrigger.RunTexts) int64 { return t.RunID }
 
 // ended is the delivery of a new run, which has ended with a state.
 func (b *rig) ended(state webtrigger.DeliveryState, changes ...change) webtrigger.Delivery {

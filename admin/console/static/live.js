@@ -9,10 +9,11 @@ const pause = 3000; // between two looks at the newest page
 // liveList shows a list in #list and its connection in #live. The newest page is loaded
 // again and again. It does not move while the pointer or the focus is in it, or while it
 // is paused with #pause: items that are listed change where they are, others wait for
-// #waiting. noun is the word for one item and for several. each is called at each look.
-// liveList returns the function that looks now.
-export function liveList({ path, table, none, filter, noun, each = () => {} }) {
-  const live = !here.has("cursor") && filter.order !== "oldest";
+// #waiting. noun is the word for one item and for several. each is called at each look, and
+// loaded with each page. With still, the list is loaded once. liveList returns the function
+// that looks now.
+export function liveList({ path, table, none, filter, noun, still = false, each = () => {}, loaded = () => {} }) {
+  const live = !here.has("cursor") && filter.order !== "oldest" && !still;
   let paused = false, timer, latest = [];
 
   const inUse = () => table.element.matches(":hover") || table.element.contains(document.activeElement);
@@ -33,7 +34,7 @@ export function liveList({ path, table, none, filter, noun, each = () => {} }) {
     clearTimeout(timer);
     each();
     try {
-      await list(path, table, none, filter, look, show);
+      loaded(await list(path, table, none, filter, look, show));
       announce($("live"), live ? paused ? "Paused" : "Live" : "", "live on");
     } catch (failure) {
       announce($("live"), failure.lost ? "Connection lost. Retrying…" : "", "live off");

@@ -10,7 +10,9 @@ const form = $("filter");
 const names = ["q", "assistant_id", "key_id", "task_definition_id", "callback_state", "order"];
 const time = range();
 const chosen = here.getAll("status").filter(Boolean);
-const filter = { ...Object.fromEntries(names.map((name) => [name, here.get(name) ?? ""])), status: chosen, from: time.from, to: time.to };
+const metadata = Object.fromEntries([...here].filter(([name]) => name.startsWith("metadata.")));
+const filter = { ...Object.fromEntries(names.map((name) => [name, here.get(name) ?? ""])), ...metadata, status: chosen, from: time.from, to: time.to };
+const searching = filter.q !== "" || Object.keys(metadata).length > 0;
 const filtered = () => Object.entries(filter).some(([name, value]) => name !== "order" && value.length > 0);
 
 function elapsed(run) {
@@ -32,7 +34,8 @@ const table = new Table("Runs", [
   { label: "Duration", cell: elapsed },
 ]);
 
-function none() {
+function none({ next }) {
+  if (next) return empty("No match in these runs. Continue the search with Older.");
   return filtered() ? empty("No runs match this filter.")
     : empty("No runs yet. ", page.assistant ? el("a", { href: url(`assistants/${page.assistant}/test`) }, "Send a test trigger") : "Send a trigger, or a test trigger from an assistant's page.");
 }
@@ -81,12 +84,39 @@ function showSelection() {
   $("unselect").hidden = n === 0;
 }
 
+const texts = { subject: "subjects", request_id: "request IDs", error_message: "errors", message: "messages", result: "results", metadata: "metadata" };
+
+// showSearched shows what was searched, and how far back.
+function showSearched({ searched, next }) {
+  $("searched").hidden = !searched;
+  if (!searched) return;
+  const what = new Intl.ListFormat("en").format(searched.texts.filter((text) => texts[text]).map((text) => texts[text]));
+  $("searched").replaceChildren(`Searched: ${what} of ${searched.runs.toLocaleString()} ${searched.runs === 1 ? "run" : "runs"}`,
+    ...next ? [", back to ", when(searched.since), ". Older continues the search."] : [". These are all that match the filter."]);
+}
+
+// metadataFields are a field for each value of metadata in the filter, and an empty one.
+function metadataFields() {
+  const first = form.elements.metadata;
+  if (!first) return;
+  for (const [name, value] of Object.entries(metadata)) {
+    const field = first.parentElement.cloneNode(true);
+    field.lastElementChild.value = `${name.slice("metadata.".length)}=${value}`;
+    first.parentElement.before(field);
+  }
+}
+
+// formMetadata are the parameters of these fields.
+const formMetadata = () => Object.fromEntries([...form.querySelectorAll("[name=metadata]")].filter(({ value }) => value)
+  .map(({ value }) => [`metadata.${value.slice(0, value.indexOf("=")).trim()}`, value.slice(value.indexOf("=") + 1).trim()]));
+
 // change changes the selected runs, or those of the filter. defaults are the values of the
 // filter that it has not.
 async function change(button, path, words, defaults) {
-  const { order, ...selected } = filter;
+  const selected = Object.fromEntries(Object.entries(filter).filter(([name]) => name !== "order" && !(name in metadata)));
   const byFilter = Object.fromEntries(Object.entries({ ...selected, ...Object.fromEntries(Object.entries(defaults).filter(([name]) => !filter[name].length)) })
     .filter(([, value]) => value.length).map(([name, value]) => [name, name.endsWith("key_id") || name === "task_definition_id" ? Number(value) : value]));
+  if (Object.keys(metadata).length) byFilter.metadata = Object.fromEntries(Object.entries(metadata).map(([name, value]) => [name.slice("metadata.".length), value]));
   const body = selection.ids.size ? { ids: [...selection.ids] } : { filter: byFilter };
   if (!await bulk(button, path, body, words)) return;
   selection.clear(table.element);
@@ -108,7 +138,7 @@ $("unselect").addEventListener("click", () => {
 if (matchMedia("(max-width: 32rem)").matches && !filtered()) $("filters").open = false;
 form.elements.callback_state.value = filter.callback_state;
 form.elements.q.value = filter.q;
-$("searched").hidden = !filter.q;
+metadataFields();
 const otherOrder = new URLSearchParams(here);
 otherOrder.delete("cursor");
 if (filter.order === "oldest") otherOrder.delete("order");
@@ -120,9 +150,9 @@ quickRanges($("ranges"));
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const values = Object.fromEntries(names.map((name) => [name, form.elements[name]?.value ?? filter[name]]));
-  location.assign(url(`runs${query({ ...values, status: chosen, ...formRange(form) })}`));
+  location.assign(url(`runs${query({ ...values, ...formMetadata(), status: chosen, ...formRange(form) })}`));
 });
 choices();
 showSelection();
 // The list reports what is wrong.
-const look = liveList({ path: "runs", table, none, filter, noun: ["run", "runs"], each: () => chips().catch(() => {}) });
+const look = liveList({ path: "runs", table, none, filter, noun: ["run", "runs"], still: searching, loaded: showSearched, each: () => chips().catch(() => {}) });

@@ -61,7 +61,7 @@ export class Table {
 }
 
 // list loads one page of a list into #list, and links to the pages around it by
-// the address of this page. none is what stands there when there is nothing, again
+// the address of this page. none(page) is what stands there when there is nothing, again
 // what the button does that a failure comes with. show puts items into the table.
 export async function list(path, table, none, filter = {}, again = () => list(path, table, none, filter).catch(() => {}), show = (items) => table.show(items)) {
   const place = $("list");
@@ -70,7 +70,7 @@ export async function list(path, table, none, filter = {}, again = () => list(pa
   try {
     const page = await get(`${path}${query({ ...filter, cursor })}`);
     if (page.items.length === 0) {
-      place.replaceChildren(cursor ? empty("No more results.") : none());
+      place.replaceChildren(cursor && !page.next ? empty("No more results.") : none(page));
     } else {
       show(page.items);
       if (place.firstElementChild !== table.element) place.replaceChildren(table.element);

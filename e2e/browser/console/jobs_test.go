@@ -19,6 +19,43 @@ func TestJobs(t *testing.T) {
 	v.cancelStuck()
 	v.answerWaiting()
 	v.whoChangedTheKey()
+	v.findCustomer()
+	v.dataAndRetention()
+}
+
+// findCustomer finds the runs of a customer by metadata, and by a word of the message.
+func (v *visitor) findCustomer() {
+	api(v.t, v.site, "POST /assistants/1/test-trigger", map[string]any{"message": "/say Refund booked", "subject": "Of ACME",
+		"metadata": map[string]any{"customer": map[string]any{"id": 4711}}})
+	api(v.t, v.site, "POST /assistants/1/test-trigger", map[string]any{"message": "/say hello", "subject": "Of another"})
+	v.open("/admin/runs")
+	v.fill("#filter [name=metadata]", "customer.id=4711")
+	v.click("#filter button")
+	v.until(`location.search === "?metadata.customer.id=4711"`)
+	v.settled()
+	v.shows("#list", "Of ACME")
+	require.NotContains(v.t, v.text("#list"), "Of another")
+	v.shows("#searched", "metadata of")
+	v.shows("#searched", "These are all that match the filter")
+	require.Equal(v.t, "customer.id=4711", eval[string](v, `document.querySelector("#filter [name=metadata]").value`))
+	v.fill("[name=q]", "REFUND")
+	v.click("#filter button")
+	v.until(`location.search === "?q=REFUND&metadata.customer.id=4711"`)
+	v.settled()
+	v.shows("#list", "Of ACME")
+	v.click("#redeliver-many")
+	v.toast("There are no callbacks to redeliver.")
+}
+
+// dataAndRetention sees what is kept, and how much.
+func (v *visitor) dataAndRetention() {
+	v.click(`.side a[href$="data"]`)
+	v.until(`location.pathname === "/admin/data"`)
+	v.settled()
+	v.shows("#kept", "forever")
+	v.shows("#kept", "366 days")
+	v.shows("#stored", "Oldest run")
+	v.shows("#purge", "Last complete pass")
 }
 
 // redeliverFailed finds the callbacks that failed in the last hour, and sends them again.
