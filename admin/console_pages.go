@@ -29,6 +29,7 @@ type page struct {
 	TaskID                     int64 // 0: a new one
 
 	Run          *webtrigger.Run
+	KeyName      string // of the API key that triggered the run
 	Input        *input
 	Conversation *webtrigger.Conversation
 	Metadata     string // of the conversation, as those of an input
@@ -189,8 +190,12 @@ func (c *Console) runPage(r *http.Request, id int64) (string, *page, error) {
 	if err != nil {
 		return "", nil, err
 	}
+	labels, err := c.api.svc.RunLabels(r.Context(), []int64{run.ID})
+	if err != nil {
+		return "", nil, err
+	}
 	return "run", &page{
-		Title: fmt.Sprintf("Run %d", run.ID), Nav: "runs", Script: "run.js", AssistantID: run.AssistantID, Run: &run,
+		Title: fmt.Sprintf("Run %d", run.ID), Nav: "runs", Script: "run.js", AssistantID: run.AssistantID, Run: &run, KeyName: labels[run.ID].KeyName,
 		TriggerURL: c.api.svc.TriggerURL(r, run.AssistantID),
 		Input:      &input{stored.Message, stored.Subject, indent(stored.Context), indent(stored.Metadata)},
 	}, nil

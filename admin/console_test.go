@@ -119,6 +119,25 @@ func TestPagesAskTheAuthorizer(t *testing.T) {
 	}
 }
 
+func TestConsole_noSidebar_keepsPagesAndTheirLinks(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	fill(h)
+	const opening, side, end = `<body data-root=`, "<header class=\"side\">", "</header>"
+	with, without := console(h, "/admin/", nil), console(h, "/admin/", &admin.ConsoleOptions{NoSidebar: true})
+	for page := range consolePages() {
+		_, whole := visit(h, "GET", with+page, "root")
+		response, bare := visit(h, "GET", without+page, "root")
+		require.Equal(t, http.StatusOK, response.StatusCode, page)
+		require.NotContains(t, bare, side, page)
+		before, rest, found := strings.Cut(strings.ReplaceAll(whole, with, without), side)
+		require.True(t, found, page)
+		_, after, _ := strings.Cut(rest, end)
+		squeeze := func(text string) string { return strings.Join(strings.Fields(text), " ") }
+		require.Equal(t, squeeze(strings.Replace(before, opening, `<body class="bare" data-root=`, 1)+after), squeeze(bare), "%s differs by the sidebar alone", page)
+	}
+}
+
 func TestPagesOfOthersLookAbsent(t *testing.T) {
 	t.Parallel()
 	h := setup(t)

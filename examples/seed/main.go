@@ -29,15 +29,16 @@ import (
 func main() {
 	file := flag.String("db", "seed.db", "the new SQLite file")
 	runs := flag.Int("runs", 3000, "how many runs")
+	days := flag.Int("days", 30, "over how many days until now")
 	flag.Parse()
-	if err := fill(context.Background(), *file, *runs); err != nil {
+	if err := fill(context.Background(), *file, *runs, time.Duration(*days)*24*time.Hour); err != nil {
 		log.Fatal("seed: ", err)
 	}
 	fmt.Printf("%s has %d runs. Show them:\n\n  go run ./examples/server -db sqlite:%[1]s -workers 0\n", *file, *runs)
 }
 
-// fill creates a file with runs. It does not change one that exists.
-func fill(ctx context.Context, file string, runs int) error {
+// fill creates a file with runs of the time until now. It does not change one that exists.
+func fill(ctx context.Context, file string, runs int, past time.Duration) error {
 	created, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -49,7 +50,7 @@ func fill(ctx context.Context, file string, runs int) error {
 	}
 	db := bun.NewDB(pool, sqlitedialect.New())
 	defer db.Close()
-	clock := &clock{now: time.Now().Add(-30 * 24 * time.Hour)}
+	clock := &clock{now: time.Now().Add(-past)}
 	store, err := bunstore.New(db, &bunstore.Options{Clock: clock})
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func fill(ctx context.Context, file string, runs int) error {
 	if err := store.Migrate(ctx); err != nil {
 		return err
 	}
-	s := &seeder{ctx: ctx, store: store, clock: clock, rand: rand.New(rand.NewPCG(1, 2)), pause: 30 * 24 * time.Hour / time.Duration(runs+1)}
+	s := &seeder{ctx: ctx, store: store, clock: clock, rand: rand.New(rand.NewPCG(1, 2)), pause: past / time.Duration(runs+1)}
 	if err := s.furnish(); err != nil {
 		return err
 	}
@@ -111,7 +112,7 @@ func (s *seeder) furnish() error {
 			return err
 		}
 		for _, name := range names[id] {
-			key, err := s.store.CreateKey(s.ctx, webtrigger.NewKey{AssistantID: id, Name: name, Prefix: fmt.Sprintf("%08x", s.rand.Uint32()), Hash: s.hash()})
+			key, err := s.store.CreateKey(s.ctx, webtrigger.NewKey{AssistantID: id, Name: name, Prefix: fmt.Sprintf("%08x", s.rand.Uint32()), Hash: s.hash(), Scopes: webtrigger.DefaultScopes()})
 			if err != nil {
 				return err
 			}
@@ -143,7 +144,9 @@ var failures = []string{"The model does not answer: 529 overloaded.", "The resul
 
 var receivers = []string{"hooks.zapier.example:443", "n8n.example:443", "crm.example:443", "old.example:443"}
 
-// run creates one run and ends it, unless it is one of the last.
+const queued = 8 // runs
+
+// run creates one run and ends it, unless it is one of the last, which stay queued.
 func (s *seeder) run(i, left int) error {
 	s.clock.move(time.Duration(s.rand.Int64N(int64(2 * s.pause))))
 	if now := time.Now(); s.clock.Now().After(now) {
@@ -160,12 +163,12 @@ func (s *seeder) run(i, left int) error {
 	if task := s.tasks[s.rand.IntN(len(s.tasks))]; task.AssistantID == key.AssistantID {
 		trigger.TaskDefinition = &task
 	}
-	if s.rand.IntN(3) > 0 {
+	if s.rand.IntN(3) > 0 && left > queued { // a server that executes the queue calls no receiver
 		trigger.CallbackHost = receivers[s.rand.IntN(len(receivers))]
 		trigger.CallbackURL = "https://" + trigger.CallbackHost[:len(trigger.CallbackHost)-4] + "/hook"
 	}
 	created, err := s.store.CreateTrigger(s.ctx, trigger)
-	if err != nil || left <= 8 { // the queue
+	if err != nil || left <= queued {
 		return err
 	}
 	claimed, err := s.store.ClaimRuns(s.ctx, webtrigger.Claim{ProcessID: process, Token: webtrigger.NewToken(), Limit: 1, RunID: created.Run.ID})

@@ -21,11 +21,11 @@ import (
 // that is busy.
 const patience = time.Minute
 
-// Build builds the server into a directory, with the race detector if the test
-// has it, so that both use what is compiled once. dir is that of the package
-// examples/server.
+// Build builds a command into a directory, with the race detector if the test has it, so
+// that both use what is compiled once. dir is that of the command's package, and its name.
 func Build(dir, into string) (program string, err error) {
-	args := []string{"build", "-ldflags=-w", "-o", filepath.Join(into, "server")} // without what a debugger reads
+	program = filepath.Join(into, filepath.Base(dir))
+	args := []string{"build", "-ldflags=-w", "-o", program} // without what a debugger reads
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		args = append(args, "-race")
 	}
@@ -34,7 +34,7 @@ func Build(dir, into string) (program string, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	return filepath.Join(into, "server"), nil
+	return program, nil
 }
 
 // Command is a program that is the server, with flags, in a directory of its own

@@ -1,7 +1,7 @@
 // The callback deliveries of a run.
 
 import { call, get } from "./api.js";
-import { $, ask, badge, busy, duration, el, focusOn, keepFocus, notify, problem, when } from "./dom.js";
+import { $, ask, badge, block, busy, duration, el, focusOn, keepFocus, notify, problem, when } from "./dom.js";
 
 const pause = 2000;
 const open = new Set(["pending", "sending"]);
@@ -62,7 +62,7 @@ function delivery(d, n, last, run, expanded) {
       last && !open.has(d.state) && el("button", { class: "small", click: (e) => redeliver(d, run, e.target) }, "Redeliver")),
     el("p", {}, el("code", {}, d.url)),
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-    d.response && el("details", { open: expanded }, el("summary", {}, "Receiver response"), el("pre", { tabindex: "0", dir: "auto" }, d.response)));
+    d.response && el("details", { open: expanded }, el("summary", {}, "Receiver response"), block(d.response, "Receiver response")));
 }
 
 async function redeliver(d, run, button) {

@@ -178,8 +178,11 @@ export function copyable(text, what) {
     button.textContent = "Copied";
     setTimeout(() => (button.textContent = "Copy"), 2000);
   });
-  return el("div", { class: "copy" }, el("code", { tabindex: "0" }, text), button);
+  return el("div", { class: "copy" }, el("code", {}, text), button);
 }
+
+// block is text of others that may scroll; label names it.
+export const block = (text, label) => el("pre", { tabindex: "0", role: "group", "aria-label": label, dir: "auto" }, text);
 
 // copy puts a text into the clipboard. The focus stays where it is.
 export async function copy(text) {

@@ -1,7 +1,7 @@
 // The list of a run's events, as they come. It keeps all of them; only rows in view are
 // on the page, so that the page stays fast with any number of events.
 
-import { $, announce, el, number, when } from "./dom.js";
+import { $, announce, block, el, number, when } from "./dom.js";
 import { short, summary, tones } from "./events.js";
 
 const margin = 10; // rows that are on the page above and below the view
@@ -218,7 +218,7 @@ export class Feed {
         click: () => this.toggle(index), focus: () => (this.active = index),
       }, el("span", { class: "sequence" }, String(event.sequence)), " ", time, " ",
       el("span", { class: `type ${tones[event.event_type] ?? ""}` }, event.event_type), " ", row.what),
-      open && el("pre", { tabindex: "0", dir: "auto" }, JSON.stringify(row.count > 1 ? { text: row.text } : event.payload, null, 2)));
+      open && block(JSON.stringify(row.count > 1 ? { text: row.text } : event.payload, null, 2), "Payload"));
   }
 }
 

@@ -31,7 +31,7 @@ export async function offerAssistants(select, chosen = "") {
   const names = new Map(await assistants());
   if (chosen && !names.has(chosen)) names.set(chosen, chosen);
   select.replaceChildren(select.options[0], ...[...names].map(([id, name]) =>
-    el("option", { value: id, selected: id === chosen }, name === id ? id : `${name} (${id})`)));
+    el("option", { value: id, dir: "auto", selected: id === chosen }, name === id ? id : `${name} (${id})`)));
 }
 
 // assistantLink is a link with the name of an assistant, once it is known.

@@ -52,7 +52,7 @@ function blocks(lines, depth) {
     } else if ((m = patterns.fence.exec(line))) {
       const start = ++i;
       while (i < lines.length && !closes(lines[i], m[1])) i++;
-      out.push(el("pre", { tabindex: "0" }, el("code", {}, lines.slice(start, i).join("\n"))));
+      out.push(el("pre", { tabindex: "0", role: "group", "aria-label": "Code" }, el("code", {}, lines.slice(start, i).join("\n"))));
       i++;
     } else if ((m = patterns.heading.exec(line))) {
       // The page has h1 and h2 already.

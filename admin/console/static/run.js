@@ -53,7 +53,6 @@ function show() {
   $("erase").hidden = !ended();
   const facts = [["Created", when(run.created_at)], ["Started", when(run.started_at, "not yet")], ["Ended", when(run.completed_at, "not yet")]];
   if (run.attempts > 1) facts.push(["Attempts", String(run.attempts)]);
-  facts.push(["API key", run.key_id ? el("a", { href: url(`runs?assistant_id=${run.assistant_id}&key_id=${run.key_id}`) }, String(run.key_id)) : "none"]);
   if (run.usage) facts.push(["Tokens", `${number(run.usage.input_tokens)} in, ${number(run.usage.output_tokens)} out`]);
   if (run.callback_url) facts.push(["Callback", el("code", {}, run.callback_url)]);
   $("facts").replaceChildren(...fixed, ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));

@@ -61,7 +61,7 @@ async function chips() {
 function choices() {
   const fill = (select, value, options) => {
     if (value && !options.some(([id]) => id === value)) options.unshift([value, value]);
-    select.replaceChildren(el("option", { value: "" }, "Any"), ...options.map(([id, text]) => el("option", { value: id }, text)));
+    select.replaceChildren(el("option", { value: "" }, "Any"), ...options.map(([id, text]) => el("option", { value: id, dir: "auto" }, text)));
     select.value = value;
   };
   const { assistant_id: assistant, key_id: keys, task_definition_id: tasks } = form.elements;

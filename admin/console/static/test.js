@@ -1,5 +1,5 @@
 import { call, get, page, url } from "./api.js";
-import { $, badge, busy, duration, el, notify } from "./dom.js";
+import { $, badge, block, busy, duration, el, notify } from "./dom.js";
 import { clear, fault, jsonFault, showFaults } from "./form.js";
 
 const form = $("trigger");
@@ -9,7 +9,7 @@ async function loadTasks() {
     const { items } = await get(`assistants/${page.assistant}/tasks?limit=200`);
     const wanted = new URLSearchParams(location.search).get("task");
     form.elements.task_definition_id.append(...items.map((task) =>
-      el("option", { value: task.id, selected: String(task.id) === wanted }, `${task.name}${task.active ? "" : " (inactive)"}`)));
+      el("option", { value: task.id, dir: "auto", selected: String(task.id) === wanted }, `${task.name}${task.active ? "" : " (inactive)"}`)));
   } catch (failure) {
     if (failure.status !== 404) notify(failure); // tasks may be another's to see
   }
@@ -62,7 +62,7 @@ callback.addEventListener("submit", (event) => {
       const d = await call("POST", `assistants/${page.assistant}/test-callback`, { callback_url: callback.elements.callback_url.value });
       $("outcome").replaceChildren(el("p", {}, badge(d.state), " ",
         [d.http_status && `HTTP ${d.http_status}`, d.latency_ms !== null && d.latency_ms !== undefined && duration(d.latency_ms), d.error].filter(Boolean).join(" · ")),
-      d.response ? el("pre", { tabindex: "0" }, d.response) : "");
+      d.response ? block(d.response, "Receiver response") : "");
     } catch (failure) {
       $("outcome").replaceChildren();
       showFaults(callback, failure);

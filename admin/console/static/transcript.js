@@ -1,6 +1,6 @@
 // The messages of a conversation as a chat, with the tool calls in them.
 
-import { badge, el, when } from "./dom.js";
+import { badge, block, el, when } from "./dom.js";
 import { indent } from "./json.js";
 import { markdown } from "./markdown.js";
 
@@ -84,14 +84,14 @@ export class Transcript {
     this.calls.set(`${run} ${id}`, { result, state });
     return el("details", { class: "call" },
       el("summary", {}, el("code", {}, name), " ", el("span", { class: "quiet", dir: "auto" }, short(typeof given === "string" ? given : JSON.stringify(given) ?? "")), " ", state),
-      el("h3", {}, "Arguments"), el("pre", { tabindex: "0" }, pretty(given)), el("h3", {}, "Result"), result);
+      el("h3", {}, "Arguments"), block(pretty(given), "Arguments"), el("h3", {}, "Result"), result);
   }
 
   // answer shows the result of a call, and reports whether the call is known.
   answer(run, id, text, failed = false) {
     const call = this.calls.get(`${run} ${id}`);
     if (!call) return false;
-    call.result.replaceChildren(el("pre", { tabindex: "0", dir: "auto" }, pretty(text)));
+    call.result.replaceChildren(block(pretty(text), "Result"));
     call.state.textContent = failed ? "failed" : "";
     return true;
   }

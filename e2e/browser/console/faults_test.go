@@ -28,10 +28,8 @@ func TestPages_operatorsAtWork_staySteady(t *testing.T) {
 	v.timelineShowsWork()
 	v.filterRow()
 	v.listWaits()
-	v.findKey()
 	v.tasksOfAll()
 	v.lostUpdate()
-	v.signingSecrets(r)
 }
 
 // focused is an expression about the element that has the focus.
@@ -158,11 +156,13 @@ func (v *visitor) part(name string) {
 // key presses a key.
 func (v *visitor) key(name string) {
 	v.t.Helper()
+	require.Contains(v.t, keys, name)
 	v.do(chromedp.KeyEvent(keys[name]))
+	v.presses++
 }
 
 var keys = map[string]string{
-	"Tab": kb.Tab, "Enter": kb.Enter, "Home": kb.Home, "End": kb.End, "ArrowDown": kb.ArrowDown, "ArrowLeft": kb.ArrowLeft, "ArrowRight": kb.ArrowRight,
+	"Tab": kb.Tab, "Enter": kb.Enter, "Space": " ", "Home": kb.Home, "End": kb.End, "ArrowDown": kb.ArrowDown, "ArrowLeft": kb.ArrowLeft, "ArrowRight": kb.ArrowRight,
 }
 
 // timelineShowsWork holds the time line to show what no event has reported, and to

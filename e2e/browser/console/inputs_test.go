@@ -3,14 +3,18 @@ package console_test
 import (
 	"fmt"
 	"strings"
+	"testing"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 )
 
-// answerWaiting answers runs that wait for a person.
-func (v *visitor) answerWaiting() {
+// Runs wait for a person, who answers them.
+func TestInputs_waitingRuns_areAnswered(t *testing.T) {
+	t.Parallel()
+	v := visit(t, serve(t, "-db", "memory"))
 	v.allowErrors = true // the 409 and the 410
+	v.signIn()
 	v.approveByKeyboard()
 	v.denyWithReason()
 	v.secondOperator()

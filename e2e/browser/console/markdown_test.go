@@ -25,7 +25,7 @@ func TestMarkdown(t *testing.T) {
 	for text, want := range map[string]string{
 		"# A\n\nb *c* **d** `e` ~~f~~":         `<h3>A</h3><p>b <em>c</em> <strong>d</strong> <code>e</code> <s>f</s></p>`,
 		"- a\n- b\n  - c\n\n3. d":              `<ul><li>a</li><li>b<ul><li>c</li></ul></li></ul><ol start="3"><li>d</li></ol>`,
-		"> a\n\n---\n\n```go\n<b>\n```":        `<blockquote><p>a</p></blockquote><hr><pre tabindex="0"><code>&lt;b&gt;</code></pre>`,
+		"> a\n\n---\n\n```go\n<b>\n```":        `<blockquote><p>a</p></blockquote><hr><pre tabindex="0" role="group" aria-label="Code"><code>&lt;b&gt;</code></pre>`,
 		"[a](https://example.com/?b=1&c)":      `<p><a href="https://example.com/?b=1&amp;c"` + link + `>a</a></p>`,
 		"see http://example.com/a.":            `<p>see <a href="http://example.com/a"` + link + `>http://example.com/a</a>.</p>`,
 		"[m](mailto:a@example.com)":            `<p><a href="mailto:a@example.com"` + link + `>m</a></p>`,

@@ -6,19 +6,14 @@ import (
 	"context"
 	"fmt"
 	"image/png"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
-
-	"github.com/webtrigger-go/webtrigger/internal/needs"
 )
 
 // furnish creates resources of every kind for assistant 1. It returns the pages that
@@ -51,7 +46,8 @@ func furnish(t *testing.T, site string, r *receiver, text string) map[string]str
 		"tasks": "/admin/assistants/1/tasks", "new-task": "/admin/assistants/1/tasks/new", "task": "/admin/tasks/" + fmt.Sprint(extract["id"]),
 		"test": "/admin/assistants/1/test", "overview": "/admin/overview", "audit": "/admin/audit", "callbacks": "/admin/callbacks", "runs": "/admin/runs", "no-runs": "/admin/runs?status=queued", "wrong-runs": "/admin/runs?cursor=x",
 		"run": "/admin/runs/" + done, "failed-run": "/admin/runs/" + failed, "running-run": "/admin/runs/" + running, "nothing": "/admin/runs/999",
-		"signing-secrets": "/admin/signing-secrets?assistant_id=1", "data": "/admin/data",
+		"api-keys": "/admin/keys", "all-tasks": "/admin/tasks",
+		"signing-secrets": "/admin/signing-secrets?assistant_id=1", "no-signing-secrets": "/admin/signing-secrets", "data": "/admin/data",
 		"waiting": "/admin/waiting", "waiting-run": "/admin/runs/" + waiting, "question-run": "/admin/runs/" + question,
 		"conversations": "/admin/conversations", "conversation": "/admin/conversations/" + ticket, "events": "/admin/runs/" + done + "#events",
 		"timeline": "/admin/runs/" + done + "#timeline", "callback": "/admin/runs/" + done + "#callback", "request": "/admin/runs/" + done + "#request",
@@ -68,68 +64,6 @@ func (v *visitor) look(width int64, scheme string) {
 	}))
 }
 
-// axe returns the script of axe-core, which npm installs by the lock file.
-// Without npm, or its registry, the test is skipped unless WEBTRIGGER_TEST_ALL is
-// set.
-func axe(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/node")))
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	if err := needs.NPM(ctx, dir); err != nil {
-		needs.Missing(t, err)
-	}
-	script, err := os.ReadFile(filepath.Join(dir, "node_modules", "axe-core", "axe.min.js"))
-	require.NoError(t, err)
-	return string(script)
-}
-
-// Axe finds nothing serious on any page, wide and light, nor in the colours of
-// the dark one. No page scrolls sideways on a phone, and what others have written
-// is part of none.
-func TestAccessible(t *testing.T) {
-	t.Parallel()
-	script := axe(t)
-	r := receive(t)
-	site := serve(t, r.flags()...)
-	pages := furnish(t, site, r, evil)
-	names := slices.Sorted(maps.Keys(pages))
-	half := len(names) / 2
-	for part, names := range map[string][]string{"1": names[:half], "2": names[half:]} {
-		t.Run(part, func(t *testing.T) {
-			t.Parallel()
-			v := visit(t, site)
-			v.allowErrors = true
-			v.signIn()
-			for _, name := range names {
-				v.look(1280, "light")
-				v.open(pages[name])
-				switch name {
-				case "run":
-					v.shows("#deliveries .badge", "failed") // by the receiver's first answer
-				case "waiting-run", "question-run":
-					v.shows("#ask-title", "Waiting for")
-				}
-				eval[bool](v, script+"; true")
-				require.Empty(t, v.violations(`{resultTypes: ["violations"]}`), name)
-				v.look(360, "dark")
-				require.Empty(t, v.violations(`{resultTypes: ["violations"], runOnly: ["color-contrast", "scrollable-region-focusable"]}`), "%s, dark", name)
-				require.LessOrEqual(t, eval[int64](v, "document.documentElement.scrollWidth"), int64(360), "%s scrolls sideways", name)
-				v.clean()
-			}
-		})
-	}
-}
-
-// violations are what axe finds serious on the page.
-func (v *visitor) violations(options string) []string {
-	v.t.Helper()
-	return eval[[]string](v, "axe.run("+options+`).then((r) => r.violations
-		.filter((f) => ["serious", "critical"].includes(f.impact))
-		.flatMap((f) => f.nodes.map((n) => f.id + ": " + n.html + " " + n.failureSummary)))`)
-}
-
 // TestScreenshots takes the pictures that docs/console.md shows. They are kept in
 // the directory that WEBTRIGGER_SCREENSHOTS names, with those of all pages if
 // WEBTRIGGER_SCREENSHOTS_ALL is set. Where neither is, two show that it works.
@@ -139,18 +73,18 @@ func TestScreenshots(t *testing.T) {
 	dir := cmp.Or(kept, t.TempDir())
 	wanted := documented
 	if kept == "" {
-		wanted = map[string]bool{"runs-360-dark.png": true, "run-768-light.png": true}
+		wanted = map[string]bool{"runs-390-dark.png": true, "run-1280-light.png": true}
 	}
 	all := os.Getenv("WEBTRIGGER_SCREENSHOTS_ALL") != ""
 	r := receive(t)
-	site := serve(t, r.flags()...)
+	site := serve(t, append(r.flags(), seeded(t)...)...)
 	pages := furnish(t, site, r, "")
 	v := visit(t, site)
 	v.allowErrors = true
 	v.signIn()
 	taken := 0
 	for name, path := range pages {
-		for _, width := range []int64{360, 768, 1440} {
+		for _, width := range []int64{390, 768, 1280, 1440} {
 			for _, scheme := range []string{"light", "dark"} {
 				file := fmt.Sprintf("%s-%d-%s.png", name, width, scheme)
 				if !all && !wanted[file] {
@@ -179,5 +113,6 @@ func TestScreenshots(t *testing.T) {
 
 // documented are the pictures that the document holds.
 var documented = map[string]bool{
-	"keys-768-light.png": true, "runs-360-dark.png": true, "runs-768-light.png": true, "run-768-light.png": true, "run-768-dark.png": true, "task-768-light.png": true,
+	"overview-1280-light.png": true, "overview-1280-dark.png": true, "runs-1280-light.png": true, "run-1280-light.png": true, "callbacks-1280-light.png": true,
+	"conversation-1280-light.png": true, "api-keys-1280-light.png": true, "task-1280-light.png": true, "runs-390-dark.png": true,
 }

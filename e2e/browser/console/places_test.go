@@ -10,30 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// findKey finds a key of any assistant by its plaintext, which does not leave the page.
-func (v *visitor) findKey() {
-	other := api(v.t, v.site, "POST /assistants/1/keys", map[string]any{"name": "n8n"})
-	leaked := api(v.t, v.site, "POST /assistants/2/keys", map[string]any{"name": "Leaked"})
-	v.open("/admin/")
-	v.click(`.side a[href$="keys"]`)
-	v.until(`location.pathname === "/admin/keys"`)
-	v.settled()
-	v.shows("#list", "n8n")
-	v.shows("#list", "Leaked")
-	v.shows("h1", "API Keys")
-	v.shows(".tabs", "Assistant Keys")
-	v.fill("#filter input[name=prefix]", " "+leaked["key"].(string))
-	v.click("#filter button")
-	v.until(fmt.Sprintf(`location.search === "?prefix=%s"`, leaked["prefix"]))
-	v.settled()
-	v.shows("#list", "Leaked")
-	require.NotContains(v.t, v.text("#list"), other["prefix"])
-	v.click("#list [data-label=Runs] a")
-	v.until(fmt.Sprintf(`location.search === "?assistant_id=2&key_id=%v"`, leaked["id"]))
-	v.settled()
-	v.shows("#list", "No runs match this filter")
-}
-
 // tasksOfAll lists the tasks of all assistants.
 func (v *visitor) tasksOfAll() {
 	api(v.t, v.site, "POST /assistants/1/tasks", map[string]any{"name": "Weekly report", "instructions": "i"})
@@ -70,32 +46,35 @@ func (v *visitor) lostUpdate() {
 // signingSecrets creates, rolls and sets the secrets of an assistant. Each is shown once, at
 // its creation, and signs callbacks.
 func (v *visitor) signingSecrets(r *receiver) {
-	v.open("/admin/")
-	v.click(`.side a[href$="signing-secrets"]`)
-	v.until(`location.pathname === "/admin/signing-secrets" && document.querySelector("#filter option[value='2']")`)
-	v.fill("#filter select", "2")
-	v.click("#filter button")
-	v.until(`location.search === "?assistant_id=2"`)
-	v.shows("#state", "No secret of its own")
-	v.click("#roll")
-	v.toast("The secret is created")
-	v.focused(`e.id === "created-title"`)
-	first := v.text("#secret code")
-	v.shows("#state", "One secret signs each callback. Set: ")
-	v.click("#roll")
-	v.confirm()
-	v.toast("The secret is rolled")
-	second := v.text("#secret code")
+	r.reject(0)
+	var first, second string
+	v.job("set and roll a signing secret", 7, func() {
+		v.menu("signing-secrets")
+		v.fill("#filter select", "2")
+		v.follow("#filter button", `location.search === "?assistant_id=2"`)
+		v.shows("#state", "No secret of its own")
+		v.click("#roll")
+		v.toast("The secret is created")
+		v.focused(`e.id === "created-title"`)
+		first = v.text("#secret code")
+		v.shows("#state", "One secret signs each callback. Set: ")
+		v.click("#roll")
+		v.confirm()
+		v.toast("The secret is rolled")
+		second = v.text("#secret code")
+		v.until(`document.querySelector("#roll").hidden`)
+		require.Equal(v.t, []string{second, first}, v.signers(r, first, second))
+		v.click("#finish")
+		v.confirm()
+		v.toast("The old secret is removed")
+		v.focused(`e.id === "state-title"`)
+		v.until(`document.querySelector("#created").hidden`)
+	})
 	require.NotEqual(v.t, first, second)
-	v.until(`document.querySelector("#roll").hidden`)
-	require.Equal(v.t, []string{second, first}, v.signers(r, first, second))
-	v.click("#finish")
-	v.confirm()
-	v.toast("The old secret is removed")
-	v.focused(`e.id === "state-title"`)
-	v.click("#notices button") // which may cover the form
-	v.until(`document.querySelector("#created").hidden`)
 	require.Equal(v.t, []string{second}, v.signers(r, first, second))
+	require.EqualValues(v.t, 1, api(v.t, v.site, "GET /assistants/2/signing-secrets", nil)["secrets"])
+
+	v.click("#notices button") // which may cover the form
 	v.fill("#set input", "whsec_MDEy")
 	v.click("#set button")
 	v.confirm()

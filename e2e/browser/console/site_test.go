@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -27,6 +29,7 @@ const patience = 30 * time.Second
 
 // What the tests have in common: the evaluation server, built once, and Chromium.
 var (
+	programs string // a directory for what is built
 	binary   string
 	chromium browser.Shared
 )
@@ -40,6 +43,7 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	programs = dir
 	if binary, err = servertest.Build("../../../examples/server", dir); err != nil {
 		log.Print(err)
 		return 1
@@ -64,12 +68,39 @@ func begin(t *testing.T, flags ...string) *servertest.Process {
 	return servertest.Start(t, servertest.Command(t, binary, flags...))
 }
 
-// receiver takes callbacks over HTTPS. The first one it answers with 500, and
-// with text that must stay text.
+// seed returns a database with runs of the last three days.
+var seed = sync.OnceValues(func() (string, error) {
+	program, err := servertest.Build("../../../examples/seed", programs)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(programs, "seed.db")
+	out, err := exec.Command(program, "-db", file, "-runs", "250", "-days", "3").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("seed: %w: %s", err, out)
+	}
+	return file, nil
+})
+
+// seeded returns the flags of a server with a copy of that database.
+func seeded(t *testing.T) []string {
+	t.Helper()
+	file, err := seed()
+	require.NoError(t, err)
+	content, err := os.ReadFile(file)
+	require.NoError(t, err)
+	own := filepath.Join(t.TempDir(), "seed.db")
+	require.NoError(t, os.WriteFile(own, content, 0o600))
+	return []string{"-db", "sqlite:" + own}
+}
+
+// receiver takes callbacks over HTTPS and answers with text that must stay text. It
+// rejects the first one.
 type receiver struct {
 	url, ca string
 
 	mu     sync.Mutex
+	broken int // number of the next requests that are rejected
 	bodies []map[string]any
 	header http.Header // of the last request
 	body   []byte
@@ -77,7 +108,7 @@ type receiver struct {
 
 func receive(t *testing.T) *receiver {
 	t.Helper()
-	r := &receiver{ca: filepath.Join(t.TempDir(), "ca.pem")}
+	r := &receiver{ca: filepath.Join(t.TempDir(), "ca.pem"), broken: 1}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		var body map[string]any
 		content, _ := io.ReadAll(request.Body)
@@ -85,7 +116,9 @@ func receive(t *testing.T) *receiver {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.header, r.body = request.Header, content
-		if r.bodies = append(r.bodies, body); len(r.bodies) == 1 {
+		r.bodies = append(r.bodies, body)
+		if r.broken > 0 {
+			r.broken--
 			w.WriteHeader(http.StatusInternalServerError)
 		}
 		_, _ = io.WriteString(w, evil)
@@ -101,6 +134,13 @@ func receive(t *testing.T) *receiver {
 
 func (r *receiver) flags() []string {
 	return []string{"-callback-allow", "127.0.0.0/8", "-callback-ca", r.ca}
+}
+
+// reject has the next n requests rejected.
+func (r *receiver) reject(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.broken = n
 }
 
 // last returns the last request.

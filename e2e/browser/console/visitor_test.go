@@ -28,6 +28,10 @@ type visitor struct {
 
 	allowErrors bool // the test provokes error responses
 
+	clicks, fields, presses int  // of the job that is done
+	working                 bool // a job is being done
+	jobs                    []string
+
 	mu         sync.Mutex
 	complaints []string
 }
@@ -83,6 +87,7 @@ func (v *visitor) do(steps ...chromedp.Action[chromedp.Void]) {
 // open goes to a page and waits until it has loaded what it shows.
 func (v *visitor) open(path string) {
 	v.t.Helper()
+	require.False(v.t, v.working, "a job reaches pages by links")
 	v.do(chromedp.Navigate(v.site + path))
 	v.settled()
 }
@@ -142,12 +147,28 @@ func (v *visitor) click(selector string) {
 	v.t.Helper()
 	v.until(fmt.Sprintf("document.querySelector(%s)?.checkVisibility()", quote(selector)))
 	v.do(chromedp.Click(chromedp.CSS(selector)))
+	v.clicks++
 }
 
-// fill types into a field in place of what it holds.
+// follow clicks a link and waits until the page has loaded that it leads to.
+func (v *visitor) follow(selector, arrived string) {
+	v.t.Helper()
+	v.click(selector)
+	v.until(arrived)
+	v.settled()
+}
+
+// menu goes to a page by the sidebar.
+func (v *visitor) menu(page string) {
+	v.t.Helper()
+	v.follow(fmt.Sprintf(`.side nav a[href$="/%s"]`, page), fmt.Sprintf(`location.pathname === "/admin/%s"`, page))
+}
+
+// fill types into a field in place of what it holds, or selects an option once it is there.
 func (v *visitor) fill(selector, text string) {
 	v.t.Helper()
-	v.until(fmt.Sprintf("document.querySelector(%s)?.checkVisibility()", quote(selector)))
+	v.until(fmt.Sprintf(`((e) => e?.checkVisibility() && (!e.options || [...e.options].some((o) => o.value === %s)))(document.querySelector(%s))`, quote(text), quote(selector)))
+	v.fields++
 	eval[bool](v, fmt.Sprintf(`(() => {
 		const field = document.querySelector(%s);
 		field.value = %s;
