@@ -88,8 +88,8 @@ const texts = { subject: "subjects", request_id: "request IDs", error_message: "
 
 // showSearched shows what was searched, and how far back.
 function showSearched({ searched, next }) {
-  $("searched").hidden = !searched;
-  if (!searched) return;
+  if (!searched) return; // it is hidden
+  $("searched").hidden = false;
   const what = new Intl.ListFormat("en").format(searched.texts.filter((text) => texts[text]).map((text) => texts[text]));
   $("searched").replaceChildren(`Searched: ${what} of ${searched.runs.toLocaleString()} ${searched.runs === 1 ? "run" : "runs"}`,
     ...next ? [", back to ", when(searched.since), ". Older continues the search."] : [". These are all that match the filter."]);
