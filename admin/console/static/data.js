@@ -20,7 +20,7 @@ function age(seconds) {
 }
 
 const size = (bytes) => {
-  const [unit, length] = [["terabyte", 2 ** 40], ["gigabyte", 2 ** 30], ["megabyte", 2 ** 20], ["kilobyte", 2 ** 10]].find(([, length]) => bytes >= length) ?? ["byte", 1];
+  const [unit, length] = [["terabyte", 1e12], ["gigabyte", 1e9], ["megabyte", 1e6], ["kilobyte", 1e3]].find(([, length]) => bytes >= length) ?? ["byte", 1];
   return new Intl.NumberFormat("en", { style: "unit", unit, maximumFractionDigits: 1 }).format(bytes / length);
 };
 

@@ -101,6 +101,7 @@ function metadataFields() {
   if (!first) return;
   for (const [name, value] of Object.entries(metadata)) {
     const field = first.parentElement.cloneNode(true);
+    field.className = "long";
     field.lastElementChild.value = `${name.slice("metadata.".length)}=${value}`;
     first.parentElement.before(field);
   }

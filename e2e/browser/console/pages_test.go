@@ -44,7 +44,7 @@ func furnish(t *testing.T, site string, r *receiver, text string) map[string]str
 	return map[string]string{
 		"login": "/login", "assistants": "/admin/", "channel": "/admin/assistants/1", "keys": "/admin/assistants/1/keys",
 		"tasks": "/admin/assistants/1/tasks", "new-task": "/admin/assistants/1/tasks/new", "task": "/admin/tasks/" + fmt.Sprint(extract["id"]),
-		"test": "/admin/assistants/1/test", "overview": "/admin/overview", "audit": "/admin/audit", "callbacks": "/admin/callbacks", "runs": "/admin/runs", "no-runs": "/admin/runs?status=queued", "wrong-runs": "/admin/runs?cursor=x",
+		"test": "/admin/assistants/1/test", "overview": "/admin/overview", "audit": "/admin/audit", "callbacks": "/admin/callbacks", "runs": "/admin/runs", "no-runs": "/admin/runs?status=queued", "wrong-runs": "/admin/runs?cursor=x", "found-runs": "/admin/runs?q=refund&metadata.customer=ACME",
 		"run": "/admin/runs/" + done, "failed-run": "/admin/runs/" + failed, "running-run": "/admin/runs/" + running, "nothing": "/admin/runs/999",
 		"api-keys": "/admin/keys", "all-tasks": "/admin/tasks",
 		"signing-secrets": "/admin/signing-secrets?assistant_id=1", "no-signing-secrets": "/admin/signing-secrets", "data": "/admin/data",
