@@ -60,6 +60,6 @@ func TestAnswerInput_simultaneousOverReplicas_oneIsAccepted(t *testing.T) {
 	require.Equal(t, 1, run.Attempts)
 	s.resumed(run.ID, 2, text)
 	slices.Sort(took)
-	t.Logf("%d answers, 1 accepted, %d rejected, p50 %v, p99 %v, last %v", n, n-1, took[n/2], took[n*99/100], took[n-1])
+	t.Logf("%d answers, 1 accepted, %d rejected, %d times 503; p50 %v, p99 %v, last %v", n, n-1, s.unavailable.Load(), took[n/2], took[n*99/100], took[n-1])
 	require.Equal(t, accepted, s.answer(all[1], input, text), "the same answer again, after the end")
 }

@@ -100,6 +100,8 @@ type site struct {
 	ask    webtrigger.InputRequest         // what the Runner asks
 	then   func(ctx context.Context) error // what the Runner does with the answer; nil: nothing. Set before start
 
+	unavailable atomic.Int64 // responses with 503
+
 	mu    sync.Mutex
 	posts map[string]int     // callbacks, by run key
 	calls map[int64]int      // calls of the Runner, by run
@@ -267,6 +269,7 @@ func (s *site) send(p *process, input webtrigger.Input, body string) string {
 		if !strings.HasPrefix(answer, "503 ") {
 			return answer
 		}
+		s.unavailable.Add(1)
 		time.Sleep(50 * time.Millisecond)
 	}
 }
