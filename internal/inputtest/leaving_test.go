@@ -76,7 +76,11 @@ func TestAnswerInput_processLeavesWithTheRun_answerIsKept(t *testing.T) {
 			one := s.start(nil)
 			input := s.waits(one)
 			require.Equal(t, accepted, s.answer(one, input, "main"))
-			<-resumed
+			select {
+			case <-resumed:
+			case <-time.After(patience):
+				t.Fatal("the Runner must get the answer")
+			}
 			if killed {
 				<-one.Kill()
 			} else {

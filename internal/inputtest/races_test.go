@@ -67,7 +67,7 @@ func TestAnswerInput_racesWithCancelForTheLock_oneWins(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	one, two := s.start(nil), s.start(nil)
-	for range 4 {
+	for range 2 {
 		input := s.waits(one)
 		unlock := s.lock(one, input.RunID)
 		answer := later(func() string { return s.answer(one, input, "main") })

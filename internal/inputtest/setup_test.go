@@ -87,7 +87,7 @@ func (d *door) holds(t *testing.T, n int) {
 
 func eventually(t *testing.T, condition func() bool) {
 	t.Helper()
-	require.Eventually(t, condition, patience, 2*time.Millisecond)
+	require.Eventually(t, condition, patience, 10*time.Millisecond)
 }
 
 // site is replicas on one Postgres, whose Runner asks, and a receiver of callbacks.

@@ -109,6 +109,32 @@ func TestAskInput_expired_timesOut(t *testing.T) {
 	})
 }
 
+// A drain interrupts a Runner that has asked. It returns ErrWaiting, so the run waits: it has not
+// failed, also if it has no attempts left.
+func TestAskInput_drainInterruptsTheRunner_runWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		svc := newService(t, memstore.New(nil), webtrigger.RunnerFunc(func(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+			answer, err := webtrigger.AskInput(ctx, task, webtrigger.InputRequest{Question: "Which?"})
+			if err != nil {
+				<-ctx.Done()
+			}
+			return &webtrigger.Result{Text: answer.Text()}, err
+		}), webtrigger.Options{DrainTimeout: -1})
+		stop := working(t, svc)
+		id := trigger(t, svc)
+		synctest.Wait()
+		stop()
+		_, err := svc.AnswerInput(t.Context(), id, open(t, svc, id).ID, text("main"))
+		require.NoError(t, err)
+		require.NoError(t, svc.Execute(t.Context(), id))
+		run, err := svc.RunByID(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, "main", run.Result)
+		time.Sleep(time.Hour) // the process leaves
+	})
+}
+
 // RunTimeout counts executing time: after the answer, the rest applies.
 func TestAskInput_executingTime_isBounded(t *testing.T) {
 	t.Parallel()

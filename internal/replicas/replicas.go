@@ -105,7 +105,11 @@ func Start(t *testing.T, c Config) *Replica {
 		}
 	}()
 	t.Cleanup(func() {
-		<-r.Drain()
+		select {
+		case <-r.Drain():
+		case <-time.After(time.Minute):
+			t.Error("Work does not return")
+		}
 		r.CloseStreams()
 		_ = store.Close()
 		_ = db.Close()

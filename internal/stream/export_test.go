@@ -29,3 +29,9 @@ func (h *Hub) Streaming() int {
 	defer h.mu.Unlock()
 	return len(h.open)
 }
+
+// Join waits for a run as Await does, until leave.
+func (h *Hub) Join(conversationID, runID int64) (leave func()) {
+	a := h.joinAwaited(conversationID, runID, 0)
+	return func() { h.leaveAwaited(conversationID, a) }
+}

@@ -95,6 +95,7 @@ func TestAwait_otherRunOrRequest_waitsOnItsOwn(t *testing.T) {
 		time.Sleep(time.Second)
 		first.finish()
 		wakes(one, "the end of the first run")
+		time.Sleep(time.Second)
 		second.ask(7)
 		wakes(two, "the request of the second run")
 		wakes(await(second, 0), "a caller who has not seen the request")
@@ -112,6 +113,25 @@ func TestAwait_otherRunOrRequest_waitsOnItsOwn(t *testing.T) {
 		wakes(ignorant, "the next request")
 		synctest.Wait()
 		require.Zero(t, source.watches.Load(), "nothing is watched after the last wait")
+	})
+}
+
+// A waiter that comes after the run was continued does not join those that its last
+// rest has woken.
+func TestAwait_runContinued_waitsForTheNextRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		source := newFake()
+		hub := newHub(source, 0, 0)
+		f := newFeed(t, source, 0)
+		f.ask(7)
+		leave := hub.Join(f.run.conversationID, f.run.id)
+		synctest.Wait() // woken, and not left yet
+		f.ask(0)
+		start := time.Now()
+		hub.Await(t.Context(), f.run.conversationID, f.run.id, 0, time.Minute)
+		require.Equal(t, time.Minute, time.Since(start))
+		leave()
 	})
 }
 
