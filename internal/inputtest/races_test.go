@@ -148,9 +148,8 @@ func TestAnswerInput_racesWithExpiry_firstWins(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			s.ask.ExpiresIn = 2 * time.Second
-			one, two := s.start(nil), s.start(func(o *webtrigger.Options) { o.NoWorkers = true })
+			one := s.start(nil)
 			answers, sweeps := one.doors.close("AnswerInput"), one.doors.close("SweepRuns")
-			two.doors.share("SweepRuns", sweeps)
 			input := s.waits(one)
 			answer := c(t, s, one, input, answers, sweeps)
 			if name == "answered first" {

@@ -50,18 +50,13 @@ type door struct {
 // close makes the next calls of a method wait.
 func (d *doors) close(method string) *door {
 	shut := &door{open: make(chan struct{})}
-	d.share(method, shut)
-	return shut
-}
-
-// share makes the next calls of a method wait at a door of another process.
-func (d *doors) share(method string, other *door) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.shut == nil {
 		d.shut = make(map[string]*door)
 	}
-	d.shut[method] = other
+	d.shut[method] = shut
+	return shut
 }
 
 // pass waits at the door of a method, if it has one.
