@@ -632,6 +632,41 @@ func TestPurge_storeFails_passContinuesAtItsCursor(t *testing.T) {
 	})
 }
 
+// countedPurge reports what each call of a pass has deleted.
+type countedPurge struct {
+	webtrigger.Store
+	calls []webtrigger.Purge
+}
+
+func (s *countedPurge) Purge(_ context.Context, purge webtrigger.Purge) (webtrigger.Purged, error) {
+	s.calls = append(s.calls, purge)
+	if len(s.calls) > 2 {
+		return webtrigger.Purged{}, nil
+	}
+	return webtrigger.Purged{Triggers: 2, Events: 3, AuditEntries: 5, StatsHours: 7, Next: int64(2 - len(s.calls))}, nil
+}
+
+// Old statistics are purged also if the host keeps everything else, and the store has the
+// sum of a pass.
+func TestPurge_noRetention_purgesStatisticsAndRecordsPass(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := &countedPurge{Store: memstore.New(nil)}
+		b := setupOn(t, store, nil, nil)
+		b.fake = true
+		stop := b.work()
+		time.Sleep(21 * time.Minute)
+		stop()
+		require.GreaterOrEqual(t, len(store.calls), 3)
+		require.Equal(t, webtrigger.Purge{Stats: webtrigger.StatsAge, After: 1, Limit: store.calls[0].Limit}, store.calls[1])
+		state, err := b.svc.DataState(b.ctx)
+		require.NoError(t, err)
+		require.Equal(t, webtrigger.Purged{Triggers: 4, Events: 6, AuditEntries: 10, StatsHours: 14}, state.Deleted)
+		require.True(t, state.PassedAt.After(state.DeletedAt))
+		require.Zero(t, b.svc.Retention())
+	})
+}
+
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil, nil)

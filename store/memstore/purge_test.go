@@ -84,3 +84,26 @@ func TestPurgeEvents(t *testing.T) {
 	_, err := s.PurgeEvents(t.Context(), 4711, 1)
 	require.ErrorIs(t, err, webtrigger.ErrNotFound)
 }
+
+// Statistics do not reach back further than those of a store that keeps counts.
+func TestEndCounts_olderThanStatsAge_isNotCounted(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := memstore.New(&memstore.Options{Clock: c})
+	created, err := s.CreateTrigger(t.Context(), trigger(1))
+	require.NoError(t, err)
+	run, err := s.RequestStop(t.Context(), created.Run.ID, webtrigger.CancelStop(""), nil)
+	require.NoError(t, err)
+	hour := run.CompletedAt.Truncate(time.Hour)
+	query := webtrigger.StatsQuery{From: hour, To: hour.Add(time.Hour), Step: time.Hour}
+	for _, age := range []struct {
+		moved time.Duration
+		want  int
+	}{{webtrigger.StatsAge - time.Hour, 1}, {2 * time.Hour, 0}} {
+		c.t = c.t.Add(age.moved)
+		counts, complete, err := s.EndCounts(t.Context(), query)
+		require.NoError(t, err)
+		require.True(t, complete)
+		require.Len(t, counts, age.want)
+	}
+}
