@@ -66,3 +66,36 @@ func TestEndCounts_rangeBeforeStatsAge_keepsSteps(t *testing.T) {
 		require.Equal(t, []webtrigger.EndCount{{Step: 5, Status: webtrigger.RunCompleted, Slot: -1, Runs: 1}}, counts)
 	})
 }
+
+// Large numbers are estimates: by the statistics of Postgres, or by the ids on SQLite.
+func TestDataState_manyRows_estimates(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		db := open()
+		s := migrated(t, db, nil)
+		postgres := db.Dialect().Name().String() == "pg"
+		series, at := `(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10001) SELECT i FROM n)`, "0"
+		if postgres {
+			series, at = `generate_series(1, 10001) i`, "now()"
+		}
+		fill := func(where string) {
+			_, err := db.ExecContext(t.Context(), `INSERT INTO webtrigger_audit (at, actor, action, object, request_id) SELECT `+at+`, '', '', '', '' FROM `+series+` WHERE `+where)
+			require.NoError(t, err)
+		}
+		count := func() webtrigger.StoredCount {
+			state, err := s.DataState(t.Context())
+			require.NoError(t, err)
+			require.Positive(t, state.Bytes)
+			return state.AuditEntries
+		}
+		fill("i < 10001")
+		require.Equal(t, webtrigger.StoredCount{Count: webtrigger.ExactCount}, count())
+		fill("i = 10001")
+		n := count()
+		require.True(t, n.Estimated)
+		require.GreaterOrEqual(t, n.Count, int64(webtrigger.ExactCount), "also before the table is analyzed")
+		_, err := db.ExecContext(t.Context(), `ANALYZE webtrigger_audit`)
+		require.NoError(t, err)
+		require.Equal(t, webtrigger.StoredCount{Count: 10_001, Estimated: true}, count())
+	})
+}
