@@ -15,7 +15,7 @@ const height = 180, base = 158, top = 14, label = 60; // label: the space of a l
 export function bars(title, steps, series, format = (n) => n.toLocaleString()) {
   const sums = steps.map((step) => step.values.reduce((a, b) => a + b, 0));
   const highest = 2 * Math.ceil(Math.max(2, ...sums) / 2); // its half is a whole number too
-  const width = matchMedia("(max-width: 40rem)").matches ? 360 : 960; // about as wide as it is shown: texts keep their size
+  const width = matchMedia("(max-width: 40rem)").matches ? 360 : matchMedia("(max-width: 64rem)").matches ? 680 : 960; // about as wide as it is shown: texts keep their size
   const slot = width / steps.length, scale = (base - top) / highest;
   const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "bars-chart", role: "group", "aria-label": title });
   for (const part of [0.5, 1]) {

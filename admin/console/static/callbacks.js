@@ -41,7 +41,7 @@ const receivers = new Table("Receivers", [
     label: "Actions", cell: (r) => {
       const n = r.counts.filter((c) => undelivered.includes(c.state)).reduce((sum, c) => sum + c.count, 0);
       return n > 0 ? el("button", { type: "button", class: "small", "aria-label": `Redeliver ${n} to ${r.id}`,
-        click: (e) => redeliver(e.target, { host: r.id, state: undelivered }) }, `Redeliver ${n.toLocaleString()}…`) : el("span", { class: "quiet" }, "all delivered");
+        click: (e) => redeliver(e.target, { host: r.id, state: undelivered }) }, `Redeliver ${n.toLocaleString()}…`) : el("span", { class: "quiet" }, r.counts.every((c) => c.state === "delivered") ? "all delivered" : "In progress");
     },
   },
 ]);

@@ -102,6 +102,9 @@ export function announce(element, text, className = element.className) {
   if (element.className !== className) element.className = className;
 }
 
+// On a phone the sidebar is a row that scrolls.
+document.querySelector(".side nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 const controls = (item) => [...item.querySelectorAll("a[href], button, input, select, summary")].filter((e) => e.checkVisibility());
 
 // focusOn moves the focus to an element, also to one that takes none by itself.

@@ -66,9 +66,8 @@ const columns = [
   { label: "State", cell: (k) => badge(state(k)) },
   { label: "Scopes", cell: (k) => k.scopes.join(", ") },
   { label: "Created", cell: (k) => when(k.created_at) },
-  { label: "Last used", cell: (k) => when(k.last_used_at) },
+  { label: "Last used", cell: (k) => [when(k.last_used_at), el("small", {}, el("a", { href: url(`runs?assistant_id=${k.assistant_id}&key_id=${k.id}`), "aria-label": `Runs of ${k.name}` }, "Show runs"))] },
   { label: "Expires", cell: (k) => when(k.expires_at) },
-  { label: "Runs", cell: (k) => el("a", { href: url(`runs?assistant_id=${k.assistant_id}&key_id=${k.id}`), "aria-label": `Runs of ${k.name}` }, "Show runs") },
   {
     label: "Actions", wide: true, cell: (k) => k.revoked_at ? [el("span", { class: "quiet" }, "revoked "), when(k.revoked_at)]
       : el("span", { class: "actions" },

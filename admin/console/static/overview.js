@@ -22,7 +22,7 @@ async function queue() {
     const state = await get("queue");
     const card = (name, value, href) => el("div", {}, el("dt", {}, name), el("dd", {}, href ? el("a", { href }, value) : value));
     const cards = [card("Running", state.running.toLocaleString(), url("runs?status=running")), card("Queued", state.queued.toLocaleString(), url("runs?status=queued")),
-      card("Oldest waits for", state.oldest_age_ms ? duration(state.oldest_age_ms) : "nothing waits")];
+      card("Oldest waits for", state.oldest_age_ms ? duration(state.oldest_age_ms) : "none")];
     if (state.waiting !== undefined) cards.push(card("Waiting for input", state.waiting.toLocaleString(), url("waiting")));
     const text = cards.map((c) => c.textContent).join();
     if ($("now").textContent !== text) $("now").replaceChildren(...cards);

@@ -26,7 +26,7 @@ func (v *visitor) rotateLeaked(line string) {
 		v.toast("is rotated")
 		v.shows("#replaced", "expires: ")
 		next = v.text("#curl code")
-		v.follow("#list [data-label=Runs] a", fmt.Sprintf(`location.search === "?assistant_id=2&key_id=%v"`, leaked["id"]))
+		v.follow(`#list [data-label="Last used"] a`, fmt.Sprintf(`location.search === "?assistant_id=2&key_id=%v"`, leaked["id"]))
 		v.shows("#list", "completed")
 		v.menu("audit")
 		v.shows("#list tbody tr:first-child", "Key rotated")
