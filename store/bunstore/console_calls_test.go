@@ -93,6 +93,7 @@ func consoleCalls(s webtrigger.Store, n int64) map[string]func(ctx context.Conte
 	return map[string]func(ctx context.Context) error{
 		"runs, failed or timed out":            runs(webtrigger.RunQuery{Statuses: []webtrigger.RunStatus{webtrigger.RunFailed, webtrigger.RunTimedOut}}),
 		"runs, callback failed":                runs(webtrigger.RunQuery{CallbackStates: []webtrigger.DeliveryState{webtrigger.DeliveryFailed}}),
+		"runs, completed":                      runs(webtrigger.RunQuery{Statuses: []webtrigger.RunStatus{webtrigger.RunCompleted}}),
 		"runs, of a task":                      runs(webtrigger.RunQuery{TaskDefinitionID: 7}),
 		"runs, oldest first":                   runs(webtrigger.RunQuery{OldestFirst: true}),
 		"counts by status":                     counts(webtrigger.RunQuery{}),

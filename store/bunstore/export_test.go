@@ -111,6 +111,12 @@ func (s *Store) Explain(ctx context.Context, explain string, query webtrigger.Ru
 	return s.explain(ctx, explain, text, args)
 }
 
+// ExplainCount is the plan of a count of runs.
+func (s *Store) ExplainCount(ctx context.Context, explain string, query webtrigger.RunQuery) (plan string, _ error) {
+	text, args := s.count(query, 1000)
+	return s.explain(ctx, explain, text, args)
+}
+
 // ExplainConversations is the plan of a page of conversations.
 func (s *Store) ExplainConversations(ctx context.Context, explain string, query webtrigger.ConversationQuery) (plan string, _ error) {
 	text, args := conversationList(query)

@@ -123,8 +123,8 @@ func (c *conditions) statuses(statuses []webtrigger.RunStatus) {
 			ended = append(ended, string(status))
 		}
 	}
-	if completed { // the planner has statistics of this column, not of an expression
-		condition := c.list("e.status", append(ended, string(webtrigger.RunCompleted)))
+	if completed {
+		condition := c.list("{status}", append(ended, string(webtrigger.RunCompleted)))
 		if len(open) > 0 {
 			condition = "(" + condition + " OR r.id IN (SELECT run_id FROM {queue} WHERE " + strings.Join(open, " OR ") + "))"
 		}
@@ -184,12 +184,9 @@ func (s *Store) CountRuns(ctx context.Context, query webtrigger.RunQuery, limit 
 	counts := make(map[webtrigger.RunStatus]int)
 	for _, status := range statuses {
 		query.Statuses = []webtrigger.RunStatus{status}
-		c := s.runConditions(query)
-		text, args := c.page("r.id", webtrigger.Page{Limit: limit})
+		text, args := s.count(query, limit)
 		var n int
-		err := s.unprepared().row(ctx, `SELECT count(*) FROM (SELECT r.id FROM {runs} r LEFT JOIN {queue} q ON q.run_id = r.id
-			LEFT JOIN {ends} e ON e.run_id = r.id `+text+`) r`, args...).Scan(&n)
-		if err != nil {
+		if err := s.unprepared().row(ctx, text, args...).Scan(&n); err != nil {
 			return nil, s.wrap("count runs", err)
 		}
 		if n > 0 {
@@ -197,6 +194,14 @@ func (s *Store) CountRuns(ctx context.Context, query webtrigger.RunQuery, limit 
 		}
 	}
 	return counts, nil
+}
+
+// count is the statement that counts up to limit runs, the newest first, and its arguments.
+func (s *Store) count(query webtrigger.RunQuery, limit int) (text string, args []any) {
+	c := s.runConditions(query)
+	text, args = c.page("r.id", webtrigger.Page{Limit: limit})
+	return `SELECT count(*) FROM (SELECT r.id FROM {runs} r LEFT JOIN {queue} q ON q.run_id = r.id
+		LEFT JOIN {ends} e ON e.run_id = r.id ` + text + `) r`, args
 }
 
 // RunLabels implements [webtrigger.RunStore].

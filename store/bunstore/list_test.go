@@ -2,6 +2,7 @@ package bunstore_test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -145,6 +146,23 @@ func TestPlansOfLists(t *testing.T) {
 	var kept int
 	require.NoError(t, db.NewRaw(`SELECT count(*) FROM pg_prepared_statements`).Scan(t.Context(), &kept))
 	require.Zero(t, kept)
+}
+
+// On SQLite no page of completed runs, and no count of them, sorts all runs.
+func TestRuns_completedOnSQLite_areNotSorted(t *testing.T) {
+	t.Parallel()
+	db := sqliteDB(t, "")
+	s := migrated(t, db, nil)
+	fillRuns(t, db, 3000)
+	query := webtrigger.RunQuery{Statuses: []webtrigger.RunStatus{webtrigger.RunCompleted}, Page: webtrigger.Page{Limit: 50}}
+	for name, explain := range map[string]func(context.Context, string, webtrigger.RunQuery) (string, error){
+		"page": s.Explain, "count": s.ExplainCount,
+	} {
+		plan, err := explain(t.Context(), "EXPLAIN QUERY PLAN", query)
+		require.NoError(t, err)
+		require.Contains(t, plan, "SCAN r", name)
+		require.NotContains(t, plan, "ORDER BY", name)
+	}
 }
 
 // On Postgres no page of conversations is found by a look at all conversations or runs.
