@@ -125,7 +125,7 @@ func (h *Handler) routes() {
 		"POST": guardPatiently(h, webtrigger.ActionWriteDeliveries, h.assistant, h.testCallback)})
 	h.handle("/runs", resource{
 		"GET": guard(h, webtrigger.ActionReadRuns, assistantAsked, h.listRuns,
-			append(runFilterParams, "order", "limit", "cursor")...)})
+			slices.Concat(runFilterParams, []string{"order", "limit", "cursor"})...)})
 	h.handle("/runs/counts", resource{
 		"GET": guard(h, webtrigger.ActionReadRuns, assistantAsked, h.countRuns, runFilterParams...)})
 	h.handle("/runs/cancel", resource{
