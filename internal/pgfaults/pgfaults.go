@@ -337,7 +337,7 @@ func textSettings(t *testing.T, open Open, opts *bunstore.Options) {
 func brokenSettings(t *testing.T, open Open, opts *bunstore.Options) {
 	for setting, want := range map[string]string{
 		`synchronous_commit = off`:                      "synchronous_commit",
-		`statement_timeout = '100ms'`:                   "statement_timeout = 100ms",
+		`statement_timeout = '999ms'`:                   "statement_timeout = 999ms",
 		`lock_timeout = '10ms'`:                         "lock_timeout = 10ms",
 		`idle_in_transaction_session_timeout = '200ms'`: "idle_in_transaction_session_timeout = 200ms",
 		`default_transaction_read_only = on`:            "read-only",
