@@ -338,8 +338,8 @@ func brokenSettings(t *testing.T, open Open, opts *bunstore.Options) {
 	for setting, want := range map[string]string{
 		`synchronous_commit = off`:                      "synchronous_commit",
 		`statement_timeout = '999ms'`:                   "statement_timeout = 999ms",
-		`lock_timeout = '10ms'`:                         "lock_timeout = 10ms",
-		`idle_in_transaction_session_timeout = '200ms'`: "idle_in_transaction_session_timeout = 200ms",
+		`lock_timeout = '999ms'`:                        "lock_timeout = 999ms",
+		`idle_in_transaction_session_timeout = '999ms'`: "idle_in_transaction_session_timeout = 999ms",
 		`default_transaction_read_only = on`:            "read-only",
 	} {
 		t.Run(setting, func(t *testing.T) {
