@@ -198,13 +198,6 @@ func nextOf[T any](items []T, page webtrigger.Page, id func(T) int64) int64 {
 	return id(items[len(items)-1])
 }
 
-func cursorOf(id int64) string {
-	if id == 0 {
-		return ""
-	}
-	return newCursor(strconv.FormatInt(id, 10))
-}
-
 // filterError puts the faults of a filter where the body has it.
 func filterError(err error) error {
 	var invalid *webtrigger.RequestError

@@ -29,7 +29,7 @@ func writePage[T, V any](w http.ResponseWriter, q *query, fetch func(webtrigger.
 			return err
 		}
 		if len(more) > 0 {
-			next = newCursor(strconv.FormatInt(last, 10))
+			next = cursorOf(last)
 		}
 	}
 	return writeList(w, items, next, view)
@@ -45,4 +45,12 @@ func writeList[T, V any](w http.ResponseWriter, items []T, next string, view fun
 		Items []V     `json:"items"`
 		Next  *string `json:"next"`
 	}{views, wire.NullableString(next)})
+}
+
+// cursorOf is the cursor of a list that continues after an id, "" for 0.
+func cursorOf(id int64) string {
+	if id == 0 {
+		return ""
+	}
+	return newCursor(strconv.FormatInt(id, 10))
 }

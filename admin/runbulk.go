@@ -82,7 +82,7 @@ func (h *Handler) redeliverRuns(w http.ResponseWriter, r *http.Request, q *query
 	}.serve(w, r, b)
 }
 
-// runCallback is a run with its last delivery; 0 is none.
+// runCallback is a run with its last delivery. If it has none, the id of last is 0.
 type runCallback struct {
 	run  webtrigger.Run
 	last webtrigger.Delivery

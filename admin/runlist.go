@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strconv"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -91,10 +90,6 @@ func (h *Handler) searchRuns(w http.ResponseWriter, r *http.Request, q *query, f
 	if err != nil {
 		return err
 	}
-	next := ""
-	if found.Next != 0 {
-		next = newCursor(strconv.FormatInt(found.Next, 10))
-	}
 	texts := []string{"subject", "request_id", "error_message", "status_detail"}
 	if h.svc.SearchesTexts() {
 		texts = append(texts, "message", "result", "metadata")
@@ -103,7 +98,7 @@ func (h *Handler) searchRuns(w http.ResponseWriter, r *http.Request, q *query, f
 		Items    []runItem    `json:"items"`
 		Next     *string      `json:"next"`
 		Searched searchedView `json:"searched"`
-	}{append([]runItem{}, items...), wire.NullableString(next), searchedView{found.Searched, wire.NullableTime(found.Since), texts}})
+	}{append([]runItem{}, items...), wire.NullableString(cursorOf(found.Next)), searchedView{found.Searched, wire.NullableTime(found.Since), texts}})
 }
 
 // countFiltered counts the runs of a filter by status. complete is false if a search has not
