@@ -173,20 +173,26 @@ func (s *Store) purgeStats(ctx context.Context, purge webtrigger.Purge, now time
 		return 0, s.wrap("purge statistics", err)
 	}
 	for _, hour := range hours {
+		deleted := 0 // by the last try of the transaction
 		err := s.write(ctx, "purge statistics", func(t *tx) error {
 			var marked int64
 			err := t.row(t.ctx, `SELECT hour FROM {stats} WHERE assistant_id = '' AND hour = $1 AND status = '' {skip locked}`, hour).Scan(&marked)
 			if err == sql.ErrNoRows {
+				deleted = 0
 				return nil // another process deletes it
 			} else if err != nil {
 				return err
 			}
 			_, err = t.exec(t.ctx, `DELETE FROM {stats} WHERE hour = $1`, hour)
-			n++
+			deleted = 1
 			return err
 		})
-		if err != nil || time.Now().After(until) {
+		if err != nil {
 			return n, err
+		}
+		n += deleted
+		if time.Now().After(until) {
+			break
 		}
 	}
 	return n, nil
