@@ -338,7 +338,7 @@ func (p *Purged) add(more Purged) {
 type DataState struct {
 	Runs, Deliveries, AuditEntries StoredCount
 
-	OldestRun time.Time // when the oldest run was created; zero if there is none
+	OldestRun time.Time // creation time of the oldest run; zero if there are no runs
 	Bytes     int64     // size of the stored data with its indexes; 0 if the store cannot read it cheaply
 
 	// The purges of all processes. PassedAt is the end of the last complete pass. Deleted

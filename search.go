@@ -74,7 +74,7 @@ type FoundRuns struct {
 	Exact    *Run      // on the first page: the run whose id or run_key is the text, however old
 	Next     int64     // Page.Before of the next page; 0 if all runs of the query are searched
 	Searched int       // number of runs in whose texts this call has looked
-	Since    time.Time // creation of the last of them; zero if there is none
+	Since    time.Time // creation time of the last of these runs; zero if Searched is 0
 }
 
 // SearchesTexts reports [Options.SearchTexts].

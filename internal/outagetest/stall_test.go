@@ -19,8 +19,8 @@ import (
 
 // The synchronous standby is unavailable for longer than a lease, and for longer than
 // the 10 s that a statement, and a callback's claim, may take. Afterwards each replica
-// has a lease to connect again, with three attempts of a third each: a process that does
-// not is swept, and its claims are attempts. A busy machine needs seconds for that.
+// has a lease to connect again, in attempts of a third of it, which takes seconds on a
+// busy machine. A process that fails is swept, and its claims count as attempts.
 var (
 	outage       = scaled(13*time.Second, 36*time.Second)
 	stalledLease = scaled(9*time.Second, 30*time.Second)
