@@ -29,8 +29,8 @@ type request struct {
 	statuses    []int         // of the responses that are not errors
 }
 
-// do sends r, with retries, and decodes the response into a value. It returns the
-// response's headers.
+// do sends r, with retries, and decodes the response into a value, which it leaves as it
+// is if the response is 304. It returns the response's headers.
 func (c *Client) do(ctx context.Context, r request, into any) (http.Header, error) {
 	for failures := 0; ; {
 		header, err := c.attempt(ctx, r, into)
@@ -83,6 +83,9 @@ func (c *Client) attempt(ctx context.Context, r request, into any) (http.Header,
 			return nil, &again{err: p.err, after: p.err.RetryAfter}
 		}
 		return nil, p.err
+	}
+	if resp.StatusCode == http.StatusNotModified {
+		return resp.Header, nil
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if media != "application/json" {

@@ -75,24 +75,33 @@ func (c *Client) Status(ctx context.Context, triggerID int64) (*Status, error) {
 // StatusOf returns the current status of one run of a trigger. If runID is 0, that is
 // the first one.
 func (c *Client) StatusOf(ctx context.Context, triggerID, runID int64) (*Status, error) {
-	status, _, err := c.status(ctx, triggerID, runID, 0)
+	status, _, err := c.status(ctx, triggerID, runID, 0, "")
 	return status, err
 }
 
 // Wait waits until the trigger's run ends, in any status, and returns its final
-// status. It also waits while the run waits for a person. It asks the service to respond when the run ends (Prefer: wait, RFC 7240).
-// If the service responds earlier, Wait polls at the interval of Retry-After.
+// status. It also waits while the run waits for a person. It asks the service to respond
+// when the run ends (Prefer: wait, RFC 7240), or, for a run that waits for a person, when
+// its status has changed (If-None-Match). If the service responds earlier, Wait polls at
+// the interval of Retry-After.
 func (c *Client) Wait(ctx context.Context, triggerID int64) (*Status, error) {
 	return c.WaitFor(ctx, triggerID, 0)
 }
 
 // WaitFor is Wait for one run of a trigger. If runID is 0, that is the first one.
 func (c *Client) WaitFor(ctx context.Context, triggerID, runID int64) (*Status, error) {
+	etag := "" // of the last status, if the run waits for a person
 	for {
 		began := time.Now()
-		status, header, err := c.status(ctx, triggerID, runID, longPoll)
-		if err != nil || status.Terminal() {
+		status, header, err := c.status(ctx, triggerID, runID, longPoll, etag)
+		switch {
+		case err != nil || status != nil && status.Terminal():
 			return status, err
+		case status == nil: // not changed
+		case status.RunStatus == "waiting":
+			etag = header.Get("ETag")
+		default:
+			etag = ""
 		}
 		// After an early response Wait pauses, also if the service applies the
 		// preference: it may be shutting down.
@@ -103,7 +112,8 @@ func (c *Client) WaitFor(ctx context.Context, triggerID, runID int64) (*Status, 
 	}
 }
 
-func (c *Client) status(ctx context.Context, triggerID, runID int64, hold time.Duration) (*Status, http.Header, error) {
+// status reads a status. It returns nil if that is still the one of the etag.
+func (c *Client) status(ctx context.Context, triggerID, runID int64, hold time.Duration, etag string) (*Status, http.Header, error) {
 	r := request{
 		method: http.MethodGet, url: c.trigger(triggerID, "status") + ofRun(runID), hold: hold,
 		statuses: []int{http.StatusOK, http.StatusAccepted}, // 202: Options.AcceptedWhileProcessing of the service
@@ -111,12 +121,13 @@ func (c *Client) status(ctx context.Context, triggerID, runID int64, hold time.D
 	if hold > 0 {
 		r.header = http.Header{"Prefer": {"wait=" + strconv.Itoa(int(hold/time.Second))}}
 	}
-	status := new(Status)
-	header, err := c.do(ctx, r, status)
-	if err != nil {
-		return nil, nil, err
+	if etag != "" {
+		r.header.Set("If-None-Match", etag)
+		r.statuses = append(r.statuses, http.StatusNotModified)
 	}
-	return status, header, nil
+	var status *Status
+	header, err := c.do(ctx, r, &status)
+	return status, header, err
 }
 
 // Cancel requests the cancellation of a trigger's run. A queued run ends at once, a

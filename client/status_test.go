@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"testing"
@@ -82,6 +83,34 @@ func TestWait(t *testing.T) {
 			require.LessOrEqual(t, len(s.requests())-1, c.requests, name)
 		})
 	}
+}
+
+// While a run waits for a person, Wait needs no more requests than for a run that works.
+func TestWait_runWaitsForInput_needsFewRequests(t *testing.T) {
+	t.Parallel()
+	inBubble(t, webtrigger.Options{}, func(t *testing.T, s *site, c *client.Client) {
+		ask := func(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+			answer, err := webtrigger.AskInput(ctx, task, webtrigger.InputRequest{Question: "Which account?"})
+			if err != nil {
+				return nil, err
+			}
+			return &webtrigger.Result{Text: answer.Text()}, nil
+		}
+		s.Script.Next(ask)
+		s.Script.Next(ask) // after the answer
+		id := start(t, c)
+		time.AfterFunc(time.Hour, func() {
+			_, err := s.AnswerInput(context.Background(), 1, 1, webtrigger.InputAnswer{Answer: json.RawMessage(`"main"`)})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		status, err := c.Wait(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, "completed", status.Status)
+		require.Equal(t, "main", *status.Result)
+		require.LessOrEqual(t, len(s.requests())-1, 150)
+	})
 }
 
 // A service that is shutting down responds without a delay, although the header claims
