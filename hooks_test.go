@@ -315,13 +315,19 @@ func TestRequestIDFromGo(t *testing.T) {
 	}
 }
 
-// logMessages returns the log messages in the code of the service, as "level: message".
-func logMessages(t *testing.T) (messages []string) {
+// logCalls are the functions that log, and their levels. "": its caller chooses one.
+var logCalls = map[string]string{
+	"Info": "info", "InfoContext": "info", "Warn": "warn", "WarnContext": "warn", "warn": "warn", "Error": "error", "ErrorContext": "error",
+	"LogAttrs": "", "once": "",
+}
+
+// logMessages returns the log messages in the code of directories, as "level: message".
+func logMessages(t *testing.T, directories ...string) (messages []string) {
 	t.Helper()
-	levels := map[string]string{"Info": "info", "Warn": "warn", "Error": "error"}
-	for _, directory := range []string{".", "internal/stream"} {
+	for _, directory := range directories {
 		files, err := filepath.Glob(filepath.Join(directory, "*.go"))
 		require.NoError(t, err)
+		require.NotEmpty(t, files, directory)
 		for _, file := range files {
 			if strings.HasSuffix(file, "_test.go") {
 				continue
@@ -337,20 +343,18 @@ func logMessages(t *testing.T) (messages []string) {
 				if !ok {
 					continue
 				}
-				name, hasContext := strings.CutSuffix(method.Sel.Name, "Context")
-				level, ok := levels[name]
+				level, ok := logCalls[method.Sel.Name]
 				if !ok || len(call.Args) == 0 {
 					continue
 				}
-				message := call.Args[0]
-				if hasContext {
-					message = call.Args[1]
+				for _, argument := range call.Args {
+					if literal, ok := argument.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+						text, err := strconv.Unquote(literal.Value)
+						require.NoError(t, err)
+						messages = append(messages, level+": "+text)
+						break
+					}
 				}
-				literal, ok := message.(*ast.BasicLit)
-				require.True(t, ok, "a log message must be a constant string: %s", file)
-				text, err := strconv.Unquote(literal.Value)
-				require.NoError(t, err)
-				messages = append(messages, level+": "+text)
 			}
 		}
 	}
@@ -358,7 +362,7 @@ func logMessages(t *testing.T) (messages []string) {
 	return slices.Compact(messages)
 }
 
-func TestLogMessages_table_listsAllOfTheCode(t *testing.T) {
+func TestLogMessages_table_listsAllOfTheService(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("docs/operations.md")
 	require.NoError(t, err)
@@ -375,7 +379,31 @@ func TestLogMessages_table_listsAllOfTheCode(t *testing.T) {
 		}
 	}
 	slices.Sort(listed)
-	require.Equal(t, logMessages(t), listed, "the table of docs/operations.md must list the log messages of the service")
+	require.Equal(t, logMessages(t, ".", "internal/stream"), listed, "the table of docs/operations.md must list the log messages of the service")
+}
+
+func TestLogMessages_table_listsAllOfTheOtherPackages(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/operations.md")
+	require.NoError(t, err)
+	var listed []string
+	for _, row := range regexp.MustCompile(`(?m)^\|[^|]*\| (info|warn|error) \| (\*.*) \|$`).FindAllStringSubmatch(string(page), -1) {
+		for _, message := range regexp.MustCompile(`\*([^*]+)\*`).FindAllStringSubmatch(row[2], -1) {
+			listed = append(listed, row[1]+": "+message[1])
+		}
+	}
+	var logged []string
+	for _, message := range logMessages(t, "llm", "llm/internal/vendorhttp", "llm/internal/vendortool", "llm/mcptools", "store/bunstore", "client") {
+		if text, chosen := strings.CutPrefix(message, ": "); chosen { // take the level from the page
+			i := slices.IndexFunc(listed, func(l string) bool { return strings.HasSuffix(l, ": "+text) })
+			require.GreaterOrEqual(t, i, 0, "docs/operations.md must list the log message %q", text)
+			message = listed[i]
+		}
+		logged = append(logged, message)
+	}
+	slices.Sort(listed)
+	slices.Sort(logged)
+	require.Equal(t, logged, listed, "the second table of docs/operations.md must list the log messages of the other packages")
 }
 
 // racingStore ends a run between the two statements of a cancellation.
