@@ -5,7 +5,9 @@
 //	c, err := client.New("https://app.example.com", key, nil)
 //	accepted, err := c.Trigger(ctx, "1", client.TriggerRequest{Message: "Write the nightly report"})
 //	status, err := c.Wait(ctx, accepted.TriggerID)
-//	fmt.Println(status.Status, *status.Result)
+//	if err == nil && status.Status == "completed" {
+//		fmt.Println(*status.Result)
+//	}
 package client
 
 import (
