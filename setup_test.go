@@ -18,6 +18,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/faultstore"
+	"github.com/webtrigger-go/webtrigger/internal/racing"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
@@ -155,7 +156,10 @@ func objectsOnly(json.RawMessage) (func(json.RawMessage) error, error) {
 	}, nil
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	racing.OneProcessor()
+	goleak.VerifyTestMain(m)
+}
 
 // fault is what happens to a call of the store: do makes the call.
 type fault func(ctx context.Context, do func() error) error

@@ -225,11 +225,30 @@ func (w *world) live() {
 	}
 	time.Sleep(2 * time.Minute) // deliveries of the lost are known to be unknown
 	last := w.spawn()
-	time.Sleep(2 * time.Minute)
+	for range 2 * 60 {
+		if time.Sleep(time.Second); w.settled(runs) {
+			break
+		}
+	}
+	time.Sleep(20 * time.Second) // nothing may follow
 	last.stop()
 	for _, run := range runs {
 		w.check(run.ID)
 	}
+}
+
+// settled reports whether no delivery of the runs is under way or will be.
+func (w *world) settled(runs []webtrigger.Run) bool {
+	for _, run := range runs {
+		deliveries, err := w.store.Deliveries(w.t.Context(), run.ID)
+		require.NoError(w.t, err)
+		for _, d := range deliveries {
+			if d.State == webtrigger.DeliveryPending || d.State == webtrigger.DeliverySending {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // close ends what is left of a world that failed.

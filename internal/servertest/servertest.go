@@ -8,13 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/logtest"
+	"github.com/webtrigger-go/webtrigger/internal/racing"
 )
 
 // patience is how long a test waits for what takes milliseconds, on a machine
@@ -26,7 +26,7 @@ const patience = time.Minute
 func Build(dir, into string) (program string, err error) {
 	program = filepath.Join(into, filepath.Base(dir))
 	args := []string{"build", "-ldflags=-w", "-o", program} // without what a debugger reads
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if racing.Detected() {
 		args = append(args, "-race")
 	}
 	build := exec.Command("go", append(args, ".")...)

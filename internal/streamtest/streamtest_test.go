@@ -9,11 +9,15 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/racing"
 	"github.com/webtrigger-go/webtrigger/internal/streamtest"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	racing.OneProcessor()
+	goleak.VerifyTestMain(m)
+}
 
 // Two replicas on the memory store. WEBTRIGGER_STREAM_EVENTS sets how many events,
 // for a hundred of which there is one subscriber; `make streams-long` has 100000.
