@@ -49,7 +49,7 @@ import (
 //     delivery per run, or with a retry policy one after each that may be retried
 //
 // WEBTRIGGER_SIM_SEEDS sets how many seeds (default 1,000), and
-// WEBTRIGGER_SIM_SEED runs a single one.
+// WEBTRIGGER_SIM_SEED the first of them; without the other variable, the only one.
 func TestSimulation(t *testing.T) {
 	if raced() {
 		// Two goroutines of a bubble whose timers fire at once, on two processors, use one
@@ -64,16 +64,16 @@ func TestSimulation(t *testing.T) {
 	if testing.Short() {
 		seeds = 100
 	}
-	if v := os.Getenv("WEBTRIGGER_SIM_SEEDS"); v != "" {
-		var err error
-		seeds, err = strconv.Atoi(v)
-		require.NoError(t, err)
-	}
 	if v := os.Getenv("WEBTRIGGER_SIM_SEED"); v != "" {
 		var err error
 		first, err = strconv.Atoi(v)
 		require.NoError(t, err)
 		seeds = 1
+	}
+	if v := os.Getenv("WEBTRIGGER_SIM_SEEDS"); v != "" {
+		var err error
+		seeds, err = strconv.Atoi(v)
+		require.NoError(t, err)
 	}
 	const lanes = 4
 	for lane := range lanes {
