@@ -9,9 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"runtime"
-	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,15 +48,7 @@ import (
 // WEBTRIGGER_SIM_SEEDS sets how many seeds (default 1,000), and
 // WEBTRIGGER_SIM_SEED the first of them; without the other variable, the only one.
 func TestSimulation(t *testing.T) {
-	if raced() {
-		// Two goroutines of a bubble whose timers fire at once, on two processors, use one
-		// context of the race detector at the same time (runtime: timer.unlockAndRun), and it
-		// crashes. Other packages of the suite have the other processors meanwhile.
-		before := runtime.GOMAXPROCS(1)
-		t.Cleanup(func() { runtime.GOMAXPROCS(before) })
-	} else {
-		t.Parallel()
-	}
+	t.Parallel()
 	first, seeds := 1, 1000
 	if testing.Short() {
 		seeds = 100
@@ -88,12 +77,6 @@ func TestSimulation(t *testing.T) {
 			}
 		})
 	}
-}
-
-// raced reports whether this program has the race detector.
-func raced() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // simulate lives one world, in a bubble.
