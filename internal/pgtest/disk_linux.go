@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 )
@@ -15,6 +14,7 @@ import (
 // with the process that made it, even if that is killed.
 type Disk struct {
 	dir    string
+	bytes  int64
 	guard  *exec.Cmd
 	lives  io.Closer // the guard unmounts when it is closed
 	closed atomic.Bool
@@ -31,7 +31,7 @@ func NewDisk(bytes int64) (*Disk, error) {
 		os.Remove(dir)
 		return nil, fmt.Errorf("%w: %w", ErrNoDisk, err)
 	}
-	d := &Disk{dir: dir}
+	d := &Disk{dir: dir, bytes: bytes}
 	d.guard = exec.Command("/bin/sh", "-c", `cat >/dev/null; umount -l "$1"; rmdir "$1"`, "sh", dir)
 	d.guard.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	in, err := d.guard.StdinPipe()
@@ -45,31 +45,34 @@ func NewDisk(bytes int64) (*Disk, error) {
 	return d, nil
 }
 
-// Fill takes all space that is left.
+// Fill makes the disk as small as its content, so that no space is left.
 func (d *Disk) Fill() error {
-	f, err := os.OpenFile(d.filler(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("pgtest: disk: %w", err)
-	}
-	defer f.Close()
-	for size := 1 << 20; size > 0; {
-		n, err := f.Write(make([]byte, size))
-		switch {
-		case errors.Is(err, syscall.ENOSPC) && n == 0:
-			size /= 2
-		case err != nil && !errors.Is(err, syscall.ENOSPC):
-			return fmt.Errorf("pgtest: disk: %w", err)
+	var err error
+	for range 100 { // the content may grow meanwhile
+		var at syscall.Statfs_t
+		if err = syscall.Statfs(d.dir, &at); err != nil {
+			break
 		}
+		if err = d.resize(int64(at.Blocks-at.Bfree) * int64(at.Bsize)); !errors.Is(err, syscall.EINVAL) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("pgtest: disk: fill: %w", err)
 	}
 	return nil
 }
 
 // Free ends Fill. Without one it does nothing.
 func (d *Disk) Free() error {
-	if err := os.Remove(d.filler()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("pgtest: disk: %w", err)
+	if err := d.resize(d.bytes); err != nil {
+		return fmt.Errorf("pgtest: disk: free: %w", err)
 	}
 	return nil
+}
+
+func (d *Disk) resize(bytes int64) error {
+	return syscall.Mount("", d.dir, "", syscall.MS_REMOUNT, fmt.Sprintf("size=%d", bytes))
 }
 
 // Close removes the disk with all that is on it. A second call does nothing.
@@ -79,5 +82,3 @@ func (d *Disk) Close() {
 		_ = d.guard.Wait()
 	}
 }
-
-func (d *Disk) filler() string { return filepath.Join(d.dir, "filler") }
