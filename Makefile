@@ -49,9 +49,6 @@ outage-long: ## pause, stall and cut off stores for as long as in production (up
 chaos: ## the campaign: ROUNDS (50, or 10 where a round is long) rounds of each fault on three replicas and a replicated Postgres
 	@WEBTRIGGER_CHAOS=$(or $(ROUNDS),all) go test -count=1 -tags chaos -timeout 12h -v -run TestCampaign ./internal/chaostest $(ARGS)
 
-chaos-smoke: ## one round of each fault of the campaign, those of the store too (5 minutes)
-	@go test -count=1 -tags chaos -timeout 20m -v -run TestChaos ./internal/chaostest $(ARGS)
-
 revocations-long: ## revoke 100000 keys while three replicas are asked with them, instead of the suite's 1000
 	@WEBTRIGGER_REVOCATIONS=100000 go test -count=1 -timeout 2h -v -run TestRevocation ./internal/replicatest
 
@@ -92,4 +89,4 @@ vuln: ## look for known vulnerabilities that the code reaches
 clean: ## remove what these targets wrote
 	rm -rf .build
 
-.PHONY: seed console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long steps-long outage-long chaos chaos-smoke revocations-long input-long lanes-long recipes-n8n check-tables bench run cover tidy-check vuln clean
+.PHONY: seed console-images help test test-short lint fmt fuzz simulate callbacks-long streams-long crash-long steps-long outage-long chaos revocations-long input-long lanes-long recipes-n8n check-tables bench run cover tidy-check vuln clean

@@ -1,24 +1,14 @@
-//go:build unix && chaos
+//go:build unix
 
 package chaostest_test
 
 import (
-	"math/rand/v2"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
-
-// stalled is a synchronous standby that does not answer: commits wait for it, and reads
-// do not.
-func stalled(lasts time.Duration) *fault {
-	return &fault{name: "stalled commits", slow: true, lasts: lasts,
-		begin: func(r *rig) { require.NoError(r, r.synchronous.Pause()) },
-		end:   func(r *rig) { require.NoError(r, r.synchronous.Resume()) },
-	}
-}
 
 // readOnly is a server that accepts no writes, as during a failover.
 func readOnly() *fault {
@@ -55,28 +45,6 @@ func fullDisk() *fault {
 			}
 			r.psql(`DROP FUNCTION full_disk CASCADE`)
 		},
-	}
-}
-
-// failedOver is a crash of the primary. The synchronous standby is promoted.
-func failedOver() *fault {
-	return &fault{name: "failover to the synchronous standby", slow: true, end: none,
-		begin: func(r *rig) { require.NoError(r, r.failover(r.synchronous)) },
-		after: func(r *rig) { r.complete() },
-	}
-}
-
-// promoted is a crash of the primary and of its synchronous standby. The asynchronous
-// standby, which is a moment behind, is promoted.
-func promoted() *fault {
-	return &fault{name: "promotion of the asynchronous standby", slow: true, about: commits, end: none,
-		begin: func(r *rig) {
-			r.feedAsynchronous.Disturb(pgtest.Fault{Hold: true})
-			time.Sleep(500*time.Millisecond + rand.N(500*time.Millisecond))
-			require.NoError(r, r.failover(r.asynchronous))
-			r.feedAsynchronous.Heal()
-		},
-		after: func(r *rig) { r.complete() },
 	}
 }
 

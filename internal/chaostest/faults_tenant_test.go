@@ -1,4 +1,4 @@
-//go:build unix && chaos
+//go:build unix
 
 package chaostest_test
 
@@ -15,12 +15,13 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// underWay has an assistant's caller trigger runs that take a moment, and returns them.
-func (r *rig) underWay(a *caller, n int) []*sent {
-	runs := make([]*sent, n)
+// underWay has an assistant's caller trigger a run at each replica that takes a moment,
+// and returns them.
+func (r *rig) underWay(a *caller, takes time.Duration) []*sent {
+	runs := make([]*sent, len(r.replicas))
 	var all sync.WaitGroup
-	for i := range runs {
-		all.Go(func() { runs[i] = r.load.send(a, 1200*time.Millisecond, r.load.next) })
+	for i, x := range r.replicas {
+		all.Go(func() { runs[i] = r.load.send(a, work{takes: takes}, func() *replica { return x }) })
 	}
 	all.Wait()
 	for _, s := range runs {
@@ -37,17 +38,25 @@ func (r *rig) transaction() bun.Tx {
 }
 
 // lockedRows are rows of one assistant that another program has locked: of its runs,
-// callbacks, key and settings.
+// queued ones and those under way at each replica, its callbacks, pending ones and those
+// that are being sent, its key and settings.
 func lockedRows(lasts time.Duration) *fault {
 	var tx bun.Tx
 	return &fault{name: "locked rows", lasts: lasts, slow: true, about: tenants,
 		begin: func(r *rig) {
 			a := r.load.assistants[lockedAssistant]
-			r.underWay(a, 3)
+			late := func() string { return r.receivers.slow.URL + "/" }
+			var all sync.WaitGroup
+			for range len(r.replicas) * (senders + 2) {
+				all.Go(func() { r.load.sendTo(a, a.name(), work{}, late, r.load.next) })
+			}
+			all.Wait()
+			r.underWay(a, lease)
 			tx = r.transaction()
+			r.lockQueued(a, tx)
 			for _, text := range []string{
-				`SELECT FROM webtrigger_queue WHERE assistant_id = ? FOR UPDATE`,
-				`SELECT FROM webtrigger_deliveries WHERE assistant_id = ? AND state <> 'delivered' FOR UPDATE`,
+				`SELECT FROM webtrigger_queue WHERE assistant_id = ? FOR UPDATE SKIP LOCKED`,
+				`SELECT FROM webtrigger_deliveries WHERE assistant_id = ? AND state <> 'delivered' FOR UPDATE SKIP LOCKED`,
 				`SELECT FROM webtrigger_api_keys WHERE assistant_id = ? FOR UPDATE`,
 				`SELECT FROM webtrigger_channels WHERE assistant_id = ? FOR UPDATE`,
 			} {
@@ -59,6 +68,27 @@ func lockedRows(lasts time.Duration) *fault {
 	}
 }
 
+// lockQueued has runs of an assistant wait in the queue, and a transaction lock them. A
+// commit queues more of them than all replicas have slots.
+func (r *rig) lockQueued(a *caller, tx bun.Tx) {
+	for range 10 {
+		host := r.transaction()
+		for range 45 {
+			_, err := r.service.TriggerVia(r.Context(), r.store.Tx(host), a.id, webtrigger.TriggerRequest{Message: short.message(a.name())})
+			require.NoError(r, err)
+		}
+		require.NoError(r, host.Commit())
+		var locked int
+		err := tx.NewRaw(`SELECT count(*) FROM (SELECT FROM webtrigger_queue WHERE assistant_id = ? AND state = 'q' FOR UPDATE SKIP LOCKED) q`, a.id).
+			Scan(r.Context(), &locked)
+		require.NoError(r, err)
+		if locked >= 8 {
+			return
+		}
+	}
+	require.Fail(r, "the replicas claim runs faster than a transaction locks them")
+}
+
 // openTransactions are transactions of a host that stay open: one continues the
 // conversation of a run that is under way, another one holds an idempotency key that
 // callers use.
@@ -67,25 +97,25 @@ func openTransactions(lasts time.Duration) *fault {
 	var waiting sync.WaitGroup
 	return &fault{name: "open host transactions", lasts: lasts, slow: true, about: tenants,
 		begin: func(r *rig) {
-			a := r.load.assistants[lockedAssistant]
-			key, _ := r.load.ack(r.underWay(a, 1)[0])
+			a := r.load.assistants[openAssistant]
+			key, _ := r.load.ack(r.underWay(a, 1200*time.Millisecond)[0])
 			run, err := r.store.RunByKey(r.Context(), key)
 			require.NoError(r, err)
 			continuing = r.transaction()
 			_, err = r.service.TriggerVia(r.Context(), r.store.Tx(continuing), a.id,
-				webtrigger.TriggerRequest{Message: a.name() + " 30ms", ConversationID: run.ConversationID})
+				webtrigger.TriggerRequest{Message: short.message(a.name()), ConversationID: run.ConversationID})
 			require.NoError(r, err)
 
 			holding = r.transaction()
 			name := a.name()
 			_, err = r.store.Tx(holding).CreateTrigger(r.Context(), webtrigger.NewTrigger{
 				RunKey: uuid.NewString(), AssistantID: a.id, BaseURL: "https://app.example.com",
-				Input:       webtrigger.RunInput{Subject: "s", Message: name + " 30ms"},
+				Input:       webtrigger.RunInput{Subject: "s", Message: short.message(name)},
 				Idempotency: &webtrigger.Idempotency{Key: name, TTL: time.Hour},
 			})
 			require.NoError(r, err)
 			for _, x := range r.replicas {
-				waiting.Go(func() { r.load.sendAs(a, name, 30*time.Millisecond, func() *replica { return x }) })
+				waiting.Go(func() { r.load.sendAs(a, name, short, func() *replica { return x }) })
 			}
 		},
 		end: func(r *rig) {
@@ -93,31 +123,5 @@ func openTransactions(lasts time.Duration) *fault {
 			assert.NoError(r.T, holding.Rollback()) // the first of the callers gets the key
 			waiting.Wait()
 		},
-	}
-}
-
-// slowReceiver is a receiver of one assistant that takes seconds to answer.
-func slowReceiver(lasts time.Duration) *fault {
-	return &fault{name: "slow receiver", lasts: lasts, slow: true, about: tenants,
-		begin: func(r *rig) { r.divert(slowAssistant, lasts, func() string { return r.receivers.slow.URL + "/" }) },
-		end:   func(r *rig) { r.load.assistants[slowAssistant].url.Store(nil) },
-	}
-}
-
-// deadReceivers are receivers of one assistant that do not respond, on several hosts.
-func deadReceivers(lasts time.Duration) *fault {
-	return &fault{name: "dead receivers", lasts: lasts, slow: true, about: tenants,
-		begin: func(r *rig) { r.divert(silentAssistant, lasts, r.receivers.dead) },
-		end:   func(r *rig) { r.load.assistants[silentAssistant].url.Store(nil) },
-	}
-}
-
-// divert has an assistant's callbacks go elsewhere: for as long as the fault lasts, those
-// of more runs than all replicas together have senders.
-func (r *rig) divert(assistant int, lasts time.Duration, url func() string) {
-	a := r.load.assistants[assistant]
-	a.url.Store(&url)
-	for range 3 * senders * max(int(lasts/(8*time.Second)), 1) {
-		r.load.under.Go(func() { r.load.send(a, 0, r.load.next) })
 	}
 }

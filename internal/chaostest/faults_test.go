@@ -1,14 +1,16 @@
-//go:build unix && chaos
+//go:build unix
 
 package chaostest_test
 
 import (
 	"math/rand/v2"
 	"regexp"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 )
@@ -36,87 +38,160 @@ const (
 
 func none(*rig) {}
 
-// several is a replica whose runs have several attempts. A fault of one replica concerns
-// one of them. The others are the first one, and the one that is behind PgBouncer.
-type several int
+// which is a replica. A fault that has others execute its runs again concerns one whose
+// runs have several attempts: direct, or pooled, which is behind PgBouncer.
+type which int
 
 const (
-	direct several = 1
-	pooled several = 2
-	either several = 0
+	single which = 0 // its runs have one attempt
+	direct which = 1
+	pooled which = 2
+	either which = 3 // direct or pooled
+	random which = 4
 )
 
-func (s several) of(r *rig) *replica {
-	if s == either {
-		s = several(1 + rand.IntN(2))
+func (w which) of(r *rig) *replica {
+	switch w {
+	case either:
+		w = direct + which(rand.IntN(2))
+	case random:
+		w = which(rand.IntN(3))
 	}
-	return r.replicas[s]
+	return r.replicas[w]
 }
 
-// occupy has a replica execute runs that take as long as a fault lasts, also if the
-// others sweep them meanwhile and execute them again, and send callbacks to a receiver
-// that answers late.
-func (r *rig) occupy(x *replica, takes time.Duration) {
+// occupy has a replica execute runs, and send callbacks to a receiver that answers late.
+// Every second run stores one event only, so that its next write is its end.
+func (r *rig) occupy(x *replica, takes time.Duration) (runs []*sent) {
 	late := func() string { return r.receivers.slow.URL + "/" }
-	for i := range 6 {
+	at := func() *replica { return x }
+	runs = make([]*sent, 6)
+	var all sync.WaitGroup
+	for i := range runs {
 		a := r.load.assistants[i]
-		r.load.under.Go(func() { r.load.send(a, takes, func() *replica { return x }) })
-		r.load.under.Go(func() { r.load.sendTo(a, a.name(), 0, late, func() *replica { return x }) })
+		all.Go(func() { runs[i] = r.load.sendTo(a, a.name(), work{takes, i%2 == 1}, late, at) })
+		r.load.under.Go(func() { r.load.sendTo(a, a.name(), work{}, late, at) })
 	}
-	time.Sleep(300 * time.Millisecond)
+	all.Wait()
+	for _, s := range runs {
+		require.NotNil(r, s)
+	}
+	return runs
+}
+
+// lead is how long the runs of a replica work before it is disturbed. By then they have
+// stored more batches of events than those of the next claim soon have: the number of a
+// batch must not be what rejects a late one.
+const lead = 1500 * time.Millisecond
+
+// overtaken waits until others have claimed runs again, or have ended them.
+func (r *rig) overtaken(runs []*sent) {
+	r.Helper()
+	var keys []string
+	for _, s := range runs {
+		key, _ := r.load.ack(s)
+		keys = append(keys, key)
+	}
+	require.Eventually(r, func() bool {
+		var left int
+		err := r.db.NewRaw(`SELECT count(*) FROM webtrigger_runs r JOIN webtrigger_queue q ON q.run_id = r.id
+			WHERE r.run_key IN (?) AND q.attempts < 2`, bun.List(keys)).Scan(r.Context(), &left)
+		return err == nil && left == 0
+	}, patience, 20*time.Millisecond, "other replicas must claim the runs")
 }
 
 // killed is kill -9 at a random instant.
-func killed(which several) *fault {
+func killed(w which) *fault {
 	return &fault{name: "kill -9 of a replica", end: none, begin: func(r *rig) {
-		x := which.of(r)
+		x := w.of(r)
 		r.occupy(x, lease)
-		time.Sleep(rand.N(300 * time.Millisecond))
+		time.Sleep(rand.N(600 * time.Millisecond))
 		r.kill(x)
 	}}
 }
 
-// stopped is SIGSTOP for longer than a lease: the others sweep the replica's runs, and
-// execute them when it continues.
-func stopped(which several, lasts time.Duration) *fault {
+// stopped is SIGSTOP until others have claimed the replica's runs. When it continues, its
+// Runners write at once, before it learns that it is lost.
+func stopped(w which) *fault {
 	var x *replica
-	return &fault{name: "SIGSTOP of a replica", lasts: lasts,
+	var runs []*sent
+	return &fault{name: "SIGSTOP of a replica", lasts: lease,
 		begin: func(r *rig) {
-			x = which.of(r)
-			r.occupy(x, lasts)
+			x = w.of(r)
+			runs = r.occupy(x, lead+500*time.Millisecond)
+			time.Sleep(lead)
 			x.signal(r.T, syscall.SIGSTOP)
 		},
-		end: func(r *rig) { x.signal(r.T, syscall.SIGCONT) },
-	}
-}
-
-// cut is a replica without a way to the store, for longer than a lease. Its connections
-// are closed, or are silent.
-func cut(which several, lasts time.Duration) *fault {
-	var x *replica
-	return &fault{name: "cut between a replica and the store", lasts: lasts,
-		begin: func(r *rig) {
-			x = which.of(r)
-			r.occupy(x, lasts)
-			x.link.Disturb(pgtest.Fault{Hold: rand.IntN(2) == 0})
+		end: func(r *rig) {
+			r.overtaken(runs)
+			x.signal(r.T, syscall.SIGCONT)
 		},
-		end: func(*rig) { x.link.Heal() },
 	}
 }
 
-var writes = regexp.MustCompile(`(?i)\b(insert\s+into|delete\s+from|update)\s+webtrigger_`)
+// cut is a replica without a way to the store, until others have claimed its runs. Its
+// connections are closed, or, more often, are silent: then what it has sent arrives when
+// other claims have the runs.
+func cut(w which) *fault {
+	var x *replica
+	var runs []*sent
+	return &fault{name: "cut between a replica and the store", lasts: lease,
+		begin: func(r *rig) {
+			x = w.of(r)
+			runs = r.occupy(x, lead+500*time.Millisecond)
+			time.Sleep(lead)
+			x.link.Disturb(pgtest.Fault{Hold: w != either || rand.IntN(3) > 0})
+		},
+		end: func(r *rig) {
+			r.overtaken(runs)
+			x.link.Heal()
+		},
+	}
+}
+
+var (
+	writes = regexp.MustCompile(`(?i)\b(insert\s+into|delete\s+from|update)\s+webtrigger_`)
+	begins = regexp.MustCompile(`(?i)\bupdate\s+webtrigger_deliveries\s+(d\s+)?set\s+state\s*=\s*'sending'`)
+)
 
 // unanswered is a replica that often gets no answer to its writes: the connection is
 // closed. In turns, none of these writes is stored, and all are.
-func unanswered() *fault {
+func unanswered(w which) *fault {
 	return &fault{name: "writes of a replica without an answer", end: none, begin: func(r *rig) {
-		x := r.replicas[rand.IntN(3)]
+		x := w.of(r)
 		for i := range 10 {
 			x.link.Disturb(pgtest.Fault{Answers: i%2 == 0, Statements: func(text string) bool { return writes.MatchString(text) && rand.IntN(3) == 0 }})
 			time.Sleep(200 * time.Millisecond)
 		}
 		x.link.Heal()
 	}}
+}
+
+// doubt is how a replica gets no answer to its claims of callbacks, for longer than the
+// 10 s of an attempt.
+type doubt struct {
+	lasts time.Duration
+	fault pgtest.Fault
+}
+
+var (
+	// The claims are stored.
+	unansweredClaims = doubt{12 * time.Second, pgtest.Fault{Answers: true, Statements: begins.MatchString}}
+	// The claims arrive when the replica has given them up.
+	lateClaims = doubt{12 * time.Second, pgtest.Fault{Hold: true, Statements: begins.MatchString}}
+)
+
+// doubtful is a replica that gets no answers to its claims of callbacks.
+func doubtful(w which, kinds ...doubt) *fault {
+	var x *replica
+	d := kinds[rand.IntN(len(kinds))]
+	return &fault{name: "claims of callbacks without an answer", lasts: d.lasts, slow: true,
+		begin: func(r *rig) {
+			x = w.of(r)
+			x.link.Disturb(d.fault)
+		},
+		end: func(*rig) { x.link.Heal() },
+	}
 }
 
 // jumped is a clock that is an hour wrong on two of three replicas.
@@ -134,23 +209,5 @@ func restarted() *fault {
 	return &fault{name: "restart of Postgres", lasts: 300 * time.Millisecond,
 		begin: func(r *rig) { require.NoError(r, r.primary.Down(pgtest.Fast)) },
 		end:   func(r *rig) { require.NoError(r, r.primary.Up()) },
-	}
-}
-
-// crashed is a crash of PostgreSQL, which is unavailable for longer than a lease. The first
-// replica, whose runs have one attempt, reaches it later than the others: for that time
-// it has expired, and they have not.
-func crashed(later time.Duration) *fault {
-	return &fault{name: "crash of Postgres", lasts: lease + lease/2,
-		begin: func(r *rig) {
-			r.occupy(r.replicas[0], lease)
-			require.NoError(r, r.primary.Down(pgtest.Immediate))
-			r.replicas[0].link.Disturb(pgtest.Fault{})
-		},
-		end: func(r *rig) {
-			require.NoError(r, r.primary.Up())
-			time.Sleep(later)
-			r.replicas[0].link.Heal()
-		},
 	}
 }

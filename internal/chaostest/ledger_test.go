@@ -1,4 +1,4 @@
-//go:build unix && chaos
+//go:build unix
 
 package chaostest_test
 

@@ -1,4 +1,4 @@
-//go:build unix && chaos
+//go:build unix
 
 package chaostest_test
 
@@ -51,6 +51,7 @@ type sent struct {
 
 // The assistants that a fault of their own concerns. No fault concerns the others alone.
 const (
+	openAssistant   = 6
 	lockedAssistant = 7
 	slowAssistant   = 8
 	silentAssistant = 9
@@ -77,14 +78,14 @@ func (l *load) begin(every time.Duration) {
 			tick := time.NewTicker(every)
 			defer tick.Stop()
 			for n := 0; ; n++ {
-				takes := 30 * time.Millisecond
+				job := short
 				if n%8 == 7 {
-					takes = 900 * time.Millisecond
+					job.takes = 900 * time.Millisecond
 				}
 				select {
 				case a.busy <- struct{}{}:
 					l.under.Go(func() {
-						l.send(a, takes, l.next)
+						l.send(a, job, l.next)
 						<-a.busy
 					})
 				default:
@@ -105,8 +106,31 @@ func (l *load) end() {
 	l.under.Wait()
 }
 
-// next is a replica, in turns.
-func (l *load) next() *replica { return l.rig.replicas[l.turn.Add(1)%3] }
+// next is a server, in turns: a replica, or the front, whose runs wait in the queue until
+// a replica claims them.
+func (l *load) next() *replica {
+	i := l.turn.Add(1) % 4
+	if i == 3 {
+		return l.rig.front
+	}
+	return l.rig.replicas[i]
+}
+
+// work is what the Runner of a run does.
+type work struct {
+	takes time.Duration
+	quiet bool // it stores one event, else one at least every 200 ms
+}
+
+var short = work{takes: 30 * time.Millisecond}
+
+// message is the message of a trigger: its name, and the work.
+func (w work) message(name string) string {
+	if w.quiet {
+		return fmt.Sprintf("%s %v quiet", name, w.takes)
+	}
+	return fmt.Sprintf("%s %v", name, w.takes)
+}
 
 // giveUp is how long a caller tries.
 const giveUp = 60 * time.Second
@@ -114,27 +138,27 @@ const giveUp = 60 * time.Second
 // name is a new name of a trigger, which is its idempotency key.
 func (a *caller) name() string { return fmt.Sprintf("%s.%d", a.id, a.n.Add(1)) }
 
-func (l *load) send(a *caller, takes time.Duration, at func() *replica) *sent {
-	return l.sendAs(a, a.name(), takes, at)
+func (l *load) send(a *caller, job work, at func() *replica) *sent {
+	return l.sendAs(a, a.name(), job, at)
 }
 
-func (l *load) sendAs(a *caller, name string, takes time.Duration, at func() *replica) *sent {
+func (l *load) sendAs(a *caller, name string, job work, at func() *replica) *sent {
 	url := a.url.Load()
 	if url == nil {
 		good := func() string { return l.rig.receivers.good.URL + "/" }
 		url = &good
 	}
-	return l.sendTo(a, name, takes, *url, at)
+	return l.sendTo(a, name, job, *url, at)
 }
 
 // sendTo triggers until a replica returns 202, with one idempotency key. It returns nil if
 // the caller gives up.
-func (l *load) sendTo(a *caller, name string, takes time.Duration, url func() string, at func() *replica) *sent {
+func (l *load) sendTo(a *caller, name string, job work, url func() string, at func() *replica) *sent {
 	s := &sent{name: name, assistant: a.id, began: time.Now()}
 	l.mu.Lock()
 	l.sent = append(l.sent, s)
 	l.mu.Unlock()
-	body := fmt.Sprintf(`{"message": "%s %v", "callback_url": %q}`, s.name, takes, url())
+	body := fmt.Sprintf(`{"message": %q, "callback_url": %q}`, job.message(s.name), url())
 	for {
 		if e, ok := l.post(at(), a, s.name, body); ok {
 			e.Kind, e.Trigger = acknowledged, s.name

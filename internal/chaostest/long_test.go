@@ -11,21 +11,23 @@ import (
 )
 
 // all are the faults of the campaign.
-func all() []func() *fault {
+func all(s *standbys) []func() *fault {
 	return []func() *fault{
 		func() *fault { return killed(either) },
-		func() *fault { return stopped(either, 2*lease) },
-		func() *fault { return cut(either, 2*lease) },
+		func() *fault { return killedLocked(either) },
+		func() *fault { return stopped(either) },
+		func() *fault { return cut(either) },
 		restarted,
 		func() *fault { return crashed(lease / 3) },
-		func() *fault { return stalled(13 * time.Second) }, // for longer than a statement may take
-		unanswered, fullDisk, readOnly, failedOver,
+		s.stalled,
+		func() *fault { return unanswered(random) }, fullDisk, readOnly, s.failedOver,
 		jumped, deaf,
+		func() *fault { return doubtful(either, unansweredClaims, lateClaims, lostOutcomes) },
 		func() *fault { return lockedRows(20 * time.Second) }, // for much longer than the limit of others
 		func() *fault { return openTransactions(20 * time.Second) },
 		func() *fault { return slowReceiver(20 * time.Second) },
 		func() *fault { return deadReceivers(20 * time.Second) },
-		promoted,
+		s.promoted,
 	}
 }
 
@@ -35,7 +37,8 @@ func TestCampaign(t *testing.T) {
 	wanted := os.Getenv("WEBTRIGGER_CHAOS")
 	table := newTable()
 	t.Cleanup(func() { t.Logf("\n%s", table) })
-	for _, fault := range all() {
+	var s standbys
+	for _, fault := range all(&s) {
 		name := fault().name
 		if !strings.Contains(name, os.Getenv("WEBTRIGGER_CHAOS_ONLY")) {
 			continue
@@ -49,8 +52,10 @@ func TestCampaign(t *testing.T) {
 				rounds = n
 			}
 			r := newRig(t)
+			s = standbys{}
+			s.start(r.cluster)
 			r.startReplicas(8, 0)
-			r.load.begin(interval)
+			r.load.begin(700 * time.Millisecond)
 			calm := r.calm(10 * time.Second)
 			row := table.begin(name, calm)
 			for range rounds {
@@ -74,4 +79,14 @@ func TestCampaign(t *testing.T) {
 			r.stop()
 		})
 	}
+}
+
+// without are violations of other kinds.
+func without(all []violation, kind string) (rest []violation) {
+	for _, v := range all {
+		if v.kind != kind {
+			rest = append(rest, v)
+		}
+	}
+	return rest
 }

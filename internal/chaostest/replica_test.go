@@ -1,4 +1,4 @@
-//go:build unix && chaos
+//go:build unix
 
 package chaostest_test
 
@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -98,7 +97,7 @@ func runReplica(config string) error {
 	svc, err := webtrigger.New(store, runner, &webtrigger.Options{
 		BaseURL: "https://app.example.com", Lease: spec.Lease, Workers: spec.Workers, MaxAttempts: spec.Attempts, Logger: logger,
 		Limits:   webtrigger.Limits{RunningPerAssistant: spec.Running},
-		Callback: webtrigger.CallbackOptions{Workers: senders, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, RootCAs: roots},
+		Callback: webtrigger.CallbackOptions{Workers: senders, Allow: loopback, RootCAs: roots},
 	})
 	if err != nil {
 		return err
@@ -106,9 +105,8 @@ func runReplica(config string) error {
 	return servertest.Serve(svc)
 }
 
-// recorder is the Runner. Its message is the name of the trigger and for how long it
-// works. It stores an event with its call at least every 200 ms. Its result has the
-// call too.
+// recorder is the Runner. Its message is that of a [work]. Its events name its call, and
+// so does its result.
 type recorder struct {
 	spec   replicaSpec
 	ledger *ledger
@@ -122,6 +120,7 @@ const senders = 8
 
 func (r *recorder) Run(ctx context.Context, task *webtrigger.Task, emit webtrigger.Emit) (*webtrigger.Result, error) {
 	name, text, _ := strings.Cut(task.Input.Message, " ")
+	text, quiet := strings.CutSuffix(text, " quiet")
 	takes, err := time.ParseDuration(text)
 	if err != nil {
 		return nil, err
@@ -130,18 +129,25 @@ func (r *recorder) Run(ctx context.Context, task *webtrigger.Task, emit webtrigg
 	if err := r.ledger.add(entry{Kind: called, RunKey: task.Run.Key, RunID: task.Run.ID, Trigger: name, Call: call, Replica: r.spec.Name}); err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(takes); ; {
+	step := stepTime
+	if quiet {
+		step = takes
+	}
+	end := time.Now().Add(takes)
+	for left := takes; ; left = time.Until(end) {
 		if err := emit("x_step", map[string]string{"call": call}); err != nil {
 			return nil, err
 		}
-		left := time.Until(end)
 		if left <= 0 {
 			break
 		}
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
-		case <-time.After(min(left, stepTime)):
+		case <-time.After(min(left, step)):
+		}
+		if quiet {
+			break
 		}
 	}
 	if err := r.ledger.add(entry{Kind: effect, RunKey: task.Run.Key, Call: call}); err != nil {

@@ -1,4 +1,4 @@
-//go:build unix && chaos
+//go:build unix
 
 package chaostest_test
 
@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,9 +29,12 @@ import (
 )
 
 const (
-	lease    = 3 * time.Second // a renewal has a third of it, and a busy machine needs a second for that
+	lease    = 5 * time.Second // a renewal has a third of it, and a busy machine needs a second for that
 	patience = 90 * time.Second
 )
+
+// loopback is where the receivers of callbacks are.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 // rig is a cluster with three replicas under load.
 type rig struct {
@@ -44,6 +49,7 @@ type rig struct {
 	roots      string
 	bouncer    *pgtest.PgBouncer
 	replicas   [3]*replica
+	front      *replica // serves only, in the test's own process
 	client     *http.Client
 	load       *load
 	account    *account
@@ -125,8 +131,12 @@ func (r *rig) openStore() {
 	require.NoError(r, err)
 	r.Cleanup(func() { assert.NoError(r.T, r.store.Close()) })
 	require.NoError(r, r.store.Migrate(r.Context()))
-	r.service, err = webtrigger.New(r.store, nil, &webtrigger.Options{BaseURL: "https://app.example.com", NoWorkers: true})
+	r.service, err = webtrigger.New(r.store, nil, &webtrigger.Options{BaseURL: "https://app.example.com", NoWorkers: true,
+		Callback: webtrigger.CallbackOptions{Allow: loopback}})
 	require.NoError(r, err)
+	front := httptest.NewServer(r.service)
+	r.Cleanup(front.Close)
+	r.front = &replica{url: front.URL}
 	for _, a := range r.load.assistants {
 		require.NoError(r, r.service.SetChannel(r.Context(), webtrigger.Channel{AssistantID: a.id, Enabled: true, AllowCallbackURLs: true}))
 		_, err := r.service.ImportKey(r.Context(), a.id, webtrigger.KeySpec{Name: "chaos"}, a.key)
@@ -184,7 +194,7 @@ func (r *rig) stop() {
 // probe returns when a replica has accepted a trigger whose callback has arrived.
 func (r *rig) probe(x *replica) error {
 	one := r.load.assistants[0]
-	sent := r.load.send(one, 0, func() *replica { return x })
+	sent := r.load.send(one, work{}, func() *replica { return x })
 	if sent == nil {
 		return fmt.Errorf("replica %s accepts no triggers", x.spec.Name)
 	}

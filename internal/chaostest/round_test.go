@@ -1,4 +1,4 @@
-//go:build unix && chaos
+//go:build unix
 
 package chaostest_test
 
@@ -18,16 +18,19 @@ type round struct {
 // round disturbs the system, and returns when it has recovered.
 func (r *rig) round(faults ...*fault) (result round) {
 	r.Helper()
-	first := r.load.count()
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	var healed time.Time
+	var first int // trigger since all faults have begun
 	var names []string
 	for _, f := range faults {
 		names = append(names, f.name)
 		all.Go(func() {
 			f.begin(r)
 			over := time.Now() // unless it lasts
+			mu.Lock()
+			first = r.load.count()
+			mu.Unlock()
 			time.Sleep(f.lasts)
 			f.end(r)
 			if f.lasts > 0 {
@@ -72,7 +75,7 @@ func (r *rig) calm(lasts time.Duration) (times []time.Duration) {
 // concerned reports whether a fault of one assistant may affect a trigger. It must not
 // affect the others.
 func (l *load) concerned(s *sent) bool {
-	return slices.ContainsFunc(l.assistants[lockedAssistant:], func(a *caller) bool { return a.id == s.assistant })
+	return slices.ContainsFunc(l.assistants[openAssistant:], func(a *caller) bool { return a.id == s.assistant })
 }
 
 // latency waits for the callback of a trigger, and returns how long it took.
