@@ -16,7 +16,8 @@
 //	stalled commits                        outagetest.TestStalledCommits_loseNothing
 //	failover, promotion of a standby       outagetest.TestFailover_standbyWithoutLastCommits
 //	writes of a replica without an answer  TestSmoke
-//	claims of callbacks without an answer  TestSmoke, and webtrigger.TestClaimDelivery_unknownOutcome_sendsOnce
+//	claims of callbacks without an answer, TestSmoke, and webtrigger.TestClaimDelivery_unknownOutcome_sendsOnce
+//	late, lost
 //	full disk, read-only window            TestSmoke
 //	clock jumps                            TestSmoke, and outagetest.TestClockJump_endsNothing
 //	lost LISTEN                            TestSmoke, and bunstore.TestListener_lostConnection_listensAgain

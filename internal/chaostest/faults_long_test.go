@@ -32,9 +32,12 @@ func crashed(later time.Duration) *fault {
 
 var outcomes = regexp.MustCompile(`(?i)\bupdate\s+webtrigger_deliveries\s+(d\s+)?set\s+state\b`)
 
-// Neither the claims nor the outcomes of callbacks are stored, until their leases of 15 s
-// have expired.
-var lostOutcomes = doubt{20 * time.Second, pgtest.Fault{Statements: outcomes.MatchString}}
+// lostClaims is a replica whose claims and outcomes of callbacks are not stored, until the
+// leases of 15 s have expired.
+func lostClaims(w which) *fault {
+	return disturbed("claims and outcomes of callbacks that are lost", w, 20*time.Second,
+		pgtest.Fault{Statements: outcomes.MatchString})
+}
 
 // killedLocked is kill -9 of a replica, while another program has locked some of its
 // rows. The others sweep the rest in time.

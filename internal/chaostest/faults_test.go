@@ -111,7 +111,7 @@ func killed(w which) *fault {
 }
 
 // stopped is SIGSTOP until others have claimed the replica's runs. When it continues, its
-// Runners write at once, before it learns that it is lost.
+// Runners write at once, before it detects that it is lost.
 func stopped(w which) *fault {
 	var x *replica
 	var runs []*sent
@@ -167,28 +167,26 @@ func unanswered(w which) *fault {
 	}}
 }
 
-// doubt is how a replica gets no answer to its claims of callbacks, for longer than the
-// 10 s of an attempt.
-type doubt struct {
-	lasts time.Duration
-	fault pgtest.Fault
+// unansweredClaims is a replica that gets no answers to its claims of callbacks, which are
+// stored, for longer than the 10 s of an attempt.
+func unansweredClaims(w which) *fault {
+	return disturbed("claims of callbacks without an answer", w, 12*time.Second,
+		pgtest.Fault{Answers: true, Statements: begins.MatchString})
 }
 
-var (
-	// The claims are stored.
-	unansweredClaims = doubt{12 * time.Second, pgtest.Fault{Answers: true, Statements: begins.MatchString}}
-	// The claims arrive when the replica has given them up.
-	lateClaims = doubt{12 * time.Second, pgtest.Fault{Hold: true, Statements: begins.MatchString}}
-)
+// lateClaims is a replica whose claims of callbacks arrive when it has given them up.
+func lateClaims(w which) *fault {
+	return disturbed("claims of callbacks that arrive late", w, 12*time.Second,
+		pgtest.Fault{Hold: true, Statements: begins.MatchString})
+}
 
-// doubtful is a replica that gets no answers to its claims of callbacks.
-func doubtful(w which, kinds ...doubt) *fault {
+// disturbed is a replica some of whose statements are disturbed.
+func disturbed(name string, w which, lasts time.Duration, how pgtest.Fault) *fault {
 	var x *replica
-	d := kinds[rand.IntN(len(kinds))]
-	return &fault{name: "claims of callbacks without an answer", lasts: d.lasts, slow: true,
+	return &fault{name: name, lasts: lasts, slow: true,
 		begin: func(r *rig) {
 			x = w.of(r)
-			x.link.Disturb(d.fault)
+			x.link.Disturb(how)
 		},
 		end: func(*rig) { x.link.Heal() },
 	}

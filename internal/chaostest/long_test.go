@@ -22,7 +22,9 @@ func all(s *standbys) []func() *fault {
 		s.stalled,
 		func() *fault { return unanswered(random) }, fullDisk, readOnly, s.failedOver,
 		jumped, deaf,
-		func() *fault { return doubtful(either, unansweredClaims, lateClaims, lostOutcomes) },
+		func() *fault { return unansweredClaims(either) },
+		func() *fault { return lateClaims(either) },
+		func() *fault { return lostClaims(either) },
 		func() *fault { return lockedRows(20 * time.Second) }, // for much longer than the limit of others
 		func() *fault { return openTransactions(20 * time.Second) },
 		func() *fault { return slowReceiver(20 * time.Second) },

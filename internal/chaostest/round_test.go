@@ -21,16 +21,18 @@ func (r *rig) round(faults ...*fault) (result round) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	var healed time.Time
-	var first int // trigger since all faults have begun
+	first := r.load.count() // of the triggers since all faults that last have begun
 	var names []string
 	for _, f := range faults {
 		names = append(names, f.name)
 		all.Go(func() {
 			f.begin(r)
 			over := time.Now() // unless it lasts
-			mu.Lock()
-			first = r.load.count()
-			mu.Unlock()
+			if f.lasts > 0 {
+				mu.Lock()
+				first = r.load.count()
+				mu.Unlock()
+			}
 			time.Sleep(f.lasts)
 			f.end(r)
 			if f.lasts > 0 {

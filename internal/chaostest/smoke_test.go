@@ -40,7 +40,7 @@ func TestSmoke_oneRoundOfEachFault_keepsGuarantees(t *testing.T) {
 	first := r.round(lockedRows(lasts), openTransactions(lasts), jumped())
 	r.checkOthers(calm, first.during, 2)
 	r.round(cut(direct), stopped(pooled), unanswered(single))
-	r.round(killed(direct), doubtful(pooled, unansweredClaims), doubtful(single, lateClaims), deaf())
+	r.round(killed(direct), unansweredClaims(pooled), lateClaims(single), deaf())
 	for _, f := range []*fault{fullDisk(), readOnly(), restarted()} {
 		r.round(f)
 	}
