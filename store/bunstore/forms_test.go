@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun"
 
@@ -195,6 +196,45 @@ func TestPromote_running_leaseStaysHeld(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, messages, 6)
 	})
+}
+
+// A conversation becomes shared after a claim has begun to read, and before it locks the
+// run. A claim of a single run would not store run_started, so it must leave the run.
+func TestClaimRuns_promotedMeanwhile_storesRunStarted(t *testing.T) {
+	t.Parallel()
+	for name, named := range map[string]bool{"any run": false, "a named run": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+			s := migrated(t, db, nil)
+			p, run := registered(t, s, time.Hour), storeTrigger(t, s)
+			var id int64
+			if named {
+				id = run.ID
+			}
+			// A claim looks at its process first, and there it waits.
+			_, err := db.ExecContext(ctx, `ALTER TABLE webtrigger_processes RENAME TO kept;
+				CREATE VIEW webtrigger_processes AS SELECT * FROM kept WHERE pg_advisory_xact_lock_shared(1)::text IS NOT NULL`)
+			require.NoError(t, err)
+			release := heldRow(t, db, `SELECT pg_advisory_xact_lock(1)`)
+			claimed := make(chan []webtrigger.ClaimedRun, 1)
+			go func() {
+				runs, err := s.ClaimRuns(ctx, webtrigger.Claim{ProcessID: p.ID, Token: webtrigger.NewToken(), Limit: 1, RunID: id})
+				assert.NoError(t, err)
+				claimed <- runs
+			}()
+			awaitBlocked(t, db, 1)
+			joined(t, s, run.ConversationID)
+			release()
+			if runs := <-claimed; len(runs) == 0 {
+				require.Len(t, claimedBy(t, s, p, 1, id), 1)
+			}
+			page, err := s.Events(ctx, webtrigger.EventQuery{ConversationID: run.ConversationID, RunID: run.ID, Limit: 10})
+			require.NoError(t, err)
+			require.Len(t, page.Events, 2)
+			require.Equal(t, webtrigger.EventRunStarted, page.Events[1].Type)
+		})
+	}
 }
 
 // An audit restores the missing queue row of an open run, in both forms of a
