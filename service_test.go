@@ -252,7 +252,7 @@ func TestQueueState(t *testing.T) {
 }
 
 func TestRetention(t *testing.T) {
-	keep := webtrigger.Retention{Events: time.Hour, Completed: 24 * time.Hour, Failed: 48 * time.Hour}
+	keep := webtrigger.Retention{Events: time.Hour, Completed: 3 * time.Hour, Failed: 6 * time.Hour}
 	bubble(t, nil, webtrigger.Options{Retention: keep}, func(b *bundle) {
 		stop := b.work()
 		done, failed := b.trigger("say done"), b.trigger("fail")
@@ -270,11 +270,11 @@ func TestRetention(t *testing.T) {
 		require.Equal(t, events(done).LastID, events(done).PurgedTo)
 		require.Equal(t, webtrigger.RunCompleted, b.run(done.ID).Status, "the run stays")
 
-		time.Sleep(24 * time.Hour)
+		time.Sleep(3 * time.Hour)
 		_, err := b.svc.RunByID(b.ctx, done.ID)
 		require.ErrorIs(t, err, webtrigger.ErrNotFound)
 		require.Equal(t, webtrigger.RunFailed, b.run(failed.ID).Status, "its state is kept longer")
-		time.Sleep(24 * time.Hour)
+		time.Sleep(3 * time.Hour)
 		_, err = b.svc.RunByID(b.ctx, failed.ID)
 		require.ErrorIs(t, err, webtrigger.ErrNotFound)
 		stop()
@@ -285,7 +285,7 @@ func TestRetention_notSet_keepsRuns(t *testing.T) {
 	bubble(t, nil, webtrigger.Options{}, func(b *bundle) {
 		stop := b.work()
 		done := b.trigger("say done")
-		time.Sleep(24 * time.Hour)
+		time.Sleep(3 * time.Hour)
 		require.Equal(t, webtrigger.RunCompleted, b.run(done.ID).Status)
 		stop()
 	})
