@@ -18,7 +18,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/callbacktest"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
@@ -39,7 +39,7 @@ func TestRaceOnPostgres(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	var stores [callbacktest.Replicas]webtrigger.Store
 	for i := range stores {
 		stores[i] = postgres(t, dsn)
@@ -60,7 +60,7 @@ func TestKillsOnPostgres(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	db := pool(t, dsn)
 	pass := func(d time.Duration) {
 		const texts = `UPDATE webtrigger_processes SET expires_at = expires_at - interval '%[1]d seconds',

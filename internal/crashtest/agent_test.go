@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/internal/servertest"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
@@ -243,7 +243,7 @@ func TestAgent_killedAtStepBoundaries_repeatsNoRecordedStepAndNoEffect(t *testin
 		"sqlite": func(t *testing.T) string { return filepath.Join(t.TempDir(), "agent.db") },
 	}
 	if os.Getenv("WEBTRIGGER_STEPS") == "all" {
-		points, databases["postgres"] = all, func(t *testing.T) string { return pgtest.Database(t) }
+		points, databases["postgres"] = all, func(t *testing.T) string { return schemas.Database(t) }
 	}
 	undisturbed := sync.OnceValue(func() story {
 		a := newAgentRun(t, databases["sqlite"](t))

@@ -28,6 +28,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 	"github.com/webtrigger-go/webtrigger/internal/runcheck"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/internal/servertest"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
@@ -266,7 +267,7 @@ func kills() int {
 
 func TestKillAtRandom(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pgtest.Database(t))
+	r := newRig(t, schemas.Database(t))
 	replicas := make([]*process, 3)
 	for i := range replicas {
 		replicas[i] = r.start("")
@@ -329,7 +330,7 @@ func TestKillAtNamedPoints(t *testing.T) {
 	for _, point := range points {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pgtest.Database(t))
+			r := newRig(t, schemas.Database(t))
 			died := r.dieAt(point)
 			survivor := r.start("")
 			all := r.settle()

@@ -19,6 +19,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 )
 
 func (r *rig) run(id int64) webtrigger.Run {
@@ -56,7 +57,7 @@ func TestStoppedWorker_continued_writesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, pgtest.Database(t))
+			r := newRig(t, schemas.Database(t))
 			r.attempts = test.attempts
 			stopped := r.start("")
 			var ids []int64
@@ -198,7 +199,7 @@ func (r *rig) read(p *process, conversation, after int64, atMost int, seen func(
 // nothing yet, and costs the database one to listen on.
 func TestStreamAcrossReplicas(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pgtest.Database(t))
+	r := newRig(t, schemas.Database(t))
 	a, b := r.start(""), r.start("")
 	moves := 10 * int64(kills())
 	id := r.send(b, strconv.FormatInt(moves+moves/10, 10))

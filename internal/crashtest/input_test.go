@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 )
 
 // answer answers the request of a run, and returns the status of the response; 0: there is
@@ -38,7 +38,7 @@ func (r *rig) answer(p *process, runID int64) int {
 // run with the answer, and accepts its repetition.
 func TestKill_afterAnswer_anotherProcessContinuesTheRun(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pgtest.Database(t))
+	r := newRig(t, schemas.Database(t))
 	r.attempts = 2 // the killed process may have claimed the run
 	victim := r.start("after answer")
 	id := r.send(victim, "ask")

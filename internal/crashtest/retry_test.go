@@ -12,14 +12,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 )
 
 // A replica is killed between the commit of a trigger and its response. The caller
 // repeats the request at another replica and gets the stored trigger.
 func TestTrigger_retryAfterKill_returnsStoredTrigger(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, pgtest.Database(t))
+	r := newRig(t, schemas.Database(t))
 	dying := r.start("after create")
 	_, _, err := r.post(dying, "k")
 	require.Error(t, err)

@@ -14,7 +14,7 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -30,7 +30,7 @@ type engine struct {
 
 func newEngine(t *testing.T, request webtrigger.InputRequest) *engine {
 	t.Helper()
-	e := &engine{t: t, db: bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(pgtest.Database(t)))), pgdialect.New())}
+	e := &engine{t: t, db: bun.NewDB(sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(schemas.Database(t)))), pgdialect.New())}
 	t.Cleanup(func() { _ = e.db.Close() })
 	_, err := e.db.ExecContext(t.Context(), `CREATE TABLE jobs (id bigserial PRIMARY KEY, run_id bigint NOT NULL)`)
 	require.NoError(t, err)

@@ -23,6 +23,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 	"github.com/webtrigger-go/webtrigger/internal/replicas"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 )
 
 func TestMain(m *testing.M) {
@@ -111,7 +112,7 @@ type process struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, dsn: pgtest.Database(t), ask: webtrigger.InputRequest{Question: "Which?"},
+	s := &site{t: t, dsn: schemas.Database(t), ask: webtrigger.InputRequest{Question: "Which?"},
 		posts: make(map[string]int), calls: make(map[int64]int), got: make(map[int64][]string)}
 	receiver := httptest.NewUnstartedServer(http.HandlerFunc(s.receive))
 	receiver.Config.ErrorLog = log.New(io.Discard, "", 0)

@@ -18,6 +18,7 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 	"github.com/webtrigger-go/webtrigger/internal/replicas"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 )
 
 func TestMain(m *testing.M) {
@@ -127,7 +128,7 @@ func TestLane_replicasKilled_runsOneAtATimeInOrder(t *testing.T) {
 			return ctx.Err()
 		}
 	}
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	all := []*replicas.Replica{start(t, dsn, work), start(t, dsn, work), start(t, dsn, work)}
 	var c caller
 	for key := range keys {
@@ -169,7 +170,7 @@ func TestInterrupt_racingOverReplicas_endsEachLoserOnce(t *testing.T) {
 		}
 		return context.Cause(ctx)
 	}
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	all := []*replicas.Replica{start(t, dsn, hang), start(t, dsn, hang), start(t, dsn, hang)}
 	var c caller
 	var callers sync.WaitGroup

@@ -12,12 +12,18 @@ import (
 // reduced to a-z, 0-9 and _ and to 40 characters, and a number that this
 // server has not used before. An empty prefix is "test".
 func (s *Server) CreateDatabase(prefix string) (name string, err error) {
+	return s.CopyDatabase("template0", prefix)
+}
+
+// CopyDatabase is CreateDatabase with the contents of another database, to which
+// nobody may be connected.
+func (s *Server) CopyDatabase(template, prefix string) (name string, err error) {
 	name = fmt.Sprintf("%s_%d", identifier(prefix), s.names.Add(1))
-	sql := "CREATE DATABASE " + name + " TEMPLATE template0"
+	sql := "CREATE DATABASE " + name + " TEMPLATE " + template
 	if s.version >= 15 && !s.durable { // by default the copy is logged, which pays off where files are synced
 		sql += " STRATEGY file_copy"
 	}
-	if _, err := s.Psql("postgres", sql); err != nil {
+	if err := s.exec(sql); err != nil {
 		return "", err
 	}
 	return name, nil
@@ -26,7 +32,15 @@ func (s *Server) CreateDatabase(prefix string) (name string, err error) {
 // DropDatabase drops a database and ends the sessions that are in it. It is
 // not an error if there is no such database.
 func (s *Server) DropDatabase(name string) error {
-	_, err := s.Psql("postgres", `DROP DATABASE IF EXISTS "`+strings.ReplaceAll(name, `"`, `""`)+`" WITH (FORCE)`)
+	return s.exec(`DROP DATABASE IF EXISTS "` + strings.ReplaceAll(name, `"`, `""`) + `" WITH (FORCE)`)
+}
+
+// exec runs a statement that has no rows, as Psql does.
+func (s *Server) exec(sql string) error {
+	err := s.session.exec(s.bin, s.DSN("postgres"), sql)
+	if errors.Is(err, errNoSession) {
+		_, err = s.Psql("postgres", sql)
+	}
 	return err
 }
 

@@ -64,6 +64,35 @@ func TestDropDatabase(t *testing.T) {
 	require.ErrorContains(t, err, "does not exist")
 }
 
+// A copy has what its template had, and is independent of it.
+func TestCopy(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Shared(t)
+	template := s.Database(t)
+	query(t, s, template, `CREATE TABLE mine (n int); INSERT INTO mine VALUES (7)`)
+	name := s.Copy(t, template)
+	require.Equal(t, "7", query(t, s, name, `SELECT n FROM mine; DELETE FROM mine`))
+	require.Equal(t, "7", query(t, s, s.Copy(t, template), `SELECT n FROM mine`))
+	_, err := s.CopyDatabase("absent", "x")
+	require.ErrorContains(t, err, `template database "absent" does not exist`)
+	_, err = s.CreateDatabase("x")
+	require.NoError(t, err, "the session continues after an error")
+}
+
+// The session that creates databases may end: it is one of the server's.
+func TestCreateDatabase_sessionEnded_connectsAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t, nil)
+	for range 2 {
+		_, err := s.CreateDatabase("x")
+		require.NoError(t, err)
+		query(t, s, "postgres", `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`)
+	}
+	require.NoError(t, s.Restart(pgtest.Fast))
+	_, err := s.CreateDatabase("x")
+	require.NoError(t, err)
+}
+
 func TestPsql(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Shared(t)

@@ -65,6 +65,7 @@ type Options struct {
 type Server struct {
 	bin     string // directory of the programs
 	daemon  *daemon
+	session session // of the database postgres
 	port    int
 	version int // major
 	durable bool
@@ -179,6 +180,7 @@ func (s *Server) LogTail() string { return s.daemon.logTail() }
 // nothing.
 func (s *Server) Stop() {
 	if !s.stopped.Swap(true) {
+		s.session.close()
 		s.daemon.close()
 	}
 }

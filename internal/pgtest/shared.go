@@ -59,7 +59,14 @@ func Database(tb testing.TB) string {
 // returns the name, which suits DSN of the server and of a [PgBouncer].
 func (s *Server) Database(tb testing.TB) string {
 	tb.Helper()
-	name, err := s.CreateDatabase(tb.Name())
+	return s.Copy(tb, "template0")
+}
+
+// Copy is Database with the contents of another database, to which nobody may be
+// connected.
+func (s *Server) Copy(tb testing.TB, template string) string {
+	tb.Helper()
+	name, err := s.CopyDatabase(template, tb.Name())
 	if err != nil {
 		tb.Fatal(err)
 	}

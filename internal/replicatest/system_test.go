@@ -19,6 +19,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -90,7 +91,7 @@ func (c *counting) LastEventIDs(ctx context.Context, ids []int64) (map[int64]int
 func newSystem(t *testing.T, runner webtrigger.RunnerFunc, opts webtrigger.Options, storeOpts *bunstore.Options) *system {
 	t.Helper()
 	s := &system{t: t}
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	open := func() *bun.DB {
 		db := sql.OpenDB(pgdriver.NewConnector(pgdriver.WithDSN(dsn)))
 		db.SetMaxOpenConns(8)

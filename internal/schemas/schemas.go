@@ -58,7 +58,7 @@ func (s *schemas) take(t *testing.T) string {
 	}
 	s.made++
 	own := s.opts
-	own.Schema = fmt.Sprintf("rule_%d", s.made)
+	own.Schema = schemaName(s.made)
 	s.mu.Unlock()
 
 	store, err := bunstore.New(s.db, &own)
@@ -73,6 +73,8 @@ func (s *schemas) take(t *testing.T) string {
 	s.empty = empty
 	return own.Schema
 }
+
+func schemaName(n int) string { return fmt.Sprintf("rule_%d", n) }
 
 // put empties a schema and makes it available to other tests.
 func (s *schemas) put(t *testing.T, name string) {

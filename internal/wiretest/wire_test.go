@@ -29,7 +29,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/internal/transcript"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
@@ -66,7 +66,7 @@ func sqliteStore(t *testing.T) webtrigger.Store {
 
 // postgresStore makes stores in schemas of their own in one database.
 func postgresStore(t *testing.T) func(t *testing.T) webtrigger.Store {
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	var n atomic.Int64
 	return func(t *testing.T) webtrigger.Store {
 		t.Helper()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -31,7 +32,7 @@ func TestBoundAcrossReplicas(t *testing.T) {
 	for _, isolation := range []string{"read committed", "repeatable read"} {
 		t.Run(isolation, func(t *testing.T) {
 			t.Parallel()
-			name := server.Database(t)
+			name := schemas.Name(t)
 			_, err := server.Psql(name, `ALTER DATABASE "`+name+`" SET default_transaction_isolation = '`+isolation+`'`)
 			require.NoError(t, err)
 			replicas := make([]*bunstore.Store, 4)
@@ -65,7 +66,7 @@ func TestBoundAcrossReplicas(t *testing.T) {
 // waits for its end.
 func TestBoundInTheHostsTransaction(t *testing.T) {
 	t.Parallel()
-	db := postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, schemas.Database(t))
 	s, ctx := migrated(t, db, nil), t.Context()
 	host, err := db.BeginTx(ctx, nil)
 	require.NoError(t, err)
@@ -85,7 +86,7 @@ func TestBoundInTheHostsTransaction(t *testing.T) {
 // not have the lock of its bound meanwhile: others of its assistant are stored.
 func TestBound_triggerWaitsForHost_othersContinue(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	run := storeTrigger(t, s)
 	waiting := map[string]func(trigger *webtrigger.NewTrigger){
@@ -129,7 +130,7 @@ func TestBoundWithAnotherEngine(t *testing.T) {
 	t.Parallel()
 	var handed []int64
 	ctx := t.Context()
-	s := migrated(t, postgresDB(t, pgtest.Database(t)), &bunstore.Options{
+	s := migrated(t, postgresDB(t, schemas.Database(t)), &bunstore.Options{
 		Enqueue: func(_ context.Context, _ bun.Tx, runs []bunstore.RunRef) error {
 			for _, run := range runs {
 				handed = append(handed, run.RunID)
@@ -148,7 +149,7 @@ func TestBoundWithAnotherEngine(t *testing.T) {
 // a deadline, the connection is closed.
 func TestBoundedAcceptFails(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	db, other := postgresDB(t, dsn), postgresDB(t, dsn)
 	s, ctx := migrated(t, db, nil), t.Context()
 	db.SetMaxOpenConns(1)
@@ -199,7 +200,7 @@ func TestBoundedAcceptFails(t *testing.T) {
 // for seconds only.
 func TestBound_stoppedClient_othersContinue(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	stopped, err := db.BeginTx(ctx, nil)
 	require.NoError(t, err)

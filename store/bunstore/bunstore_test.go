@@ -58,7 +58,7 @@ func TestPostgres(t *testing.T) {
 
 // newStores returns a function that makes stores on one database.
 func newStores(t *testing.T, opts *bunstore.Options) func(t *testing.T) webtrigger.Store {
-	db := postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, pgtest.Shared(t).DSN(schemas.ForRules(t)))
 	return schemas.Stores(db, db, opts)
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -20,7 +20,7 @@ func (c wrongClock) Now() time.Time { return time.Now().Add(time.Duration(c)) }
 // early and hold nothing for longer: leases and stamps go by Postgres's clock.
 func TestWrongClocks(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	right := migrated(t, postgresDB(t, dsn), nil)
 	for _, off := range []time.Duration{-time.Hour, time.Hour} {
 		wrong := migrated(t, postgresDB(t, dsn), &bunstore.Options{Clock: wrongClock(off)})

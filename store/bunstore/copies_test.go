@@ -11,7 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 )
 
 // withTask is a trigger with a task definition whose copy is large.
@@ -112,7 +112,7 @@ func TestTaskCopies_noRunLeft_isDeleted(t *testing.T) {
 // definition itself.
 func TestTaskCopies_lockedCopy_delaysNoTrigger(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	created(t, s, withTask("Be brief. "))
 	host, err := db.BeginTx(ctx, nil)
@@ -131,7 +131,7 @@ func TestTaskCopies_lockedCopy_delaysNoTrigger(t *testing.T) {
 // A host's open transaction with a definition delays no other trigger with it.
 func TestTaskCopies_openHostTransaction_othersAreStored(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	host, err := db.BeginTx(ctx, nil)
 	require.NoError(t, err)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/internal/strictjson/corpus"
 	"github.com/webtrigger-go/webtrigger/store/memstore"
 )
@@ -35,7 +35,7 @@ func TestCorpus(t *testing.T) {
 	for name, newStore := range map[string]func(t *testing.T) webtrigger.Store{
 		"memory":   func(*testing.T) webtrigger.Store { return memstore.New(nil) },
 		"sqlite":   func(t *testing.T) webtrigger.Store { return migrated(t, sqliteDB(t, ""), nil) },
-		"postgres": func(t *testing.T) webtrigger.Store { return migrated(t, postgresDB(t, pgtest.Database(t)), nil) },
+		"postgres": func(t *testing.T) webtrigger.Store { return migrated(t, postgresDB(t, schemas.Database(t)), nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,13 +10,14 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 )
 
 // A statement that runs into its deadline leaves an answer behind that no call
 // waits for. No other statement must read it as its answer.
 func TestLateAnswers(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	db := postgresDB(t, dsn)
 	store := migrated(t, db, nil)
 	db.SetMaxOpenConns(1)
@@ -66,7 +67,7 @@ func TestLateAnswers(t *testing.T) {
 func TestConnectionsThatEnd(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
-	name := server.Database(t)
+	name := schemas.Name(t)
 	db := postgresDB(t, server.DSN(name))
 	store := migrated(t, db, nil)
 	for range 3 {

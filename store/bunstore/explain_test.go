@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestIndexes(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
-	name := server.Database(t)
+	name := schemas.Name(t)
 	s := migrated(t, postgresDB(t, server.DSN(name)), nil)
 	_, err := server.Psql(name, `
 		INSERT INTO webtrigger_runs (run_key, conversation_id, assistant_id, key_id, base_url, callback_url, callback_host, trace_parent,
@@ -69,7 +70,7 @@ func TestPlansOfNewTables(t *testing.T) {
 	} {
 		t.Run(state, func(t *testing.T) {
 			t.Parallel()
-			name := server.Database(t)
+			name := schemas.Name(t)
 			s := migrated(t, postgresDB(t, server.DSN(name)), nil)
 			if prepare != "" {
 				_, err := server.Psql(name, prepare)

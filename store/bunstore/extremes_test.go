@@ -12,14 +12,14 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/admin"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 )
 
 // No id, cursor or time of a request causes an internal error, however large.
 func TestRequests_extremeNumbersAndTimes_neverReturn500(t *testing.T) {
 	t.Parallel()
 	for name, db := range map[string]*bun.DB{
-		"postgres": postgresDB(t, pgtest.Database(t)),
+		"postgres": postgresDB(t, schemas.Database(t)),
 		"sqlite":   sqliteDB(t, ""),
 	} {
 		t.Run(name, func(t *testing.T) {

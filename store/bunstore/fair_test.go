@@ -14,6 +14,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -57,7 +58,7 @@ func claimCost(t *testing.T, s *bunstore.Store, claim webtrigger.Claim, claims i
 // 100 queued runs.
 func TestClaimRuns_longQueue_costsTheSame(t *testing.T) {
 	server := pgtest.Shared(t)
-	many, claims := 20_000, 20
+	many, claims := 20_000, 6
 	if text := os.Getenv("WEBTRIGGER_FAIR_RUNS"); text != "" {
 		n, err := strconv.Atoi(text)
 		require.NoError(t, err)
@@ -65,7 +66,7 @@ func TestClaimRuns_longQueue_costsTheSame(t *testing.T) {
 	}
 	var stores []*bunstore.Store
 	for _, runs := range []int{100, many} {
-		database := server.Database(t)
+		database := schemas.Name(t)
 		s := migrated(t, postgresDB(t, server.DSN(database)), nil)
 		fillQueue(t, server, database, 1, runs, `'a' || i % 10000`, `i % 10000`)
 		_, err := server.Psql(database, `VACUUM ANALYZE`)
@@ -88,7 +89,7 @@ func TestClaimRuns_longQueue_costsTheSame(t *testing.T) {
 // other runs.
 func TestClaimRuns_longLockedConversation_hidesItsOwnRuns(t *testing.T) {
 	t.Parallel()
-	db := postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	lane := storeTrigger(t, s)
 	finished(t, s, claimed(t, s, lane.ID).Lease)
@@ -110,7 +111,7 @@ func TestClaimRuns_longLockedConversation_hidesItsOwnRuns(t *testing.T) {
 // A claim with limits whose client has stopped does not stop the others for long.
 func TestClaimRuns_stoppedClientWithLimits_othersContinue(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	storeTrigger(t, s)
 	stopped, err := db.BeginTx(ctx, nil)
@@ -126,7 +127,7 @@ func TestClaimRuns_stoppedClientWithLimits_othersContinue(t *testing.T) {
 // A named run whose row another transaction has locked does not stop claims with limits.
 func TestClaimRuns_lockedNamedRun_limitsAreFree(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	named, other := storeTrigger(t, s), storeTrigger(t, s)
 	release := heldRow(t, db, fmt.Sprintf(`SELECT 1 FROM webtrigger_queue WHERE run_id = %d FOR UPDATE`, named.ID))
@@ -153,7 +154,7 @@ func TestClaimRuns_lockedNamedRun_limitsAreFree(t *testing.T) {
 func TestWork_threeProcesses_equalSharesWithinTheLimit(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
-	database := server.Database(t)
+	database := schemas.Name(t)
 	first := migrated(t, postgresDB(t, server.DSN(database)), nil)
 	at := 1
 	for assistantID, n := range map[string]int{"x": 900, "y": 300, "z": 150} {

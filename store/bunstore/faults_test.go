@@ -17,7 +17,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -92,7 +92,7 @@ func lockSQLite(t *testing.T, db *bun.DB) (unlock func()) {
 // have changed meanwhile.
 func TestListener_lostConnection_listensAgain(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	db := postgresDB(t, dsn)
 	writer := migrated(t, db, nil)
 	heard := hints(t, opened(t, postgresDB(t, dsn), nil))
@@ -163,7 +163,7 @@ func TestBusySQLite(t *testing.T) {
 // Postgres ends one side of a deadlock; the store does its side again.
 func TestDeadlock(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	trigger := newTrigger()
 	trigger.Claim = &webtrigger.Claimant{ProcessID: registered(t, s, 10*time.Minute).ID, Token: webtrigger.NewToken()}
@@ -258,7 +258,7 @@ func TestBadRow(t *testing.T) {
 // nothing behind that waits on.
 func TestStatementDeadline(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	run := storeTrigger(t, s)
 	for name, lock := range map[string]string{

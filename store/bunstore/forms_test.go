@@ -11,7 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -286,7 +286,7 @@ func heldRow(t *testing.T, db *bun.DB, text string) (release func()) {
 // under their own deadlines.
 func TestBatches_lockedRow_othersContinue(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	p := registered(t, s, time.Hour)
 	locked, other := claimedBy(t, s, p, 1, storeTrigger(t, s).ID)[0], claimedBy(t, s, p, 1, storeTrigger(t, s).ID)[0]
@@ -316,7 +316,7 @@ func TestBatches_lockedRow_othersContinue(t *testing.T) {
 // no others.
 func TestClaimRuns_lockedConversation_hidesItsOwnRuns(t *testing.T) {
 	t.Parallel()
-	db := postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	lanes := []webtrigger.Run{storeTrigger(t, s), storeTrigger(t, s)}
 	for _, run := range lanes {
@@ -354,7 +354,7 @@ func creating(t *testing.T, s *bunstore.Store, trigger webtrigger.NewTrigger) <-
 // with the same key waits alone, and gets the host's run once that is committed.
 func TestCreateTrigger_keyInAHostsTransaction_othersContinue(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	host, err := db.BeginTx(ctx, nil)
 	require.NoError(t, err)
@@ -376,7 +376,7 @@ func TestCreateTrigger_keyInAHostsTransaction_othersContinue(t *testing.T) {
 // repetition is stored as a run of its own.
 func TestCreateTrigger_erasedWhileReplayed_isStored(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	first, err := s.CreateTrigger(ctx, keyed("k", 1))
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/logtest"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -67,7 +67,7 @@ func withEngine(t *testing.T, e *engine, opts bunstore.Options) (*bunstore.Store
 	t.Helper()
 	e.t, e.bad = t, make(map[string]bool)
 	opts.Enqueue = e.enqueue
-	db := postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, schemas.Database(t))
 	return migrated(t, db, &opts), db
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -24,7 +24,7 @@ func under(key string) webtrigger.NewTrigger {
 // connection, and other callers' triggers are stored, however many pause.
 func TestCreateTrigger_conversationKeyInAHostsTransaction_othersAreStored(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	host, err := db.BeginTx(ctx, nil)
 	require.NoError(t, err)
@@ -64,7 +64,7 @@ func TestCreateTrigger_conversationKeyInAHostsTransaction_othersAreStored(t *tes
 // conversation.
 func TestCreateTrigger_hostWithKeyRollsBack_nextStarts(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	host, err := db.BeginTx(ctx, nil)
 	require.NoError(t, err)
@@ -82,7 +82,7 @@ func TestCreateTrigger_hostWithKeyRollsBack_nextStarts(t *testing.T) {
 // stored afterwards.
 func TestCreateTrigger_lockedLane_pauses(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	_, err := s.CreateTrigger(ctx, under("k"))
 	require.NoError(t, err)
@@ -149,7 +149,7 @@ func TestSweepRuns_audit_repairsLanes(t *testing.T) {
 // Runs that become claimable go to the other engine in the same transaction, once each.
 func TestEnqueue_lane_getsEachRunWhenItsTurnComes(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	var handed []int64
 	s := migrated(t, db, &bunstore.Options{Enqueue: func(_ context.Context, _ bun.Tx, runs []bunstore.RunRef) error {
 		for _, run := range runs {

@@ -13,7 +13,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -126,7 +126,7 @@ func TestRunsOutOfMany(t *testing.T) {
 func TestPlansOfLists(t *testing.T) {
 	t.Parallel()
 	n := manyRuns(t, 20_000)
-	db := postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	fillRuns(t, db, n)
 	for name, c := range listQueries(n) {
@@ -169,7 +169,7 @@ func TestRuns_completedOnSQLite_areNotSorted(t *testing.T) {
 func TestConversations_outOfMany_plansUseIndexes(t *testing.T) {
 	t.Parallel()
 	const n = 20_000
-	db := postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	fillRuns(t, db, n)
 	for _, statement := range []string{

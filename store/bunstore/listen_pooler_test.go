@@ -9,6 +9,7 @@ import (
 
 	"github.com/webtrigger-go/webtrigger/internal/logtest"
 	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -18,7 +19,7 @@ func TestWatch_poolerDropsListen_logsRemedyOnce(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
 	bouncer := server.PgBouncer(t, nil)
-	name := server.Database(t)
+	name := schemas.Name(t)
 	var log logtest.Buffer
 	s := migrated(t, postgresDB(t, bouncer.DSN(name)), &bunstore.Options{NoPreparedStatements: true, Logger: logTo(&log)})
 	hints(t, s)

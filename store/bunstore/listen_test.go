@@ -16,7 +16,7 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 
 	"github.com/webtrigger-go/webtrigger/internal/logtest"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -49,7 +49,7 @@ func (c *slowToListen) Close() error {
 // next one, and is not treated as failed.
 func TestPingBeforeListen(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	writer := migrated(t, postgresDB(t, dsn), nil)
 	connector := pgdriver.NewConnector(pgdriver.WithDSN(dsn))
 	dial := connector.Config().Dialer

@@ -12,7 +12,7 @@ import (
 	"github.com/uptrace/bun/driver/pgdriver"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -28,7 +28,7 @@ func renewed(t *testing.T, s webtrigger.Store, p webtrigger.Process) webtrigger.
 // nothing.
 func TestRenewProcess_markInProgress_isFenced(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	p := registered(t, s, time.Hour)
 	mark, err := db.BeginTx(ctx, nil)
@@ -79,7 +79,7 @@ func exhausted(t *testing.T, db *bun.DB) (release func()) {
 // closed.
 func TestRenewProcess_exhaustedPool_doesNotWait(t *testing.T) {
 	t.Parallel()
-	ctx, dsn := t.Context(), pgtest.Database(t)
+	ctx, dsn := t.Context(), schemas.Database(t)
 	migrated(t, postgresDB(t, dsn), nil)
 	for _, opts := range []*bunstore.Options{nil, {NoPreparedStatements: true}} {
 		db := smallPool(t, dsn, 4)
@@ -110,7 +110,7 @@ func TestRenewProcess_exhaustedPool_doesNotWait(t *testing.T) {
 // The stores of one pool keep at most a quarter of its connections.
 func TestRegisterProcess_manyStores_leaveConnections(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	db := smallPool(t, dsn, 8)
 	for range 5 {
 		s := migrated(t, db, nil)
@@ -128,7 +128,7 @@ func TestRegisterProcess_manyStores_leaveConnections(t *testing.T) {
 // A heartbeat whose connection the server has closed goes over another one.
 func TestRenewProcess_lostConnection_usesAnother(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	db, admin := smallPool(t, dsn, 4), postgresDB(t, dsn)
 	s := migrated(t, db, nil)
 	p := registered(t, s, time.Hour)
@@ -144,7 +144,7 @@ func TestRenewProcess_lostConnection_usesAnother(t *testing.T) {
 // outcome is unknown, and it may be repeated.
 func TestRenewProcess_noAnswer_isRepeated(t *testing.T) {
 	t.Parallel()
-	dsn := pgtest.Database(t)
+	dsn := schemas.Database(t)
 	db, admin := smallPool(t, dsn, 4, pgdriver.WithReadTimeout(2*time.Second)), postgresDB(t, dsn)
 	migrated(t, admin, nil)
 	s := opened(t, db, nil)
@@ -195,7 +195,7 @@ func TestCreateTrigger_unregisteredProcess_countsTowardLimit(t *testing.T) {
 // the return waits for it and undoes it.
 func TestReturnDelivery_stalledClaim_isUndone(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	trigger := newTrigger()
 	trigger.CallbackURL, trigger.CallbackHost = "https://r.example/h", "r.example:443"

@@ -15,7 +15,7 @@ import (
 func TestSerializable(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
-	name := server.Database(t)
+	name := schemas.ForRules(t)
 	_, err := server.Psql(name, "ALTER DATABASE "+name+" SET default_transaction_isolation = 'serializable'")
 	require.NoError(t, err)
 	db := postgresDB(t, server.DSN(name))

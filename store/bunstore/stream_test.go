@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/internal/streamtest"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
@@ -31,7 +31,7 @@ func TestStreams(t *testing.T) {
 	for name, opts := range map[string]*bunstore.Options{"notify": nil, "poll": {NoNotify: true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dsn := pgtest.Database(t)
+			dsn := schemas.Database(t)
 			o := streamtest.Options{
 				Seed: uint64(events), Events: events, Subscribers: max(events/100, 20), Conversations: max(events/2000, 2), Delay: 100 * time.Millisecond,
 			}

@@ -8,14 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 )
 
 // Postgres stores large texts apart from the row. Summaries, grants and owners do not
 // read these parts, and neither does a list.
 func TestSummaries_largeResult_readNoPartsOfIt(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	db.SetMaxOpenConns(1) // the one that counts what it reads
 	random := make([]byte, webtrigger.MaxResultBytes/2)

@@ -10,7 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -46,7 +46,7 @@ func ids(t *testing.T, swept []webtrigger.Run) (ids []int64) {
 // sweeps it.
 func TestSweepRuns_lockedRun_othersAreSwept(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	runs, sweeper := lostRuns(t, s, 3)
 	release := heldRow(t, db, fmt.Sprintf(`SELECT 1 FROM webtrigger_queue WHERE run_id = %d FOR UPDATE`, runs[0]))
@@ -81,7 +81,7 @@ const storedEnd = `INSERT INTO webtrigger_ends (run_id, token, last_sequence, st
 // Neither does a run whose end waits for another transaction.
 func TestSweepRuns_blockedRun_othersAreSwept(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	runs, sweeper := lostRuns(t, s, 3)
 	release := heldRow(t, db, fmt.Sprintf(storedEnd, runs[0]))

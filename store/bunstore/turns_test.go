@@ -13,7 +13,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -65,7 +65,7 @@ func TestLeaseDeliveries_manyHosts_looksAtSome(t *testing.T) {
 		pending, err = strconv.Atoi(many)
 		require.NoError(t, err)
 	}
-	db := postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	claim := webtrigger.DeliveryQuery{Limit: 8, Reserved: 4, PerHost: 8, PerAssistant: 8, Alone: 32}
 	for range 10 { // the statement is prepared

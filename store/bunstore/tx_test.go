@@ -10,7 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -139,7 +139,7 @@ func TestHostTransaction(t *testing.T) {
 // On Postgres the host's commit wakes other processes, its rollback does not.
 func TestHostCommitNotifies(t *testing.T) {
 	t.Parallel()
-	ctx, dsn := t.Context(), pgtest.Database(t)
+	ctx, dsn := t.Context(), schemas.Database(t)
 	db := postgresDB(t, dsn)
 	s := migrated(t, db, nil)
 	svc := service(t, s)
@@ -222,7 +222,7 @@ func TestHostIsBusy(t *testing.T) {
 func TestEnqueue(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	db := postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, schemas.Database(t))
 	refusal := errors.New("the engine is full")
 	reject := false
 	s := migrated(t, db, &bunstore.Options{Enqueue: func(ctx context.Context, tx bun.Tx, runs []bunstore.RunRef) error {

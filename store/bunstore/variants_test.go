@@ -17,7 +17,7 @@ func TestPgBouncer(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
 	bouncer := server.PgBouncer(t, &pgtest.BouncerOptions{PoolSize: 10})
-	name := server.Database(t)
+	name := schemas.ForRules(t)
 	direct, pooled := postgresDB(t, server.DSN(name)), postgresDB(t, bouncer.DSN(name))
 	groups := []string{"take", "text", "idempotency", "bounds", "lanes", "claims", "fencing", "batches", "steps", "tail", "watch"}
 	if os.Getenv("WEBTRIGGER_PGBOUNCER_ALL") != "" {
