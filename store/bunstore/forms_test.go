@@ -205,7 +205,7 @@ func TestClaimRuns_promotedMeanwhile_storesRunStarted(t *testing.T) {
 	for name, named := range map[string]bool{"any run": false, "a named run": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+			ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 			s := migrated(t, db, nil)
 			p, run := registered(t, s, time.Hour), storeTrigger(t, s)
 			var id int64
