@@ -237,6 +237,26 @@ func TestClaimRuns_promotedMeanwhile_storesRunStarted(t *testing.T) {
 	}
 }
 
+// The conversation of a shared run is locked before the run: a call that waits for the
+// conversation has not locked the run. Otherwise two calls would wait for each other.
+func TestRequestStop_lockedConversation_leavesRunUnlocked(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	s := migrated(t, db, nil)
+	run := storeTrigger(t, s)
+	joined(t, s, run.ConversationID)
+	release := heldRow(t, db, `SELECT 1 FROM webtrigger_conversations FOR UPDATE`)
+	stopped := make(chan error, 1)
+	go func() {
+		_, err := s.RequestStop(ctx, run.ID, webtrigger.CancelStop(""), nil)
+		stopped <- err
+	}()
+	awaitBlocked(t, db, 1)
+	require.Equal(t, 2, count(t, db, `SELECT count(*) FROM (SELECT 1 FROM webtrigger_queue FOR UPDATE SKIP LOCKED) q`))
+	release()
+	require.NoError(t, <-stopped)
+}
+
 // An audit restores the missing queue row of an open run, in both forms of a
 // conversation.
 func TestSweepRuns_audit_restoresLostRows(t *testing.T) {
