@@ -241,7 +241,7 @@ func TestClaimRuns_promotedMeanwhile_storesRunStarted(t *testing.T) {
 // conversation has not locked the run. Otherwise two calls would wait for each other.
 func TestRequestStop_lockedConversation_leavesRunUnlocked(t *testing.T) {
 	t.Parallel()
-	ctx, db := t.Context(), postgresDB(t, pgtest.Database(t))
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	run := storeTrigger(t, s)
 	joined(t, s, run.ConversationID)
