@@ -51,12 +51,11 @@ func lockedRows(lasts time.Duration) *fault {
 				all.Go(func() { r.load.sendTo(a, a.name(), work{}, late, r.load.next) })
 			}
 			all.Wait()
-			r.underWay(a, lease)
 			tx = r.transaction()
 			r.lockQueued(a, tx)
+			r.lockRunning(a, tx)
 			for _, text := range []string{
-				`SELECT FROM webtrigger_queue WHERE assistant_id = ? FOR UPDATE SKIP LOCKED`,
-				`SELECT FROM webtrigger_deliveries WHERE assistant_id = ? AND state <> 'delivered' FOR UPDATE SKIP LOCKED`,
+				`SELECT FROM webtrigger_deliveries WHERE assistant_id = ? AND state <> 'delivered' FOR UPDATE`,
 				`SELECT FROM webtrigger_api_keys WHERE assistant_id = ? FOR UPDATE`,
 				`SELECT FROM webtrigger_channels WHERE assistant_id = ? FOR UPDATE`,
 			} {
@@ -78,15 +77,30 @@ func (r *rig) lockQueued(a *caller, tx bun.Tx) {
 			require.NoError(r, err)
 		}
 		require.NoError(r, host.Commit())
-		var locked int
-		err := tx.NewRaw(`SELECT count(*) FROM (SELECT FROM webtrigger_queue WHERE assistant_id = ? AND state = 'q' FOR UPDATE SKIP LOCKED) q`, a.id).
-			Scan(r.Context(), &locked)
-		require.NoError(r, err)
-		if locked >= 8 {
+		const text = `SELECT count(*) FROM (SELECT FROM webtrigger_queue WHERE assistant_id = ? AND state = 'q' FOR UPDATE SKIP LOCKED) q`
+		if r.locked(tx, text, a) >= 8 {
 			return
 		}
 	}
 	require.Fail(r, "the replicas claim runs faster than a transaction locks them")
+}
+
+// lockRunning has a transaction lock runs of an assistant that are under way, at least one
+// at each replica.
+func (r *rig) lockRunning(a *caller, tx bun.Tx) {
+	for range 5 {
+		r.underWay(a, lease)
+		const text = `SELECT count(DISTINCT process_id) FROM (SELECT process_id FROM webtrigger_queue WHERE assistant_id = ? AND state = 'r' FOR UPDATE) q`
+		if r.locked(tx, text, a) == len(r.replicas) {
+			return
+		}
+	}
+	require.Fail(r, "a replica has no run to lock")
+}
+
+func (r *rig) locked(tx bun.Tx, text string, a *caller) (n int) {
+	require.NoError(r, tx.NewRaw(text, a.id).Scan(r.Context(), &n))
+	return n
 }
 
 // openTransactions are transactions of a host that stay open: one continues the
