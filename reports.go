@@ -169,11 +169,13 @@ func actorOf(ctx context.Context) (name string, named bool) {
 // objectOf is the name of an object of the audit log.
 func objectOf(kind string, id int64) string { return fmt.Sprintf("%s/%d", kind, id) }
 
-// RunLabels are the texts by which people recognize a run in a list.
+// RunLabels are the texts by which people recognize a run in a list, and how long it has
+// been queued.
 type RunLabels struct {
 	Subject  string
-	KeyName  string // "" if the run has no API key
-	TaskName string // the current name of the task definition; "" for none or a deleted one
+	KeyName  string    // "" if the run has no API key
+	TaskName string    // the current name of the task definition; "" for none or a deleted one
+	QueuedAt time.Time // when the run was last queued; zero if it is not queued
 }
 
 // DeliveryFilter selects deliveries of all runs, newest first. A zero field does not

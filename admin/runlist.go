@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 	"github.com/webtrigger-go/webtrigger/internal/wire"
@@ -17,8 +18,25 @@ type runItem struct {
 	KeyName       *string `json:"key_name"`
 	TaskName      *string `json:"task_name"`
 
-	// InputRequest is what a waiting run asks a person, since InputRequest.CreatedAt.
+	// StatusSince is when an open run entered its status. It is null if the run has ended.
+	StatusSince *string `json:"status_since"`
+
+	// InputRequest is what a waiting run asks a person.
 	InputRequest *inputView `json:"input_request"`
+}
+
+// statusSince is the time of the last change of an open run's status. A run that has been
+// claimed since its labels were read has no time in the queue.
+func statusSince(run webtrigger.Run, queuedAt time.Time, input webtrigger.Input) time.Time {
+	switch run.Status {
+	case webtrigger.RunQueued:
+		return queuedAt
+	case webtrigger.RunRunning:
+		return run.StartedAt
+	case webtrigger.RunWaiting:
+		return input.CreatedAt
+	}
+	return time.Time{}
 }
 
 // runFilterParams are the query parameters by which a list of runs is filtered.
@@ -133,7 +151,8 @@ func (h *Handler) label(ctx context.Context, runs []webtrigger.Run) ([]runItem, 
 	for i, run := range runs {
 		l := labels[run.ID]
 		items[i] = runItem{viewRun(run), l.Subject, wire.NullableString(names[run.AssistantID]),
-			wire.NullableString(l.KeyName), wire.NullableString(l.TaskName), nil}
+			wire.NullableString(l.KeyName), wire.NullableString(l.TaskName),
+			wire.NullableTime(statusSince(run, l.QueuedAt, open[run.ID])), nil}
 		if input, waits := open[run.ID]; waits {
 			view := viewInput(input)
 			items[i].InputRequest = &view

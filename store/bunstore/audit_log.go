@@ -45,8 +45,8 @@ func (s *Store) Audit(ctx context.Context, query webtrigger.AuditQuery) ([]webtr
 		c.add("at < $", s.at(query.To))
 	}
 	where, args := c.page("id", query.Page)
-	rows, err := s.unprepared().rows(ctx, `SELECT id, at, actor, action, object, request_id, detail FROM {audit} `+where, args...)
-	entries, err := collect(rows, err, func(row scanner) (e webtrigger.AuditEntry, _ error) {
+	text := `SELECT id, at, actor, action, object, request_id, detail FROM {audit} ` + where
+	entries, err := listed(ctx, s, text, args, func(row scanner) (e webtrigger.AuditEntry, _ error) {
 		return e, row.Scan(&e.ID, stamp{&e.At}, &e.Actor, &e.Action, &e.Object, &e.RequestID, raw{&e.Detail})
 	})
 	return entries, s.wrap("read audit log", err)

@@ -15,8 +15,7 @@ func (s *Store) Conversations(ctx context.Context, query webtrigger.Conversation
 	}
 	defer cancel()
 	text, args := conversationList(query)
-	rows, err := s.unprepared().rows(ctx, text, args...)
-	list, err := collect(rows, err, func(row scanner) (c webtrigger.ConversationSummary, err error) {
+	list, err := listed(ctx, s, text, args, func(row scanner) (c webtrigger.ConversationSummary, err error) {
 		c.LastRun, err = scanSummary(row, &c.ID, &c.AssistantID, &c.Key, &c.Subject, stamp{&c.CreatedAt})
 		return c, err
 	})

@@ -117,6 +117,18 @@ func (s *Store) ExplainCount(ctx context.Context, explain string, query webtrigg
 	return s.explain(ctx, explain, text, args)
 }
 
+// ExplainDeliveries is the plan of a page of deliveries.
+func (s *Store) ExplainDeliveries(ctx context.Context, explain string, query webtrigger.DeliveryFilter) (plan string, _ error) {
+	text, args := s.deliveryList(query)
+	return s.explain(ctx, explain, text, args)
+}
+
+// ExplainDeliveryCount is the plan of a count of deliveries.
+func (s *Store) ExplainDeliveryCount(ctx context.Context, explain string, query webtrigger.DeliveryFilter) (plan string, _ error) {
+	text, args := s.deliveryCount(query, webtrigger.MaxCount)
+	return s.explain(ctx, explain, text, args)
+}
+
 // ExplainConversations is the plan of a page of conversations.
 func (s *Store) ExplainConversations(ctx context.Context, explain string, query webtrigger.ConversationQuery) (plan string, _ error) {
 	text, args := conversationList(query)
@@ -124,8 +136,7 @@ func (s *Store) ExplainConversations(ctx context.Context, explain string, query 
 }
 
 func (s *Store) explain(ctx context.Context, explain, text string, args []any) (plan string, _ error) {
-	rows, err := s.unprepared().rows(ctx, explain+" "+text, args...)
-	lines, err := collect(rows, err, func(row scanner) (line string, _ error) {
+	lines, err := listed(ctx, s, explain+" "+text, args, func(row scanner) (line string, _ error) {
 		if s.postgres {
 			return line, row.Scan(&line)
 		}

@@ -2,7 +2,9 @@ package bunstore
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -14,10 +16,8 @@ func (s *Store) FindDeliveries(ctx context.Context, query webtrigger.DeliveryFil
 		return nil, err
 	}
 	defer cancel()
-	c := s.deliveryConditions(query)
-	text, args := c.page("d.id", query.Page)
-	rows, err := s.unprepared().rows(ctx, `SELECT `+deliveryColumns+` FROM `+fromDeliveries+` `+text, args...)
-	found, err := collect(rows, err, scanDelivery)
+	text, args := s.deliveryList(query)
+	found, err := listed(ctx, s, text, args, scanDelivery)
 	return found, s.wrap("find deliveries", err)
 }
 
@@ -28,24 +28,69 @@ func (s *Store) CountDeliveries(ctx context.Context, query webtrigger.DeliveryFi
 		return nil, err
 	}
 	defer cancel()
-	c := s.deliveryConditions(query)
-	text, args := c.page("d.id", webtrigger.Page{Limit: limit})
-	rows, err := s.unprepared().rows(ctx, `SELECT host, state, count(*) FROM (SELECT d.host, d.state FROM {deliveries} d `+text+`) d
-		GROUP BY host, state ORDER BY host, state`, args...)
-	counts, err := collect(rows, err, func(row scanner) (n webtrigger.DeliveryCount, _ error) {
+	text, args := s.deliveryCount(query, limit)
+	counts, err := listed(ctx, s, text, args, func(row scanner) (n webtrigger.DeliveryCount, _ error) {
 		return n, row.Scan(&n.Host, &n.State, &n.Count)
 	})
 	return counts, s.wrap("count deliveries", err)
 }
 
-// unsuccessful are the states that a partial index has, as it has them.
-const unsuccessful = `('failed', 'blocked', 'unknown')`
-
-func isUnsuccessful(state webtrigger.DeliveryState) bool {
-	return state == webtrigger.DeliveryFailed || state == webtrigger.DeliveryBlocked || state == webtrigger.DeliveryUnknown
+// deliveryList is the statement of a page of deliveries, and its arguments. The page is cut
+// before the runs are read.
+func (s *Store) deliveryList(query webtrigger.DeliveryFilter) (text string, args []any) {
+	page, args := s.deliveryPage("d.*", query)
+	return `SELECT ` + deliveryColumns + ` FROM (` + page + `) d JOIN {runs} r ON r.id = d.run_id ORDER BY d.id DESC`, args
 }
 
-// deliveryConditions are those of the deliveries d.
+// deliveryCount is the statement of a count, and its arguments.
+func (s *Store) deliveryCount(query webtrigger.DeliveryFilter, limit int) (text string, args []any) {
+	query.Page = webtrigger.Page{Limit: limit}
+	page, args := s.deliveryPage("d.id, d.host, d.state", query)
+	return `SELECT host, state, count(*) FROM (` + page + `) d GROUP BY host, state ORDER BY host, state`, args
+}
+
+// deliveryPage is a page of deliveries, newest first. Each of the states that a partial
+// index has makes a page of its own: from the end of its part of the index, however
+// many deliveries the others have.
+func (s *Store) deliveryPage(columns string, query webtrigger.DeliveryFilter) (text string, args []any) {
+	c := s.deliveryConditions(query)
+	if query.Page.Before != 0 {
+		c.add("d.id < $", query.Page.Before)
+	}
+	var pages []string
+	for _, state := range unsuccessful {
+		if slices.Contains(query.States, state) {
+			pages = append(pages, "d.state = '"+string(state)+"'{and unsuccessful}")
+		}
+	}
+	if others := literals(query.States, webtrigger.DeliveryPending, webtrigger.DeliverySending, webtrigger.DeliveryDelivered); others != "" {
+		pages = append(pages, "d.state IN "+others)
+	}
+	if len(query.States) == 0 {
+		pages = append(pages, "1 = 1")
+	} else if len(pages) == 0 {
+		pages = append(pages, "1 = 0") // no state that a delivery has
+	}
+	args = append(c.args, query.Page.Limit)
+	ordered := fmt.Sprintf(" ORDER BY id DESC LIMIT $%d", len(args))
+	for i, state := range pages {
+		pages[i] = `SELECT ` + columns + ` FROM {deliveries} d WHERE ` + strings.Join(append(slices.Clone(c.where), state), " AND ") + ordered
+	}
+	if len(pages) == 1 {
+		return pages[0], args
+	}
+	return `SELECT * FROM (SELECT * FROM (` + strings.Join(pages, `) p UNION ALL SELECT * FROM (`) + `) p) d` + ordered, args
+}
+
+// unsuccessful are the states that partial indexes have.
+var unsuccessful = []webtrigger.DeliveryState{webtrigger.DeliveryFailed, webtrigger.DeliveryBlocked, webtrigger.DeliveryUnknown}
+
+// lastDelivery holds a delivery d to be the last one of its run. With OFFSET, Postgres looks
+// at the deliveries of one run after the other, also if it expects to need many: a join
+// would read all deliveries.
+const lastDelivery = `NOT EXISTS (SELECT 1 FROM {deliveries} l WHERE l.run_id = d.run_id AND l.id > d.id LIMIT 1 OFFSET 0)`
+
+// deliveryConditions are those of the deliveries d, without their states.
 func (s *Store) deliveryConditions(query webtrigger.DeliveryFilter) (c conditions) {
 	if query.AssistantID != "" {
 		c.add("d.assistant_id = $", query.AssistantID)
@@ -53,14 +98,8 @@ func (s *Store) deliveryConditions(query webtrigger.DeliveryFilter) (c condition
 	if query.Host != "" {
 		c.add("d.host = $", query.Host)
 	}
-	if len(query.States) > 0 {
-		c.in("d.state", texts(query.States))
-		if !slices.ContainsFunc(query.States, func(state webtrigger.DeliveryState) bool { return !isUnsuccessful(state) }) {
-			c.where = append(c.where, "d.state IN "+unsuccessful)
-		}
-	}
 	if query.Last {
-		c.where = append(c.where, "NOT EXISTS (SELECT 1 FROM {deliveries} l WHERE l.run_id = d.run_id AND l.id > d.id)")
+		c.where = append(c.where, lastDelivery)
 	}
 	if !query.From.IsZero() {
 		c.add("d.created_at >= $", s.at(query.From))

@@ -1,9 +1,11 @@
 package bunstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,26 +20,15 @@ func (s *Store) Runs(ctx context.Context, query webtrigger.RunQuery) ([]webtrigg
 	}
 	defer cancel()
 	text, args := s.list(query)
-	rows, err := s.unprepared().rows(ctx, text, args...)
-	runs, err := collect(rows, err, func(row scanner) (webtrigger.Run, error) { return scanSummary(row) })
+	runs, err := listed(ctx, s, text, args, func(row scanner) (webtrigger.Run, error) { return scanSummary(row) })
 	return runs, s.wrap("list runs", err)
-}
-
-// unprepared is the session, outside of any transaction, for what is best planned
-// by its values: a filter without matches needs another plan than one that
-// matches every row. A statement that was prepared gets one plan for both.
-func (s *Store) unprepared() session {
-	if s.postgres {
-		return session{store: s}
-	}
-	return session{store: s, on: s.db.DB}
 }
 
 // list is the statement of a page of runs, and its arguments.
 func (s *Store) list(query webtrigger.RunQuery) (text string, args []any) {
 	c := s.runConditions(query)
-	text, args = c.pageIn(order{"r.id", query.OldestFirst}, query.Page)
-	return `SELECT ` + summaryColumns + ` FROM ` + fromRuns + ` ` + text, args
+	text, args = c.pageIn(order{c.runID(), query.OldestFirst}, query.Page)
+	return `SELECT ` + summaryColumns + ` FROM {runs} r ` + c.join + runParts + ` ` + text, args
 }
 
 // runConditions are those of the runs r, with their queue rows q and ends e.
@@ -56,7 +47,9 @@ func (s *Store) runConditions(query webtrigger.RunQuery) (c conditions) {
 	if query.TaskDefinitionID != 0 {
 		c.add("{task id} = $ AND r.task IS NOT NULL", `{"ID":`+strconv.FormatInt(query.TaskDefinitionID, 10)) // as the index has it
 	}
-	c.callbacks(query.CallbackStates)
+	if len(query.CallbackStates) > 0 {
+		c.callbacks(query.CallbackStates, query.AssistantID)
+	}
 	if !query.From.IsZero() {
 		c.add("r.created_at >= $", s.at(query.From))
 	}
@@ -82,15 +75,15 @@ func (s *Store) RunTexts(ctx context.Context, query webtrigger.RunQuery, all boo
 	}
 	defer cancel()
 	c := s.runConditions(query)
-	text, args := c.pageIn(order{"r.id", query.OldestFirst}, query.Page)
+	text, args := c.pageIn(order{c.runID(), query.OldestFirst}, query.Page)
 	texts := "'', NULL, NULL"
 	if all {
 		texts = fmt.Sprintf("r.message, substr(e.result, 1, %d), CASE WHEN {bytes of metadata} <= %d THEN r.metadata END",
 			webtrigger.SearchedResultRunes, webtrigger.SearchedMetadataBytes)
 	}
-	rows, err := s.unprepared().rows(ctx, `SELECT r.id, r.run_key, r.created_at, `+statusColumn+`, r.subject, r.request_id, coalesce(e.error_message, ''),
-		coalesce(e.status_detail, ''), `+texts+` FROM {runs} r LEFT JOIN {queue} q ON q.run_id = r.id LEFT JOIN {ends} e ON e.run_id = r.id `+text, args...)
-	found, err := collect(rows, err, func(row scanner) (t webtrigger.RunTexts, _ error) {
+	text = `SELECT r.id, r.run_key, r.created_at, ` + statusColumn + `, r.subject, r.request_id, coalesce(e.error_message, ''),
+		coalesce(e.status_detail, ''), ` + texts + ` FROM {runs} r ` + c.join + `LEFT JOIN {queue} q ON q.run_id = r.id LEFT JOIN {ends} e ON e.run_id = r.id ` + text
+	found, err := listed(ctx, s, text, args, func(row scanner) (t webtrigger.RunTexts, _ error) {
 		var result sql.NullString
 		err := row.Scan(&t.RunID, &t.RunKey, stamp{&t.CreatedAt}, &t.Status, &t.Subject, &t.RequestID, &t.ErrorMessage,
 			&t.StatusDetail, &t.Message, &result, raw{&t.Metadata})
@@ -101,14 +94,13 @@ func (s *Store) RunTexts(ctx context.Context, query webtrigger.RunQuery, all boo
 }
 
 // statuses narrows to runs with one of some statuses. Unfinished runs are few, and the
-// queue has them all; an index has those that did not complete. Completed ones are most:
-// a look at the newest runs finds them.
+// queue has them all; an index has those that did not complete, each status in the order of
+// runs. Completed ones are most: a look at the newest runs finds them.
 func (c *conditions) statuses(statuses []webtrigger.RunStatus) {
 	if len(statuses) == 0 {
 		return
 	}
-	var completed bool
-	var open, ended []string
+	var open []string
 	for _, status := range statuses {
 		switch status {
 		case webtrigger.RunQueued:
@@ -117,55 +109,66 @@ func (c *conditions) statuses(statuses []webtrigger.RunStatus) {
 			open = append(open, "state = 'r'")
 		case webtrigger.RunWaiting:
 			open = append(open, "state = 'w' AND wake_at IS NOT NULL") // as the index has it
-		case webtrigger.RunCompleted:
-			completed = true
-		default:
-			ended = append(ended, string(status))
 		}
 	}
-	if completed {
-		condition := c.list("{status}", append(ended, string(webtrigger.RunCompleted)))
+	unfinished := "SELECT run_id FROM {queue} WHERE " + strings.Join(open, " OR ")
+	if slices.Contains(statuses, webtrigger.RunCompleted) {
+		condition := "{status} IN " + literals(statuses, append(unsuccessfulEnds, webtrigger.RunCompleted)...)
 		if len(open) > 0 {
-			condition = "(" + condition + " OR r.id IN (SELECT run_id FROM {queue} WHERE " + strings.Join(open, " OR ") + "))"
+			condition = "(" + condition + " OR r.id IN (" + unfinished + "))"
 		}
 		c.where = append(c.where, condition)
 		return
 	}
 	var parts []string
 	if len(open) > 0 {
-		parts = append(parts, "SELECT run_id FROM {queue} WHERE "+strings.Join(open, " OR "))
+		parts = append(parts, unfinished)
 	}
-	if len(ended) > 0 {
-		parts = append(parts, "SELECT run_id FROM {ends} WHERE "+c.list("status", ended)+" AND status <> 'completed'") // as the index has it
+	for _, status := range unsuccessfulEnds {
+		if slices.Contains(statuses, status) {
+			parts = append(parts, "SELECT run_id FROM {ends} WHERE status = '"+string(status)+"'{and not completed}")
+		}
 	}
-	c.where = append(c.where, "r.id IN ("+strings.Join(parts, " UNION ALL ")+")")
+	c.among("s", parts)
+}
+
+// unsuccessfulEnds are the statuses of the runs that a partial index of ends has.
+var unsuccessfulEnds = []webtrigger.RunStatus{webtrigger.RunFailed, webtrigger.RunCancelled, webtrigger.RunTimedOut}
+
+// literals is a list in SQL of those values that are among the known ones; "" for none.
+// Postgres proves by them that a partial index has all rows. Arguments would leave that to
+// the kind of the plan.
+func literals[S ~string](values []S, known ...S) string {
+	var list []string
+	for _, value := range known {
+		if slices.Contains(values, value) {
+			list = append(list, "'"+string(value)+"'")
+		}
+	}
+	if list == nil {
+		return ""
+	}
+	return "(" + strings.Join(list, ", ") + ")"
 }
 
 // callbacks narrows to runs whose last delivery has one of some states. Each kind of state
-// is found by its own index.
-func (c *conditions) callbacks(states []webtrigger.DeliveryState) {
-	const last = " AND NOT EXISTS (SELECT 1 FROM {deliveries} l WHERE l.run_id = d.run_id AND l.id > d.id)"
-	var failed, open []string
+// has an index in the order of runs, so that a page reads no more deliveries than it needs.
+func (c *conditions) callbacks(states []webtrigger.DeliveryState, assistantID string) {
+	of := ""
+	if assistantID != "" {
+		c.args = append(c.args, assistantID)
+		of = fmt.Sprintf(" AND d.assistant_id IN ('', $%d)", len(c.args)) // '': an old one
+	}
 	var parts []string
-	for _, state := range states {
-		switch {
-		case isUnsuccessful(state):
-			failed = append(failed, string(state))
-		case state == webtrigger.DeliveryDelivered: // most
-			parts = append(parts, "r.callback_url <> '' AND (SELECT d.state FROM {deliveries} d WHERE d.run_id = r.id ORDER BY d.id DESC LIMIT 1) = 'delivered'")
-		default: // at most one of a run, which is its last
-			open = append(open, string(state))
+	add := func(suffix string, kind ...webtrigger.DeliveryState) {
+		if list := literals(states, kind...); list != "" {
+			parts = append(parts, "SELECT d.run_id FROM {deliveries} d"+strings.Replace(suffix, "*", " WHERE d.state IN "+list+of, 1))
 		}
 	}
-	if len(failed) > 0 {
-		parts = append(parts, "r.id IN (SELECT d.run_id FROM {deliveries} d WHERE "+c.list("d.state", failed)+" AND d.state IN "+unsuccessful+last+")")
-	}
-	if len(open) > 0 {
-		parts = append(parts, "r.id IN (SELECT d.run_id FROM {deliveries} d WHERE "+c.list("d.state", open)+" AND d.state IN ('pending', 'sending'))")
-	}
-	if len(parts) > 0 {
-		c.where = append(c.where, "("+strings.Join(parts, " OR ")+")")
-	}
+	add("{by failed runs}*{and unsuccessful} AND "+lastDelivery, unsuccessful...)
+	add("*{and open}", webtrigger.DeliveryPending, webtrigger.DeliverySending) // at most one of a run, which is its last
+	add("* AND "+lastDelivery, webtrigger.DeliveryDelivered)
+	c.among("f", parts)
 }
 
 // CountRuns implements [webtrigger.RunStore]. Each status has a statement of its own, as
@@ -181,26 +184,31 @@ func (s *Store) CountRuns(ctx context.Context, query webtrigger.RunQuery, limit 
 		statuses = []webtrigger.RunStatus{webtrigger.RunQueued, webtrigger.RunRunning, webtrigger.RunWaiting, webtrigger.RunCompleted,
 			webtrigger.RunFailed, webtrigger.RunCancelled, webtrigger.RunTimedOut}
 	}
-	counts := make(map[webtrigger.RunStatus]int)
-	for _, status := range statuses {
-		query.Statuses = []webtrigger.RunStatus{status}
-		text, args := s.count(query, limit)
-		var n int
-		if err := s.unprepared().row(ctx, text, args...).Scan(&n); err != nil {
-			return nil, s.wrap("count runs", err)
+	var counts map[webtrigger.RunStatus]int
+	err = s.lists(ctx, func(q session) error {
+		counts = make(map[webtrigger.RunStatus]int)
+		for _, status := range statuses {
+			query.Statuses = []webtrigger.RunStatus{status}
+			text, args := s.count(query, limit)
+			var n int
+			if err := q.row(ctx, text, args...).Scan(&n); err != nil {
+				return err
+			}
+			if n > 0 {
+				counts[status] = n
+			}
 		}
-		if n > 0 {
-			counts[status] = n
-		}
-	}
-	return counts, nil
+		return nil
+	})
+	return counts, s.wrap("count runs", err)
 }
 
-// count is the statement that counts up to limit runs, the newest first, and its arguments.
+// count is the statement that counts up to limit runs, and its arguments. It begins at the end
+// of the list that is not bounded by time.
 func (s *Store) count(query webtrigger.RunQuery, limit int) (text string, args []any) {
 	c := s.runConditions(query)
-	text, args = c.page("r.id", webtrigger.Page{Limit: limit})
-	return `SELECT count(*) FROM (SELECT r.id FROM {runs} r LEFT JOIN {queue} q ON q.run_id = r.id
+	text, args = c.pageIn(order{c.runID(), query.From.IsZero() && !query.To.IsZero()}, webtrigger.Page{Limit: limit})
+	return `SELECT count(*) FROM (SELECT r.id FROM {runs} r ` + c.join + `LEFT JOIN {queue} q ON q.run_id = r.id
 		LEFT JOIN {ends} e ON e.run_id = r.id ` + text + `) r`, args
 }
 
@@ -212,14 +220,15 @@ func (s *Store) RunLabels(ctx context.Context, runIDs []int64) (map[int64]webtri
 	}
 	defer cancel()
 	labels := make(map[int64]webtrigger.RunLabels, len(runIDs))
-	rows, err := s.rows(ctx, `SELECT r.id, r.subject, coalesce(k.name, ''), coalesce(t.name, '') FROM {runs} r
+	rows, err := s.rows(ctx, `SELECT r.id, r.subject, coalesce(k.name, ''), coalesce(t.name, ''), q.waits_since FROM {runs} r
+		LEFT JOIN {queue} q ON q.run_id = r.id AND q.state IN ('q', 'b')
 		LEFT JOIN {api_keys} k ON k.id = r.key_id
 		LEFT JOIN {task_definitions} t ON t.id = CAST(substr({task id}, 7) AS bigint)
 		WHERE r.id {in ids}`, s.idList(runIDs))
 	err = each(rows, err, func(row scanner) error {
 		var id int64
 		var l webtrigger.RunLabels
-		err := row.Scan(&id, &l.Subject, &l.KeyName, &l.TaskName)
+		err := row.Scan(&id, &l.Subject, &l.KeyName, &l.TaskName, stamp{&l.QueuedAt})
 		labels[id] = l
 		return err
 	})
@@ -228,38 +237,30 @@ func (s *Store) RunLabels(ctx context.Context, runIDs []int64) (map[int64]webtri
 
 // conditions narrow a list.
 type conditions struct {
+	join  string // tables with a row for each run r of the list; "": none
+	id    string // the run_id of one of them
 	where []string
 	args  []any
 }
+
+// among narrows to the runs of any of some queries, of which no two have the same run. A page
+// of a join reads these in the order of the list, where each has an index in that order.
+func (c *conditions) among(alias string, queries []string) {
+	if len(queries) == 0 {
+		c.where = append(c.where, "1 = 0")
+		return
+	}
+	c.id = alias + ".run_id"
+	c.join += "JOIN (" + strings.Join(queries, " UNION ALL ") + ") " + alias + " ON " + c.id + " = r.id "
+}
+
+// runID is the column by which a list of runs is ordered.
+func (c *conditions) runID() string { return cmp.Or(c.id, "r.id") }
 
 // add adds a condition in which each $ is the argument.
 func (c *conditions) add(condition string, arg any) {
 	c.args = append(c.args, arg)
 	c.where = append(c.where, strings.ReplaceAll(condition, "$", fmt.Sprintf("$%d", len(c.args))))
-}
-
-// in adds the condition that a column has one of some values.
-func (c *conditions) in(column string, values []string) {
-	c.where = append(c.where, c.list(column, values))
-}
-
-// list is that condition. Its values are arguments.
-func (c *conditions) list(column string, values []string) string {
-	places := make([]string, len(values))
-	for i, value := range values {
-		c.args = append(c.args, value)
-		places[i] = "$" + strconv.Itoa(len(c.args))
-	}
-	return column + " IN (" + strings.Join(places, ", ") + ")"
-}
-
-// texts are the texts of a kind of string.
-func texts[S ~string](list []S) []string {
-	all := make([]string, len(list))
-	for i, s := range list {
-		all[i] = string(s)
-	}
-	return all
 }
 
 // page is the rest of the statement of a page by falling id, and its arguments.

@@ -21,33 +21,51 @@ import (
 var listBegin = time.Date(2026, 4, 15, 10, 0, 0, 0, time.UTC)
 
 // fillRuns stores n ended runs, one a second. One in a thousand has failed, all
-// long ago; one key has one old run.
+// long ago; one key has one old run. One in four has a callback.
 func fillRuns(t *testing.T, db *bun.DB, n int64) {
 	t.Helper()
-	text := `INSERT INTO webtrigger_runs (id, run_key, conversation_id, assistant_id, key_id, base_url, callback_url, callback_host,
-			trace_parent, request_id, subject, message, message_id, first_event_id, created_at)
-		SELECT i, %[2]s, i, CAST(i %% 10 AS text), CASE WHEN i = 500 THEN 7 ELSE i %% 3 + 1 END, 'https://app.example.com', '', '',
-			'', '', '', 'm', 1, 1, %[3]s
-		FROM %[4]s`
-	key, created, series := `printf('00000000-0000-4000-8000-%012d', i)`, fmt.Sprintf(`%d + i * 1000000`, listBegin.UnixMicro()),
-		`(WITH RECURSIVE n(i) AS (SELECT %[1]d UNION ALL SELECT i + 1 FROM n WHERE i < %[2]d) SELECT i FROM n)`
-	finish := []string{`ANALYZE`}
-	if db.Dialect().Name().String() == "pg" {
-		key, created, series = `gen_random_uuid()`, `timestamptz '2026-04-15 10:00:00+00' + i * interval '1 second'`, `generate_series(%[1]d, %[2]d) i`
-		finish = []string{ // as autovacuum does
+	key, finish := `printf('00000000-0000-4000-8000-%012d', i)`, []string{`ANALYZE`}
+	if onPostgres(db) {
+		key, finish = `gen_random_uuid()`, []string{ // as autovacuum does
 			`SELECT brin_summarize_new_values('webtrigger_runs_created')`, `ANALYZE webtrigger_runs, webtrigger_ends`}
 	}
-	var statements []string
 	const chunk = 20_000 // the driver waits 10 s for an answer
 	for from := int64(1); from <= n; from += chunk {
 		to := min(n, from+chunk-1)
-		statements = append(statements, fmt.Sprintf(text, n, key, created, fmt.Sprintf(series, from, to)),
+		execute(t, db, `INSERT INTO webtrigger_runs (id, run_key, conversation_id, assistant_id, key_id, base_url, callback_url, callback_host,
+				trace_parent, request_id, subject, message, message_id, first_event_id, created_at)
+			SELECT i, `+key+`, i, CAST(i % 10 AS text), CASE WHEN i = 500 THEN 7 ELSE i % 3 + 1 END, 'https://app.example.com',
+				CASE WHEN i % 4 = 0 THEN 'https://host' || CAST(i % 20 AS text) || '/hook' ELSE '' END, CASE WHEN i % 4 = 0 THEN 'host' || CAST(i % 20 AS text) ELSE '' END,
+				'', '', '', 'm', 1, 1, `+second(db, "i")+` FROM `+series(db, from, to, 1),
 			fmt.Sprintf(`INSERT INTO webtrigger_ends (run_id, token, last_sequence, started_sequence, last_message_id, result_message_id,
 				completed_at, started_at, attempts, status, status_detail, error_message, result)
 			SELECT id, 1, 3, 2, 2, 2, created_at, created_at, 1, CASE WHEN id <= %[1]d / 2 AND id %% 500 = 0 THEN 'failed' ELSE 'completed' END,
 				'', '', 'Here is the weekly report.' FROM webtrigger_runs WHERE id BETWEEN %[2]d AND %[3]d`, n, from, to))
 	}
-	for _, statement := range append(statements, finish...) {
+	execute(t, db, finish...)
+}
+
+func onPostgres(db *bun.DB) bool { return db.Dialect().Name().String() == "pg" }
+
+// second is the time that lies some seconds, an expression, behind listBegin.
+func second(db *bun.DB, seconds string) string {
+	if onPostgres(db) {
+		return `timestamptz '` + listBegin.Format(time.RFC3339) + `' + (` + seconds + `) * interval '1 second'`
+	}
+	return fmt.Sprintf(`%d + (%s) * 1000000`, listBegin.UnixMicro(), seconds)
+}
+
+// series is a table of the numbers i from one to another.
+func series(db *bun.DB, from, to, step int64) string {
+	if onPostgres(db) {
+		return fmt.Sprintf(`generate_series(%d, %d, %d) i`, from, to, step)
+	}
+	return fmt.Sprintf(`(WITH RECURSIVE n(i) AS (SELECT %[1]d WHERE %[1]d <= %[2]d UNION ALL SELECT i + %[3]d FROM n WHERE i <= %[2]d - %[3]d) SELECT i FROM n)`, from, to, step)
+}
+
+func execute(t *testing.T, db *bun.DB, statements ...string) {
+	t.Helper()
+	for _, statement := range statements {
 		_, err := db.ExecContext(t.Context(), statement)
 		require.NoError(t, err, statement)
 	}

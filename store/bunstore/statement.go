@@ -35,6 +35,10 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 			"{took}", "extract(epoch FROM e.completed_at - e.started_at) * 1000000",
 			"{task id}", "split_part(substr(r.task, 1, 26), ',', 1)", // as the index has it
 			"{status}", "e.status", // the planner has statistics of the column
+			"{and unsuccessful}", "", // it proves what follows from literals, and would count it twice
+			"{and open}", "",
+			"{by failed runs}", "",
+			"{and not completed}", "",
 			"{clock}", "clock_timestamp()",
 			"{microsecond}", "interval '1 microsecond'",
 		)...)
@@ -52,6 +56,10 @@ func tableNames(prefix string, postgres bool) *strings.Replacer {
 		"{hour}", "(e.completed_at / 3600000000)",
 		"{took}", "(e.completed_at - e.started_at)",
 		"{task id}", "substr(r.task, 1, instr(r.task, ',') - 1)",
+		"{and unsuccessful}", " AND d.state IN ('failed', 'blocked', 'unknown')", // as the indexes have it
+		"{by failed runs}", " INDEXED BY "+prefix+"deliveries_failed_runs", // or it prefers another one, and sorts all
+		"{and open}", " AND d.state IN ('pending', 'sending')",
+		"{and not completed}", " AND status <> 'completed'",
 		"{status}", "coalesce(e.status, '')", // or the planner begins with all ends, and sorts them
 		"{clock}", "NULL",
 		"{microsecond}", "1",

@@ -73,10 +73,9 @@ func (s *Store) openCounts(ctx context.Context, query webtrigger.StatsQuery, fro
 		c.add("(SELECT r.assistant_id FROM {runs} r WHERE r.id = e.run_id) = $", query.AssistantID)
 	}
 	c.args = append(c.args, hourOf(query.From), int64(query.Step/webtrigger.StatsHour))
-	rows, err := s.unprepared().rows(ctx, fmt.Sprintf(`SELECT (hour - $%d) / $%d, status, slot, count(*) FROM (
+	return listed(ctx, s, fmt.Sprintf(`SELECT (hour - $%d) / $%d, status, slot, count(*) FROM (
 		SELECT {hour} AS hour, e.status, %s AS slot FROM {ends} e WHERE %s) e GROUP BY 1, 2, 3`,
-		len(c.args)-1, len(c.args), slotText, strings.Join(c.where, " AND ")), c.args...)
-	return collect(rows, err, scanEndCount)
+		len(c.args)-1, len(c.args), slotText, strings.Join(c.where, " AND ")), c.args, scanEndCount)
 }
 
 // endedWithin has the conditions of the ends e of some hours.

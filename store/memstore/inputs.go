@@ -62,7 +62,7 @@ func (s *Store) answer(r *run, answer webtrigger.InputAnswer, now time.Time) {
 	input.Answer = &answer
 	s.log(r, now, webtrigger.InputReceivedEvent(*input))
 	r.Attempts-- // the next claim continues the attempt
-	s.enqueue(r)
+	s.enqueue(r, now)
 }
 
 // sweepInputs ends or requeues up to limit runs whose requests have expired.

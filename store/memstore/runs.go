@@ -23,6 +23,7 @@ type run struct {
 	purged     int64            // the highest sequence of a purged event; 0: none
 
 	waitsSince time.Duration // queued: when it was last queued
+	waitsFrom  time.Time     // waitsSince as a stamp
 	process    *process      // running: the process that claimed it
 	token      int64         // of the last claim
 	finished   int64         // token of the FinishRun that ended it; 0: another transition
@@ -188,6 +189,9 @@ func (s *Store) RunLabels(ctx context.Context, runIDs []int64) (map[int64]webtri
 		}
 		if t := s.tasks[r.TaskDefinitionID]; t != nil {
 			l.TaskName = t.Name
+		}
+		if r.Status == webtrigger.RunQueued {
+			l.QueuedAt = r.waitsFrom
 		}
 		labels[id] = l
 	}

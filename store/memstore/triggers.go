@@ -78,7 +78,7 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 		s.remember(t.AssistantID, *t.Idempotency, r, now)
 	}
 	if claimant == nil {
-		s.enqueue(r)
+		s.enqueue(r, now)
 		return webtrigger.CreatedTrigger{Run: r.copy(), Interrupted: interrupted}, nil
 	}
 	lease := s.take(r, claimant, t.Claim.Token, now)

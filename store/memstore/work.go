@@ -18,9 +18,9 @@ import (
 // leave takes it out, before it goes to the other state or ends.
 
 // enqueue makes a run wait.
-func (s *Store) enqueue(r *run) {
+func (s *Store) enqueue(r *run, now time.Time) {
 	r.Status = webtrigger.RunQueued
-	r.waitsSince = s.elapsed
+	r.waitsSince, r.waitsFrom = s.elapsed, now
 	if r.bounded {
 		s.bounded[r.AssistantID]++
 	}
@@ -203,7 +203,7 @@ func (s *Store) requeue(r *run, reason webtrigger.RequeueReason, now time.Time) 
 	s.leave(r)
 	r.executed = 0
 	s.log(r, now, webtrigger.RequeuedEvent(reason))
-	s.enqueue(r)
+	s.enqueue(r, now)
 }
 
 // SweepRuns implements [webtrigger.WorkStore]. The quick look finds every run,

@@ -3,6 +3,7 @@ package storetest
 import (
 	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -207,10 +208,39 @@ func runFindRules() []rule {
 			b.NoError(b.store.DeleteTaskDefinition(b.ctx, gone.ID))
 			labels, err := b.store.RunLabels(b.ctx, []int64{full.ID, plain.ID, deleted.ID, absent})
 			b.NoError(err)
+			for id, l := range labels {
+				l.QueuedAt = time.Time{}
+				labels[id] = l
+			}
 			b.Equal(map[int64]webtrigger.RunLabels{
 				full.ID:  {Subject: "Ärger", KeyName: key.Name, TaskName: task.Name},
 				plain.ID: {Subject: "Subject"}, deleted.ID: {Subject: "Subject"},
 			}, labels)
+		}},
+		{"the labels of a queued run have the time since which it is queued", func(b *rig) {
+			queuedAt := func(id int64) time.Time {
+				labels, err := b.store.RunLabels(b.ctx, []int64{id})
+				b.NoError(err)
+				b.Contains(labels, id)
+				return labels[id].QueuedAt
+			}
+			run := b.start()
+			b.Zero(queuedAt(run.Run.ID))
+			b.outlast(5 * sameTransition)
+			before := b.now()
+			b.requeue(run.Lease)
+			after := b.now()
+			requeued := queuedAt(run.Run.ID)
+			b.False(requeued.Before(before.Add(-sameTransition)), "%v before %v", requeued, before)
+			b.False(requeued.After(after.Add(sameTransition)), "%v after %v", requeued, after)
+			first := b.accept(under("ticket"))
+			behind := b.accept(under("ticket"))
+			b.True(b.run(behind.ID).Behind)
+			for _, waits := range []webtrigger.Run{first, behind} {
+				b.WithinDuration(waits.CreatedAt, queuedAt(waits.ID), sameTransition)
+			}
+			done := b.complete()
+			b.Zero(queuedAt(done.ID))
 		}},
 	}
 }

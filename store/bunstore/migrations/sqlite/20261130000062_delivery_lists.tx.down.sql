@@ -1,0 +1,1 @@
+DROP INDEX {{.Index}}deliveries_failed_runs;
