@@ -22,8 +22,13 @@ const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyl
 // when shows a time in the reader's zone; the exact UTC is its title.
 export function when(time, none = "never") {
   if (!time) return el("span", { class: "quiet" }, none);
-  return el("time", { datetime: time, title: time.replace("+00:00", " UTC").replace("T", " ") }, local.format(new Date(time)));
+  return el("time", { datetime: time, title: exact(time) }, local.format(new Date(time)));
 }
+
+const exact = (time) => time.replace("+00:00", " UTC").replace("T", " ");
+
+// isOpen reports whether a run with this status has not ended.
+export const isOpen = (status) => ["queued", "running", "waiting"].includes(status);
 
 // duration shows milliseconds for people.
 export function duration(ms) {
@@ -36,11 +41,41 @@ export function duration(ms) {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-// distance shows how far a time is from now, to the minute.
+// span shows milliseconds to the minute.
+function span(ms) {
+  const minutes = Math.floor(ms / 60_000), hours = Math.floor(minutes / 60);
+  return minutes < 1 ? "< 1 min" : hours < 1 ? `${minutes} min` : hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+// distance shows how far a time is from now.
 export function distance(time) {
-  const ms = new Date(time) - Date.now(), minutes = Math.floor(Math.abs(ms) / 60_000), hours = Math.floor(minutes / 60);
-  const text = minutes < 1 ? "< 1 min" : hours < 1 ? `${minutes} min` : hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
-  return ms < 0 ? `${text} ago` : `in ${text}`;
+  const ms = new Date(time) - Date.now();
+  return ms < 0 ? `${span(-ms)} ago` : `in ${span(ms)}`;
+}
+
+// age shows how long ago a time was, in the first minute to the second.
+export function age(time) {
+  const ms = Math.max(Date.now() - new Date(time), 0);
+  return ms < 60_000 ? `${Math.floor(ms / 1000)} s` : span(ms);
+}
+
+// clock is the text of a time, distance or age, which is kept up to date.
+export function clock(time, text) {
+  const element = el("span", { class: "clock", title: exact(time) }, text(time));
+  clocks.set(element, () => {
+    const now = text(time);
+    if (element.textContent !== now) element.textContent = now;
+  });
+  ticking ??= setInterval(tick, 1000);
+  return element;
+}
+
+const clocks = new WeakMap(); // what brings them up to date
+let ticking;
+
+function tick() {
+  if (document.hidden) return;
+  for (const element of document.querySelectorAll(".clock")) clocks.get(element)?.();
 }
 
 export const number = (n) => (typeof n === "number" ? n.toLocaleString() : String(n));

@@ -1,6 +1,6 @@
 // A list whose newest page is live.
 
-import { $, announce } from "./dom.js";
+import { $, announce, isOpen } from "./dom.js";
 import { here } from "./filters.js";
 import { list } from "./table.js";
 
@@ -13,7 +13,9 @@ const pause = 3000; // between two looks at the newest page
 // loaded with each page. With still, the list is loaded once. liveList returns the function
 // that looks now.
 export function liveList({ path, table, none, filter, noun, still = false, each = () => {}, loaded = () => {} }) {
-  const live = !here.has("cursor") && filter.order !== "oldest" && !still;
+  // Of runs in the order of their age, only those that are open change.
+  const changes = filter.order !== "oldest" || filter.status.length > 0 && filter.status.every(isOpen);
+  const live = !here.has("cursor") && changes && !still;
   let paused = false, timer, latest = [];
 
   const inUse = () => table.element.matches(":hover") || table.element.contains(document.activeElement);

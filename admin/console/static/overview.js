@@ -1,6 +1,6 @@
 import { get, query, url } from "./api.js";
 import { bars } from "./bars.js";
-import { $, announce, badge, duration, el, empty, problem } from "./dom.js";
+import { $, announce, badge, duration, el, empty, keepFocus, problem } from "./dom.js";
 import { here } from "./filters.js";
 import { Table } from "./table.js";
 
@@ -16,16 +16,19 @@ const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const moment = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
 
+// oldest is a list that begins with the runs that have been open for the longest time.
+const oldest = (status) => url(`runs?status=${status}&order=oldest`);
+
 // queue shows the open runs, and again while the page is seen.
 async function queue() {
   try {
     const state = await get("queue");
-    const card = (name, value, href) => el("div", {}, el("dt", {}, name), el("dd", {}, href ? el("a", { href }, value) : value));
-    const cards = [card("Running", state.running.toLocaleString(), url("runs?status=running")), card("Queued", state.queued.toLocaleString(), url("runs?status=queued")),
-      card("Oldest waits for", state.oldest_age_ms ? duration(state.oldest_age_ms) : "none")];
+    const card = (name, value, href) => el("div", { "data-id": name }, el("dt", {}, name), el("dd", {}, href ? el("a", { href }, value) : value));
+    const cards = [card("Running", state.running.toLocaleString(), oldest("running")), card("Queued", state.queued.toLocaleString(), oldest("queued")),
+      card("Oldest waits for", state.oldest_age_ms ? duration(state.oldest_age_ms) : "none", state.oldest_age_ms && oldest("queued"))];
     if (state.waiting !== undefined) cards.push(card("Waiting for input", state.waiting.toLocaleString(), url("waiting")));
     const text = cards.map((c) => c.textContent).join();
-    if ($("now").textContent !== text) $("now").replaceChildren(...cards);
+    if ($("now").textContent !== text) keepFocus($("now"), () => $("now").replaceChildren(...cards));
     announce($("live"), "Live", "live on");
   } catch (failure) {
     if (!$("now").childElementCount) $("now").replaceChildren(el("div", {}, problem(failure, queue)));

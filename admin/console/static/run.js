@@ -1,5 +1,5 @@
 import { Failure, call, get, page, url } from "./api.js";
-import { $, announce, ask, badge, busy, copy, el, empty, focusOn, notify, number, problem, when } from "./dom.js";
+import { $, announce, ask, badge, busy, copy, el, empty, focusOn, isOpen, notify, number, problem, when } from "./dom.js";
 import { showDeliveries } from "./deliveries.js";
 import { erase } from "./erase.js";
 import { Feed } from "./feed.js";
@@ -66,7 +66,7 @@ function show() {
   transcript.update().then(() => transcript.rejected && $("result").replaceChildren(...result()));
 }
 
-const ended = () => run && !["queued", "running", "waiting"].includes(run.status);
+const ended = () => run && !isOpen(run.status);
 
 function result() {
   if (run.status === "queued") return [empty(run.behind ? "The run waits for the earlier runs of its conversation." : "The run waits for a free worker.")];

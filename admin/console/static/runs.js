@@ -1,6 +1,6 @@
 import { get, page, query, url } from "./api.js";
 import { Selection, bulk, redelivery } from "./bulk.js";
-import { $, badge, duration, el, empty, keepFocus, when } from "./dom.js";
+import { $, age, badge, clock, duration, el, empty, keepFocus, when } from "./dom.js";
 import { assistantLink, here, offerAssistants } from "./filters.js";
 import { liveList } from "./live.js";
 import { formRange, quickRanges, range, showRange } from "./ranges.js";
@@ -15,9 +15,12 @@ const filter = { ...Object.fromEntries(names.map((name) => [name, here.get(name)
 const searching = filter.q !== "" || Object.keys(metadata).length > 0;
 const filtered = () => Object.entries(filter).some(([name, value]) => name !== "order" && value.length > 0);
 
+const progress = { queued: "Queued", running: "In progress", waiting: "Waiting" };
+
+// elapsed is how long a run took. An open run shows how long it has had its status.
 function elapsed(run) {
-  if (!run.started_at) return "";
-  return run.completed_at ? duration(new Date(run.completed_at) - new Date(run.started_at)) : el("span", { class: "quiet" }, "In progress");
+  if (progress[run.status]) return el("span", { class: "quiet" }, progress[run.status], run.status_since && [", ", clock(run.status_since, age)]);
+  return run.started_at ? duration(new Date(run.completed_at) - new Date(run.started_at)) : "";
 }
 
 const selection = new Selection(showSelection);

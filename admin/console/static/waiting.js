@@ -1,5 +1,5 @@
 import { url } from "./api.js";
-import { $, distance, el, empty, when } from "./dom.js";
+import { $, clock, distance, el, empty, when } from "./dom.js";
 import { assistantLink, filterForm, offerAssistants } from "./filters.js";
 import { liveList } from "./live.js";
 import { Table } from "./table.js";
@@ -9,7 +9,7 @@ const filter = { ...filterForm($("filter"), "waiting", ["assistant_id"]), status
 offerAssistants($("filter").elements.assistant_id, filter.assistant_id);
 
 const short = (text) => (text.length > most ? `${text.slice(0, most)}…` : text);
-const since = (time) => [el("span", { class: "distance", "data-time": time }, distance(time)), el("small", {}, when(time))];
+const since = (time) => [clock(time, distance), el("small", {}, when(time))];
 
 // asked is a column about the request of a run. A run that was answered a moment ago has none.
 const asked = (label, cell, wide) => ({ label, wide, cell: (r) => r.input_request ? cell(r.input_request) : el("span", { class: "quiet" }, "answered") });
@@ -25,7 +25,4 @@ const table = new Table("Runs that wait for input", [
 liveList({
   path: "runs", table, filter, noun: ["run", "runs"],
   none: () => empty(filter.assistant_id ? "No run of this assistant waits for input." : "No run waits for input."),
-  each() {
-    for (const e of table.element.querySelectorAll(".distance")) e.textContent = distance(e.dataset.time);
-  },
 });

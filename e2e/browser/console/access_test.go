@@ -137,7 +137,8 @@ func (v *visitor) undirected() []string {
 	})()`)
 }
 
-// cut are the elements that reach out of the window or hide a part of their text.
+// cut are the elements that reach out of the window or hide a part of their text, and the
+// fields that hide a part of their hint or choice.
 func (v *visitor) cut() []string {
 	v.t.Helper()
 	return eval[[]string](v, `(() => {
@@ -149,6 +150,14 @@ func (v *visitor) cut() []string {
 			if (!e.checkVisibility({visibilityProperty: true}) || box.width <= 1 || scrolls(e)) continue;
 			if (box.left < -1 || box.right > width + 1) faults.push("out of the window: " + e.outerHTML.slice(0, 200));
 			if (["hidden", "clip"].includes(style.overflowX) && e.scrollWidth > e.clientWidth + 1 && e.innerText && !e.matches(".feed .line, .feed .what")) faults.push("cut: " + e.outerHTML.slice(0, 200));
+		}
+		const pen = document.createElement("canvas").getContext("2d");
+		for (const e of document.querySelectorAll("input[placeholder], select")) {
+			const style = getComputedStyle(e), text = e.value === "" && e.placeholder || (e.selectedOptions?.[0]?.text ?? "");
+			if (!e.checkVisibility()) continue;
+			pen.font = style.font;
+			const room = e.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - (e.matches("select") ? 16 : 0); // its arrow
+			if (pen.measureText(text).width > room + 1) faults.push("cut text of a field: " + text + ": " + e.outerHTML.slice(0, 200));
 		}
 		return faults;
 	})()`)

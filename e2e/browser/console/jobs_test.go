@@ -129,8 +129,12 @@ func (v *visitor) cancelStuck() {
 	waits := v.trigger("/say done")
 	v.job("see what runs and what is stuck, cancel five", 8, func() {
 		v.until(`/Running\s+6\s+Queued\s+1\s+Oldest waits for\s+[<\d]/.test(document.querySelector("#now").innerText)`)
-		v.follow(`#now a[href$="status=running"]`, `location.search === "?status=running"`)
+		v.follow(`#now a[href*="status=running"]`, `location.search === "?status=running&order=oldest"`)
 		v.shows("#list", "Stuck")
+		v.shows("#live", "Live")
+		first := fmt.Sprintf(`document.querySelector('#list tbody tr:first-child[data-id="%v"]')`, runs[0])
+		v.until(`/In progress, \d+ s/.test(` + first + `?.innerText)`)
+		v.until(fmt.Sprintf(`(window.row ??= %[1]s) === %[1]s && (window.age ??= row.querySelector(".clock").textContent) !== row.querySelector(".clock").textContent`, first))
 		for _, run := range runs[:5] {
 			v.click(fmt.Sprintf(`#list tr[data-id="%v"] input[type=checkbox]`, run))
 		}
