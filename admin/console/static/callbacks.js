@@ -32,7 +32,7 @@ async function redeliver(button, more = {}) {
 $("redeliver").addEventListener("click", (event) => redeliver(event.target));
 
 const stateLink = (host, state, count) => el("a", { class: "plainlink", href: url(`callbacks${query({ host, state, assistant_id: chosen.assistant_id, ...time })}`),
-  "aria-label": `${count} ${state} at ${host}` }, badge(state), ` ${count.toLocaleString()}`);
+  "aria-label": `${count} ${state} at ${host}` }, badge(state), " ", el("span", { class: "count" }, count.toLocaleString()));
 
 const receivers = new Table("Receivers", [
   { label: "Receiver", cell: (r) => el("code", {}, r.id) },
