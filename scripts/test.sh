@@ -19,6 +19,7 @@ export WEBTRIGGER_TEST_ALL=1
 # its last moment. The suite starts hundreds of programs.
 export GORACE=atexit_sleep_ms=100
 
-# The longest packages begin first, so that none of them runs alone at the end.
-exec go test -race -count=1 -shuffle=on -vet=off -timeout 18m "$@" \
-	./store/bunstore ./internal/crashtest ./internal/outagetest ./llm/openai ./llm/mcptools work
+# The longest packages begin first, so that none of them runs alone at the end. Some
+# packages wait for most of their time, so there is one at a time more than processors.
+exec go test -race -count=1 -shuffle=on -vet=off -timeout 18m -p "$(($(getconf _NPROCESSORS_ONLN) + 1))" "$@" \
+	./store/bunstore ./e2e/browser/console ./internal/outagetest ./e2e/pgx ./internal/crashtest . work

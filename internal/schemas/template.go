@@ -34,7 +34,7 @@ func Name(tb testing.TB) string {
 func ForRules(tb testing.TB) (name string) {
 	tb.Helper()
 	var names []string
-	for n := range 8 {
+	for n := range 6 {
 		names = append(names, schemaName(n+1))
 	}
 	return rules.copy(tb, names...)

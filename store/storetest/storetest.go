@@ -87,7 +87,7 @@ func groups() []group {
 
 // Run holds a store to the contract. Each rule is a subtest "group/rule" with a
 // store of its own: newStore returns an empty one and registers its disposal with
-// t.Cleanup. Eight rules are under way at a time, independent of -parallel: most
+// t.Cleanup. Six rules are under way at a time, independent of -parallel: most
 // of a rule's time is waiting. Names of groups restrict it to these, for a store
 // in another configuration; none: all.
 func Run(t *testing.T, newStore func(t *testing.T) webtrigger.Store, only ...string) {
@@ -114,7 +114,7 @@ func Run(t *testing.T, newStore func(t *testing.T) webtrigger.Store, only ...str
 }
 
 // atOnce is how many rules are under way at a time.
-const atOnce = 8
+const atOnce = 6
 
 // together calls do with each item at once and returns when all have returned.
 func together[T any](items []T, do func(item T)) {
