@@ -30,7 +30,7 @@ func TestRaceInMemory(t *testing.T) {
 		t.Skip("takes some seconds")
 	}
 	store := memstore.New(nil)
-	callbacktest.Race(t, [callbacktest.Replicas]webtrigger.Store{store, store, store}, callbacktest.Runs(t, 10_000))
+	callbacktest.Race(t, [callbacktest.Replicas]webtrigger.Store{store, store, store}, callbacktest.Runs(t, 2500))
 }
 
 // Each replica has a pool and a store of its own. The suite has fewer runs here than in memory for its time's sake;
@@ -44,7 +44,7 @@ func TestRaceOnPostgres(t *testing.T) {
 	for i := range stores {
 		stores[i] = postgres(t, dsn)
 	}
-	callbacktest.Race(t, stores, callbacktest.Runs(t, 1000))
+	callbacktest.Race(t, stores, callbacktest.Runs(t, 500))
 }
 
 func TestKillsInMemory(t *testing.T) {

@@ -51,9 +51,10 @@ func TestPausedStore_runsUnderWay_complete(t *testing.T) {
 	}
 }
 
-const manyRuns = 100
-
-var pausedLease = scaled(2*time.Second, 30*time.Second)
+var (
+	manyRuns    = number(40, 100)
+	pausedLease = scaled(2*time.Second, 30*time.Second)
+)
 
 // underWay is a place where two replicas hold many runs.
 type underWay struct {

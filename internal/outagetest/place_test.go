@@ -37,7 +37,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// long makes the outages as long as those of production; see `make outage-long`.
+// long makes the outages as long as those of production, and the runs as many as these
+// replicas can have; see `make outage-long`.
 var long = os.Getenv("WEBTRIGGER_OUTAGE_LONG") != ""
 
 // lease is that of the replicas, unless a test has another one. A renewal has a third
@@ -54,6 +55,13 @@ func scaled(short, whole time.Duration) time.Duration {
 		return whole
 	}
 	return short
+}
+
+func number(small, whole int) int {
+	if long {
+		return whole
+	}
+	return small
 }
 
 // place is a store with replicas, a receiver of callbacks, and a record of the calls

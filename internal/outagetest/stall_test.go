@@ -85,7 +85,7 @@ func TestStalledCommits_loseNothing(t *testing.T) {
 
 // queuedRuns are claimed by two workers whose claims are answered too late, or never.
 func queuedRuns() *stalled {
-	const n = 200
+	n := number(80, 200)
 	var p *place
 	var workers []*replica
 	return &stalled{
