@@ -46,7 +46,7 @@ func killedLocked(w which) *fault {
 		x, locked := w.of(r), r.load.assistants[lockedAssistant]
 		var first []*sent // a sweep begins with them
 		for range 4 {
-			first = append(first, r.load.send(locked, work{takes: 4 * lease}, func() *replica { return x }))
+			first = append(first, r.load.send(locked, work{takes: 2 * lease}, func() *replica { return x }))
 			require.NotNil(r, first[len(first)-1])
 		}
 		runs := r.occupy(x, lease)
