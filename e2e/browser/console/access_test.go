@@ -159,6 +159,9 @@ func (v *visitor) cut() []string {
 			const room = e.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - (e.matches("select") ? 16 : 0); // its arrow
 			if (pen.measureText(text).width > room + 1) faults.push("cut text of a field: " + text + ": " + e.outerHTML.slice(0, 200));
 		}
+		for (const e of document.querySelectorAll("input[type=datetime-local]")) {
+			if (e.checkVisibility() && e.clientWidth < 190) faults.push("cut time: " + e.outerHTML.slice(0, 200)); // of its icon and seconds
+		}
 		return faults;
 	})()`)
 }
