@@ -15,8 +15,8 @@ func (s *Server) CreateDatabase(prefix string) (name string, err error) {
 	return s.CopyDatabase("template0", prefix)
 }
 
-// CopyDatabase is CreateDatabase with the contents of another database, to which
-// nobody may be connected.
+// CopyDatabase is CreateDatabase with the contents of another database, which must
+// have no sessions.
 func (s *Server) CopyDatabase(template, prefix string) (name string, err error) {
 	name = fmt.Sprintf("%s_%d", identifier(prefix), s.names.Add(1))
 	sql := "CREATE DATABASE " + name + " TEMPLATE " + template

@@ -62,8 +62,7 @@ func (s *Server) Database(tb testing.TB) string {
 	return s.Copy(tb, "template0")
 }
 
-// Copy is Database with the contents of another database, to which nobody may be
-// connected.
+// Copy is Database with the contents of another database, which must have no sessions.
 func (s *Server) Copy(tb testing.TB, template string) string {
 	tb.Helper()
 	name, err := s.CopyDatabase(template, tb.Name())
