@@ -3,6 +3,8 @@
 package chaostest_test
 
 import (
+	"math/rand/v2"
+	"net"
 	"regexp"
 	"time"
 
@@ -74,7 +76,7 @@ func slowReceiver(lasts time.Duration) *fault {
 // deadReceivers are receivers of one assistant that do not respond, on several hosts.
 func deadReceivers(lasts time.Duration) *fault {
 	return &fault{name: "dead receivers", lasts: lasts, slow: true, about: tenants,
-		begin: func(r *rig) { r.divert(silentAssistant, lasts, r.receivers.dead) },
+		begin: func(r *rig) { r.divert(silentAssistant, lasts, r.silent()) },
 		end:   func(r *rig) { r.load.assistants[silentAssistant].url.Store(nil) },
 	}
 }
@@ -87,4 +89,17 @@ func (r *rig) divert(assistant int, lasts time.Duration, url func() string) {
 	for range 3 * senders * max(int(lasts/(8*time.Second)), 1) {
 		r.load.under.Go(func() { r.load.send(a, work{}, r.load.next) })
 	}
+}
+
+// silent returns addresses that accept connections and do not respond.
+func (r *rig) silent() func() string {
+	r.Helper()
+	var all []string
+	for range 8 {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		require.NoError(r, err)
+		r.Cleanup(func() { l.Close() })
+		all = append(all, "https://"+l.Addr().String()+"/")
+	}
+	return func() string { return all[rand.IntN(len(all))] }
 }

@@ -7,8 +7,6 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,13 +19,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// receivers receive callbacks: at one address as they should, at one slowly, and at one
-// not at all. They write to the ledger.
+// receivers receive callbacks: at one address as they should, and at one slowly. They
+// write to the ledger.
 type receivers struct {
 	t          *testing.T
 	ledger     *ledger
 	good, slow *httptest.Server
-	silent     []net.Listener // accept connections and do not respond
 	arrived    func(runKey string)
 }
 
@@ -49,18 +46,7 @@ func newReceivers(t *testing.T, l *ledger, arrived func(runKey string)) *receive
 		r.receive(w, req)
 		time.Sleep(slowness)
 	})
-	for range 8 {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		require.NoError(t, err)
-		t.Cleanup(func() { l.Close() })
-		r.silent = append(r.silent, l)
-	}
 	return r
-}
-
-// dead is the address of a receiver that does not respond.
-func (r *receivers) dead() string {
-	return "https://" + r.silent[rand.IntN(len(r.silent))].Addr().String() + "/"
 }
 
 // reads reports whether the receiver of a URL reads callbacks.
