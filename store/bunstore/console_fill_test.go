@@ -49,8 +49,8 @@ func fillRest(t *testing.T, db *bun.DB, n int64) {
 				attempts, state, native, bounded, shared, assistant_id, process_id, wake_at)
 			SELECT id, id, 1, 1, 0, 1, 0, created_at, created_at, 1, CASE id %% 3 WHEN 0 THEN 'q' WHEN 1 THEN 'r' ELSE 'w' END, %s, %[1]s, NOT %[1]s, assistant_id,
 				CASE WHEN id %% 3 = 1 THEN 'p' END, CASE WHEN id %% 3 = 2 THEN created_at END FROM webtrigger_runs WHERE id > %d`, yes, n),
-		fmt.Sprintf(`INSERT INTO webtrigger_inputs (run_id, created_at, expires_at, request)
-			SELECT run_id, waits_since, waits_since, '{"kind":"question","question":"Which account?"}' FROM webtrigger_queue WHERE state = 'w'`),
+		`INSERT INTO webtrigger_inputs (run_id, created_at, expires_at, request)
+			SELECT run_id, waits_since, waits_since, '{"kind":"question","question":"Which account?"}' FROM webtrigger_queue WHERE state = 'w'`,
 		`INSERT INTO webtrigger_conversations (id, assistant_id, key, subject, created_at, first_run_id, open_runs, last_event_id, last_message_id)
 			SELECT i, CAST(i % 10 AS text), 'ticket ' || CAST(i AS text), '', `+second(db, "i")+`, i, 0, 1, 1 FROM `+series(db, 20, n, 20),
 		fmt.Sprintf(`UPDATE webtrigger_runs SET conversation_id = id - 1 WHERE id %% 20 = 1 AND id > 1 AND id <= %d`, n),
