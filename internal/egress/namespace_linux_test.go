@@ -2,7 +2,6 @@ package egress_test
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -164,13 +163,11 @@ func call(t *testing.T, g *egress.Guard, a netip.Addr) {
 
 // packetTrap sees every packet of the namespace: those that leave by the tunnel, and those to loopback that are TCP.
 type packetTrap struct {
-	mu   sync.Mutex
-	seen map[netip.Addr]int
-	mark chan struct{} // a marker came through
+	mu      sync.Mutex
+	round   byte
+	seen    map[netip.Addr]int
+	markers map[netip.Addr]chan struct{} // each is closed when a packet to its address has been read
 }
-
-// marker is the address whose packet ends a round of the trap: all packets before it have been read.
-var marker = netip.MustParseAddr("198.18.0.99")
 
 func openTrap(t *testing.T) *packetTrap {
 	fd, err := syscall.Open("/dev/net/tun", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
@@ -192,7 +189,7 @@ func openTrap(t *testing.T) *packetTrap {
 		out, err := exec.Command("ip", args...).CombinedOutput()
 		require.NoError(t, err, "ip %v: %s", args, out)
 	}
-	trap := &packetTrap{seen: make(map[netip.Addr]int), mark: make(chan struct{}, 1)}
+	trap := &packetTrap{seen: make(map[netip.Addr]int)}
 	require.NoError(t, syscall.SetNonblock(fd, true))
 	tunnel := os.NewFile(uintptr(fd), "trap")
 	loopback := listenLoopback(t)
@@ -229,15 +226,13 @@ func (p *packetTrap) read(f *os.File, header int) {
 			continue
 		}
 		to, protocol := destination(buf[header:n])
-		switch {
-		case to == marker:
-			p.mark <- struct{}{}
-			continue
-		case protocol != syscall.IPPROTO_TCP:
-			continue // name servers on loopback, and what the kernel sends by itself (router solicitations)
-		}
 		p.mu.Lock()
-		p.seen[to]++
+		if marked, ok := p.markers[to]; ok {
+			close(marked)
+			delete(p.markers, to) // the loopback interface shows each packet twice
+		} else if protocol == syscall.IPPROTO_TCP { // not name servers on loopback, nor what the kernel sends by itself (router solicitations)
+			p.seen[to]++
+		}
 		p.mu.Unlock()
 	}
 }
@@ -252,19 +247,31 @@ func destination(packet []byte) (to netip.Addr, protocol int) {
 	return netip.Addr{}, -1
 }
 
-// during returns where TCP packets went while do ran.
+// during returns where TCP packets went while do ran. A packet on each of the two ways ends
+// it: then all packets before it have been read.
 func (p *packetTrap) during(do func()) map[netip.Addr]int {
 	p.mu.Lock()
 	p.seen = make(map[netip.Addr]int)
 	p.mu.Unlock()
 	do()
-	conn, err := net.Dial("udp4", netip.AddrPortFrom(marker, 9).String())
-	if err != nil {
-		panic(err)
+	p.mu.Lock()
+	p.round++
+	p.markers = make(map[netip.Addr]chan struct{})
+	var marked []chan struct{}
+	for _, marker := range []netip.Addr{netip.AddrFrom4([4]byte{198, 18, 0, 100 + p.round}), netip.AddrFrom4([4]byte{127, 0, 0, 100 + p.round})} {
+		c := make(chan struct{})
+		p.markers[marker], marked = c, append(marked, c)
+		conn, err := net.Dial("udp4", netip.AddrPortFrom(marker, 9).String())
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		_, _ = conn.Write([]byte{1})
 	}
-	defer conn.Close()
-	_ = binary.Write(conn, binary.BigEndian, uint16(1))
-	<-p.mark
+	p.mu.Unlock()
+	for _, c := range marked {
+		<-c
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.seen
