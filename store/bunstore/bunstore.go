@@ -210,7 +210,7 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 	switch name := db.Dialect().Name(); name {
 	case dialect.PG:
 		s.postgres = true
-		s.notifier.notify, s.notifier.background = s.notifyHint, &s.background
+		s.notifier.store = s
 		s.lender, s.beats = newLender(db), newLender(db)
 		s.beats.kept = new(kept)
 		if s.usesPgdriver() {

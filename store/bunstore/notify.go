@@ -14,10 +14,9 @@ import (
 // notifier sends one notification at a time, outside of the transactions that
 // it announces: Postgres takes a lock for the whole server when one that notifies
 // commits. What happens while one is sent goes into the next, and where much
-// happens there is one in a notifyPause, or in a notifyBusyPause.
+// happens there is one in a notifyPause.
 type notifier struct {
-	notify     func(h webtrigger.Hint)
-	background *sync.WaitGroup
+	store *Store
 
 	mu      sync.Mutex
 	hint    webtrigger.Hint
@@ -25,14 +24,9 @@ type notifier struct {
 	sent    time.Time // the last one
 }
 
-// The minimum pauses between two notifications. After a longer pause, a notification is
-// sent at once. While the load is high, calls wait for each other for longer than a
-// notifyBusyPause, and more notifications would only cost time: each is a commit of its own.
-const (
-	notifyPause     = 2 * time.Millisecond
-	notifyBusyPause = 10 * time.Millisecond // if notifications have followed each other for notifyBusyAfter
-	notifyBusyAfter = 100 * time.Millisecond
-)
+// notifyPause is the minimum pause between two notifications. After a longer pause, a
+// notification is sent at once.
+const notifyPause = 2 * time.Millisecond
 
 // note is the payload of a notification. Ping is empty in the notification of a hint.
 type note struct {
@@ -75,18 +69,15 @@ func (n *notifier) send(h webtrigger.Hint) {
 	watch.Merge(&n.hint, h)
 	if !n.sending {
 		n.sending = true
-		n.background.Go(n.work)
+		n.store.background.Go(n.work)
 	}
 }
 
-// work sends until nothing is left.
+// work sends until nothing is left. A notification that fails is not sent again:
+// the others' polls are the net.
 func (n *notifier) work() {
-	pause, began := notifyPause, time.Now()
 	for {
-		if time.Since(began) > notifyBusyAfter {
-			pause = notifyBusyPause
-		}
-		time.Sleep(pause - time.Since(n.sent))
+		time.Sleep(notifyPause - time.Since(n.sent))
 		n.mu.Lock()
 		h := n.hint
 		n.hint = webtrigger.Hint{}
@@ -97,17 +88,13 @@ func (n *notifier) work() {
 		}
 		n.sent = time.Now()
 		n.mu.Unlock()
-		n.notify(h)
-	}
-}
-
-// notifyHint sends a hint. A notification that fails is not sent again: the others' polls
-// are the net.
-func (s *Store) notifyHint(h webtrigger.Hint) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
-	defer cancel()
-	if err := s.notify(ctx, encodeNote(s.process, h)); err != nil {
-		s.log.Warn("notification not sent", "error", err)
+		s := n.store
+		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+		err := s.notify(ctx, encodeNote(s.process, h))
+		cancel()
+		if err != nil {
+			s.log.Warn("notification not sent", "error", err)
+		}
 	}
 }
 
