@@ -29,8 +29,11 @@ type request struct {
 	statuses    []int         // of the responses that are not errors
 }
 
-// do sends r, with retries, and decodes the response into a value, which it leaves as it
-// is if the response is 304. It returns the response's headers.
+// errNotModified is a response 304, which only a request with If-None-Match gets.
+var errNotModified = errors.New("client: not modified")
+
+// do sends r, with retries, and decodes the response into a value. It returns the
+// response's headers, also with errNotModified.
 func (c *Client) do(ctx context.Context, r request, into any) (http.Header, error) {
 	for failures := 0; ; {
 		header, err := c.attempt(ctx, r, into)
@@ -41,7 +44,7 @@ func (c *Client) do(ctx context.Context, r request, into any) (http.Header, erro
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case !errors.As(err, &a):
-			return nil, err
+			return header, err
 		}
 		if failures++; c.exhausted(failures) {
 			return nil, a.err
@@ -85,7 +88,7 @@ func (c *Client) attempt(ctx context.Context, r request, into any) (http.Header,
 		return nil, p.err
 	}
 	if resp.StatusCode == http.StatusNotModified {
-		return resp.Header, nil
+		return resp.Header, errNotModified
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if media != "application/json" {

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -95,9 +96,9 @@ func (c *Client) WaitFor(ctx context.Context, triggerID, runID int64) (*Status, 
 		began := time.Now()
 		status, header, err := c.status(ctx, triggerID, runID, longPoll, etag)
 		switch {
-		case err != nil || status != nil && status.Terminal():
+		case errors.Is(err, errNotModified):
+		case err != nil || status.Terminal():
 			return status, err
-		case status == nil: // not changed
 		case status.RunStatus == "waiting":
 			etag = header.Get("ETag")
 		default:
@@ -112,7 +113,7 @@ func (c *Client) WaitFor(ctx context.Context, triggerID, runID int64) (*Status, 
 	}
 }
 
-// status reads a status. It returns nil if that is still the one of the etag.
+// status reads a status. It returns errNotModified if that is still the one of the etag.
 func (c *Client) status(ctx context.Context, triggerID, runID int64, hold time.Duration, etag string) (*Status, http.Header, error) {
 	r := request{
 		method: http.MethodGet, url: c.trigger(triggerID, "status") + ofRun(runID), hold: hold,
@@ -125,9 +126,12 @@ func (c *Client) status(ctx context.Context, triggerID, runID int64, hold time.D
 		r.header.Set("If-None-Match", etag)
 		r.statuses = append(r.statuses, http.StatusNotModified)
 	}
-	var status *Status
-	header, err := c.do(ctx, r, &status)
-	return status, header, err
+	status := new(Status)
+	header, err := c.do(ctx, r, status)
+	if err != nil {
+		return nil, header, err
+	}
+	return status, header, nil
 }
 
 // Cancel requests the cancellation of a trigger's run. A queued run ends at once, a

@@ -113,6 +113,36 @@ func TestWait_runWaitsForInput_needsFewRequests(t *testing.T) {
 	})
 }
 
+// A 304 without If-None-Match is an error. A body without a status leaves the status empty.
+func TestStatus_responseWithoutStatus_returnsErrorOrEmptyStatus(t *testing.T) {
+	t.Parallel()
+	inBubble(t, webtrigger.Options{}, func(t *testing.T, s *site, c *client.Client) {
+		id := start(t, c)
+		respond := func(status int) fault {
+			return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(status)
+				if status == http.StatusOK {
+					_, _ = w.Write([]byte("null"))
+				}
+			}
+		}
+		s.faults = []fault{respond(http.StatusNotModified)}
+		var answered *client.Error
+		_, err := c.Status(t.Context(), id)
+		require.ErrorAs(t, err, &answered)
+		require.Equal(t, http.StatusNotModified, answered.Status)
+		s.faults = []fault{respond(http.StatusOK)}
+		status, err := c.Status(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, &client.Status{}, status)
+		s.faults = []fault{respond(http.StatusOK)}
+		status, err = c.Wait(t.Context(), id)
+		require.NoError(t, err)
+		require.True(t, status.Terminal(), "the next response counts")
+	})
+}
+
 // A service that is shutting down responds without a delay, although the header claims
 // one. The client pauses between its requests.
 func TestWaitOnAServiceThatShutsDown(t *testing.T) {
