@@ -347,14 +347,17 @@ func logMessages(t *testing.T, directories ...string) (messages []string) {
 				if !ok || len(call.Args) == 0 {
 					continue
 				}
-				for _, argument := range call.Args {
-					if literal, ok := argument.(*ast.BasicLit); ok && literal.Kind == token.STRING {
-						text, err := strconv.Unquote(literal.Value)
-						require.NoError(t, err)
-						messages = append(messages, level+": "+text)
-						break
-					}
+				i := slices.IndexFunc(call.Args, func(argument ast.Expr) bool {
+					literal, ok := argument.(*ast.BasicLit)
+					return ok && literal.Kind == token.STRING
+				})
+				if i < 0 {
+					require.Empty(t, level, "a log message must be a constant string: %s", file)
+					continue // its caller has the message
 				}
+				text, err := strconv.Unquote(call.Args[i].(*ast.BasicLit).Value)
+				require.NoError(t, err)
+				messages = append(messages, level+": "+text)
 			}
 		}
 	}
