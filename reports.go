@@ -169,8 +169,8 @@ func actorOf(ctx context.Context) (name string, named bool) {
 // objectOf is the name of an object of the audit log.
 func objectOf(kind string, id int64) string { return fmt.Sprintf("%s/%d", kind, id) }
 
-// RunLabels are the texts by which people recognize a run in a list, and how long it has
-// been queued.
+// RunLabels are the texts by which people recognize a run in a list, and the time since
+// which it is queued.
 type RunLabels struct {
 	Subject  string
 	KeyName  string    // "" if the run has no API key
