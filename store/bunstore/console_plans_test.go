@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
-	"github.com/webtrigger-go/webtrigger/internal/pgtest"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
@@ -57,7 +57,7 @@ func consolePlans(ctx context.Context, s *bunstore.Store, explain string, n int6
 func TestConsoleCalls_outOfMany_plansReadFewRows(t *testing.T) {
 	t.Parallel()
 	const n = 20_000
-	db := postgresDB(t, pgtest.Database(t))
+	db := postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	fillRuns(t, db, n)
 	logDeliveries(t, db, n)
