@@ -18,9 +18,27 @@ type messageReader struct {
 
 const protocol3 = 3 << 16 // a startup message that is not a request for encryption or cancellation
 
-// next returns the next message, and the text of the statement that it has the server
-// parse or execute, if it does.
-func (m *messageReader) next() (message []byte, statement string, err error) {
+// next returns the messages that a driver sends with one write: one, or those of a
+// statement up to the Sync that ends it. It also returns the texts that they have the
+// server parse or execute. A network loses all of them or none: a server that has
+// executed a statement, and whose Sync is lost, would keep its locks.
+func (m *messageReader) next() (messages []byte, statements string, err error) {
+	for {
+		message, statement, err := m.one()
+		if err != nil {
+			return nil, "", err
+		}
+		messages, statements = append(messages, message...), statements+statement
+		switch message[0] {
+		case 'P', 'B', 'D', 'E', 'C': // parse, bind, describe, execute, close
+		default: // also a message without a type, which begins with its length, below 2^24
+			return messages, statements, nil
+		}
+	}
+}
+
+// one returns the next message, and the text of its statement.
+func (m *messageReader) one() (message []byte, statement string, err error) {
 	if m.buffered == nil {
 		m.buffered = bufio.NewReader(m.from)
 	}

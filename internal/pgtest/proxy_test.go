@@ -1,6 +1,9 @@
 package pgtest_test
 
 import (
+	"io"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +101,35 @@ func TestProxy_answers_areLost(t *testing.T) {
 	await(t, func() bool { return query(t, s, name, `SELECT n FROM kept`) == "1" })
 	p.Heal()
 	require.NoError(t, <-answer(s, p.DSN(name), `INSERT INTO kept VALUES (2)`))
+}
+
+// A statement reaches the server with the Sync that ends it, or not at all.
+func TestProxy_statement_isDeliveredWhole(t *testing.T) {
+	t.Parallel()
+	server, err := net.Listen("tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer server.Close()
+	p := startProxy(t, server.Addr().(*net.TCPAddr).Port)
+	start, execute, sync := "\x00\x00\x00\x08\x00\x03\x00\x00", "E\x00\x00\x00\x09\x00\x00\x00\x00\x00", "S\x00\x00\x00\x04"
+	for sent, want := range map[string]string{
+		start + execute:               start,
+		start + execute + sync:        start + execute + sync,
+		start + sync + execute + "S":  start + sync,
+		start + execute + sync + sync: start + execute + sync + sync,
+	} {
+		client, err := net.Dial("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Port())))
+		require.NoError(t, err)
+		_, err = client.Write([]byte(sent))
+		require.NoError(t, err)
+		require.NoError(t, client.(*net.TCPConn).CloseWrite())
+		accepted, err := server.Accept()
+		require.NoError(t, err)
+		got, err := io.ReadAll(accepted)
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+		accepted.Close()
+		client.Close()
+	}
 }
 
 func TestProxy_point_leadsNewConnectionsElsewhere(t *testing.T) {
