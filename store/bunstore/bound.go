@@ -4,7 +4,6 @@ import (
 	"context"
 	"hash/fnv"
 	"slices"
-	"strconv"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -104,12 +103,8 @@ func (s *Store) lockBounds(ctx context.Context, on session, triggers ...*webtrig
 		locks[i] = s.boundLock(trigger.AssistantID)
 	}
 	slices.Sort(locks)
-	idle := stoppedClient
-	if s.opts.Enqueue != nil {
-		idle += s.opts.EnqueueTimeout // the hook is called in this transaction
-	}
-	rows, err := on.rows(ctx, `SELECT set_config('idle_in_transaction_session_timeout', $2, true), pg_advisory_xact_lock(id)::text
-		FROM unnest($1::bigint[]) AS id`, s.idList(slices.Compact(locks)), strconv.FormatInt(idle.Milliseconds(), 10))
+	rows, err := on.rows(ctx, `SELECT `+setIdleLimit+`, pg_advisory_xact_lock(id)::text FROM unnest($2::bigint[]) AS id`,
+		s.idleLimit(), s.idList(slices.Compact(locks)))
 	return each(rows, err, func(scanner) error { return nil })
 }
 

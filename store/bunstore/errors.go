@@ -139,8 +139,12 @@ func outOfStep(err error) bool {
 // sessionEnded reports whether the server, or a pooler, ended the session.
 func sessionEnded(err error) bool {
 	state := sqlState(err)
-	return state != "" && (state[:2] == "08" || state[:3] == "57P")
+	return state != "" && (state[:2] == "08" || state[:3] == "57P" || transactionTimedOut(state))
 }
+
+// transactionTimedOut reports whether the server ended a session, and rolled back its
+// transaction, because the transaction was idle or open for too long.
+func transactionTimedOut(state string) bool { return state == "25P03" || state == "25P04" }
 
 // notExecuted reports whether an error proves that its statement left nothing. A
 // server ends a session by 57P01 between statements or within one, which it then
@@ -149,14 +153,15 @@ func notExecuted(err error) bool {
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, errReadOnly) {
 		return true
 	}
-	switch sqlState(err) {
+	switch state := sqlState(err); state {
 	case "25006", // a read-only transaction
 		"57P01", // terminated by an administrator
 		"57P03", // starting up or shutting down
 		"57P05": // idle for too long
 		return true
+	default:
+		return transactionTimedOut(state)
 	}
-	return false
 }
 
 // notStored reports whether an error proves that its transaction left nothing and will

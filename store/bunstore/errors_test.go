@@ -27,6 +27,8 @@ func TestWrap_unavailable_reportsWhetherDataWasStored(t *testing.T) {
 		driver.ErrBadConn:        true,
 		&net.OpError{Op: "dial"}: true,
 		stateError("25006"):      true, // a read-only server
+		stateError("25P03"):      true, // the transaction was idle for too long
+		stateError("25P04"):      true, // the transaction took too long
 		stateError("40001"):      true, // rolled back
 		stateError("53100"):      true, // a full disk
 		stateError("57P01"):      true, // terminated, and not between commit and answer

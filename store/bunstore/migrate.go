@@ -190,8 +190,8 @@ func (m *migrator) transact(statements []string) error {
 	if !m.store.postgres {
 		return retryBusy(m.ctx, func() error { return m.tryTransact(`BEGIN IMMEDIATE`, statements) })
 	}
-	const begin = `BEGIN; SET LOCAL lock_timeout = '` + migrationLockTimeout + `'; SET LOCAL statement_timeout = 0; ` +
-		`SET LOCAL idle_in_transaction_session_timeout = 0`
+	begin := `BEGIN; SET LOCAL lock_timeout = '` + migrationLockTimeout + `'; SET LOCAL statement_timeout = 0; ` +
+		`SET LOCAL idle_in_transaction_session_timeout = ` + m.store.idleLimit()
 	for {
 		err := m.tryTransact(begin, statements)
 		if !retryable(err) && sqlState(err) != "55P03" { // lock_not_available

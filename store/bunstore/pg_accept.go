@@ -190,7 +190,11 @@ func (input *pgTriggers) text() string {
 // pgAcceptWithEngine stores triggers in a transaction with the host's engine.
 func (s *Store) pgAcceptWithEngine(ctx context.Context, input pgTriggers, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
 	err := s.lender.transact(ctx, func(bunTx bun.Tx) (err error) {
-		if stored, hint, err = s.pgStoreBounded(ctx, s.within(bunTx.Tx), input, calls); err != nil {
+		on := s.within(bunTx.Tx)
+		if err = s.limitIdle(ctx, on); err != nil {
+			return err
+		}
+		if stored, hint, err = s.pgStoreBounded(ctx, on, input, calls); err != nil {
 			return err
 		}
 		var queued []RunRef

@@ -2,8 +2,6 @@ package bunstore
 
 import (
 	"context"
-	"strconv"
-	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -69,18 +67,13 @@ func limitOr(limit int) int64 {
 	return noLimit
 }
 
-// stoppedClient is how long a transaction that holds an advisory lock of others may pause
-// between two statements.
-const stoppedClient = 5 * time.Second
-
 // lockLimits waits until no other claim with a limit is in progress. Statements that
 // follow see what those have claimed. If the client stops, the server ends the
 // transaction, so that other claims do not wait. The plans of these statements do not
 // depend on their arguments.
 func (s *Store) lockLimits(ctx context.Context, on session) error {
-	rows, err := on.rows(ctx, `SELECT set_config('idle_in_transaction_session_timeout', $2, true),
-		set_config('plan_cache_mode', 'force_generic_plan', true), pg_advisory_xact_lock($1)::text`,
-		s.lockNumber("limits"), strconv.FormatInt(stoppedClient.Milliseconds(), 10))
+	rows, err := on.rows(ctx, `SELECT `+setIdleLimit+`, set_config('plan_cache_mode', 'force_generic_plan', true),
+		pg_advisory_xact_lock($2)::text`, s.idleLimit(), s.lockNumber("limits"))
 	return each(rows, err, func(scanner) error { return nil })
 }
 

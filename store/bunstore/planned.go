@@ -21,7 +21,7 @@ func (s *Store) unprepared() session {
 // others. No plan is compiled and no worker is started, either of which takes longer than
 // the rest.
 const plainPlansText = `SELECT set_config('enable_mergejoin', 'off', true), set_config('enable_hashjoin', 'off', true),
-	set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)`
+	set_config('jit', 'off', true), set_config('max_parallel_workers_per_gather', '0', true), ` + setIdleLimit
 
 // lists runs statements of lists, with plans by their values. It may call read again.
 func (s *Store) lists(ctx context.Context, read func(q session) error) error {
@@ -30,8 +30,7 @@ func (s *Store) lists(ctx context.Context, read func(q session) error) error {
 	}
 	return s.lender.transact(ctx, func(tx bun.Tx) error {
 		q := s.within(tx.Tx)
-		var set [4]string
-		if err := q.row(ctx, plainPlansText).Scan(&set[0], &set[1], &set[2], &set[3]); err != nil {
+		if _, err := q.exec(ctx, plainPlansText, s.idleLimit()); err != nil {
 			return err
 		}
 		return read(q)

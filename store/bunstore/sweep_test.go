@@ -3,6 +3,10 @@ package bunstore_test
 import (
 	"context"
 	"fmt"
+	"net/url"
+	"path"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +14,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/pgtest"
 	"github.com/webtrigger-go/webtrigger/internal/schemas"
 	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
@@ -57,6 +62,46 @@ func TestSweepRuns_lockedRun_othersAreSwept(t *testing.T) {
 	swept, err = s.SweepRuns(ctx, webtrigger.Sweep{ProcessID: sweeper.ID, Limit: 2})
 	require.NoError(t, err)
 	require.Equal(t, runs[:1], ids(t, swept))
+}
+
+// A sweeper that is cut off from the server in its transaction keeps locks for seconds
+// only, and not until the connection times out.
+func TestSweepRuns_cutOffBeforeCommit_othersSweep(t *testing.T) {
+	t.Parallel()
+	ctx, dsn := t.Context(), schemas.Database(t)
+	s := migrated(t, postgresDB(t, dsn), nil)
+	runs, sweeper := lostRuns(t, s, 2)
+	address, err := url.Parse(dsn)
+	require.NoError(t, err)
+	port, err := strconv.Atoi(address.Port())
+	require.NoError(t, err)
+	proxy, err := pgtest.StartProxy(port)
+	require.NoError(t, err)
+	t.Cleanup(proxy.Close)
+	held := make(chan struct{}, 100)
+	proxy.Disturb(pgtest.Fault{Hold: true, Statements: func(text string) bool {
+		if text == "COMMIT" {
+			held <- struct{}{}
+		}
+		return text == "COMMIT"
+	}})
+	cut := opened(t, postgresDB(t, proxy.DSN(path.Base(address.Path))), nil)
+	stopped, stop := context.WithCancel(ctx)
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { _, err = cut.SweepRuns(stopped, webtrigger.Sweep{ProcessID: sweeper.ID, Limit: 2}) })
+	<-held
+	swept, _ := s.SweepRuns(ctx, webtrigger.Sweep{ProcessID: sweeper.ID, Limit: 2})
+	require.Empty(t, swept, "the processes to be marked are locked")
+	require.Eventually(t, func() bool {
+		found, err := s.SweepRuns(ctx, webtrigger.Sweep{ProcessID: sweeper.ID, Limit: 2})
+		require.NoError(t, err)
+		swept = append(swept, found...)
+		return len(swept) == len(runs)
+	}, time.Minute, 100*time.Millisecond)
+	require.Equal(t, runs, ids(t, swept))
+	stop()
+	sweeping.Wait()
+	require.Error(t, err)
 }
 
 // A run that cannot be ended does not keep a sweep from the others. The sweep returns

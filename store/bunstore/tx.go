@@ -2,6 +2,7 @@ package bunstore
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -55,6 +56,9 @@ func (s *Store) writePostgres(ctx context.Context, op func(t *tx) error) error {
 	var hint webtrigger.Hint
 	err := s.lender.transact(ctx, func(bunTx bun.Tx) error {
 		t := &tx{session: s.within(bunTx.Tx), ctx: ctx}
+		if err := s.limitIdle(ctx, t.session); err != nil {
+			return err
+		}
 		if err := op(t); err != nil {
 			return err
 		}
@@ -64,6 +68,29 @@ func (s *Store) writePostgres(ctx context.Context, op func(t *tx) error) error {
 	if err == nil {
 		s.share(hint)
 	}
+	return err
+}
+
+// stoppedClient is how long a transaction may pause between two statements.
+const stoppedClient = 5 * time.Second
+
+// setIdleLimit sets the limit in milliseconds $1 for the transaction. If a process stops
+// or is cut off from the server in a transaction, the server then ends the session, so
+// that the locks do not outlast it by hours.
+const setIdleLimit = `set_config('idle_in_transaction_session_timeout', $1, true)`
+
+// idleLimit is the argument of setIdleLimit.
+func (s *Store) idleLimit() string {
+	limit := stoppedClient
+	if s.opts.Enqueue != nil {
+		limit += s.opts.EnqueueTimeout // the hook is called in transactions
+	}
+	return strconv.FormatInt(limit.Milliseconds(), 10)
+}
+
+// limitIdle begins a transaction whose locks others may need.
+func (s *Store) limitIdle(ctx context.Context, on session) error {
+	_, err := on.exec(ctx, `SELECT `+setIdleLimit, s.idleLimit())
 	return err
 }
 
