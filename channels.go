@@ -292,7 +292,8 @@ type RetentionStore interface {
 	//
 	// Each call also deletes up to purge.Limit entries of the audit log that are older
 	// than purge.Keep.Audit, and the statistics of up to purge.Limit hours that ended more
-	// than purge.Stats ago. If no other age is set, it checks no runs.
+	// than purge.Stats ago. If no other age is set, it checks no runs. A store that keeps
+	// the counts of past hours counts them before it deletes their runs.
 	Purge(ctx context.Context, purge Purge) (Purged, error)
 
 	// RecordPass stores that a pass of purges has ended now, by the store's clock, and what

@@ -158,6 +158,12 @@ func (s *Store) LockLimits(ctx context.Context, tx bun.Tx) error {
 	return s.lockLimits(ctx, s.within(tx.Tx))
 }
 
+// LockStats takes the lock of those who count ends in a transaction.
+func (s *Store) LockStats(ctx context.Context, bunTx bun.Tx) error {
+	_, err := (&tx{session: s.within(bunTx.Tx), ctx: ctx}).lockStats(true)
+	return err
+}
+
 // LockBounds takes the lock of the bound of a trigger's assistant in a transaction.
 func (s *Store) LockBounds(ctx context.Context, tx bun.Tx, trigger *webtrigger.NewTrigger) error {
 	return s.lockBounds(ctx, s.within(tx.Tx), trigger)

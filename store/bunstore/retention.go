@@ -41,9 +41,13 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrig
 	if done.StatsHours, err = s.purgeStats(ctx, purge, now); err != nil {
 		return done, err
 	}
+	var errs []error
+	if purge.After == 0 && purge.Stats > 0 { // a pass begins
+		errs = append(errs, s.countPast(ctx, now.Add(-purge.Stats), now))
+	}
 	if retention.Shortest(purge.Keep) == 0 {
 		done.Next = 0
-		return done, nil
+		return done, errors.Join(errs...)
 	}
 	last, more, err := t.stretchAfter(purge.After)
 	if err != nil {
@@ -53,7 +57,6 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrig
 	if err != nil {
 		return done, s.wrap("purge", err)
 	}
-	var errs []error
 	unavailable := 0
 	for _, r := range old {
 		if done.Events >= purge.Limit || done.Triggers >= purge.Limit || ctx.Err() != nil || unavailable == purgeErrors {

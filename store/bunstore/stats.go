@@ -15,13 +15,13 @@ import (
 
 // Statistics of past hours are kept in {stats}: for each hour, assistant, status and slot
 // of durations the number of runs, and for each hour the same of all assistants, whose
-// assistant_id is empty. A row with an empty status marks an hour that is counted. A call
-// counts the hours that are not, newest first, up to statsTime. An index of blocks by
-// completed_at finds the ends of an hour. The current hour and the last minutes are
-// counted as they are.
+// assistant_id is empty. A row with an empty status marks an hour that is counted. Each pass
+// of purges counts the hours that are not, so that it deletes no runs that are not counted.
+// So does a query, newest first. Both stop after statsTime. An index of blocks by completed_at
+// finds the ends of an hour. The current hour and the last minutes are counted as they are.
 const (
 	statsChunk = 24              // hours that one transaction counts
-	statsTime  = 2 * time.Second // after which a call leaves hours for the next one
+	statsTime  = 2 * time.Second // after which a call leaves hours for the next one, or less in a purge
 	statsLate  = 2 * time.Minute // after its end, an hour may still get ends: transactions take a while
 )
 
@@ -96,52 +96,93 @@ var slotText = func() string {
 	return text.String()
 }()
 
+// hours is a range of hours: from is the first one, and to follows the last one.
+type hours struct{ from, to int64 }
+
 // countHours counts the hours of a range that are not counted yet. It reports whether
 // all of them are.
 func (s *Store) countHours(ctx context.Context, from, to int64) (complete bool, _ error) {
 	until := time.Now().Add(statsTime)
-	rows, err := s.rows(ctx, `SELECT hour FROM {stats} WHERE assistant_id = '' AND hour >= $1 AND hour < $2 AND status = ''`, from, to)
+	left, err := s.uncounted(ctx, hours{from, to}, statsChunk)
+	if err != nil {
+		return false, err
+	}
+	for _, chunk := range slices.Backward(left) {
+		if time.Now().After(until) {
+			return false, nil
+		}
+		if err := s.countChunk(ctx, chunk, true); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// countPast counts past hours since an instant, oldest first, an hour in each transaction.
+// Hours that another call counts are left to it.
+func (s *Store) countPast(ctx context.Context, since, now time.Time) error {
+	until := time.Now().Add(statsTime)
+	var first time.Time
+	err := s.pool().row(ctx, `SELECT created_at FROM {runs} ORDER BY id LIMIT 1`).Scan(stamp{&first})
+	if err == sql.ErrNoRows {
+		return nil
+	} else if err != nil {
+		return s.wrap("count ends", err)
+	}
+	left, err := s.uncounted(ctx, hours{max(hourOf(first), hourOf(since)), hourOf(now.Add(-statsLate))}, 1)
+	for _, chunk := range left {
+		if time.Now().After(until) {
+			break
+		}
+		if err := s.countChunk(ctx, chunk, false); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// uncounted returns the hours of a range that are not counted, as ranges of up to most hours
+// in their order.
+func (s *Store) uncounted(ctx context.Context, all hours, most int64) (left []hours, _ error) {
+	rows, err := s.rows(ctx, `SELECT hour FROM {stats} WHERE assistant_id = '' AND hour >= $1 AND hour < $2 AND status = ''`, all.from, all.to)
 	counted, err := collect(rows, err, scanID)
 	if err != nil {
-		return false, s.wrap("count ends", err)
+		return nil, s.wrap("count ends", err)
 	}
 	done := make(map[int64]bool, len(counted))
 	for _, hour := range counted {
 		done[hour] = true
 	}
-	for end := to; end > from; {
-		if done[end-1] {
-			end--
+	for hour := all.from; hour < all.to; hour++ {
+		if done[hour] {
 			continue
 		}
-		begin := end
-		for begin > from && end-begin < statsChunk && !done[begin-1] {
-			begin--
+		if last := len(left) - 1; last >= 0 && left[last].to == hour && hour-left[last].from < most {
+			left[last].to++
+		} else {
+			left = append(left, hours{hour, hour + 1})
 		}
-		if time.Now().After(until) {
-			return false, nil
-		}
-		if err := s.countChunk(ctx, begin, end); err != nil {
-			return false, err
-		}
-		end = begin
 	}
-	return true, nil
+	return left, nil
 }
 
-// countChunk counts some hours and marks them. If another call is doing the same, it waits
-// and changes nothing: the counts of a past hour do not change.
-func (s *Store) countChunk(ctx context.Context, from, to int64) error {
+// countChunk counts some hours and marks them. If another call does that for any hours, it
+// waits or, if it must not, does nothing. Then it changes nothing for hours that are
+// counted: the counts of a past hour do not change.
+func (s *Store) countChunk(ctx context.Context, chunk hours, wait bool) error {
 	return s.write(ctx, "count ends", func(t *tx) error {
+		if free, err := t.lockStats(wait); err != nil || !free {
+			return err
+		}
 		var marks []string
-		for hour := from; hour < to; hour++ {
+		for hour := chunk.from; hour < chunk.to; hour++ {
 			marks = append(marks, fmt.Sprintf("('', %d, '', -1, 0)", hour))
 		}
 		const into = `INSERT INTO {stats} (assistant_id, hour, status, slot, runs) `
 		if _, err := t.exec(t.ctx, into+`VALUES `+strings.Join(marks, ", ")+` ON CONFLICT DO NOTHING`); err != nil {
 			return err
 		}
-		c := endedWithin(from, to, s)
+		c := endedWithin(chunk.from, chunk.to, s)
 		where := strings.Join(c.where, " AND ")
 		for _, assistant := range []string{"''", "r.assistant_id"} {
 			joined := ""
@@ -156,6 +197,20 @@ func (s *Store) countChunk(ctx context.Context, from, to int64) error {
 		}
 		return nil
 	})
+}
+
+// lockStats takes the lock of those who count. SQLite has one writer, and needs none.
+func (t *tx) lockStats(wait bool) (free bool, err error) {
+	if !t.store.postgres {
+		return true, nil
+	}
+	lock := t.store.lockNumber("stats")
+	if wait {
+		_, err = t.exec(t.ctx, `SELECT pg_advisory_xact_lock($1)`, lock)
+		return true, err
+	}
+	err = t.row(t.ctx, `SELECT pg_try_advisory_xact_lock($1)`, lock).Scan(&free)
+	return free, err
 }
 
 // purgeStats deletes the oldest hours that are past their age, each in a transaction of its

@@ -1,6 +1,8 @@
 package bunstore_test
 
 import (
+	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -8,6 +10,8 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/webtrigger-go/webtrigger"
+	"github.com/webtrigger-go/webtrigger/internal/schemas"
+	"github.com/webtrigger-go/webtrigger/store/bunstore"
 )
 
 // Kept statistics are purged by the hour, oldest first, also if no other age is set. A call
@@ -43,6 +47,66 @@ func TestPurge_oldStatistics_deletesWholeHours(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, kept(), 6, "without an age nothing is deleted")
 	})
+}
+
+// endedAgo is a run that ended some hours ago.
+func endedAgo(t *testing.T, s *bunstore.Store, db *bun.DB, age int64) {
+	t.Helper()
+	p := registered(t, s, time.Hour)
+	storeTrigger(t, s)
+	lease := claimedBy(t, s, p, 1, 0)[0].Lease
+	_, err := s.FinishRun(t.Context(), lease, webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted}})
+	require.NoError(t, err)
+	earlier := "- " + strconv.FormatInt(age*3600*1_000_000, 10)
+	if db.Dialect().Name().String() == "pg" {
+		earlier = fmt.Sprintf("- interval '%d hours'", age)
+	}
+	for _, column := range []string{"ends SET completed_at = completed_at", "runs SET created_at = created_at"} {
+		_, err := db.ExecContext(t.Context(), "UPDATE webtrigger_"+column+" "+earlier)
+		require.NoError(t, err)
+	}
+}
+
+// ended counts the runs that ended in the last day.
+func ended(t *testing.T, s *bunstore.Store) (n int) {
+	t.Helper()
+	to := time.Now().Truncate(time.Hour).Add(time.Hour)
+	counts, complete, err := s.EndCounts(t.Context(), webtrigger.StatsQuery{From: to.Add(-24 * time.Hour), To: to, Step: time.Hour})
+	require.NoError(t, err)
+	require.True(t, complete)
+	for _, c := range counts {
+		n += c.Runs
+	}
+	return n
+}
+
+// Statistics have runs that were purged before anyone looked at them.
+func TestPurge_uncountedRuns_countsThemFirst(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		db := open()
+		s := migrated(t, db, nil)
+		endedAgo(t, s, db, 3)
+		done, err := s.Purge(t.Context(), webtrigger.Purge{Keep: webtrigger.Retention{Completed: time.Hour}, Stats: webtrigger.StatsAge, Limit: 10})
+		require.NoError(t, err)
+		require.Equal(t, 1, done.Triggers)
+		require.Equal(t, 1, ended(t, s))
+	})
+}
+
+// A purge does not wait for another process that counts.
+func TestPurge_whileOthersCount_doesNotWait(t *testing.T) {
+	t.Parallel()
+	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
+	s := migrated(t, db, nil)
+	endedAgo(t, s, db, 3)
+	other, err := db.BeginTx(ctx, nil)
+	require.NoError(t, err)
+	require.NoError(t, s.LockStats(ctx, other))
+	_, err = s.Purge(ctx, webtrigger.Purge{Stats: webtrigger.StatsAge, Limit: 10})
+	require.NoError(t, err)
+	require.NoError(t, other.Rollback())
+	require.Equal(t, 1, ended(t, s))
 }
 
 // Steps are counted from the beginning of the query, also if statistics do not reach back
