@@ -161,10 +161,24 @@ func init() {
 // package admin. An unknown error is logged with the request id and sent as a
 // 500 without its text, so no internal detail reaches the client.
 func (s *Service) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil && errors.Is(err, r.Context().Err()) {
-		return // the client has disconnected
+	ended := r.Context().Err()
+	if ended == nil || !errors.Is(err, ended) || errors.Is(err, errCreation) {
+		s.problem(w, r, err).Write(w)
+		return
 	}
-	s.problem(w, r, err).Write(w)
+	// The client has disconnected, and the hooks see no response. If it has not, because
+	// it has closed only its half of the connection or the host has ended the context, it
+	// must get a response: that of a handler which writes nothing is 200.
+	if seen, ok := w.(*statusWriter); ok {
+		w = seen.ResponseWriter
+	}
+	unavailable().Write(w)
+}
+
+// unavailable is the 503 of a request that had no effect.
+func unavailable() *wire.Problem {
+	return &wire.Problem{Status: http.StatusServiceUnavailable, Code: "unavailable",
+		Detail: "The service is temporarily unavailable. Try again after the delay in Retry-After.", RetryAfter: time.Second}
 }
 
 // errCreation marks the errors of the one write of a request that may be stored
@@ -226,8 +240,7 @@ func (s *Service) problem(w http.ResponseWriter, r *http.Request, err error) *wi
 				Detail:     "The trigger may have been stored. Try again with the same Idempotency-Key after the delay in Retry-After.",
 				RetryAfter: time.Second}
 		}
-		return &wire.Problem{Status: http.StatusServiceUnavailable, Code: "unavailable",
-			Detail: "The service is temporarily unavailable. Try again after the delay in Retry-After.", RetryAfter: time.Second}
+		return unavailable()
 	}
 	s.log.ErrorContext(r.Context(), "request failed", "request_id", wire.RequestID(w),
 		"method", r.Method, "path", r.URL.Path, "error", err)

@@ -70,7 +70,7 @@ type RequestInfo struct {
 
 // RequestOutcome describes a request that has ended.
 type RequestOutcome struct {
-	Status int // of the response; 0 if there was none
+	Status int // of the response; 0 if there was none, or if the request's context has ended before it
 }
 
 // TriggerInfo describes a created trigger.

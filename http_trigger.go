@@ -135,7 +135,7 @@ func (s *Service) create(w http.ResponseWriter, r *http.Request, c caller, body 
 	}
 	t.Idempotency = use
 	s.rememberMount(r)
-	if err := r.Context().Err(); err != nil { // the client has disconnected: create no run
+	if err := r.Context().Err(); err != nil { // the client has probably disconnected: create no run
 		return CreatedTrigger{}, err
 	}
 	return s.accept(r.Context(), t)
@@ -151,7 +151,7 @@ func (s *Service) answerAccepted(w http.ResponseWriter, r *http.Request, c calle
 	}
 	waited, err := s.waitFor(w, r, c.keyID, &accepted.Run, 0, true)
 	if err != nil {
-		return err
+		return writeAccepted(w, accepted) // the context has ended, but perhaps the client still reads
 	}
 	run := accepted.Run
 	preferred := w.Header().Get("Preference-Applied") != ""

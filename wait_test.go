@@ -1,6 +1,7 @@
 package webtrigger_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -267,6 +268,64 @@ func TestWait_unreadBody_keepsTheServersReadTimeout(t *testing.T) {
 		_, err = io.ReadAll(conn)
 		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection must be closed")
 	}
+}
+
+// A client may close its half of the connection and still read. The server then ends the
+// context of its request, as it does for one that has disconnected.
+func TestWait_clientClosesItsHalf_getsResponse(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, nil)
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
+	require.NoError(t, err)
+	server := httptest.NewServer(b.svc)
+	defer server.Close()
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"POST", triggerPath, `{"message":"hang"}`, http.StatusAccepted},
+		{"GET", statusPath, "", http.StatusServiceUnavailable},
+	} {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
+		_, err = fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nPrefer: wait=60\r\nContent-Length: %d\r\n\r\n%s",
+			c.method, c.path, secret, len(c.body), c.body)
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { // it waits for the run
+			queue, err := b.svc.QueueState(b.ctx)
+			return err == nil && queue.Queued == 1
+		}, 10*time.Second, 5*time.Millisecond)
+		require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		require.Equal(t, c.status, answer.StatusCode, c.path)
+	}
+}
+
+// A host may end the context of requests, such as http.Server.BaseContext when it shuts
+// down. A handler that writes nothing then would respond with 200.
+func TestServeHTTP_contextEnded_returnsUnavailable(t *testing.T) {
+	t.Parallel()
+	seen := make(chan int, 1)
+	b := setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", Hooks: webtrigger.Hooks{
+		Request: func(context.Context, webtrigger.RequestInfo) (context.Context, func(webtrigger.RequestOutcome)) {
+			return nil, func(o webtrigger.RequestOutcome) { seen <- o.Status }
+		},
+	}})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
+	require.NoError(t, err)
+	ended, cancel := context.WithCancel(b.ctx)
+	cancel()
+	w := waiting(ended, b.svc, secret, "POST", triggerPath, `{"message":"say x"}`, "0")
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.Contains(t, w.Body.String(), `"code":"unavailable"`)
+	require.Equal(t, "1", w.Header().Get("Retry-After"))
+	require.Zero(t, <-seen)
+	queue, err := b.svc.QueueState(b.ctx)
+	require.NoError(t, err)
+	require.Zero(t, queue.Queued, "nothing was stored")
 }
 
 func TestStatusAcceptedUntilTheEnd(t *testing.T) {

@@ -189,9 +189,6 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	problem := &problemWriter{header: make(http.Header)}
 	bridge.WriteError(c.api.svc, problem, r, err)
-	if problem.status == 0 {
-		return // the browser has disconnected
-	}
 	for _, name := range []string{"Allow", "Retry-After", "WWW-Authenticate"} {
 		if value := problem.header.Get(name); value != "" {
 			w.Header().Set(name, value)
