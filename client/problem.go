@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -52,8 +53,8 @@ func readProblem(resp *http.Response) problem {
 // is missing, or the date has passed.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
-	if s, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(s) * time.Second
+	if s, err := strconv.ParseUint(value, 10, 31); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(s) * time.Second // at most 68 years
 	}
 	if at, err := http.ParseTime(value); err == nil {
 		return max(time.Until(at), 0)

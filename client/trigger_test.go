@@ -228,7 +228,10 @@ func TestTriggerGivesUp(t *testing.T) {
 func TestTriggerEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	reason := errors.New("enough")
-	for name, bad := range map[string]fault{"while it is asked": silent, "in a pause": rejected(503, "Retry-After", "60")} {
+	for name, bad := range map[string]fault{
+		"while it is asked": silent, "in a pause": rejected(503, "Retry-After", "60"),
+		"in a pause of more than 31 bits": rejected(503, "Retry-After", "99999999999999999999"),
+	} {
 		inBubble(t, webtrigger.Options{}, func(t *testing.T, s *site, c *client.Client) {
 			s.faults = []fault{bad}
 			ctx, cancel := context.WithCancelCause(t.Context())
