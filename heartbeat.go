@@ -37,6 +37,9 @@ func (p *process) heartbeats() {
 	}
 }
 
+// longest is the maximum of the times in Options, 36 years. Their sums do not overflow.
+const longest = time.Duration(1) << 60
+
 func (p *process) interval() time.Duration { return min(p.s.opts.Lease/3, pollInterval) }
 
 // fresh reports whether the process was renewed a moment ago.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -761,5 +762,22 @@ func TestSweep_severalProcesses_notAtTheSameTime(t *testing.T) {
 		}
 		require.Greater(t, len(a.times), 60)
 		require.Less(t, same, len(a.times)/10)
+	})
+}
+
+// A grace without end added to a lease overflowed, so that the drain gave its writes up at
+// once.
+func TestDrain_longestGrace_storesTheEnds(t *testing.T) {
+	opts := webtrigger.Options{CancelGrace: math.MaxInt64, Lease: math.MaxInt64, RunTimeout: math.MaxInt64, DrainTimeout: -1}
+	runner := func(ctx context.Context, _ *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		<-ctx.Done()
+		time.Sleep(time.Hour)
+		return nil, context.Cause(ctx)
+	}
+	bubble(t, webtrigger.RunnerFunc(runner), opts, func(b *bundle) {
+		run := b.trigger("x")
+		stop := b.work()
+		stop()
+		require.Equal(t, "interrupted by shutdown", b.run(run.ID).StatusDetail)
 	})
 }

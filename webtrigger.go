@@ -425,9 +425,7 @@ func (o *Options) complete(runner Runner) error {
 		if *d.v < 0 {
 			return errors.New(d.name + " must not be negative")
 		}
-		if *d.v == 0 {
-			*d.v = d.def
-		}
+		*d.v = min(cmp.Or(*d.v, d.def), longest)
 	}
 	if err := o.Retention.check(); err != nil {
 		return err
