@@ -396,11 +396,17 @@ func originOf(r *http.Request) (string, error) {
 	if len(r.Host) > maxHost {
 		return "", wire.BadRequest("url_too_long", fmt.Sprintf("The Host header must have at most %d characters.", maxHost))
 	}
+	if strings.ContainsFunc(r.Host, notInHost) { // HTTP/2 has any text in :authority
+		return "", wire.BadRequest("missing_host", "The Host header is not a host with an optional port. Send one.")
+	}
 	if r.TLS != nil {
 		return "https://" + r.Host, nil
 	}
 	return "http://" + r.Host, nil
 }
+
+// notInHost reports the characters that end the host of a URL, or cannot be in one.
+func notInHost(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("\"/<>?#@\\^`{|}", c) }
 
 // apiMount returns the path in front of /assistants/… as the client sent it, which
 // http.StripPrefix and routers may have cut from the URL.

@@ -457,6 +457,26 @@ func TestTrigger_mountThatURLsDoNotLeadTo_logsRemedyOnce(t *testing.T) {
 	}
 }
 
+// Over HTTP/2, Go's server passes any text on as the host. One with a space would be read as two
+// bases, and Postgres stores no invalid UTF-8.
+func TestTrigger_invalidHost_isRejected(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil, &webtrigger.Options{})
+	_, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
+	require.NoError(t, err)
+	for host, status := range map[string]int{
+		"app.example.com": 202, "app.example.com:8443": 202, "[2001:db8::1]:8443": 202, "a_b": 202,
+		"a b": 400, "a\xff": 400, "a\x00": 400, "é.example": 400, "a/b": 400, "a@b": 400, `a"`: 400, "<a>": 400, "a?b": 400, "a#b": 400,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), "POST", triggerPath, strings.NewReader(`{"message":"x"}`))
+		r.Host = host
+		r.Header = http.Header{"Authorization": {"Bearer " + secret}, "Content-Type": {"application/json"}}
+		w := httptest.NewRecorder()
+		b.svc.ServeHTTP(w, r)
+		require.Equal(t, status, w.Code, host)
+	}
+}
+
 // A body is either rejected or has the meaning that encoding/json reads from it.
 func FuzzTriggerBody(f *testing.F) {
 	for _, seed := range []string{
