@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/hook"
@@ -23,9 +22,9 @@ import (
 // that, until the last one is stored, the lease is lost, or they are postponed.
 type execution struct {
 	s         *Service
-	processID string // under which the run is claimed
-	task      *Task  // the Runner's own
-	def       *TaskDefinition
+	processID string          // under which the run is claimed
+	task      *Task           // the Runner's own
+	def       *TaskDefinition // not the Runner's
 	lease     Lease
 	slot      bool // it holds a slot of Work
 	ending    bool // its last write is in progress; guarded by process.mu
@@ -58,16 +57,13 @@ func (s *Service) newExecution(claimed ClaimedRun, processID string, claimedAt t
 		run: claimed.Run, claimedAt: claimedAt, executed: claimed.Executed, requeued: claimed.Requeued,
 		log: s.log.With(claimed.Run.logFields()...),
 		task: &Task{
-			Run: claimed.Run, Input: claimed.Input, Definition: claimed.Run.TaskDefinition,
+			Run: claimed.Run, Input: claimed.Input,
 			Prompt: prompt(claimed.Input.Message, claimed.Input.Context),
 		},
 	}
 	x.task.execution = x
-	if claimed.Run.TaskDefinition != nil {
-		def := *claimed.Run.TaskDefinition
-		def.OutputSchema = slices.Clone(def.OutputSchema)
-		x.def = &def
-	}
+	x.def, x.task.Definition = claimed.Run.TaskDefinition.clone(), claimed.Run.TaskDefinition.clone()
+	x.run.TaskDefinition, x.task.Run.TaskDefinition = x.def, x.task.Definition
 	var base context.Context
 	base, x.ended = hook.Begin(context.Background(), s.opts.Hooks.Run, RunInfo{Run: claimed.Run})
 	base, x.end = context.WithCancelCause(base)

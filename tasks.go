@@ -28,6 +28,16 @@ type TaskDefinition struct {
 	UpdatedAt    time.Time
 }
 
+// clone returns a copy that shares nothing with t; nil for nil.
+func (t *TaskDefinition) clone() *TaskDefinition {
+	if t == nil {
+		return nil
+	}
+	c := *t
+	c.AllowedTools, c.ApproveTools, c.OutputSchema = slices.Clone(t.AllowedTools), slices.Clone(t.ApproveTools), slices.Clone(t.OutputSchema)
+	return &c
+}
+
 // OutputType is the format of a task's result.
 type OutputType string
 

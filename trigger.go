@@ -89,6 +89,9 @@ func (s *Service) Trigger(ctx context.Context, assistantID string, req TriggerRe
 	if err != nil {
 		return Run{}, err
 	}
+	// The host may reuse its buffers when Trigger returns. The Runner, and a write whose
+	// outcome is unknown, still use these.
+	req.Context, req.Metadata = bytes.Clone(req.Context), bytes.Clone(req.Metadata)
 	t, err := s.prepare(ctx, s.store, caller, req, checkValues(req))
 	if err != nil {
 		return Run{}, err

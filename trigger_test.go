@@ -477,6 +477,41 @@ func TestTrigger_invalidHost_isRejected(t *testing.T) {
 	}
 }
 
+// A Task is the Runner's own: nobody else sees what the Runner changes in it, and what the
+// host does with its buffers after Trigger changes nothing in it.
+func TestTask_changedByItsRunnerOrTheHost_isACopy(t *testing.T) {
+	var metadata string
+	var outcome webtrigger.Run
+	begin := make(chan struct{})
+	runner := func(_ context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		<-begin
+		metadata = string(task.Input.Metadata)
+		task.Definition.Name, task.Definition.AllowedTools[0] = "changed", "changed"
+		return &webtrigger.Result{}, nil
+	}
+	hooks := webtrigger.Hooks{Run: func(ctx context.Context, _ webtrigger.RunInfo) (context.Context, func(webtrigger.RunOutcome)) {
+		return ctx, func(o webtrigger.RunOutcome) { outcome = o.Run }
+	}}
+	bubble(t, runner, webtrigger.Options{Hooks: hooks}, func(b *bundle) {
+		task, err := b.svc.CreateTaskDefinition(b.ctx, webtrigger.TaskDefinition{
+			AssistantID: "1", Name: "n", Instructions: "i", Active: true, AllowedTools: []string{"search"},
+		})
+		require.NoError(t, err)
+		stop := b.work()
+		buffer := []byte(`{"n":1}`)
+		run, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "x", TaskDefinitionID: task.ID, Metadata: buffer})
+		require.NoError(t, err)
+		require.Equal(t, webtrigger.RunRunning, run.Status, "claimed in its creation")
+		copy(buffer, "reused!")
+		close(begin)
+		synctest.Wait()
+		stop()
+		require.Equal(t, `{"n":1}`, metadata)
+		require.Equal(t, &task, run.TaskDefinition)
+		require.Equal(t, &task, outcome.TaskDefinition)
+	})
+}
+
 // A body is either rejected or has the meaning that encoding/json reads from it.
 func FuzzTriggerBody(f *testing.F) {
 	for _, seed := range []string{
