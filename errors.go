@@ -247,3 +247,21 @@ func (s *Service) problem(w http.ResponseWriter, r *http.Request, err error) *wi
 	return &wire.Problem{Status: http.StatusInternalServerError, Code: "internal_error",
 		Detail: "An internal error occurred. Contact the operator and include the X-Request-Id of this response."}
 }
+
+// failure is a reason for a run's error_message: a sentence of our own, or the text of a
+// Runner's error.
+type failure string
+
+func (f failure) Error() string { return string(f) }
+
+// told returns an error without code of the Runner: the methods of err are called here,
+// where a panic is recovered, such as that of a nil pointer in an error.
+func told(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, ErrWaiting) {
+		return ErrWaiting
+	}
+	return failure(err.Error())
+}

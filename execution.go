@@ -208,7 +208,7 @@ func (x *execution) call(returned chan<- answer) {
 		return
 	}
 	result, err := x.s.runner.Run(x.ctx, x.task, x.emit)
-	a = answer{result, err}
+	a = answer{result, told(err)}
 }
 
 // readHistory sets the earlier messages of the task.
@@ -232,11 +232,6 @@ func (x *execution) readHistory() error {
 	}
 	return err
 }
-
-// failure is a reason in a sentence of our own for a run's error_message.
-type failure string
-
-func (f failure) Error() string { return string(f) }
 
 // outcome is how a run ends whose Runner returned by itself.
 func (x *execution) outcome(a answer) Outcome {
@@ -267,8 +262,15 @@ func (x *execution) outcome(a answer) Outcome {
 // maxErrorMessageBytes bounds an error_message, in bytes.
 const maxErrorMessageBytes = 8 << 10
 
-// checkOutput holds a result to the task definition's output type and schema.
-func (x *execution) checkOutput(text string) error {
+// checkOutput holds a result to the task definition's output type and schema. A panic of the
+// host's check fails this run only.
+func (x *execution) checkOutput(text string) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			x.log.Error("result check panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			err = failure("The result cannot be checked: the schema compiler crashed.")
+		}
+	}()
 	def := x.def
 	if def == nil || def.OutputType != OutputJSON {
 		return nil

@@ -2,6 +2,7 @@ package webtrigger_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -713,5 +714,42 @@ func TestNew_negativeRunningLimit_returnsError(t *testing.T) {
 	for _, limits := range []webtrigger.Limits{{RunningPerAssistant: -1}, {RunningPerKey: -1}} {
 		_, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(obey), &webtrigger.Options{Limits: limits})
 		require.ErrorContains(t, err, "must not be negative")
+	}
+}
+
+// errNilPointer is an error whose Error panics if the pointer is nil.
+type errNilPointer struct{ text string }
+
+func (e *errNilPointer) Error() string { return e.text }
+
+// What the Runner and the host's check return may panic too. That ends the run, and not
+// the process.
+func TestRunner_panicsAfterItsReturn_failsOnlyItsRun(t *testing.T) {
+	t.Parallel()
+	b := setup(t, webtrigger.RunnerFunc(func(_ context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		if task.Definition == nil {
+			var none *errNilPointer
+			return nil, none
+		}
+		return &webtrigger.Result{Text: `{}`}, nil
+	}), &webtrigger.Options{BaseURL: "https://app.example.com", CompileSchema: func(json.RawMessage) (func(json.RawMessage) error, error) {
+		return func(json.RawMessage) error { panic("check") }, nil
+	}})
+	task, err := b.svc.CreateTaskDefinition(b.ctx, webtrigger.TaskDefinition{
+		AssistantID: "1", Name: "n", Instructions: "i", Active: true, OutputType: webtrigger.OutputJSON, OutputSchema: json.RawMessage(`{}`),
+	})
+	require.NoError(t, err)
+	for _, c := range []struct {
+		taskID  int64
+		message string
+	}{
+		{0, "The assistant crashed."},
+		{task.ID, "The result cannot be checked: the schema compiler crashed."},
+	} {
+		run, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "x", TaskDefinitionID: c.taskID})
+		require.NoError(t, err)
+		require.NoError(t, b.svc.Execute(b.ctx, run.ID))
+		require.Equal(t, webtrigger.RunFailed, b.run(run.ID).Status)
+		require.Equal(t, c.message, b.run(run.ID).ErrorMessage)
 	}
 }
