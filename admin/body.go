@@ -177,6 +177,15 @@ func (b *body) givenTime(key string) time.Time {
 	return t
 }
 
+// givenBound is a time that stored ones are compared with, or zero.
+func (b *body) givenBound(key string) time.Time {
+	t := b.givenTime(key)
+	if !storable(t) {
+		b.fault("/"+key, storableRule)
+	}
+	return t
+}
+
 // parseTime reads a time strictly, with the T and the Z in either case (RFC 3339
 // §5.6). The zero time is rejected, because it means "never" here.
 func parseTime(text string) (t time.Time, ok bool) {

@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 
@@ -36,6 +37,24 @@ func TestBulk_unavailableStore_returns503AndChangesNothing(t *testing.T) {
 	h := setup(t, func(h *host, _ *admin.Options) { h.front = failing{h.store, webtrigger.ErrUnavailable} })
 	h.trigger("1", webtrigger.TriggerRequest{})
 	require.Equal(t, http.StatusServiceUnavailable, h.do("POST /runs/cancel", `{"filter":{}}`).Status)
+}
+
+// Postgres has no year 0, so a call that compared with it would be a 500.
+func TestTimes_yearZero_areRejected(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	task, err := h.svc.CreateTaskDefinition(h.ctx, webtrigger.TaskDefinition{AssistantID: "1", Name: "n", Instructions: "i"})
+	require.NoError(t, err)
+	const early, late = "0000-01-01T00:00:00+00:00", "9999-12-31T23:59:59-14:00"
+	for _, call := range []string{"POST /runs/cancel", "POST /runs/repeat", "POST /runs/redeliver", "POST /deliveries/redeliver"} {
+		answer := h.do(call, `{"filter":{"from":"`+early+`","to":"`+late+`"}}`)
+		require.Equal(t, http.StatusUnprocessableEntity, answer.Status, call)
+		require.Contains(t, answer.Body, `/filter/from`, call)
+		require.Contains(t, answer.Body, `/filter/to`, call)
+	}
+	path := fmt.Sprintf("PUT /tasks/%d", task.ID)
+	body := `{"name":"n","instructions":"i"}`
+	require.Equal(t, http.StatusPreconditionFailed, h.do(path, body, "If-Match", `"`+early+`"`).Status)
 }
 
 // TestRepeatRun_endedRun_hasTheSameInputAndNoKey also continues a conversation by its key.

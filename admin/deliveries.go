@@ -132,7 +132,7 @@ func (h *Handler) redeliverMany(w http.ResponseWriter, r *http.Request, q *query
 	filter := webtrigger.DeliveryFilter{AssistantID: b.assistantID, Last: true}
 	if f := b.filter; f != nil {
 		filter.States, filter.Host = givenValues(f, "state", deliveryStates), f.givenText("host")
-		filter.From, filter.To = f.givenTime("from"), f.givenTime("to")
+		filter.From, filter.To = f.givenBound("from"), f.givenBound("to")
 	}
 	if len(filter.States) == 0 {
 		filter.States = undelivered

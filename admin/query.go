@@ -206,10 +206,18 @@ func (q *query) time(name string) time.Time {
 	if !ok {
 		q.fail(name + " must be a time as in RFC 3339.")
 	}
-	if year := t.UTC().Year(); year < 1 || year > 9999 {
-		q.fail(name + " must lie in the years 1 to 9999 in UTC.")
+	if !storable(t) {
+		q.fail(name + " " + storableRule + ".")
 	}
 	return t
+}
+
+const storableRule = "must lie in the years 1 to 9999 in UTC"
+
+// storable reports whether a store can compare with t: Postgres has no year 0.
+func storable(t time.Time) bool {
+	year := t.UTC().Year()
+	return year >= 1 && year <= 9999
 }
 
 // seconds is a positive number of seconds, or 0.

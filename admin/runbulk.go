@@ -95,7 +95,7 @@ func bulkFilter(b *bulkBody) webtrigger.RunSearch {
 		filter.Statuses, filter.KeyID = givenValues(f, "status", runStatuses), f.givenID("key_id")
 		filter.ConversationID, filter.TaskDefinitionID = f.givenID("conversation_id"), f.givenID("task_definition_id")
 		filter.CallbackStates = givenValues(f, "callback_state", deliveryStates)
-		filter.From, filter.To = f.givenTime("from"), f.givenTime("to")
+		filter.From, filter.To = f.givenBound("from"), f.givenBound("to")
 		filter.Text, filter.Metadata = f.givenText("q"), f.givenMetadata("metadata")
 	}
 	return filter

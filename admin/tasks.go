@@ -71,7 +71,7 @@ func ifMatch(r *http.Request) (updated time.Time, ok bool) {
 		return time.Time{}, true
 	}
 	updated, ok = parseTime(strings.Trim(tag, `"`))
-	return updated, ok && taskTag(updated) == tag
+	return updated, ok && storable(updated) && taskTag(updated) == tag
 }
 
 func changedMeanwhile() error {
