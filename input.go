@@ -318,6 +318,12 @@ func (a *asks) load(ctx context.Context, x *execution) error {
 	}
 	var inputs []Input
 	if x.requeued {
+		// The end of the run waits for the lock: the read must end with the run, also if the
+		// Runner has passed another context.
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		stop := context.AfterFunc(x.ctx, func() { cancel(context.Cause(x.ctx)) })
+		defer stop()
 		err := x.read(ctx, "input", func(ctx context.Context) (err error) {
 			inputs, err = x.s.store.Inputs(ctx, x.lease.RunID)
 			return err

@@ -753,3 +753,29 @@ func TestRunner_panicsAfterItsReturn_failsOnlyItsRun(t *testing.T) {
 		require.Equal(t, c.message, b.run(run.ID).ErrorMessage)
 	}
 }
+
+// A Runner may ask with a context that does not end with its run. If the store is unavailable then,
+// the run still ends, and so does the drain.
+func TestDrain_runnerAsksDuringOutage_isBounded(t *testing.T) {
+	var store *faultyStore
+	runner := func(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		if store.count("RequeueRun") == 0 {
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		}
+		_, err := webtrigger.AskInput(context.WithoutCancel(ctx), task, webtrigger.InputRequest{Question: "Continue?"})
+		return nil, err
+	}
+	wrap := func(s webtrigger.Store) webtrigger.Store { store = faulty(s); return store }
+	bubbleOn(t, wrap, runner, webtrigger.Options{MaxAttempts: 2, DrainTimeout: -1}, func(b *bundle) {
+		run := b.trigger("x")
+		b.work()() // requeues the run
+		store.set(unavailable, "Inputs")
+		stop := b.work()
+		began := time.Now()
+		stop()
+		require.Less(t, time.Since(began), time.Minute)
+		require.Positive(t, store.count("Inputs"))
+		require.Equal(t, webtrigger.RunQueued, b.run(run.ID).Status)
+	})
+}
