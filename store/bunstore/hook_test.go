@@ -190,7 +190,8 @@ func TestEnqueue_hangsForAssistant_othersAreStored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var log logtest.Buffer
-			s, db := withEngine(t, &engine{fail: fail},
+			var calls atomic.Int32
+			s, db := withEngine(t, &engine{fail: func(ctx context.Context, tx bun.Tx) error { calls.Add(1); return fail(ctx, tx) }},
 				bunstore.Options{EnqueueTimeout: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			bad := make(chan error, 1)
 			go func() { _, err := s.CreateTrigger(t.Context(), triggerOf("bad")); bad <- err }()
@@ -201,6 +202,7 @@ func TestEnqueue_hangsForAssistant_othersAreStored(t *testing.T) {
 				require.NoError(t, err)
 			}
 			err := <-bad
+			require.EqualValues(t, 1, calls.Load(), "the hook was called again, while its statement was in progress")
 			if name == "until its context ends" { // a hook may be done although its time is over
 				require.NoError(t, err)
 			} else {

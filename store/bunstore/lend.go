@@ -252,6 +252,9 @@ func (p *lender) transact(ctx context.Context, op func(tx bun.Tx) error) error {
 				l.lostBefore(ctx, err)
 				l.broken = !abandoned(ctx, failed)
 			}
+			if _, ok := hookFailed(err); ok { // its statement may still be in progress, with what the transaction has locked
+				l.undone = l.undone && sqlState(err) != ""
+			}
 			l.settled = true
 			return err
 		}
