@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -44,6 +43,10 @@ type batcher[A, R any] struct {
 	// half the workers, so that groups whose batches wait do not delay the others.
 	group func(arg A) any
 	each  int
+
+	// eachPaused is each for the calls that have paused. If it is not zero, they are a group
+	// of their own, and group is nil.
+	eachPaused int
 
 	mu      sync.Mutex
 	waiting waitlist[A, R]
@@ -104,7 +107,10 @@ func errQueueFull() error {
 }
 
 func (b *batcher[A, R]) groupOf(c *call[A, R]) any {
-	if b.group == nil {
+	switch {
+	case b.eachPaused > 0:
+		return c.pauses > 0
+	case b.group == nil:
 		return nil
 	}
 	return b.group(c.arg)
@@ -203,7 +209,11 @@ func (b *batcher[A, R]) next() (calls []*call[A, R], slow bool) {
 
 // eligible reports whether a group may have one more batch under way.
 func (b *batcher[A, R]) eligible(g *group[A, R]) bool {
-	if g.busy >= b.each {
+	most := b.each
+	if g.key == true { // see eachPaused
+		most = b.eachPaused
+	}
+	if g.busy >= most {
 		return false
 	}
 	return b.group == nil || !b.waiting.slow[g.key] || b.waiting.slowBusy < max(1, b.mostBusy()/2)
@@ -257,11 +267,14 @@ func (b *batcher[A, R]) take(groups []*group[A, R]) (calls []*call[A, R]) {
 // answer does a batch. After an error other than a rollback it is unknown whether the
 // batch was committed, and it is not done again.
 func (b *batcher[A, R]) answer(calls []*call[A, R], slow bool) {
-	start := time.Now()
+	start, group := time.Now(), b.groupOf(calls[0])
 	err := b.attempt(calls)
 	again := len(calls) > 1 && rolledBack(err)
+	var left []*call[A, R]
 	for _, c := range calls {
-		if c.single = again; !again {
+		if c.single = again && c.ctx.Err() == nil; c.single {
+			left = append(left, c)
+		} else {
 			b.close(c, err)
 		}
 	}
@@ -269,16 +282,14 @@ func (b *batcher[A, R]) answer(calls []*call[A, R], slow bool) {
 	defer b.mu.Unlock()
 	b.last = time.Now()
 	w := &b.waiting
-	if again {
-		w.putBack(b.groupOf, calls)
-	}
+	w.putBack(b.groupOf, left)
 	if b.each == 0 {
 		return
 	}
 	if slow {
 		w.slowBusy--
 	}
-	w.leave(b.groupOf(calls[0]), b.last.Sub(start) > slowTime)
+	w.leave(group, b.last.Sub(start) > slowTime)
 }
 
 // close answers a call of a batch, or has it done alone.
@@ -286,6 +297,8 @@ func (b *batcher[A, R]) close(c *call[A, R], err error) {
 	switch {
 	case err != nil:
 		c.err = err
+	case c.locked && c.ctx.Err() != nil: // it left nothing, and its caller has left
+		c.err = fmt.Errorf("bunstore: %w: %w: %w", webtrigger.ErrUnavailable, webtrigger.ErrNotStored, c.ctx.Err())
 	case c.locked && b.pause(c):
 		return
 	case c.locked:
@@ -301,15 +314,14 @@ func (b *batcher[A, R]) close(c *call[A, R], err error) {
 // pause delays a call until a transaction that has a lock may have ended. Meanwhile the
 // call has neither a lock nor a connection.
 func (b *batcher[A, R]) pause(c *call[A, R]) bool {
-	const shortest, longest = 2 * time.Millisecond, 100 * time.Millisecond
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	wait := pauseAfter(c.pauses)
+	c.pauses++
 	if !b.add(&b.paused, c) {
 		return false
 	}
-	wait := min(shortest<<min(c.pauses, 10), longest)
-	c.pauses++
-	time.AfterFunc(wait/2+rand.N(wait/2), func() { b.resume(c) })
+	time.AfterFunc(wait, func() { b.resume(c) })
 	return true
 }
 

@@ -2,6 +2,7 @@ package bunstore
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -18,10 +19,12 @@ func (s *Store) batch() {
 	ofRun := func(a appending) (any, bool) { return a.lease.RunID, true }
 	s.appends = newBatcher(s, s.runAppends, nil)
 	s.appends.weigh, s.appends.subject, s.appends.workers = weighAppending, ofRun, 1
-	s.appends.then = newBatcher(s, s.pgAppendShared, s.appendAlone)
+	s.appends.then = newBatcher(s, s.pgAppendShared, nil)
 	s.appends.then.weigh, s.appends.then.subject, s.appends.then.workers = weighAppending, ofRun, 1
+	s.appends.then.then = newOpen(&s.background, s.appendAlone)
 
-	s.ends = newBatcher(s, s.runEnds, s.finishAlone)
+	s.ends = newBatcher(s, s.runEnds, nil)
+	s.ends.then = newOpen(&s.background, s.finishAlone)
 	s.ends.weigh, s.ends.subject = weighEnding, func(e ending) (any, bool) { return e.lease.RunID, true }
 
 	s.begins = newBatcher(s, s.pgBegin, s.beginAlone)
@@ -97,6 +100,28 @@ func newAlone[A, R any](background *sync.WaitGroup, one func(ctx context.Context
 			return nil
 		},
 	}
+}
+
+// newOpen returns a batcher of single calls that lock an open run. The first attempt waits for
+// no lock. Calls whose run is locked pause, and are a group of their own: they take turns
+// with the others, however many they are.
+func newOpen[A, R any](background *sync.WaitGroup, one func(ctx context.Context, arg A, patience time.Duration) (R, error)) *batcher[A, R] {
+	const waits = 3 // attempts that wait
+	b := newAlone[A, R](background, nil)
+	b.eachPaused = aloneSlots / 2
+	b.run = func(_ context.Context, calls []*call[A, R]) error {
+		for _, c := range calls {
+			patience := time.Duration(0)
+			if c.pauses > 0 && c.pauses <= waits {
+				patience = lockPatience
+			}
+			if c.result, c.err = one(c.ctx, c.arg, patience); errors.Is(c.err, errLocked) {
+				c.locked, c.err = true, nil
+			}
+		}
+		return nil
+	}
+	return b
 }
 
 // micros is a duration as statements want it.

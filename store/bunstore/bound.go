@@ -103,8 +103,9 @@ func (s *Store) lockBounds(ctx context.Context, on session, triggers ...*webtrig
 		locks[i] = s.boundLock(trigger.AssistantID)
 	}
 	slices.Sort(locks)
-	rows, err := on.rows(ctx, `SELECT `+setIdleLimit+`, pg_advisory_xact_lock(id)::text FROM unnest($2::bigint[]) AS id`,
-		s.idleLimit(), s.idList(slices.Compact(locks)))
+	idle, lock := s.limits(ctx)
+	rows, err := on.rows(ctx, `SELECT `+setLimits+`, pg_advisory_xact_lock(id)::text FROM unnest($3::bigint[]) AS id`,
+		idle, lock, s.idList(slices.Compact(locks)))
 	return each(rows, err, func(scanner) error { return nil })
 }
 

@@ -140,6 +140,7 @@ type Store struct {
 	writer   *sqliteWriter // nil on Postgres
 	lender   *lender       // nil on SQLite
 	beats    *lender       // of the connection of heartbeats; nil on SQLite
+	patient  chan struct{} // has the attempts that wait; see writeOpen
 	direct   *direct       // nil on SQLite, and without pgdriver
 	patrol   patrol
 	schema   schemaState
@@ -178,7 +179,8 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("bunstore: db must not be nil")
 	}
-	s := &Store{db: db, process: uuid.NewString(), clock: time.Now, timeout: statementTimeout, log: slog.New(slog.DiscardHandler)}
+	s := &Store{db: db, process: uuid.NewString(), clock: time.Now, timeout: statementTimeout, log: slog.New(slog.DiscardHandler),
+		patient: make(chan struct{}, patientCalls)}
 	if opts != nil {
 		s.opts = *opts
 	}

@@ -164,6 +164,9 @@ func notExecuted(err error) bool {
 	}
 }
 
+// lockTimedOut reports whether a wait for a lock took too long.
+func lockTimedOut(err error) bool { return sqlState(err) == "55P03" }
+
 // notStored reports whether an error proves that its transaction left nothing and will
 // leave nothing. The outcome of a transaction that was being committed is unknown.
 func notStored(err error) bool {

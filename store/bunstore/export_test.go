@@ -179,3 +179,21 @@ func (s *Store) MigrateBefore(ctx context.Context, name string) error {
 		return m.up()
 	})
 }
+
+// EndsPaused is how many ends of runs pause because another transaction has their run
+// locked, and AppendsPaused is the same of batches of events.
+func (s *Store) EndsPaused() int    { return pausedOf(s.ends.then) }
+func (s *Store) AppendsPaused() int { return pausedOf(s.appends.then.then) }
+
+func pausedOf[A, R any](b *batcher[A, R]) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.paused.count
+}
+
+// LanesUnderWay is how many triggers that name a conversation pause, wait or are in a batch.
+func (s *Store) LanesUnderWay() int {
+	s.lanes.mu.Lock()
+	defer s.lanes.mu.Unlock()
+	return s.lanes.paused.count + s.lanes.waiting.count + s.lanes.busy
+}

@@ -49,7 +49,7 @@ func (n running) add(assistantID string, keyID int64) {
 // waitingOne locks the run that a claim names. It is nil if the claim must not have it.
 // The row is locked before the limits, so that the holder of that lock never waits for a row.
 func (t *tx) waitingOne(claim webtrigger.Claim) (*queueRow, error) {
-	q, err := t.lock(claim.RunID, forUpdate)
+	q, err := t.lockOpen(claim.RunID)
 	if err == sql.ErrNoRows || err == nil && (q.running || q.behind || q.waiting) {
 		return nil, nil
 	}

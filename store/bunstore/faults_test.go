@@ -166,34 +166,40 @@ func TestDeadlock(t *testing.T) {
 	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
 	trigger := newTrigger()
-	trigger.Claim = &webtrigger.Claimant{ProcessID: registered(t, s, 10*time.Minute).ID, Token: webtrigger.NewToken()}
+	trigger.CallbackURL, trigger.CallbackHost = "https://receiver.example.com/", "receiver.example.com"
 	accepted, err := s.CreateTrigger(ctx, trigger)
 	require.NoError(t, err)
-
-	joining := newTrigger()
-	joining.ConversationID = accepted.Run.ConversationID
-	_, err = s.CreateTrigger(ctx, joining)
+	finished(t, s, claimed(t, s, accepted.Run.ID).Lease)
+	deliver := func() (id int64) {
+		leased, err := s.LeaseDeliveries(ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: time.Minute, Limit: 1})
+		require.NoError(t, err)
+		require.Len(t, leased, 1)
+		require.NoError(t, s.ClaimDelivery(ctx, leased[0].Lease))
+		require.NoError(t, s.FinishDelivery(ctx, leased[0].Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered}))
+		return leased[0].Delivery.ID
+	}
+	first := deliver()
+	_, err = s.Redeliver(ctx, first)
 	require.NoError(t, err)
+	second := deliver()
 
 	host, err := db.BeginTx(ctx, nil) // takes the locks against the order
 	require.NoError(t, err)
 	_, err = host.ExecContext(ctx, `SET LOCAL deadlock_timeout = '5min'`) // the other side finds it
 	require.NoError(t, err)
-	_, err = host.ExecContext(ctx, `SELECT 1 FROM webtrigger_queue FOR UPDATE`)
+	_, err = host.ExecContext(ctx, `SELECT 1 FROM webtrigger_deliveries WHERE id = ? FOR UPDATE`, second)
 	require.NoError(t, err)
-	appended := make(chan error, 1)
+	redelivered := make(chan error, 1)
 	go func() {
-		appended <- s.AppendEvents(ctx, *accepted.Lease, webtrigger.EventBatch{Number: 1,
-			Events: []webtrigger.NewEvent{{Type: "x_step", Payload: []byte(`{}`)}}})
+		_, err := s.Redeliver(ctx, first)
+		redelivered <- err
 	}()
 	awaitBlocked(t, db, 1)
-	_, err = host.ExecContext(ctx, `SELECT 1 FROM webtrigger_conversations FOR UPDATE`)
+	_, err = host.ExecContext(ctx, `SELECT 1 FROM webtrigger_deliveries WHERE id = ? FOR UPDATE`, first)
 	require.NoError(t, err)
 	require.NoError(t, host.Commit())
-	require.NoError(t, <-appended)
-	page, err := s.Events(ctx, webtrigger.EventQuery{ConversationID: accepted.Run.ConversationID, RunID: accepted.Run.ID, Limit: 10})
-	require.NoError(t, err)
-	require.Len(t, page.Events, 3)
+	require.NoError(t, <-redelivered)
+	deliver()
 	eventually(t, func() bool {
 		return count(t, db, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`) == 1
 	})

@@ -318,7 +318,7 @@ func TestBatches_lockedRow_othersContinue(t *testing.T) {
 
 	appended := make(chan error, 1)
 	go func() { appended <- s.AppendEvents(ctx, locked.Lease, batch) }()
-	awaitBlocked(t, db, 1)
+	eventually(t, func() bool { return s.AppendsPaused() == 1 })
 	stepped(t, s, other.Lease, 1)
 	renewed, err := s.RenewProcess(ctx, p)
 	require.NoError(t, err)

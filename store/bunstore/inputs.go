@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -98,64 +97,42 @@ func (t *tx) await(q *queueRow, await webtrigger.Await, now time.Time) error {
 	return t.save(q)
 }
 
-// AnswerInput implements [webtrigger.InputStore]. While another transaction has the run
-// locked, it waits without a connection: many answers must not use up the pool.
+// AnswerInput implements [webtrigger.InputStore].
 func (s *Store) AnswerInput(ctx context.Context, answer webtrigger.NewAnswer) (run webtrigger.Run, _ error) {
-	if err := ended(ctx); err != nil {
-		return run, err
-	}
-	ctx, cancel := s.deadline(ctx)
-	defer cancel()
-	const shortest, longest = 2 * time.Millisecond, 100 * time.Millisecond
-	for pause := shortest; ; pause = min(2*pause, longest) {
-		locked := false
-		err := s.write(ctx, "answer input", func(t *tx) (err error) {
-			run, locked, err = t.answerInput(answer)
-			return err
-		})
-		if err != nil || !locked {
-			return run, err
-		}
-		select {
-		case <-time.After(pause/2 + rand.N(pause/2)):
-		case <-ctx.Done():
-			return run, fmt.Errorf("bunstore: answer input: run is locked: %w: %w: %w", webtrigger.ErrUnavailable, webtrigger.ErrNotStored, ctx.Err())
-		}
-	}
+	err := s.writeOpen(ctx, "answer input", func(t *tx) (err error) {
+		run, err = t.answerInput(answer)
+		return err
+	})
+	return run, err
 }
 
-// answerInput stores an answer, unless another transaction has the run locked.
-func (t *tx) answerInput(answer webtrigger.NewAnswer) (run webtrigger.Run, locked bool, _ error) {
-	q, err := t.lock(answer.RunID, skipLocked)
-	if err == sql.ErrNoRows {
-		q = nil
-		err = t.row(t.ctx, `SELECT count(*) > 0 FROM {queue} WHERE run_id = $1`, answer.RunID).Scan(&locked)
-	}
-	if err != nil || locked {
-		return run, locked, err
+// answerInput stores an answer.
+func (t *tx) answerInput(answer webtrigger.NewAnswer) (run webtrigger.Run, _ error) {
+	q, err := t.lockOpen(answer.RunID)
+	if err != nil && err != sql.ErrNoRows {
+		return run, err
 	}
 	now, err := t.now()
 	if err != nil {
-		return run, false, err
+		return run, err
 	}
 	input, err := t.openInput(`id = $1`, answer.InputID)
 	switch {
 	case err != nil:
-		return run, false, err
+		return run, err
 	case input.RunID != answer.RunID:
-		return run, false, webtrigger.ErrNotFound
+		return run, webtrigger.ErrNotFound
 	case input.Answer != nil && !input.Answer.Same(answer.Answer):
-		return run, false, webtrigger.ErrAlreadyAnswered
+		return run, webtrigger.ErrAlreadyAnswered
 	case input.Answer != nil:
 	case q == nil || !q.waiting || !now.Before(input.ExpiresAt):
-		return run, false, webtrigger.ErrInputClosed
+		return run, webtrigger.ErrInputClosed
 	default:
 		if err := t.answer(q, input, answer.Answer, now); err != nil {
-			return run, false, err
+			return run, err
 		}
 	}
-	run, err = t.run(answer.RunID)
-	return run, false, err
+	return t.run(answer.RunID)
 }
 
 // openInput reads one request for input.

@@ -24,17 +24,6 @@ type lane struct {
 	freed      int         // bounded ones that it ends
 }
 
-// errLocked reports that another transaction has a lock that a batch does not wait for.
-var errLocked = errors.New("bunstore: locked by another transaction")
-
-// how is the form in which a transaction locks what others may have locked for long.
-func (t *tx) how() string {
-	if t.tries {
-		return skipLocked
-	}
-	return forUpdate
-}
-
 // lockName takes an advisory lock until the end of the transaction.
 func (t *tx) lockName(number int64) error {
 	if !t.store.postgres {

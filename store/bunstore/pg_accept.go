@@ -191,7 +191,7 @@ func (input *pgTriggers) text() string {
 func (s *Store) pgAcceptWithEngine(ctx context.Context, input pgTriggers, calls []*accepting) (stored []bool, hint webtrigger.Hint, _ error) {
 	err := s.lender.transact(ctx, func(bunTx bun.Tx) (err error) {
 		on := s.within(bunTx.Tx)
-		if err = s.limitIdle(ctx, on); err != nil {
+		if err = s.limit(ctx, on); err != nil {
 			return err
 		}
 		if stored, hint, err = s.pgStoreBounded(ctx, on, input, calls); err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// The statements that claim queued runs on Postgres, and their parts. They wait for a
-// locked row only if the caller has named the run. pg_fair.go decides which is used.
+// The statements that claim queued runs on Postgres, and their parts. They wait for no
+// locked row. pg_fair.go decides which is used.
 const (
 	// pgClaimSharesText claims runs of the assistants in $7, in their turns. Each
 	// assistant has its running runs there, and how many of its queued ones are read. $8
@@ -79,7 +79,7 @@ const (
 	WITH ` + pgClaimant + `,
 	free AS MATERIALIZED (
 		SELECT run_id, 0 AS place FROM {queue}
-		WHERE run_id = $1 AND state::text = 'q' AND NOT shared AND EXISTS (SELECT FROM me) LIMIT 1 FOR UPDATE
+		WHERE run_id = $1 AND state::text = 'q' AND NOT shared AND EXISTS (SELECT FROM me) LIMIT 1 FOR UPDATE SKIP LOCKED
 	),` + pgClaimed + pgClaimAnswer
 
 	// pgClaimant is the claiming process if it is registered and not lost. It is not
@@ -189,7 +189,7 @@ func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) (claimed []
 	if err != nil {
 		return nil, s.wrap("claim runs", err)
 	}
-	if len(claimed) == 0 && claim.RunID != 0 { // limited, of a shared conversation, or not queued
+	if len(claimed) == 0 && claim.RunID != 0 { // limited, of a shared conversation, locked, or not queued
 		return s.claimAlone(ctx, claim)
 	}
 	var hint webtrigger.Hint
@@ -250,7 +250,7 @@ func scanClaimed(row scanner, c *webtrigger.ClaimedRun) error {
 
 // claimAlone claims queued runs one by one in a transaction.
 func (s *Store) claimAlone(ctx context.Context, claim webtrigger.Claim) (claimed []webtrigger.ClaimedRun, _ error) {
-	err := s.write(ctx, "claim runs", func(t *tx) (err error) {
+	err := s.writeOpen(ctx, "claim runs", func(t *tx) (err error) {
 		claimed, err = t.claim(claim)
 		return err
 	})

@@ -72,8 +72,9 @@ func limitOr(limit int) int64 {
 // transaction, so that other claims do not wait. The plans of these statements do not
 // depend on their arguments.
 func (s *Store) lockLimits(ctx context.Context, on session) error {
-	rows, err := on.rows(ctx, `SELECT `+setIdleLimit+`, set_config('plan_cache_mode', 'force_generic_plan', true),
-		pg_advisory_xact_lock($2)::text`, s.idleLimit(), s.lockNumber("limits"))
+	idle, lock := s.limits(ctx)
+	rows, err := on.rows(ctx, `SELECT `+setLimits+`, set_config('plan_cache_mode', 'force_generic_plan', true),
+		pg_advisory_xact_lock($3)::text`, idle, lock, s.lockNumber("limits"))
 	return each(rows, err, func(scanner) error { return nil })
 }
 

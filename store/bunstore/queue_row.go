@@ -83,7 +83,7 @@ func (t *tx) lock(runID int64, how string) (*queueRow, error) {
 // lockHeld locks the run of a lease and reads the time. It returns ErrLeaseLost if
 // the lease is not held.
 func (t *tx) lockHeld(lease webtrigger.Lease) (*queueRow, time.Time, error) {
-	q, err := t.lock(lease.RunID, forUpdate)
+	q, err := t.lockOpen(lease.RunID)
 	if err == sql.ErrNoRows {
 		return nil, time.Time{}, webtrigger.ErrLeaseLost
 	} else if err != nil {

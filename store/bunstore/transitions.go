@@ -104,7 +104,7 @@ func (t *tx) end(q *queueRow, token int64, outcome webtrigger.Outcome, messages 
 
 // RequestStop implements [webtrigger.RunStore].
 func (s *Store) RequestStop(ctx context.Context, runID int64, stop webtrigger.Stop, lease *webtrigger.Lease) (run webtrigger.Run, _ error) {
-	err := s.write(ctx, "request stop", func(t *tx) error {
+	err := s.writeOpen(ctx, "request stop", func(t *tx) error {
 		if err := t.requestStop(runID, stop, lease); err != nil {
 			return err
 		}
@@ -116,7 +116,7 @@ func (s *Store) RequestStop(ctx context.Context, runID int64, stop webtrigger.St
 }
 
 func (t *tx) requestStop(runID int64, stop webtrigger.Stop, lease *webtrigger.Lease) error {
-	q, err := t.lock(runID, forUpdate)
+	q, err := t.lockOpen(runID)
 	switch {
 	case err == sql.ErrNoRows && lease != nil:
 		if _, err := t.run(runID); err != nil {
@@ -166,7 +166,7 @@ func (s *Store) RequeueRun(ctx context.Context, lease webtrigger.Lease, requeue 
 func (s *Store) release(ctx context.Context, doing string, lease webtrigger.Lease, batch webtrigger.EventBatch,
 	do func(t *tx, q *queueRow, now time.Time) error,
 ) (run webtrigger.Run, _ error) {
-	err := s.write(ctx, doing, func(t *tx) error {
+	err := s.writeOpen(ctx, doing, func(t *tx) error {
 		q, now, err := t.lockHeld(lease)
 		if err != nil {
 			return err

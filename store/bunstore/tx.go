@@ -2,7 +2,6 @@ package bunstore
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -16,12 +15,13 @@ import (
 // each kind by ascending id.
 type tx struct {
 	session
-	ctx    context.Context
-	host   bool            // the transaction is the host's
-	time   time.Time       // SQLite: of the whole transaction
-	tries  bool            // it waits for no lock that others may have for long; see errLocked
-	hint   webtrigger.Hint // of what was done
-	queued []RunRef        // for Options.Enqueue
+	ctx      context.Context
+	host     bool            // the transaction is the host's
+	time     time.Time       // SQLite: of the whole transaction
+	tries    bool            // it waits for no lock that others may have for long; see errLocked
+	patience time.Duration   // how long it waits for an open run; 0: see tries
+	hint     webtrigger.Hint // of what was done
+	queued   []RunRef        // for Options.Enqueue
 }
 
 // now is the time by the database's clock. If it is read after a row was locked,
@@ -56,7 +56,7 @@ func (s *Store) writePostgres(ctx context.Context, op func(t *tx) error) error {
 	var hint webtrigger.Hint
 	err := s.lender.transact(ctx, func(bunTx bun.Tx) error {
 		t := &tx{session: s.within(bunTx.Tx), ctx: ctx}
-		if err := s.limitIdle(ctx, t.session); err != nil {
+		if err := s.limit(ctx, t.session); err != nil {
 			return err
 		}
 		if err := op(t); err != nil {
@@ -68,29 +68,6 @@ func (s *Store) writePostgres(ctx context.Context, op func(t *tx) error) error {
 	if err == nil {
 		s.share(hint)
 	}
-	return err
-}
-
-// stoppedClient is how long a transaction may pause between two statements.
-const stoppedClient = 5 * time.Second
-
-// setIdleLimit sets the limit in milliseconds $1 for the transaction. If a process stops
-// or is cut off from the server in a transaction, the server then ends the session, so
-// that the locks do not outlast it by hours.
-const setIdleLimit = `set_config('idle_in_transaction_session_timeout', $1, true)`
-
-// idleLimit is the argument of setIdleLimit.
-func (s *Store) idleLimit() string {
-	limit := stoppedClient
-	if s.opts.Enqueue != nil {
-		limit += s.opts.EnqueueTimeout // the hook is called in transactions
-	}
-	return strconv.FormatInt(limit.Milliseconds(), 10)
-}
-
-// limitIdle begins a transaction whose locks others may need.
-func (s *Store) limitIdle(ctx context.Context, on session) error {
-	_, err := on.exec(ctx, `SELECT `+setIdleLimit, s.idleLimit())
 	return err
 }
 

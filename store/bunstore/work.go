@@ -2,6 +2,7 @@ package bunstore
 
 import (
 	"context"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
@@ -90,13 +91,21 @@ func (s *Store) runEnds(ctx context.Context, calls []*call[ending, webtrigger.Ru
 }
 
 // appendAlone appends one batch in a transaction of its own.
-func (s *Store) appendAlone(ctx context.Context, a appending) (none struct{}, _ error) {
-	return none, s.write(ctx, "append events", func(t *tx) error { return t.append(a.lease, a.batch) })
+func (s *Store) appendAlone(ctx context.Context, a appending, patience time.Duration) (none struct{}, _ error) {
+	return none, s.write(ctx, "append events", func(t *tx) error {
+		if err := t.hurry(patience); err != nil {
+			return err
+		}
+		return t.append(a.lease, a.batch)
+	})
 }
 
 // finishAlone ends one run in a transaction of its own.
-func (s *Store) finishAlone(ctx context.Context, e ending) (run webtrigger.Run, _ error) {
+func (s *Store) finishAlone(ctx context.Context, e ending, patience time.Duration) (run webtrigger.Run, _ error) {
 	err := s.write(ctx, "finish run", func(t *tx) (err error) {
+		if err := t.hurry(patience); err != nil {
+			return err
+		}
 		run, err = t.finish(e.lease, e.end)
 		return err
 	})
