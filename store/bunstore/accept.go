@@ -118,6 +118,9 @@ func (t *tx) accept(trigger newTrigger) (webtrigger.CreatedTrigger, error) {
 		} else if !errors.Is(err, webtrigger.ErrNotFound) {
 			return webtrigger.CreatedTrigger{}, err
 		}
+		if err := t.lockRecord(trigger.AssistantID, use.Key); err != nil {
+			return webtrigger.CreatedTrigger{}, err
+		}
 	}
 	l, err := t.enter(&trigger.NewTrigger)
 	if err != nil {

@@ -61,6 +61,27 @@ func (t *tx) lockRequest(assistantID, key string) error {
 	return t.lockName(t.store.requestLock(assistantID, key))
 }
 
+// lockRecord locks the expired record of an idempotency key, if there is one. A sweep or an
+// erasure may be deleting it: remember would wait for that, with the locks that the trigger
+// has taken meanwhile.
+func (t *tx) lockRecord(assistantID, key string) error {
+	if !t.store.postgres {
+		return nil
+	}
+	const text = `SELECT 1 FROM {idempotency_keys} WHERE assistant_id = $1 AND key = $2`
+	var found int
+	err := t.row(t.ctx, text+t.how(), assistantID, key).Scan(&found)
+	if err == sql.ErrNoRows && t.tries {
+		if err = t.row(t.ctx, text, assistantID, key).Scan(&found); err == nil {
+			err = errLocked
+		}
+	}
+	if err == sql.ErrNoRows {
+		return nil
+	}
+	return err
+}
+
 // requestLock is the number of the advisory lock of an idempotency key. Two keys
 // with one number wait for each other, with no other effect.
 func (s *Store) requestLock(assistantID, key string) int64 {

@@ -26,16 +26,22 @@ const (
 	pgAcceptKeyedText = pgAcceptInput + `,` + pgAdmit + pgUnbounded + `),` + pgRecord + pgAcceptStore
 )
 
-// pgAcceptInput begins the statement. It tries the lock of each idempotency key: a
-// trigger whose key another transaction has locked is not free, and the statement does
-// not wait for it. A trigger is claimed if its process requests the run and may claim.
+// pgAcceptInput begins the statement. It tries the lock of each idempotency key, and that
+// of an expired record of the key, which another transaction may be deleting: a trigger
+// whose key or record is locked is not free, and the statement does not wait for it. Nor
+// is a trigger free whose record is live. A trigger is claimed if its process requests the run and may claim.
 const pgAcceptInput = `
 	WITH input AS MATERIALIZED (
 		SELECT ord, run_key, assistant, key_id, subject, message, context, metadata, task, callback, host, trace, request_id,
 			coalesce(base, $3) AS base, coalesce(wanted, false) AS wanted, coalesce(process, $4) AS process, token,
 			coalesce(wanted, false) AND (SELECT true FROM {processes} p WHERE p.id = coalesce(i.process, $4) AND p.lost_at IS NULL LIMIT 1)
 				IS TRUE AS taken,
-			copy, request, hash, ttl, bound, request IS NULL OR pg_try_advisory_xact_lock(lock) AS free
+			copy, request, hash, ttl, bound, CASE WHEN request IS NULL THEN true WHEN NOT pg_try_advisory_xact_lock(lock) THEN false
+				ELSE coalesce((
+					SELECT k.expires_at <= clock_timestamp() AND EXISTS (SELECT FROM {idempotency_keys}
+						WHERE assistant_id = i.assistant AND key = i.request LIMIT 1 FOR UPDATE SKIP LOCKED)
+					FROM {idempotency_keys} k WHERE k.assistant_id = i.assistant AND k.key = i.request LIMIT 1
+				), true) END AS free
 		FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
 			context text, metadata text, task text, copy text, callback text, host text, trace text, request_id text, base text,
 			wanted boolean, process text, token bigint, request text, hash text, lock bigint, ttl bigint, bound bigint)
