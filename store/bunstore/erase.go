@@ -60,7 +60,8 @@ func (s *Store) absent(outlived func(r endedRun) bool, err error) error {
 }
 
 // erasable are the runs of a conversation if it may be erased, else none. how locks
-// the conversation, so that no run joins it; "" does not.
+// the conversation, so that no run joins it, and the deliveries, so that none is added; ""
+// does not.
 func (t *tx) erasable(conversationID int64, outlived func(r endedRun) bool, how string) ([]endedRun, error) {
 	if _, _, err := t.lockConversation(conversationID, how); err != nil {
 		return nil, err
@@ -74,13 +75,23 @@ func (t *tx) erasable(conversationID int64, outlived func(r endedRun) bool, how 
 	rows, err := t.rows(t.ctx, `SELECT `+endedRunColumns+` FROM `+ofConversation+` r JOIN {ends} e ON e.run_id = r.id
 		LEFT JOIN {purge_marks} m ON m.run_id = r.id ORDER BY r.id`, conversationID)
 	runs, err := collect(rows, err, scanEndedRun)
-	if err != nil || outlived == nil {
-		return runs, err
+	if err != nil {
+		return nil, err
 	}
-	for _, r := range runs {
-		if !outlived(r) {
-			return nil, nil
+	if outlived != nil {
+		for _, r := range runs {
+			if !outlived(r) {
+				return nil, nil
+			}
 		}
+	}
+	if how != "" {
+		if all, err := t.lockDeliveries(runs, how); err != nil || !all {
+			return nil, err
+		}
+	}
+	if outlived == nil {
+		return runs, nil
 	}
 	rows, err = t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE run_id {in ids} AND state IN ('pending', 'sending') LIMIT 1`,
 		t.store.idList(runIDs(runs)))
@@ -88,6 +99,25 @@ func (t *tx) erasable(conversationID int64, outlived func(r endedRun) bool, how 
 		return nil, err
 	}
 	return runs, nil
+}
+
+// lockDeliveries locks all deliveries of runs. A retry and a redelivery lock an earlier
+// delivery of their run, so none is added then. It reports whether it has all: how may
+// skip those that another transaction has locked.
+func (t *tx) lockDeliveries(runs []endedRun, how string) (all bool, _ error) {
+	list := t.store.idList(runIDs(runs))
+	for {
+		rows, err := t.rows(t.ctx, `SELECT id FROM {deliveries} WHERE run_id {in ids} ORDER BY id`+how, list)
+		locked, err := collect(rows, err, scanID)
+		if err != nil {
+			return false, err
+		}
+		var n int
+		err = t.row(t.ctx, `SELECT count(*) FROM {deliveries} WHERE run_id {in ids}`, list).Scan(&n)
+		if err != nil || n == len(locked) || how == skipLocked {
+			return n == len(locked), err
+		}
+	}
 }
 
 // eraseRun deletes an ended run of a conversation with a key, unless a delivery of it is
@@ -103,6 +133,9 @@ func (s *Store) eraseRun(ctx context.Context, r endedRun) (erased bool, _ error)
 	err := s.write(ctx, "purge run", func(t *tx) error {
 		erased = false
 		if _, _, err := t.lockConversation(r.conversationID, skipLocked); err != nil {
+			return err
+		}
+		if all, err := t.lockDeliveries([]endedRun{r}, skipLocked); err != nil || !all {
 			return err
 		}
 		if open, err := t.openDelivery(r.id); err != nil || open {

@@ -226,6 +226,9 @@ func (s *Store) SweepDeliveries(ctx context.Context, after time.Duration, limit 
 				return err
 			}
 			d, err := t.delivery(t.ctx, id)
+			if err == sql.ErrNoRows { // without its run, it must not keep the sweep from the others
+				continue
+			}
 			if err != nil {
 				return err
 			}
