@@ -202,7 +202,7 @@ func New(db *bun.DB, opts *Options) (*Store, error) {
 	if s.opts.EnqueueTimeout == 0 {
 		s.opts.EnqueueTimeout = DefaultEnqueueTimeout
 	}
-	s.hooks = hooks{abandoned: make(map[string]int), hung: make(map[string]bool)}
+	s.hooks = hooks{abandoned: make(map[string]int), hung: make(map[string]bool), open: make(map[string]int)}
 	if s.opts.Clock != nil {
 		s.clock = s.opts.Clock.Now
 	}

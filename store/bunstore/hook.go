@@ -54,6 +54,7 @@ type hooks struct {
 	mu        sync.Mutex
 	abandoned map[string]int  // calls that have not returned after their timeout
 	hung      map[string]bool // the last call took the whole time
+	open      map[string]int  // calls for open runs in progress
 }
 
 const manyHung = 1000 // assistants whose last call is remembered
@@ -89,6 +90,39 @@ func (h *hooks) hangs(assistantID string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.hung[assistantID]
+}
+
+// enter begins a call for an open run. While the calls for an assistant hang, it has one at
+// a time, so that they do not use up the connections of such calls.
+func (h *hooks) enter(assistantID string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.hung[assistantID] && h.open[assistantID] > 0 {
+		return false
+	}
+	h.open[assistantID]++
+	return true
+}
+
+func (h *hooks) leave(assistantID string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.open[assistantID]--; h.open[assistantID] == 0 {
+		delete(h.open, assistantID)
+	}
+}
+
+// enqueueOpen is enqueue after a transition of an open run that waits without a
+// connection: see errLocked.
+func (s *Store) enqueueOpen(ctx context.Context, tx bun.Tx, runs []RunRef) error {
+	if len(runs) == 0 || s.opts.Enqueue == nil {
+		return nil
+	}
+	if !s.hooks.enter(runs[0].AssistantID) {
+		return errLocked
+	}
+	defer s.hooks.leave(runs[0].AssistantID)
+	return s.enqueue(ctx, tx, runs)
 }
 
 // enqueue calls Options.Enqueue with the runs of one assistant, within its timeout. If the

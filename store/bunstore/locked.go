@@ -51,6 +51,7 @@ func (t *tx) hurry(patience time.Duration) error {
 	if !t.store.postgres {
 		return nil
 	}
+	t.waitsOutside = true
 	if t.tries, t.patience = patience == 0, patience; t.tries {
 		return nil
 	}

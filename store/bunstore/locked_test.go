@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,4 +156,40 @@ func TestCreateTrigger_callerLeavesLockedLane_isNotStored(t *testing.T) {
 	release()
 	joined(t, s, run.ConversationID)
 	require.Equal(t, 3, count(t, db, `SELECT count(*) FROM webtrigger_runs`))
+}
+
+// While Options.Enqueue hangs for an assistant, whose ended runs make others claimable, the
+// runs of another assistant end.
+func TestFinishRun_enqueueHangsForAnother_isStored(t *testing.T) {
+	t.Parallel()
+	var hangs atomic.Bool
+	e := &engine{fail: func(ctx context.Context, _ bun.Tx) error {
+		if hangs.Load() {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}}
+	s, _ := withEngine(t, e, bunstore.Options{EnqueueTimeout: time.Second})
+	p := registered(t, s, time.Hour)
+	var bad []webtrigger.ClaimedRun
+	for range 4 * 8 {
+		bad = append(bad, runningInLane(t, s, p, "bad"))
+	}
+	other := runningInLane(t, s, p, "other")
+	end := webtrigger.Finish{Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: "Result"}}
+	hangs.Store(true)
+	limited, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	defer cancel()
+	var ends sync.WaitGroup
+	for _, c := range bad {
+		ends.Go(func() { _, _ = s.FinishRun(limited, c.Lease, end) })
+	}
+	eventually(t, func() bool { return e.seen() > len(bad)+1+4 })
+	time.Sleep(200 * time.Millisecond)
+	start := time.Now()
+	_, err := s.FinishRun(limited, other.Lease, end)
+	t.Log(time.Since(start))
+	require.NoError(t, err)
+	ends.Wait()
 }

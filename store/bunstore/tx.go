@@ -16,12 +16,14 @@ import (
 type tx struct {
 	session
 	ctx      context.Context
-	host     bool            // the transaction is the host's
-	time     time.Time       // SQLite: of the whole transaction
-	tries    bool            // it waits for no lock that others may have for long; see errLocked
-	patience time.Duration   // how long it waits for an open run; 0: see tries
-	hint     webtrigger.Hint // of what was done
-	queued   []RunRef        // for Options.Enqueue
+	host     bool          // the transaction is the host's
+	time     time.Time     // SQLite: of the whole transaction
+	tries    bool          // it waits for no lock that others may have for long; see errLocked
+	patience time.Duration // how long it waits for an open run; 0: see tries
+
+	waitsOutside bool            // if it leaves nothing because of errLocked, it is done again
+	hint         webtrigger.Hint // of what was done
+	queued       []RunRef        // for Options.Enqueue
 }
 
 // now is the time by the database's clock. If it is read after a row was locked,
@@ -63,6 +65,9 @@ func (s *Store) writePostgres(ctx context.Context, op func(t *tx) error) error {
 			return err
 		}
 		hint = t.hint
+		if t.waitsOutside {
+			return s.enqueueOpen(ctx, bunTx, t.queued)
+		}
 		return s.enqueue(ctx, bunTx, t.queued)
 	})
 	if err == nil {
