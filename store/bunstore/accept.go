@@ -285,13 +285,7 @@ func (h *hostStore) CreateTrigger(ctx context.Context, trigger webtrigger.NewTri
 		return webtrigger.CreatedTrigger{}, err
 	}
 	t := h.begin(ctx)
-	accepted, err := t.accept(newTrigger{trigger, task})
-	if err == nil && !accepted.Replayed {
-		err = t.audit(accepted.Run.ID)
-	}
-	if err == nil {
-		err = h.store.enqueue(ctx, h.tx, t.queued)
-	}
+	accepted, err := h.createAndEnqueue(t, newTrigger{trigger, task})
 	if err == nil && h.store.notifies() {
 		err = h.store.notifyWithin(ctx, t)
 	}
@@ -299,6 +293,40 @@ func (h *hostStore) CreateTrigger(ctx context.Context, trigger webtrigger.NewTri
 		return webtrigger.CreatedTrigger{}, h.store.wrap("create trigger", err)
 	}
 	return accepted, nil
+}
+
+// createAndEnqueue stores a trigger and passes its run to Options.Enqueue. If the hook fails,
+// it undoes the rest: the host may commit nevertheless, and no engine would have the run.
+func (h *hostStore) createAndEnqueue(t *tx, trigger newTrigger) (accepted webtrigger.CreatedTrigger, err error) {
+	create := func() (err error) {
+		if accepted, err = t.accept(trigger); err == nil && !accepted.Replayed {
+			err = t.audit(accepted.Run.ID)
+		}
+		return err
+	}
+	if h.store.opts.Enqueue == nil {
+		err = create()
+		return accepted, err
+	}
+	if _, err := t.exec(t.ctx, `SAVEPOINT webtrigger`); err != nil {
+		return accepted, err
+	}
+	if err = create(); err == nil {
+		err = h.store.enqueue(t.ctx, h.tx, t.queued)
+	}
+	if failed, ok := hookFailed(err); ok && failed.abandoned { // it may still use the transaction, which the host must roll back
+		return accepted, err
+	}
+	if err != nil {
+		_, failed := t.exec(context.WithoutCancel(t.ctx), `ROLLBACK TO SAVEPOINT webtrigger`)
+		if failed != nil {
+			return accepted, errors.Join(err, failed)
+		}
+	}
+	if _, failed := t.exec(context.WithoutCancel(t.ctx), `RELEASE SAVEPOINT webtrigger`); err == nil {
+		err = failed
+	}
+	return accepted, err
 }
 
 func (h *hostStore) Replay(ctx context.Context, assistantID string, use webtrigger.Idempotency) (webtrigger.Run, error) {

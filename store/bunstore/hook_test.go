@@ -254,6 +254,36 @@ func TestEnqueue_failsInHostTransaction_hostRollsBack(t *testing.T) {
 	require.Zero(t, count(t, db, `SELECT count(*) FROM webtrigger_runs`))
 }
 
+// If the host commits although the hook has failed, its own data is stored, and no run that
+// no engine has.
+func TestEnqueue_failsInHostTransaction_hostCommitsTheRest(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(ctx context.Context, tx bun.Tx) error{
+		"rejected": func(context.Context, bun.Tx) error { return errEngine },
+		"violates": func(ctx context.Context, tx bun.Tx) error {
+			_, err := tx.ExecContext(ctx, `SELECT 1/0`)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			s, db := withEngine(t, &engine{fail: fail}, bunstore.Options{})
+			host, err := db.BeginTx(ctx, nil)
+			require.NoError(t, err)
+			good, err := s.Tx(host).CreateTrigger(ctx, triggerOf("good"))
+			require.NoError(t, err)
+			_, err = s.Tx(host).CreateTrigger(ctx, triggerOf("bad"))
+			requireNotStored(t, err)
+			require.NoError(t, host.Commit())
+			runs, err := s.Runs(ctx, webtrigger.RunQuery{Page: webtrigger.Page{Limit: 10}})
+			require.NoError(t, err)
+			require.Len(t, runs, 1)
+			require.Equal(t, good.Run.ID, runs[0].ID)
+		})
+	}
+}
+
 // An error of the hook is not taken for a decision of the store.
 func TestEnqueue_returnsErrorOfTheStore_isUnavailable(t *testing.T) {
 	t.Parallel()
