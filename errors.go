@@ -254,9 +254,9 @@ type failure string
 
 func (f failure) Error() string { return string(f) }
 
-// told returns an error without code of the Runner: the methods of err are called here,
+// plainError returns an error without code of the Runner: the methods of err are called here,
 // where a panic is recovered, such as that of a nil pointer in an error.
-func told(err error) error {
+func plainError(err error) error {
 	if err == nil {
 		return nil
 	}

@@ -208,7 +208,7 @@ func (x *execution) call(returned chan<- answer) {
 		return
 	}
 	result, err := x.s.runner.Run(x.ctx, x.task, x.emit)
-	a = answer{result, told(err)}
+	a = answer{result, plainError(err)}
 }
 
 // readHistory sets the earlier messages of the task.

@@ -477,7 +477,7 @@ func TestTrigger_invalidHost_isRejected(t *testing.T) {
 	}
 }
 
-// A Task is the Runner's own: nobody else sees what the Runner changes in it, and what the
+// A Task is the Runner's own: what the Runner changes in it is not visible outside, and what the
 // host does with its buffers after Trigger changes nothing in it.
 func TestTask_changedByItsRunnerOrTheHost_isACopy(t *testing.T) {
 	var metadata string
