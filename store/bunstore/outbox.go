@@ -75,13 +75,18 @@ func (t *tx) leased(ids []int64, now time.Time) ([]webtrigger.LeasedDelivery, er
 		var d deliveryRow
 		o := webtrigger.LeasedDelivery{LeasedAt: now}
 		o.Run, err = scanRun(row, append([]any{&o.Lease.Token, secretList{&o.Secrets}}, d.dest()...)...)
+		if err != nil {
+			return t.store.passOver(t.ctx, err)
+		}
 		o.Delivery, o.Lease.DeliveryID = d.read(), d.ID
 		byID[d.ID] = o
 		return err
 	})
 	leased := make([]webtrigger.LeasedDelivery, 0, len(ids))
 	for _, id := range ids {
-		leased = append(leased, byID[id])
+		if o, ok := byID[id]; ok {
+			leased = append(leased, o)
+		}
 	}
 	return leased, err
 }

@@ -209,7 +209,7 @@ func (s *Store) pgClaimStatement(ctx context.Context, on session, text string, a
 		return each(rows, err, func(row scanner) error {
 			var c webtrigger.ClaimedRun
 			if err := scanClaimed(row, &c); err != nil {
-				return err
+				return s.passOver(ctx, err) // the next heartbeat returns it
 			}
 			switch c.Run.ID {
 			case 0:

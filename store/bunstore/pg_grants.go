@@ -61,7 +61,7 @@ func (s *Store) pgGrants(ctx context.Context, calls []*call[asking, webtrigger.G
 		}
 		grant, err := x.read()
 		for _, c := range same[ord] {
-			c.result, c.err = grant, nil
+			c.result, c.err = grant, s.wrap("authenticate", err)
 			c.result.Key.Scopes = slices.Clone(grant.Key.Scopes)
 			if grant.Run != nil { // each caller owns its answer
 				run := *grant.Run
@@ -72,6 +72,6 @@ func (s *Store) pgGrants(ctx context.Context, calls []*call[asking, webtrigger.G
 				c.result.Run = &run
 			}
 		}
-		return err
+		return nil
 	}))
 }

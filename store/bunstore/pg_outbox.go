@@ -63,14 +63,19 @@ func (s *Store) pgLeaseDeliveries(ctx context.Context, claim webtrigger.Delivery
 		}
 		err = again(ctx, func() error {
 			rows, err := s.rows(ctx, pgLeaseText, s.idList(picked), micros(claim.Lease), claim.Token)
-			leased, err = collect(rows, err, func(row scanner) (o webtrigger.LeasedDelivery, err error) {
+			leased = nil
+			return each(rows, err, func(row scanner) (err error) {
+				var o webtrigger.LeasedDelivery
 				var d deliveryRow
 				var now time.Time
 				o.Run, err = scanRun(row, append([]any{&o.Lease.Token, secretList{&o.Secrets}, stamp{&now}}, d.dest()...)...)
+				if err != nil {
+					return s.passOver(ctx, err)
+				}
 				o.Delivery, o.Lease.DeliveryID, o.LeasedAt = d.read(), d.ID, now
-				return o, err
+				leased = append(leased, o)
+				return nil
 			})
-			return err
 		})
 		if err != nil || len(leased) > 0 {
 			return leased, s.wrap("lease deliveries", err)

@@ -1,8 +1,10 @@
 package bunstore
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -174,9 +176,26 @@ func setTask(run *webtrigger.Run, encoded []byte) error {
 		return nil
 	}
 	run.TaskDefinition = new(webtrigger.TaskDefinition)
-	err := decodeTask(encoded, run.TaskDefinition)
+	if err := decodeTask(encoded, run.TaskDefinition); err != nil {
+		return brokenRun{fmt.Errorf("run %d: %w", run.ID, err)}
+	}
 	run.TaskDefinitionID = run.TaskDefinition.ID
-	return err
+	return nil
+}
+
+// brokenRun is the error of a run that was read and cannot be decoded. It must not keep others
+// from being claimed or sent.
+type brokenRun struct{ error }
+
+func (b brokenRun) Unwrap() error { return b.error }
+
+// passOver logs a broken run and returns no error. It returns other errors as they are.
+func (s *Store) passOver(ctx context.Context, err error) error {
+	if !errors.As(err, new(brokenRun)) {
+		return err
+	}
+	s.log.ErrorContext(ctx, "stored run cannot be decoded", "error", err)
+	return nil
 }
 
 // taskID is the id at the beginning of an encoded definition.

@@ -202,3 +202,40 @@ func TestSweepRuns_longLostProcess_isDeleted(t *testing.T) {
 		require.Equal(t, 1, count(t, db, processes))
 	})
 }
+
+// A run whose definition cannot be decoded does not keep others from being claimed, nor their
+// callbacks from being sent.
+func TestClaimRuns_brokenRun_othersAreClaimed(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		ctx, db := t.Context(), open()
+		s := migrated(t, db, nil)
+		p := registered(t, s, time.Hour)
+		var runs []int64
+		for range 3 {
+			trigger := newTrigger()
+			trigger.CallbackURL, trigger.CallbackHost = "https://receiver.example.com/", "receiver.example.com"
+			created, err := s.CreateTrigger(ctx, trigger)
+			require.NoError(t, err)
+			runs = append(runs, created.Run.ID)
+		}
+		damage := func(text string, runID int64) {
+			_, err := db.ExecContext(ctx, `UPDATE webtrigger_runs SET task = ? WHERE id = ?`, text, runID)
+			require.NoError(t, err)
+		}
+		damage("damaged", runs[0])
+		claimed := claimedBy(t, s, p, 10, 0)
+		require.Len(t, claimed, 2)
+		renewed, err := s.RenewProcess(ctx, p)
+		require.NoError(t, err)
+		require.Len(t, renewed.Claims, 3, "the heartbeat returns the claim of the damaged run")
+		for _, c := range claimed {
+			finished(t, s, c.Lease)
+		}
+		damage("damaged", runs[1])
+		leased, err := s.LeaseDeliveries(ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: time.Minute, Limit: 10})
+		require.NoError(t, err)
+		require.Len(t, leased, 1)
+		require.Equal(t, runs[2], leased[0].Run.ID)
+	})
+}

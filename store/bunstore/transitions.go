@@ -211,7 +211,10 @@ func (t *tx) claim(claim webtrigger.Claim) ([]webtrigger.ClaimedRun, error) {
 		}
 		taken := webtrigger.ClaimedRun{Lease: webtrigger.Lease{RunID: q.runID, Token: q.token}, Requeued: requeued, Executed: q.executed}
 		if taken.Run, err = t.run(q.runID); err != nil {
-			return nil, err
+			if err = t.store.passOver(t.ctx, err); err != nil {
+				return nil, err
+			}
+			continue // the next heartbeat returns it
 		}
 		if taken.Input, err = t.input(t.ctx, q.runID); err != nil {
 			return nil, err
