@@ -15,7 +15,7 @@ function part(assistant, which) {
 }
 
 const table = new Table("Assistants", [
-  { label: "Assistant", cell: (a) => [el("a", { href: url(`assistants/${a.id}`) }, a.name ?? a.id), a.name && el("code", { class: "id" }, a.id)] },
+  { label: "Assistant", cell: (a) => [el("a", { href: url(`assistants/${a.id}`), dir: "auto" }, a.name ?? a.id), a.name && el("code", { class: "id" }, a.id)] },
   { label: "Triggers", cell: (a) => part(a, "enabled") },
   { label: "Callbacks", cell: (a) => part(a, "callbacks") },
   {

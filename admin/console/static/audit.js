@@ -1,6 +1,6 @@
 import { query, url } from "./api.js";
-import { $, el, empty, when } from "./dom.js";
-import { filterForm } from "./filters.js";
+import { $, el, empty, unmatched, when } from "./dom.js";
+import { assistantLink, filterForm } from "./filters.js";
 import { localTime, utc } from "./form.js";
 import { Table, list } from "./table.js";
 
@@ -25,11 +25,20 @@ function object({ object, action }) {
     el("small", {}, el("a", { href: url(`audit${query({ object })}`), "aria-label": `Entries about ${object}` }, "Entries"))];
 }
 
-const shown = (value) => value === null ? "none" : typeof value === "object" ? JSON.stringify(value) : String(value);
+// shown is a value of an entry's details, by its name.
+function shown(name, value) {
+  if (value === null) return "none";
+  if (name === "assistant_id") return assistantLink(value);
+  if (name.endsWith("_at")) return when(value);
+  if (Array.isArray(value) && value.every((one) => typeof one === "string")) return value.join(", ");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+const label = (name) => name === "assistant_id" ? "assistant" : name.replaceAll("_", " ");
 
 function detail(entry) {
   return el("dl", { class: "details" }, Object.entries(entry.detail ?? {}).map(([name, value]) =>
-    el("div", {}, el("dt", {}, name.replaceAll("_", " ")), el("dd", { dir: "auto" }, shown(value)))));
+    el("div", {}, el("dt", {}, label(name)), el("dd", { dir: "auto" }, shown(name, value)))));
 }
 
 const form = $("filter");
@@ -44,4 +53,4 @@ const table = new Table("Audit log", [
   { label: "Object", cell: object },
   { label: "Details", wide: true, cell: detail },
 ]);
-list("audit", table, () => Object.values(filter).some(Boolean) ? empty("No entries match this filter.") : empty("No entries yet."), filter).catch(() => {});
+list("audit", table, () => Object.values(filter).some(Boolean) ? unmatched("entries") : empty("No entries yet."), filter).catch(() => {});

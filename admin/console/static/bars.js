@@ -23,7 +23,7 @@ export function bars(title, steps, series, format = (n) => n.toLocaleString()) {
     chart.append(svg("line", { x1: 0, x2: width, y1: y, y2: y, class: "grid" }), svg("text", { x: 2, y: y - 3, class: "axis" }, format(highest * part)));
   }
   steps.forEach((step, i) => {
-    const link = svg("a", { href: step.href, "aria-label": step.text });
+    const link = svg("a", { href: step.href, "data-id": step.href, "aria-label": step.text });
     link.append(svg("title", {}, step.text), svg("rect", { x: i * slot, y: top, width: slot, height: base - top, class: "hit" }));
     let y = base;
     step.values.forEach((value, n) => {

@@ -25,9 +25,7 @@ export async function bulk(button, path, body, words) {
       const what = amount(count, more, words.noun);
       const sure = await ask({ title: `${words.verb} ${what}?`, text: words.text, yes: `${words.verb} ${what}`, danger: words.danger });
       if (sure === null) return false;
-      const results = await change(path, body, words);
-      report(results, words);
-      return results.done > 0;
+      return await change(path, body, words);
     } catch (failure) {
       notify(failure);
       return false;
@@ -35,33 +33,45 @@ export async function bulk(button, path, body, words) {
   });
 }
 
-// change repeats the call until nothing is left of the filter.
+// change repeats the call until nothing is left of the filter, and reports what was done. It
+// resolves to whether an item has changed, also before a call that failed.
 async function change(path, body, words) {
   const results = { done: 0, conflict: 0, not_found: 0, failed: 0, detail: "" };
   for (let cursor = null; ;) {
-    const { items, next } = await call("POST", path, cursor ? { ...body, cursor } : body);
+    let items, next;
+    try {
+      ({ items, next } = await call("POST", path, cursor ? { ...body, cursor } : body));
+    } catch (failure) {
+      if (!cursor) throw failure;
+      report(results, words, `${failure.message} The others are unchanged.`);
+      return results.done > 0;
+    }
     for (const item of items) {
       results[item.result]++;
       results.detail ||= item.detail ?? "";
     }
-    if (!next) return results;
+    if (!next) {
+      report(results, words);
+      return results.done > 0;
+    }
     cursor = next;
     notify(`${amount(results.done, false, words.noun)} ${words.past} so far…`, "plain");
   }
 }
 
-function report({ done, conflict, not_found, failed, detail }, words) {
+function report({ done, conflict, not_found, failed, detail }, words, fault) {
   const parts = [`${amount(done, false, words.noun)} ${words.past}.`];
   if (conflict) parts.push(`${conflict.toLocaleString()} changed meanwhile.`);
   if (not_found) parts.push(`${not_found.toLocaleString()} no longer exist.`);
   if (failed) parts.push(`${failed.toLocaleString()} failed${detail ? `: ${detail}` : ""}.`);
-  notify(parts.join(" "), failed ? "bad" : "good");
+  if (fault) parts.push(fault);
+  notify(parts.join(" "), failed || fault ? "bad" : "good");
 }
 
-// Selection is the set of items that are checked in a table.
+// Selection are the items that are checked in a table.
 export class Selection {
   constructor(changed) {
-    this.ids = new Set();
+    this.ids = new Map(); // by text: an id may be more than a number of JavaScript holds
     this.changed = changed;
   }
 
@@ -69,10 +79,10 @@ export class Selection {
   column(name) {
     return {
       label: "Select", class: "select", cell: (item) => {
-        const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: this.ids.has(item.id), ariaLabel: `Select ${name(item)}` });
+        const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: this.ids.has(String(item.id)), ariaLabel: `Select ${name(item)}` });
         box.addEventListener("change", () => {
-          if (box.checked) this.ids.add(item.id);
-          else this.ids.delete(item.id);
+          if (box.checked) this.ids.set(String(item.id), item.id);
+          else this.ids.delete(String(item.id));
           this.changed();
         });
         return box;

@@ -1,9 +1,10 @@
 import { get, query, url } from "./api.js";
-import { $, badge, duration, el, empty, problem, when } from "./dom.js";
+import { $, badge, duration, el, empty, problem, unmatched, when } from "./dom.js";
 import { bulk, redelivery } from "./bulk.js";
-import { assistantLink, here, offerAssistants } from "./filters.js";
+import { assistantLink, here, offerAssistants, unknownParameters } from "./filters.js";
 import { formRange, quickRanges, range, showRange } from "./ranges.js";
 import { Table, list } from "./table.js";
+import { repeat, turns } from "./turns.js";
 
 const undelivered = ["failed", "blocked", "unknown"];
 const form = $("filter");
@@ -12,7 +13,7 @@ const time = range();
 const states = chosen.state === "undelivered" ? undelivered : chosen.state ? [chosen.state] : [];
 
 // filter is the query of the list.
-const filter = { state: states, host: chosen.host, assistant_id: chosen.assistant_id, from: time.from, to: time.to };
+const filter = { ...unknownParameters([...Object.keys(chosen), "from", "to", ...time.range ? ["range"] : []]), state: states, host: chosen.host, assistant_id: chosen.assistant_id, from: time.from, to: time.to };
 
 for (const name of ["state", "host"]) form.elements[name].value = chosen[name];
 offerAssistants(form.elements.assistant_id, chosen.assistant_id);
@@ -46,21 +47,30 @@ const receivers = new Table("Receivers", [
   },
 ]);
 
-let timer; // while callbacks are under way
+const begin = turns();
 
-// byReceiver are the last callbacks of runs, those that fail most first.
+// byReceiver shows the last callbacks of runs, those that fail most first. It returns
+// whether some are under way.
 async function byReceiver() {
-  const { items, more } = await get(`deliveries/counts${query({ last: "true", assistant_id: chosen.assistant_id, from: time.from, to: time.to })}`);
+  const current = begin();
+  let counts;
+  try {
+    counts = await get(`deliveries/counts${query({ last: "true", assistant_id: chosen.assistant_id, from: time.from, to: time.to })}`);
+  } catch (failure) {
+    if (current()) $("receivers").replaceChildren(problem(failure, failure.status === 400 ? null : load));
+    return false;
+  }
+  if (!current()) return false;
+  const { items, more } = counts;
   const hosts = new Map();
   for (const { host, state, count } of items) hosts.set(host, [...hosts.get(host) ?? [], { state, count }]);
   const failing = (counts) => counts.filter((c) => undelivered.includes(c.state)).reduce((sum, c) => sum + c.count, 0);
   const rows = [...hosts].map(([id, counts]) => ({ id, counts })).sort((a, b) => failing(b.counts) - failing(a.counts) || a.id.localeCompare(b.id));
   receivers.show(rows.slice(0, 50));
-  clearTimeout(timer);
-  if (items.some(({ state }) => state === "pending" || state === "sending") && !here.has("cursor")) timer = setTimeout(load, 3000);
   if (!rows.length) $("receivers").replaceChildren(empty("No callbacks in this time."));
   else if (!receivers.element.isConnected) $("receivers").replaceChildren(receivers.element);
   $("counted").hidden = !more;
+  return items.some(({ state }) => state === "pending" || state === "sending");
 }
 
 const table = new Table("Deliveries", [
@@ -73,9 +83,11 @@ const table = new Table("Deliveries", [
   { label: "Latency", cell: (d) => d.latency_ms === null ? "" : duration(d.latency_ms) },
 ]);
 
-function load() {
-  byReceiver().catch((failure) => $("receivers").replaceChildren(problem(failure, failure.status === 400 ? null : load)));
-  list("deliveries", table, () => states.length || chosen.host || chosen.assistant_id || time.from || time.to
-    ? empty("No deliveries match this filter.") : empty("No deliveries yet. A trigger with a ", el("code", {}, "callback_url"), " has one when its run ends."), filter, load).catch(() => {});
-}
+const none = () => states.length || chosen.host || chosen.assistant_id || time.from || time.to ? unmatched("deliveries")
+  : empty("No deliveries yet. A trigger with a ", el("code", {}, "callback_url"), " has one when its run ends.");
+
+const load = repeat(async () => {
+  const [underWay] = await Promise.all([byReceiver(), list("deliveries", table, none, filter, () => load()).catch(() => {})]);
+  return underWay && !here.has("cursor");
+}, 3000);
 load();

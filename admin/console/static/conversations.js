@@ -1,5 +1,5 @@
 import { url } from "./api.js";
-import { $, badge, el, empty, when } from "./dom.js";
+import { $, badge, el, empty, unmatched, when } from "./dom.js";
 import { assistantLink, filterForm, offerAssistants } from "./filters.js";
 import { Table, list } from "./table.js";
 
@@ -15,5 +15,5 @@ const table = new Table("Conversations", [
   { label: "Newest run", cell: (c) => [el("a", { href: url(`runs/${c.last_run.id}`) }, `Run ${c.last_run.id}`), " ", badge(c.last_run.status)] },
 ]);
 
-list("conversations", table, () => Object.values(filter).some(Boolean) ? empty("No conversations match this filter.")
+list("conversations", table, () => Object.values(filter).some(Boolean) ? unmatched("conversations")
   : empty("No conversations yet. Each trigger starts one, or continues the one that its ", el("code", {}, "conversation_key"), " names."), filter).catch(() => {});

@@ -2,28 +2,37 @@
 
 import { call, get } from "./api.js";
 import { $, ask, badge, block, busy, duration, el, focusOn, keepFocus, notify, problem, when } from "./dom.js";
+import { repeat, turns } from "./turns.js";
 
 const pause = 2000;
 const open = new Set(["pending", "sending"]);
-let timer;
+const begin = turns();
+let run; // the run of this page
 let items = new Map(); // by id: what an element shows, and the element
 
 // showDeliveries shows them, and reloads them while one is pending or sending. What
 // has not changed stays as it is.
-export async function showDeliveries(run) {
-  clearTimeout(timer);
-  try {
-    const { items: deliveries } = await get(`runs/${run}/deliveries`);
-    show(deliveries, run);
-    if (deliveries.some((d) => open.has(d.state))) timer = setTimeout(() => showDeliveries(run), pause);
-  } catch (failure) {
-    items = new Map();
-    $("deliveries").replaceChildren(failure.status === 404 ? el("p", { class: "quiet" }, "You do not have access to the callbacks.")
-      : problem(failure, () => showDeliveries(run)));
-  }
+export function showDeliveries(id) {
+  run = id;
+  return look();
 }
 
-function show(deliveries, run) {
+const look = repeat(async () => {
+  const current = begin();
+  try {
+    const { items: deliveries } = await get(`runs/${run}/deliveries`);
+    if (current()) show(deliveries);
+    return deliveries.some((d) => open.has(d.state));
+  } catch (failure) {
+    if (!current()) return false;
+    items = new Map();
+    $("deliveries").replaceChildren(failure.status === 404 ? el("p", { class: "quiet" }, "You do not have access to the callbacks.")
+      : problem(failure, look));
+    return false;
+  }
+}, pause);
+
+function show(deliveries) {
   if (!deliveries.length) {
     $("deliveries").replaceChildren(el("p", { class: "quiet" }, "The callback is sent when the run ends."));
     return;
@@ -33,7 +42,7 @@ function show(deliveries, run) {
   deliveries.forEach((d, i) => {
     const last = i === deliveries.length - 1, id = String(d.id), text = JSON.stringify([d, last]);
     const old = items.get(id);
-    next.set(id, old?.text === text ? old : { text, element: delivery(d, i + 1, last, run, old?.element.querySelector("details")?.open) });
+    next.set(id, old?.text === text ? old : { text, element: delivery(d, i + 1, last, old?.element.querySelector("details")?.open) });
   });
   items = next;
   let list = $("deliveries").querySelector("ol");
@@ -52,20 +61,20 @@ function attempted(d) {
   return el("span", {}, when(d.completed_at), d.state === "blocked" ? ", blocked: nothing was sent" : ", no connection: nothing was sent");
 }
 
-function delivery(d, n, last, run, expanded) {
+function delivery(d, n, last, expanded) {
   const facts = [["Created", when(d.created_at)], ["Attempted", attempted(d)], ["Ended", when(d.completed_at, "not yet")]];
   if (d.http_status) facts.push(["HTTP status", String(d.http_status)]);
   if (d.latency_ms !== null) facts.push(["Latency", duration(d.latency_ms)]);
   if (d.error) facts.push(["Error", d.error]);
   return el("li", { "data-id": d.id },
     el("p", { class: "head" }, el("span", {}, el("strong", {}, `Delivery ${n}`), " ", badge(d.state)),
-      last && !open.has(d.state) && el("button", { class: "small", click: (e) => redeliver(d, run, e.target) }, "Redeliver")),
+      last && !open.has(d.state) && el("button", { class: "small", click: (e) => redeliver(d, e.target) }, "Redeliver")),
     el("p", {}, el("code", {}, d.url)),
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     d.response && el("details", { open: expanded }, el("summary", {}, "Receiver response"), block(d.response, "Receiver response")));
 }
 
-async function redeliver(d, run, button) {
+async function redeliver(d, button) {
   const sure = await ask({ title: "Send the callback again?", yes: "Send again", danger: false,
     text: `One more POST goes to ${d.url}. The receiver may already have acted on an earlier one.` });
   if (sure === null) return;
@@ -73,11 +82,11 @@ async function redeliver(d, run, button) {
     try {
       const next = await call("POST", `deliveries/${d.id}/redeliver`);
       notify("Redelivery scheduled.");
-      await showDeliveries(run);
+      await look();
       focusOn(items.get(String(next.id))?.element);
     } catch (failure) {
       notify(failure);
-      await showDeliveries(run);
+      await look();
     }
   });
 }

@@ -1,6 +1,6 @@
 // Small parts that all pages are made of. Text is only ever set as text.
 
-import { page } from "./api.js";
+import { page, url } from "./api.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -22,7 +22,13 @@ const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyl
 // when shows a time in the reader's zone; the exact UTC is its title.
 export function when(time, none = "never") {
   if (!time) return el("span", { class: "quiet" }, none);
-  return el("time", { datetime: time, title: exact(time) }, local.format(new Date(time)));
+  return el("time", { datetime: time, title: exact(time) }, lines(local.formatToParts(new Date(time))));
+}
+
+// lines is a date and a time between which a line may break, and nowhere else.
+function lines(parts) {
+  const joint = parts.findIndex(({ type }) => type === "hour" || type === "dayPeriod") - 1;
+  return parts.map(({ value }, i) => i === joint ? value : value.replace(/\s/g, "\u00a0")).join("");
 }
 
 const exact = (time) => time.replace("+00:00", " UTC").replace("T", " ");
@@ -33,11 +39,12 @@ export const isOpen = (status) => ["queued", "running", "waiting"].includes(stat
 // duration shows milliseconds for people.
 export function duration(ms) {
   if (ms < 1) return "< 1 ms";
-  if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < 10_000) return `${(ms / 1000).toFixed(2)} s`;
-  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
+  if (ms < 999.5) return `${Math.round(ms)} ms`;
+  if (ms < 9995) return `${(ms / 1000).toFixed(2)} s`;
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`;
+  ms = Math.max(ms, 60_000); // after rounding
   const minutes = Math.floor(ms / 60_000);
-  if (minutes < 60) return `${minutes} min ${Math.round((ms % 60_000) / 1000)} s`;
+  if (minutes < 60) return `${minutes} min ${Math.floor((ms % 60_000) / 1000)} s`;
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
@@ -137,9 +144,6 @@ export function announce(element, text, className = element.className) {
   if (element.className !== className) element.className = className;
 }
 
-// On a phone the sidebar is a row that scrolls.
-document.querySelector(".side nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
-
 const controls = (item) => [...item.querySelectorAll("a[href], button, input, select, summary")].filter((e) => e.checkVisibility());
 
 // focusOn moves the focus to an element, also to one that takes none by itself.
@@ -161,6 +165,12 @@ export function keepFocus(container, render) {
   focusOn(next ? controls(next)[nth] ?? controls(next)[0] ?? next : container.closest("section, main").querySelector("h1, h2"));
 }
 
+// unmatched is what stands in place of a list whose filter matches nothing.
+export const unmatched = (items) => empty(`No ${items} match this filter. Select Clear to list all ${items}.`);
+
+const zone = $("zone");
+if (zone) zone.textContent = `Times: ${Intl.DateTimeFormat().resolvedOptions().timeZone}`;
+
 export const empty = (...text) => el("p", { class: "empty" }, ...text);
 
 // busy keeps a button from being pressed twice while work is under way. The button
@@ -174,6 +184,14 @@ export async function busy(button, work) {
     button.ariaDisabled = null;
   }
 }
+
+// leave goes to a page. It does not resolve while that page is being loaded, so that a
+// button that waits for it cannot be pressed again.
+export const leave = (path) => new Promise((resolve) => {
+  setTimeout(resolve, 20_000); // the page did not come
+  addEventListener("pageshow", resolve, { once: true }); // the reader returned to this page
+  location.assign(url(path));
+});
 
 // ask asks the reader to confirm an action. It resolves to null, or to the text of the
 // field ("" without one). choice is a selection: a label, then pairs of value and text,
@@ -212,7 +230,7 @@ let asked = 0; // questions until now
 export function copyable(text, what) {
   const button = el("button", { type: "button", "aria-label": `Copy ${what}` }, "Copy");
   button.addEventListener("click", async () => {
-    await copy(text);
+    if (!await copy(text)) return;
     button.textContent = "Copied";
     setTimeout(() => (button.textContent = "Copy"), 2000);
   });
@@ -222,17 +240,21 @@ export function copyable(text, what) {
 // block is text of others that may scroll; label names it.
 export const block = (text, label) => el("pre", { tabindex: "0", role: "group", "aria-label": label, dir: "auto" }, text);
 
-// copy puts a text into the clipboard. The focus stays where it is.
+// copy puts a text into the clipboard and resolves to whether that was possible. The
+// focus stays where it is.
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
+    return true;
   } catch { // not a secure origin
     const active = document.activeElement;
     const field = el("textarea", { readonly: true, "aria-hidden": "true" }, text);
     document.body.append(field);
     field.select();
-    document.execCommand("copy");
+    const done = document.execCommand("copy");
     field.remove();
     active?.focus({ preventScroll: true });
+    if (!done) notify("The browser does not permit copying. Select the text and copy it.", "bad");
+    return done;
   }
 }

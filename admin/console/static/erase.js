@@ -1,7 +1,7 @@
 // Erasing a conversation, from its page or from that of a run.
 
-import { call, url } from "./api.js";
-import { ask, busy, notify, notifyNext } from "./dom.js";
+import { call } from "./api.js";
+import { ask, busy, leave, notify, notifyNext } from "./dom.js";
 
 // erase asks, erases and goes to a list.
 export async function erase(conversation, button, list) {
@@ -14,7 +14,7 @@ export async function erase(conversation, button, list) {
     try {
       await call("DELETE", `conversations/${conversation}`);
       notifyNext(`Conversation ${conversation} is erased.`);
-      location.assign(url(list));
+      await leave(list);
     } catch (failure) {
       if (failure.status === 409) notify("A run of this conversation has not ended. Cancel it first.", "bad");
       else notify(failure);

@@ -167,7 +167,8 @@ export class Feed {
   total() {
     if (this.events === 0) return "No events yet.";
     const all = `${number(this.events)} ${this.events === 1 ? "event" : "events"}`;
-    return this.type ? `${number(this.types.get(this.type) ?? 0)} rows of ${all}` : all;
+    const rows = this.types.get(this.type) ?? 0;
+    return this.type ? `${number(rows)} ${rows === 1 ? "row" : "rows"} of ${all}` : all;
   }
 
   toggle(index) {

@@ -5,6 +5,10 @@ import { el } from "./dom.js";
 
 export const here = new URLSearchParams(location.search);
 
+// unknownParameters are those of the address that a page does not have. The API rejects
+// them, so that a misspelled filter does not list everything.
+export const unknownParameters = (known) => Object.fromEntries([...here].filter(([name]) => name !== "cursor" && !known.includes(name)));
+
 // filterForm shows the filter of the address in a form, and goes to the address of a
 // form that is sent. change makes the values of the address from those of the fields.
 export function filterForm(form, path, names, change = (values) => values) {
@@ -15,7 +19,7 @@ export function filterForm(form, path, names, change = (values) => values) {
     const values = change(Object.fromEntries(names.map((name) => [name, form.elements[name]?.value ?? filter[name]])));
     location.assign(url(`${path}${query(values)}`));
   });
-  return filter;
+  return { ...unknownParameters(names), ...filter };
 }
 
 let known;

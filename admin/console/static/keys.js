@@ -1,5 +1,5 @@
 import { call, page, url } from "./api.js";
-import { $, ask, badge, busy, copyable, el, empty, notify, when } from "./dom.js";
+import { $, ask, badge, busy, copyable, el, empty, notify, unmatched, when } from "./dom.js";
 import { assistantLink, filterForm, offerAssistants } from "./filters.js";
 import { clear, fault, showFaults, utc } from "./form.js";
 import { curl } from "./request.js";
@@ -60,8 +60,7 @@ async function revoke(key, button) {
 }
 
 const columns = [
-  { label: "Name", cell: (k) => el("strong", { dir: "auto" }, k.name) },
-  all && { label: "Assistant", cell: (k) => assistantLink(k.assistant_id) },
+  { label: "Name", cell: (k) => [el("strong", { dir: "auto" }, k.name), all && el("small", {}, assistantLink(k.assistant_id))] },
   { label: "Prefix", cell: (k) => el("code", { class: "nowrap" }, `${k.prefix}…`) },
   { label: "State", cell: (k) => badge(state(k)) },
   { label: "Scopes", cell: (k) => k.scopes.join(", ") },
@@ -74,10 +73,10 @@ const columns = [
         state(k) === "active" && el("button", { class: "small", "aria-label": `Rotate ${k.name}`, click: (e) => rotate(k, e.target) }, "Rotate"),
         el("button", { class: "danger small", "aria-label": `Revoke ${k.name}`, click: (e) => revoke(k, e.target) }, "Revoke")),
   },
-].filter(Boolean);
+];
 const table = new Table("API keys", columns);
 const load = () => list(all ? "keys" : `assistants/${page.assistant}/keys`, table, () => Object.values(filter).some(Boolean)
-  ? empty("No keys match this filter.") : empty("No API keys yet. Create one to let a caller trigger ", all ? "an assistant." : "this assistant."), filter);
+  ? unmatched("keys") : empty("No API keys yet. Create one to let a caller trigger ", all ? "an assistant." : "this assistant."), filter);
 
 // show shows a new key, which cannot be shown again, and the expiry of the key that it replaces.
 function show(key, ...more) {

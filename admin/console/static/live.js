@@ -3,6 +3,7 @@
 import { $, announce, isOpen } from "./dom.js";
 import { here } from "./filters.js";
 import { list } from "./table.js";
+import { repeat } from "./turns.js";
 
 const pause = 3000; // between two looks at the newest page
 
@@ -16,7 +17,7 @@ export function liveList({ path, table, none, filter, noun, still = false, each 
   // Of runs in the order of their age, only those that are open change.
   const changes = filter.order !== "oldest" || filter.status.length > 0 && filter.status.every(isOpen);
   const live = !here.has("cursor") && changes && !still;
-  let paused = false, timer, latest = [];
+  let paused = false, latest = [];
 
   const inUse = () => table.element.matches(":hover") || table.element.contains(document.activeElement);
 
@@ -32,18 +33,18 @@ export function liveList({ path, table, none, filter, noun, still = false, each 
     table.show(items);
   }
 
-  async function look() {
-    clearTimeout(timer);
+  const look = repeat(async () => {
     each();
     try {
-      loaded(await list(path, table, none, filter, look, show));
+      const page = await list(path, table, none, filter, look, show);
+      if (page) loaded(page);
       announce($("live"), live ? paused ? "Paused" : "Live" : "", "live on");
     } catch (failure) {
       announce($("live"), failure.lost ? "Connection lost. Retrying…" : "", "live off");
-      if (!failure.lost) return;
+      if (!failure.lost) return false;
     }
-    if (live && !document.hidden) timer = setTimeout(look, pause);
-  }
+    return live;
+  }, pause);
 
   $("waiting").addEventListener("click", () => {
     $("waiting").hidden = true;
@@ -58,7 +59,6 @@ export function liveList({ path, table, none, filter, noun, still = false, each 
     if (!paused) show(latest);
   });
   table.element.addEventListener("pointerleave", () => setTimeout(() => show(latest)));
-  document.addEventListener("visibilitychange", () => document.hidden || look());
   look();
   return look;
 }

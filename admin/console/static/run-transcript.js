@@ -3,6 +3,7 @@
 import { get, page, query } from "./api.js";
 import { $, el, focusOn, problem } from "./dom.js";
 import { Transcript } from "./transcript.js";
+import { turns } from "./turns.js";
 
 // RunTranscript shows the messages of the run of this page. The store has those of the
 // assistant once the run has ended.
@@ -10,6 +11,7 @@ export class RunTranscript {
   constructor(run, ended) {
     Object.assign(this, { run, ended });
     this.chat = new Transcript($("transcript"), { type: async () => this.type() });
+    this.begin = turns();
     this.live = []; // events of the current attempt
     this.rejected = ""; // the last answer that did not have the required form
   }
@@ -34,8 +36,10 @@ export class RunTranscript {
   }
 
   async load(fresh) {
+    const current = this.begin();
     try {
       const { items, next } = await get(`conversations/${page.conversation}/messages${query({ run_id: page.run, limit: "100", cursor: this.cursor })}`);
+      if (!current()) return null;
       $("transcript-trouble").replaceChildren();
       if (fresh) this.chat.clear();
       for (const m of items) this.mark(m);
@@ -46,6 +50,7 @@ export class RunTranscript {
       if (this.state === "open") for (const event of this.live) this.show(event);
       return first;
     } catch (failure) {
+      if (!current()) return null;
       this.state = undefined;
       $("transcript-trouble").replaceChildren(failure.status === 404 ? el("p", { class: "quiet" }, "You do not have access to the messages.")
         : problem(failure, () => this.update()));

@@ -1,5 +1,5 @@
-import { Failure, call, get, page, url } from "./api.js";
-import { $, announce, ask, badge, busy, copy, el, empty, focusOn, isOpen, notify, number, problem, when } from "./dom.js";
+import { Failure, call, get, page } from "./api.js";
+import { $, announce, ask, badge, busy, copy, el, empty, focusOn, isOpen, leave, notify, number, problem, when } from "./dom.js";
 import { showDeliveries } from "./deliveries.js";
 import { erase } from "./erase.js";
 import { Feed } from "./feed.js";
@@ -10,16 +10,16 @@ import { RunTranscript } from "./run-transcript.js";
 import { follow } from "./stream.js";
 import { tabs } from "./tabs.js";
 import { Timeline } from "./timeline.js";
+import { turns } from "./turns.js";
 import { formatted } from "./transcript.js";
 
 const feed = new Feed($("feed"));
 const timeline = new Timeline($("timeline"));
 const transcript = new RunTranscript(() => run, () => ended());
 $("assistant").replaceWith(assistantLink(page.assistant));
-const fixed = [...$("facts").children]; // what the server has written
+const fixed = $("facts").childElementCount; // what the server has written
+const begin = turns();
 let run; // the latest response
-let asked = 0; // number of requests for the run
-let shown = 0; // number of the request whose response is shown
 let stale = false; // the last load failed
 
 // The text of the assistant so far, while the run continues.
@@ -28,10 +28,9 @@ const draft = { text: "", element: el("p", { class: "text draft", dir: "auto" })
 // answer shows the run in the response of a request, unless the response of a later
 // request is shown already.
 async function answer(request) {
-  const turn = ++asked;
+  const current = begin();
   const next = await request;
-  if (turn < shown) return;
-  shown = turn;
+  if (!current()) return;
   run = next;
   show();
 }
@@ -55,7 +54,8 @@ function show() {
   if (run.attempts > 1) facts.push(["Attempts", String(run.attempts)]);
   if (run.usage) facts.push(["Tokens", `${number(run.usage.input_tokens)} in, ${number(run.usage.output_tokens)} out`]);
   if (run.callback_url) facts.push(["Callback", el("code", {}, run.callback_url)]);
-  $("facts").replaceChildren(...fixed, ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+  for (const old of [...$("facts").children].slice(fixed)) old.remove(); // the others may have the focus
+  $("facts").append(...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
   $("result").replaceChildren(...result());
   showInputs(run, async () => {
     await load();
@@ -86,6 +86,7 @@ function result() {
 function addText(event) {
   if (event.event_type === "message_delta") draft.text += event.payload.text;
   else if (event.event_type === "message_completed") draft.fresh = true;
+  else if (event.event_type === "run_requeued") draft.text = ""; // the next attempt starts without it
   else return;
   if (draft.fresh && event.event_type === "message_delta") {
     draft.text = event.payload.text; // the next message begins
@@ -144,7 +145,7 @@ $("again").addEventListener("click", async (event) => {
   busy(event.target, async () => {
     try {
       const next = await call("POST", `assistants/${page.assistant}/test-trigger`, request(run));
-      location.assign(url(`runs/${next.run_id}`));
+      await leave(`runs/${next.run_id}`);
     } catch (failure) {
       const reasons = failure.errors?.map(({ pointer, detail }) => `${pointer.slice(1)} ${detail}`).join("; ");
       notify(reasons ? new Failure(failure.status, { detail: `${failure.message} ${reasons}` }) : failure);
@@ -155,8 +156,8 @@ $("again").addEventListener("click", async (event) => {
 // The line takes the key from a variable of the shell: the console does not have it.
 $("curl").addEventListener("click", async () => {
   if (!run) return;
-  await copy(curl(page.triggerUrl, '"Authorization: Bearer $WEBTRIGGER_KEY"', request(run, "conversation_key", "callback_url")));
-  notify("The curl line is copied. Set WEBTRIGGER_KEY to an API key of this assistant.");
+  const line = curl(page.triggerUrl, '"Authorization: Bearer $WEBTRIGGER_KEY"', request(run, "conversation_key", "callback_url"));
+  if (await copy(line)) notify("The curl line is copied. Set WEBTRIGGER_KEY to an API key of this assistant.");
 });
 
 $("erase").addEventListener("click", (event) => erase(page.conversation, event.target, "runs"));

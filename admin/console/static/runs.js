@@ -1,17 +1,19 @@
-import { get, page, query, url } from "./api.js";
+import { get, page, parse, query, url } from "./api.js";
 import { Selection, bulk, redelivery } from "./bulk.js";
-import { $, age, badge, clock, duration, el, empty, keepFocus, when } from "./dom.js";
-import { assistantLink, here, offerAssistants } from "./filters.js";
+import { $, age, badge, clock, duration, el, empty, keepFocus, unmatched, when } from "./dom.js";
+import { assistantLink, here, offerAssistants, unknownParameters } from "./filters.js";
 import { liveList } from "./live.js";
 import { formRange, quickRanges, range, showRange } from "./ranges.js";
 import { Table } from "./table.js";
+import { turns } from "./turns.js";
 
 const form = $("filter");
 const names = ["q", "assistant_id", "key_id", "task_definition_id", "callback_state", "order"];
 const time = range();
 const chosen = here.getAll("status").filter(Boolean);
 const metadata = Object.fromEntries([...here].filter(([name]) => name.startsWith("metadata.")));
-const filter = { ...Object.fromEntries(names.map((name) => [name, here.get(name) ?? ""])), ...metadata, status: chosen, from: time.from, to: time.to };
+const unknown = unknownParameters([...names, ...Object.keys(metadata), "status", "from", "to", ...time.range ? ["range"] : []]);
+const filter = { ...unknown, ...Object.fromEntries(names.map((name) => [name, here.get(name) ?? ""])), ...metadata, status: chosen, from: time.from, to: time.to };
 const searching = filter.q !== "" || Object.keys(metadata).length > 0;
 const filtered = () => Object.entries(filter).some(([name, value]) => name !== "order" && value.length > 0);
 
@@ -39,15 +41,17 @@ const table = new Table("Runs", [
 
 function none({ next }) {
   if (next) return empty("No match in these runs. Continue the search with Older.");
-  return filtered() ? empty("No runs match this filter.")
+  return filtered() ? unmatched("runs")
     : empty("No runs yet. ", page.assistant ? el("a", { href: url(`assistants/${page.assistant}/test`) }, "Send a test trigger") : "Send a trigger, or a test trigger from an assistant's page.");
 }
 
 // chips are the statuses with the number of their runs. Each adds itself to the filter,
 // or removes itself.
+const chipTurns = turns();
 async function chips() {
-  const { status, order, ...others } = filter;
+  const { status, order, ...others } = filter, current = chipTurns();
   const { items } = await get(`runs/counts${query(others)}`);
+  if (!current()) return;
   const chip = (text, next, current) => {
     const search = new URLSearchParams(here);
     search.delete("status");
@@ -71,8 +75,9 @@ function choices() {
   const offer = async (select, path, id, value, text) => {
     fill(select, value, []);
     select.disabled = !id && !value;
+    select.title = select.disabled ? "Select an assistant first." : "";
     const { items } = id ? await get(`assistants/${id}/${path}?limit=200`) : { items: [] };
-    fill(select, value, items.map((item) => [String(item.id), text(item)]));
+    if (assistant.value === id) fill(select, value, items.map((item) => [String(item.id), text(item)]));
   };
   const of = (id, key, task) => Promise.allSettled([
     offer(keys, "keys", id, key, (k) => `${k.name} (${k.prefix}…)`), offer(tasks, "tasks", id, task, (t) => t.name)]);
@@ -119,9 +124,9 @@ const formMetadata = () => Object.fromEntries([...form.querySelectorAll("[name=m
 async function change(button, path, words, defaults) {
   const selected = Object.fromEntries(Object.entries(filter).filter(([name]) => name !== "order" && !(name in metadata)));
   const byFilter = Object.fromEntries(Object.entries({ ...selected, ...Object.fromEntries(Object.entries(defaults).filter(([name]) => !filter[name].length)) })
-    .filter(([, value]) => value.length).map(([name, value]) => [name, name.endsWith("key_id") || name === "task_definition_id" ? Number(value) : value]));
+    .filter(([, value]) => value.length).map(([name, value]) => [name, (name === "key_id" || name === "task_definition_id") && /^\d+$/.test(value) ? parse(value) : value]));
   if (Object.keys(metadata).length) byFilter.metadata = Object.fromEntries(Object.entries(metadata).map(([name, value]) => [name.slice("metadata.".length), value]));
-  const body = selection.ids.size ? { ids: [...selection.ids] } : { filter: byFilter };
+  const body = selection.ids.size ? { ids: [...selection.ids.values()] } : { filter: byFilter };
   if (!await bulk(button, path, body, words)) return;
   selection.clear(table.element);
   look();

@@ -13,7 +13,7 @@ const terminal = new Set(["run_completed", "run_failed", "run_cancelled", "run_t
 // follow reports each event once and in order: on.event(event), on.gap(from, to) for
 // purged events, on.state(word) with live, lost, ended, signed-out or absent.
 export function follow(run, on) {
-  let last = 0, source, done = false;
+  let last = 0n, source, done = false;
   const address = () => url(`api/runs/${run}/events${last ? `?after_event_id=${last}` : ""}`);
 
   function finish(state) {
@@ -27,8 +27,9 @@ export function follow(run, on) {
     source.onopen = () => on.state("live");
     source.onmessage = (message) => {
       const event = parse(message.data);
-      if (Number(event.id) <= last) return;
-      last = Number(event.id);
+      const id = BigInt(String(event.id));
+      if (id <= last) return;
+      last = id;
       on.event(event);
       if (terminal.has(event.event_type)) finish("ended");
     };
@@ -50,8 +51,8 @@ export function follow(run, on) {
       const answer = await fetch(address(), { signal: abort.signal, cache: "no-store", headers: { Accept: "text/event-stream" } });
       status = answer.redirected ? 401 : answer.status;
       if (status === 410) {
-        const purged = Number((await answer.json()).purged_to);
-        on.gap(last + 1, purged);
+        const purged = BigInt(String(parse(await answer.text()).purged_to));
+        on.gap(last + 1n, purged);
         last = purged;
         return open();
       }

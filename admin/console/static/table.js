@@ -3,6 +3,7 @@
 
 import { get, query } from "./api.js";
 import { $, el, empty, keepFocus, problem } from "./dom.js";
+import { turns } from "./turns.js";
 
 // Table shows items in columns: {label, cell(item), wide}. A wide one has the room of
 // two on a card. Shown again, a row whose item
@@ -62,13 +63,16 @@ export class Table {
 
 // list loads one page of a list into #list, and links to the pages around it by
 // the address of this page. none(page) is what stands there when there is nothing, again
-// what the button does that a failure comes with. show puts items into the table.
+// what the button does that a failure comes with. show puts items into the table. It
+// returns the page, or undefined if a later one is shown already.
 export async function list(path, table, none, filter = {}, again = () => list(path, table, none, filter).catch(() => {}), show = (items) => table.show(items)) {
   const place = $("list");
   const here = new URLSearchParams(location.search);
   const cursor = here.get("cursor") ?? "";
+  const current = begin();
   try {
     const page = await get(`${path}${query({ ...filter, cursor })}`);
+    if (!current()) return undefined;
     if (page.items.length === 0) {
       place.replaceChildren(cursor && !page.next ? empty("No more results.") : none(page));
     } else {
@@ -78,6 +82,7 @@ export async function list(path, table, none, filter = {}, again = () => list(pa
     pager(here, cursor, page.next);
     return page;
   } catch (failure) {
+    if (!current()) return undefined;
     if (!failure.lost || place.firstElementChild !== table.element) {
       place.replaceChildren(problem(failure, failure.status === 400 ? null : again));
     }
@@ -85,6 +90,8 @@ export async function list(path, table, none, filter = {}, again = () => list(pa
     throw failure;
   }
 }
+
+const begin = turns();
 
 function pager(here, cursor, next) {
   const link = (text, cursor) => {

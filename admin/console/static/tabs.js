@@ -34,6 +34,8 @@ export function tabs(list) {
     event.preventDefault();
     go(all[(next + all.length) % all.length]);
   });
-  addEventListener("hashchange", () => choose(named()));
+  addEventListener("hashchange", () => {
+    if (location.hash !== "#main") choose(named()); // where "Skip to the content" leads
+  });
   choose(named());
 }

@@ -1,5 +1,5 @@
-import { call, get, page, url } from "./api.js";
-import { $, ask, busy, el, empty, notify, problem } from "./dom.js";
+import { call, get, page } from "./api.js";
+import { $, ask, busy, el, empty, leave, notify, problem } from "./dom.js";
 import { clear, fault, jsonFault, showFaults } from "./form.js";
 import { indent } from "./json.js";
 
@@ -79,7 +79,7 @@ async function save() {
       notify("The task is saved. Existing runs keep their copy.");
     } else {
       const task = await call("POST", `assistants/${page.assistant}/tasks`, body());
-      location.assign(url(`tasks/${task.id}`));
+      await leave(`tasks/${task.id}`);
     }
   } catch (failure) {
     if (failure.status !== 412) return showFaults(form, failure);
@@ -113,7 +113,7 @@ $("delete")?.addEventListener("click", async (event) => {
   busy(event.target, async () => {
     try {
       await call("DELETE", `tasks/${page.task}`);
-      location.assign(url(`assistants/${page.assistant}/tasks`));
+      await leave(`assistants/${page.assistant}/tasks`);
     } catch (failure) {
       notify(failure);
     }

@@ -1,5 +1,5 @@
 import { page, url } from "./api.js";
-import { $, badge, el, empty, when } from "./dom.js";
+import { $, badge, el, empty, unmatched, when } from "./dom.js";
 import { assistantLink, filterForm, offerAssistants } from "./filters.js";
 import { Table, list } from "./table.js";
 
@@ -21,4 +21,4 @@ const table = new Table("Tasks", [
   { label: "Changed", cell: (t) => when(t.updated_at) },
 ].filter(Boolean));
 list(all ? "tasks" : `assistants/${page.assistant}/tasks`, table, () => Object.values(filter).some(Boolean)
-  ? empty("No tasks match this filter.") : empty("No tasks yet. A trigger without a task uses its message alone."), filter).catch(() => {});
+  ? unmatched("tasks") : empty("No tasks yet. A trigger without a task uses its message alone."), filter).catch(() => {});

@@ -1,5 +1,5 @@
-import { call, get, page, url } from "./api.js";
-import { $, badge, block, busy, duration, el, notify } from "./dom.js";
+import { call, get, page } from "./api.js";
+import { $, badge, block, busy, duration, el, leave, notify } from "./dom.js";
 import { clear, fault, jsonFault, showFaults } from "./form.js";
 
 const form = $("trigger");
@@ -45,7 +45,7 @@ form.addEventListener("submit", (event) => {
   busy(event.submitter, async () => {
     try {
       const accepted = await call("POST", `assistants/${page.assistant}/test-trigger`, body());
-      location.assign(url(`runs/${accepted.run_id}`));
+      await leave(`runs/${accepted.run_id}`);
     } catch (failure) {
       showFaults(form, failure);
     }

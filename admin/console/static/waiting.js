@@ -24,5 +24,5 @@ const table = new Table("Runs that wait for input", [
 
 liveList({
   path: "runs", table, filter, noun: ["run", "runs"],
-  none: () => empty(filter.assistant_id ? "No run of this assistant waits for input." : "No run waits for input."),
+  none: () => empty(filter.assistant_id ? "No run of this assistant waits for input. Select Clear for those of all assistants." : "No run waits for input. A run that asks a person is listed here."),
 });

@@ -101,7 +101,8 @@ func (v *visitor) times() {
 	require.Regexp(v.t, `^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? UTC$`, eval[string](v, `document.querySelector("#facts time").title`))
 	require.True(v.t, eval[bool](v, `(() => {
 		const time = document.querySelector("#facts time");
-		return time.textContent === new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "medium"}).format(new Date(time.dateTime));
+		const spaces = (text) => text.replaceAll(/\s/g, " "), format = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "medium"});
+		return spaces(time.textContent) === spaces(format.format(new Date(time.dateTime))) && time.textContent.split(" ").length === 2; // a line breaks between the two only
 	})()`))
 }
 

@@ -16,7 +16,7 @@ func (v *visitor) rotateLeaked(line string) {
 	var next string
 	v.job("rotate a leaked key and see what it did", 7, func() {
 		v.menu("keys")
-		v.fill("#filter input[name=prefix]", " "+secret)
+		v.fill("#prefix", " "+secret)
 		v.follow("#filter button", fmt.Sprintf(`location.search === "?prefix=%v"`, leaked["prefix"]))
 		v.until(`document.querySelectorAll("#list tbody tr").length === 1`)
 		v.click("#list button.small:not(.danger)")
