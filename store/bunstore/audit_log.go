@@ -57,7 +57,7 @@ func (t *tx) purgeAudit(purge webtrigger.Purge, now time.Time) (int, error) {
 	if purge.Keep.Audit == 0 {
 		return 0, nil
 	}
-	n, err := t.exec(t.ctx, `DELETE FROM {audit} WHERE id IN (SELECT id FROM {audit} WHERE at <= $1 ORDER BY at LIMIT $2)`,
+	n, err := t.exec(t.ctx, `DELETE FROM {audit} WHERE id IN (SELECT id FROM {audit} WHERE at <= $1 ORDER BY at LIMIT $2 {skip locked})`,
 		t.at(now.Add(-purge.Keep.Audit)), purge.Limit)
 	return int(n), err
 }

@@ -22,7 +22,7 @@ const (
 // primary key: an index on the time would make each end of a run more expensive.
 //
 // A run that cannot be purged does not keep the others: each has its own transactions
-// and deadline, and the error names it.
+// and deadline, and the error names it. Nor does the audit log, or what is counted.
 func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrigger.Purged, _ error) {
 	done.Next = purge.After // of an error that concerns all runs
 	ctx, cancel, err := s.reading(ctx)
@@ -35,13 +35,13 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrig
 	if err != nil {
 		return done, s.wrap("purge", err)
 	}
+	var errs []error
 	if done.AuditEntries, err = t.purgeAudit(purge, now); err != nil {
-		return done, s.wrap("purge audit log", err)
+		errs = append(errs, s.wrap("purge audit log", err))
 	}
 	if done.StatsHours, err = s.purgeStats(ctx, purge, now); err != nil {
-		return done, err
+		errs = append(errs, err)
 	}
-	var errs []error
 	if purge.After == 0 && purge.Stats > 0 { // a pass begins
 		errs = append(errs, s.countPast(ctx, now.Add(-purge.Stats), now))
 	}
@@ -51,11 +51,11 @@ func (s *Store) Purge(ctx context.Context, purge webtrigger.Purge) (done webtrig
 	}
 	last, more, err := t.stretchAfter(purge.After)
 	if err != nil {
-		return done, s.wrap("purge", err)
+		return done, errors.Join(append(errs, s.wrap("purge", err))...)
 	}
 	old, err := t.oldRuns(purge, last, now)
 	if err != nil {
-		return done, s.wrap("purge", err)
+		return done, errors.Join(append(errs, s.wrap("purge", err))...)
 	}
 	unavailable := 0
 	for _, r := range old {
