@@ -131,8 +131,8 @@ func TestHangingUpChangesNothing(t *testing.T) {
 		gone.Go(func() {
 			w := []*replica{front, back}[i%2].ask(impatient, s.secret, http.MethodPost, triggerPath, `{"message":"x"}`,
 				"Prefer", "wait=60", "Idempotency-Key", "k")
-			if w.Body.Len() > 0 {
-				t.Errorf("a response after the disconnect: %s", w.Body)
+			if w.Code != http.StatusAccepted && w.Code != http.StatusServiceUnavailable { // the trigger is stored, or the request had no effect
+				t.Errorf("a response after the disconnect: %d %s", w.Code, w.Body)
 			}
 		})
 	}
