@@ -66,8 +66,8 @@ func TestFailover_standbyWithoutLastCommits(t *testing.T) {
 	synchronous.begin()
 	require.NoError(t, c.standby.AwaitReplay(c.primary))
 	c.replication.Disturb(pgtest.Fault{}) // later commits do not reach the standby
+	asynchronous.commit()                 // first: its callback has 10 s
 	synchronous.commit()
-	asynchronous.commit()
 
 	require.NoError(t, c.standby.Promote())
 	c.address.Point(c.standby.Port())
