@@ -123,7 +123,7 @@ func (s *Store) writePatiently(ctx context.Context, wait bool, doing string, op 
 const stoppedClient = 5 * time.Second
 
 const (
-	// setIdleLimit sets the limit in milliseconds $1 for the transaction. If a process stops
+	// setIdleLimit sets the limit $1 of pauses for the transaction. If a process stops
 	// or is cut off from the server in a transaction, the server then ends the session, so
 	// that the locks do not outlast it by hours.
 	setIdleLimit = `set_config('idle_in_transaction_session_timeout', $1, true)`
@@ -140,7 +140,7 @@ func (s *Store) idleLimit() string {
 	if s.opts.Enqueue != nil {
 		limit += s.opts.EnqueueTimeout // the hook is called in transactions
 	}
-	return strconv.FormatInt(limit.Milliseconds(), 10)
+	return milliseconds(limit)
 }
 
 // limits are the arguments of setLimits. The answer to a wait that is too long comes

@@ -191,10 +191,10 @@ func (m *migrator) transact(statements []string) error {
 		return retryBusy(m.ctx, func() error { return m.tryTransact(`BEGIN IMMEDIATE`, statements) })
 	}
 	begin := `BEGIN; SET LOCAL lock_timeout = '` + migrationLockTimeout + `'; SET LOCAL statement_timeout = 0; ` +
-		`SET LOCAL idle_in_transaction_session_timeout = ` + m.store.idleLimit()
+		`SET LOCAL idle_in_transaction_session_timeout = '` + m.store.idleLimit() + `'`
 	for {
 		err := m.tryTransact(begin, statements)
-		if !retryable(err) && sqlState(err) != "55P03" { // lock_not_available
+		if !retryable(err) && !lockTimedOut(err) {
 			return err
 		}
 		m.store.log.WarnContext(m.ctx, "migration waits for other transactions", "error", err)
