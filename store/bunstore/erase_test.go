@@ -17,8 +17,8 @@ import (
 // sent is an ended run whose callback has been sent and was not confirmed.
 func sent(t *testing.T, s *bunstore.Store, key string) (run webtrigger.Run, deliveryID int64) {
 	t.Helper()
-	trigger := newTrigger()
-	trigger.CallbackURL, trigger.CallbackHost, trigger.ConversationKey = "https://receiver.example.com/", "receiver.example.com", key
+	trigger := callbackTrigger()
+	trigger.ConversationKey = key
 	created, err := s.CreateTrigger(t.Context(), trigger)
 	require.NoError(t, err)
 	finished(t, s, claimed(t, s, created.Run.ID).Lease)
@@ -101,9 +101,7 @@ func TestSweepDeliveries_runMissing_othersAreSwept(t *testing.T) {
 		s := migrated(t, db, nil)
 		var runs []int64
 		for range 2 {
-			trigger := newTrigger()
-			trigger.CallbackURL, trigger.CallbackHost = "https://receiver.example.com/", "receiver.example.com"
-			created, err := s.CreateTrigger(ctx, trigger)
+			created, err := s.CreateTrigger(ctx, callbackTrigger())
 			require.NoError(t, err)
 			finished(t, s, claimed(t, s, created.Run.ID).Lease)
 			leased, err := s.LeaseDeliveries(ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: time.Minute, Limit: 1})

@@ -26,6 +26,13 @@ func newTrigger() webtrigger.NewTrigger {
 		Input: webtrigger.RunInput{Subject: "s", Message: "m"}, BaseURL: "https://app.example.com"}
 }
 
+// callbackTrigger is a trigger with a callback.
+func callbackTrigger() webtrigger.NewTrigger {
+	trigger := newTrigger()
+	trigger.CallbackURL, trigger.CallbackHost = "https://receiver.example.com/", "receiver.example.com"
+	return trigger
+}
+
 // opened is a store whose tables stand.
 func opened(t *testing.T, db *bun.DB, opts *bunstore.Options) *bunstore.Store {
 	t.Helper()
@@ -165,23 +172,10 @@ func TestDeadlock(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
-	trigger := newTrigger()
-	trigger.CallbackURL, trigger.CallbackHost = "https://receiver.example.com/", "receiver.example.com"
-	accepted, err := s.CreateTrigger(ctx, trigger)
+	run, first := sent(t, s, "")
+	_, err := s.Redeliver(ctx, first)
 	require.NoError(t, err)
-	finished(t, s, claimed(t, s, accepted.Run.ID).Lease)
-	deliver := func() (id int64) {
-		leased, err := s.LeaseDeliveries(ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: time.Minute, Limit: 1})
-		require.NoError(t, err)
-		require.Len(t, leased, 1)
-		require.NoError(t, s.ClaimDelivery(ctx, leased[0].Lease))
-		require.NoError(t, s.FinishDelivery(ctx, leased[0].Lease, webtrigger.DeliveryOutcome{State: webtrigger.DeliveryDelivered}))
-		return leased[0].Delivery.ID
-	}
-	first := deliver()
-	_, err = s.Redeliver(ctx, first)
-	require.NoError(t, err)
-	second := deliver()
+	second := lastDelivery(t, s, run.ID).ID
 
 	host, err := db.BeginTx(ctx, nil) // takes the locks against the order
 	require.NoError(t, err)
@@ -199,7 +193,7 @@ func TestDeadlock(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, host.Commit())
 	require.NoError(t, <-redelivered)
-	deliver()
+	lastDelivery(t, s, run.ID)
 	eventually(t, func() bool {
 		return count(t, db, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`) == 1
 	})

@@ -38,9 +38,7 @@ func TestSQLite_clockStep_endsNothing(t *testing.T) {
 		run := claimedBy(t, s, holder, 1, storeTrigger(t, s).ID)[0]
 		var deliveries []webtrigger.LeasedDelivery
 		for range 2 {
-			trigger := newTrigger()
-			trigger.CallbackURL, trigger.CallbackHost = "https://r.example/h", "r.example:443"
-			accepted, err := s.CreateTrigger(ctx, trigger)
+			accepted, err := s.CreateTrigger(ctx, callbackTrigger())
 			require.NoError(t, err)
 			finished(t, s, claimedBy(t, s, other, 1, accepted.Run.ID)[0].Lease)
 			leased, err := s.LeaseDeliveries(ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: 15 * time.Second, Limit: 1})
@@ -118,10 +116,8 @@ func TestSQLite_reopenedUnderAnotherClock_sweepsTheFormerProcess(t *testing.T) {
 		file := memoryDir(t) + "/test.db"
 		former := migrated(t, sqliteOpen(t, file), &bunstore.Options{Clock: wrongClock(off)})
 		run := claimedBy(t, former, registered(t, former, 2*time.Second), 1, storeTrigger(t, former).ID)[0]
-		trigger := newTrigger()
-		trigger.CallbackURL, trigger.CallbackHost = "https://r.example/h", "r.example:443"
 		s := opened(t, sqliteOpen(t, file), nil)
-		accepted, err := s.CreateTrigger(t.Context(), trigger)
+		accepted, err := s.CreateTrigger(t.Context(), callbackTrigger())
 		require.NoError(t, err)
 		p := registered(t, s, time.Minute)
 		finished(t, s, claimedBy(t, s, p, 1, accepted.Run.ID)[0].Lease)

@@ -114,7 +114,7 @@ func TestLockedRun_manyCalls_leaveConnections(t *testing.T) {
 }
 
 // The session of a call that waits for a lock does not outlast its caller.
-func TestEraseTrigger_lockedConversation_leavesNoSession(t *testing.T) {
+func TestEraseTrigger_lockedRun_leavesNoSession(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
@@ -187,9 +187,7 @@ func TestFinishRun_enqueueHangsForAnother_isStored(t *testing.T) {
 	}
 	eventually(t, func() bool { return e.seen() > len(bad)+1+4 })
 	time.Sleep(200 * time.Millisecond)
-	start := time.Now()
 	_, err := s.FinishRun(limited, other.Lease, end)
-	t.Log(time.Since(start))
 	require.NoError(t, err)
 	ends.Wait()
 }

@@ -197,9 +197,7 @@ func TestReturnDelivery_stalledClaim_isUndone(t *testing.T) {
 	t.Parallel()
 	ctx, db := t.Context(), postgresDB(t, schemas.Database(t))
 	s := migrated(t, db, nil)
-	trigger := newTrigger()
-	trigger.CallbackURL, trigger.CallbackHost = "https://r.example/h", "r.example:443"
-	accepted, err := s.CreateTrigger(ctx, trigger)
+	accepted, err := s.CreateTrigger(ctx, callbackTrigger())
 	require.NoError(t, err)
 	finished(t, s, claimed(t, s, accepted.Run.ID).Lease)
 	leased, err := s.LeaseDeliveries(ctx, webtrigger.DeliveryQuery{Token: webtrigger.NewToken(), Lease: time.Minute, Limit: 1})

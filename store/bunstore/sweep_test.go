@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"path"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -73,9 +72,7 @@ func TestSweepRuns_cutOffBeforeCommit_othersSweep(t *testing.T) {
 	runs, sweeper := lostRuns(t, s, 2)
 	address, err := url.Parse(dsn)
 	require.NoError(t, err)
-	port, err := strconv.Atoi(address.Port())
-	require.NoError(t, err)
-	proxy, err := pgtest.StartProxy(port)
+	proxy, err := pgtest.StartProxy(pgtest.Shared(t).Port())
 	require.NoError(t, err)
 	t.Cleanup(proxy.Close)
 	held := make(chan struct{}, 100)
@@ -213,9 +210,7 @@ func TestClaimRuns_brokenRun_othersAreClaimed(t *testing.T) {
 		p := registered(t, s, time.Hour)
 		var runs []int64
 		for range 3 {
-			trigger := newTrigger()
-			trigger.CallbackURL, trigger.CallbackHost = "https://receiver.example.com/", "receiver.example.com"
-			created, err := s.CreateTrigger(ctx, trigger)
+			created, err := s.CreateTrigger(ctx, callbackTrigger())
 			require.NoError(t, err)
 			runs = append(runs, created.Run.ID)
 		}

@@ -108,9 +108,7 @@ func TestLeaseDeliveries_largeResults_boundsTheirBytes(t *testing.T) {
 	onBoth(t, func(t *testing.T, open func() *bun.DB) {
 		s := migrated(t, open(), nil)
 		for range 18 {
-			trigger := newTrigger()
-			trigger.CallbackURL, trigger.CallbackHost = "https://r.example/h", "r.example:443"
-			accepted, err := s.CreateTrigger(t.Context(), trigger)
+			accepted, err := s.CreateTrigger(t.Context(), callbackTrigger())
 			require.NoError(t, err)
 			_, err = s.FinishRun(t.Context(), claimed(t, s, accepted.Run.ID).Lease, webtrigger.Finish{
 				Outcome: webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: strings.Repeat("r", 1<<20)}})
