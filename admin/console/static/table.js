@@ -61,6 +61,8 @@ export class Table {
   }
 }
 
+const begin = turns(); // a page has one list
+
 // list loads one page of a list into #list, and links to the pages around it by
 // the address of this page. none(page) is what stands there when there is nothing, again
 // what the button does that a failure comes with. show puts items into the table. It
@@ -90,8 +92,6 @@ export async function list(path, table, none, filter = {}, again = () => list(pa
     throw failure;
   }
 }
-
-const begin = turns();
 
 function pager(here, cursor, next) {
   const link = (text, cursor) => {
