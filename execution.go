@@ -26,7 +26,9 @@ type execution struct {
 	task      *Task           // the Runner's own
 	def       *TaskDefinition // not the Runner's
 	lease     Lease
-	slot      bool // it holds a slot of Work
+	slot      bool // it began in a slot of Work
+	left      bool // it has left its slot; guarded by worker.mu, as overdue is
+	overdue   bool // see worker.lend
 	ending    bool // its last write is in progress; guarded by process.mu
 	log       *slog.Logger
 	out       *emitter
@@ -85,6 +87,10 @@ func (x *execution) execute() {
 	returned := make(chan answer, 1)
 	go x.call(returned)
 	a, abandoned := x.wait(returned)
+	if x.slot && !abandoned {
+		lend := time.AfterFunc(slotPatience, func() { x.s.worker.lend(x) })
+		defer lend.Stop()
+	}
 	cause := context.Cause(x.ctx)
 	x.cancel()
 	batch := x.out.close()
@@ -151,7 +157,7 @@ func (x *execution) emit(typ EventType, payload any) error {
 
 func (x *execution) leaveSlot() {
 	if x.slot {
-		x.s.worker.release()
+		x.s.worker.release(x)
 	}
 }
 

@@ -223,7 +223,8 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, err
 	ctx = auditedTrigger(ctx, &t)
 
 	var call *claimCall
-	if !s.opts.Limits.limitsRunning() && s.worker.reserveIdle() {
+	reserved := !s.opts.Limits.limitsRunning() && s.worker.reserveIdle(t.AssistantID)
+	if reserved {
 		if call = s.process.begin(1); call == nil {
 			s.giveBackSlot()
 		}
@@ -233,6 +234,9 @@ func (s *Service) accept(ctx context.Context, t NewTrigger) (CreatedTrigger, err
 	}
 	claimedAt := time.Now()
 	accepted, err := s.store.CreateTrigger(ctx, t)
+	if reserved {
+		s.worker.created(t.AssistantID)
+	}
 	if call != nil {
 		defer s.process.end(call, err)
 	}

@@ -188,8 +188,10 @@ type Options struct {
 	// own, such as Azure Logic Apps and Power Automate. These responses have no ETag.
 	AcceptedWhileProcessing bool
 
-	// Workers is the maximum number of runs that Work executes at a time. If zero, it
-	// is 16. It must not be negative.
+	// Workers is the maximum number of Runners that Work has executing at a time. If
+	// zero, it is 16. It must not be negative. A run whose Runner has returned counts
+	// for at most 0.1 s more while its end is being stored, unless so many such runs
+	// wait for the store themselves.
 	Workers int
 
 	// NoWorkers makes Work execute no runs. Work then only sweeps, purges and sends
