@@ -46,6 +46,7 @@ type sent struct {
 	assistant string
 	began     time.Time
 	acked     time.Time // zero: it was not
+	by        string    // the replica that acknowledged it; "": the front
 	runKey    string
 }
 
@@ -160,14 +161,15 @@ func (l *load) sendTo(a *caller, name string, job work, url func() string, at fu
 	l.mu.Unlock()
 	body := fmt.Sprintf(`{"message": %q, "callback_url": %q}`, job.message(s.name), url())
 	for {
-		if e, ok := l.post(at(), a, s.name, body); ok {
+		x := at()
+		if e, ok := l.post(x, a, s.name, body); ok {
 			e.Kind, e.Trigger = acknowledged, s.name
 			if err := l.rig.ledger.add(e); err != nil {
 				l.report("ledger: " + err.Error())
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			s.acked, s.runKey = time.Now(), e.RunKey
+			s.acked, s.by, s.runKey = time.Now(), x.spec.Name, e.RunKey
 			l.last = max(l.last, e.RunID)
 			return s
 		}
@@ -241,6 +243,13 @@ func (l *load) total(s *sent) (time.Duration, bool) {
 	defer l.mu.Unlock()
 	at, ok := l.arrivals[s.runKey]
 	return at.Sub(s.began), ok
+}
+
+// accepted is the time from the first request to the 202.
+func (l *load) accepted(s *sent) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.acked.Sub(s.began).Round(time.Millisecond)
 }
 
 // since are the triggers that were sent from the nth on.

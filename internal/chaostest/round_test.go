@@ -51,7 +51,12 @@ func (r *rig) round(faults ...*fault) (result round) {
 	result.recovery = r.recovered(healed)
 	for _, s := range disturbed {
 		if !r.load.concerned(s) {
-			result.during = append(result.during, r.latency(s))
+			took := r.latency(s)
+			result.during = append(result.during, took)
+			if took > othersLimit {
+				r.Logf("trigger %s of %s at replica %q: accepted after %v, called back after %v; deliveries: %s", s.name,
+					s.began.Format(time.TimeOnly), s.by, r.load.accepted(s), took, r.deliveriesOf(s))
+			}
 		}
 	}
 	for _, f := range faults {
@@ -60,6 +65,17 @@ func (r *rig) round(faults ...*fault) (result round) {
 		}
 	}
 	return result
+}
+
+// deliveriesOf describes the callbacks of a trigger.
+func (r *rig) deliveriesOf(s *sent) (text string) {
+	runKey, _ := r.load.ack(s)
+	err := r.db.NewRaw(`SELECT coalesce(string_agg(concat_ws(' ', d.state, d.retry, d.due_at::time, d.attempted_at::time, d.error_class, d.error), ', ' ORDER BY d.id), '')
+		FROM webtrigger_deliveries d JOIN webtrigger_runs r ON r.id = d.run_id WHERE r.run_key = ?`, runKey).Scan(r.Context(), &text)
+	if err != nil {
+		return err.Error()
+	}
+	return text
 }
 
 // calm returns how long triggers of other assistants take while nothing disturbs.
