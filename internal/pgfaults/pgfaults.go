@@ -100,13 +100,13 @@ func (p *place) sql(text string) {
 	require.NoError(p, err)
 }
 
-// terminate ends all sessions of the database.
+// terminate ends all sessions of the database, also those that the pool opens meanwhile in
+// place of broken ones.
 func (p *place) terminate() {
 	p.Helper()
-	p.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '` + p.name + `'`)
 	require.Eventually(p, func() bool {
 		var n int
-		err := p.admin.DB.QueryRowContext(p.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = '`+p.name+`'`).Scan(&n)
+		err := p.admin.DB.QueryRowContext(p.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '`+p.name+`'`).Scan(&n)
 		return err == nil && n == 0
 	}, time.Minute, 5*time.Millisecond)
 }
