@@ -24,8 +24,10 @@ need() {
 	services="$services${5:+ }${5-}"
 }
 
+# No function has the name of a program: `command -v` would find the function.
+
 # The places are those of internal/pgtest/find.go.
-postgres() {
+postgres_programs() {
 	initdb=$(command -v initdb) || initdb=''
 	for dir in "${WEBTRIGGER_POSTGRES_BIN-}" "${initdb%/*}" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin \
 		/usr/libexec/postgresql* /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin /usr/local/pgsql/bin; do
@@ -36,7 +38,7 @@ postgres() {
 	return 1
 }
 
-pgbouncer() {
+pgbouncer_program() {
 	for program in "${WEBTRIGGER_PGBOUNCER-}" "$(command -v pgbouncer)" /usr/sbin/pgbouncer /usr/local/sbin/pgbouncer \
 		/opt/homebrew/opt/pgbouncer/bin/pgbouncer /usr/local/opt/pgbouncer/bin/pgbouncer; do
 		if [ -x "$program" ]; then
@@ -57,7 +59,7 @@ nginx_program() {
 }
 
 # The names are those of e2e/browser/browser.go.
-chromium() {
+chromium_program() {
 	for program in "${WEBTRIGGER_CHROMIUM-}" chromium chromium-browser google-chrome /Applications/Chromium.app/Contents/MacOS/Chromium; do
 		if [ -n "$program" ] && command -v "$program"; then
 			return
@@ -69,12 +71,12 @@ chromium() {
 # shellcheck disable=SC2016 # the checks expand their variables themselves
 {
 	need 'a C compiler (for the race detector)' 'echo "#include <stdlib.h>" | ${CC:-gcc} -fsyntax-only -x c -' 'gcc libc6-dev' 'on macOS: xcode-select --install; on Fedora: sudo dnf install gcc; on Alpine: sudo apk add build-base'
-	need 'PostgreSQL' postgres 'postgresql' 'on macOS: brew install postgresql@17; on Fedora: sudo dnf install postgresql-server postgresql-contrib; on Alpine: sudo apk add postgresql postgresql-contrib'
-	need 'PgBouncer' pgbouncer 'pgbouncer' 'on macOS: brew install pgbouncer; on Fedora: sudo dnf install pgbouncer; on Alpine: sudo apk add pgbouncer' pgbouncer
+	need 'PostgreSQL' postgres_programs 'postgresql' 'on macOS: brew install postgresql@17; on Fedora: sudo dnf install postgresql-server postgresql-contrib; on Alpine: sudo apk add postgresql postgresql-contrib'
+	need 'PgBouncer' pgbouncer_program 'pgbouncer' 'on macOS: brew install pgbouncer; on Fedora: sudo dnf install pgbouncer; on Alpine: sudo apk add pgbouncer' pgbouncer
 	need 'nginx' nginx_program 'nginx' 'on macOS: brew install nginx; on Fedora: sudo dnf install nginx; on Alpine: sudo apk add nginx' nginx
 	need 'the ip command (on Linux)' '[ "$(uname)" != Linux ] || command -v ip' 'iproute2' 'on Fedora: sudo dnf install iproute; on Alpine: sudo apk add iproute2'
 	need 'curl' 'command -v curl' 'curl' 'install the package curl of your system'
-	need 'Chromium' chromium 'chromium' 'on macOS: brew install --cask chromium; on Fedora: sudo dnf install chromium; on Alpine: sudo apk add chromium'
+	need 'Chromium' chromium_program 'chromium' 'on macOS: brew install --cask chromium; on Fedora: sudo dnf install chromium; on Alpine: sudo apk add chromium'
 	need 'Node.js with npm' 'node --version && npm --version' 'nodejs npm' 'on macOS: brew install node; on Fedora: sudo dnf install nodejs npm; on Alpine: sudo apk add nodejs npm'
 	need 'Python 3 with SQLite' 'python3 -c "import sqlite3"' 'python3' 'on macOS: brew install python; on Fedora: sudo dnf install python3; on Alpine: sudo apk add python3'
 }
