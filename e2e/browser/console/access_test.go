@@ -160,7 +160,7 @@ func (v *visitor) cut() []string {
 			if (pen.measureText(text).width > room + 1) faults.push("cut text of a field: " + text + ": " + e.outerHTML.slice(0, 200));
 		}
 		for (const e of document.querySelectorAll("input[type=datetime-local]")) {
-			if (e.checkVisibility() && e.clientWidth < 190) faults.push("cut time: " + e.outerHTML.slice(0, 200)); // of its icon and seconds
+			if (e.checkVisibility() && e.clientWidth < 212) faults.push("cut time: " + e.outerHTML.slice(0, 200)); // "11/28/2026, 11:58 PM" and its icon
 		}
 		return faults;
 	})()`)
