@@ -103,7 +103,11 @@ type hours struct{ from, to int64 }
 // all of them are.
 func (s *Store) countHours(ctx context.Context, from, to int64) (complete bool, _ error) {
 	until := time.Now().Add(statsTime)
-	left, err := s.uncounted(ctx, hours{from, to}, statsChunk)
+	first, found, err := s.firstHour(ctx)
+	if err != nil || !found {
+		return true, err
+	}
+	left, err := s.uncounted(ctx, hours{max(from, first), to}, statsChunk)
 	if err != nil {
 		return false, err
 	}
@@ -122,14 +126,11 @@ func (s *Store) countHours(ctx context.Context, from, to int64) (complete bool, 
 // Hours that another call counts are left to it.
 func (s *Store) countPast(ctx context.Context, since, now time.Time) error {
 	until := time.Now().Add(statsTime)
-	var first time.Time
-	err := s.pool().row(ctx, `SELECT created_at FROM {runs} ORDER BY id LIMIT 1`).Scan(stamp{&first})
-	if err == sql.ErrNoRows {
-		return nil
-	} else if err != nil {
-		return s.wrap("count ends", err)
+	first, found, err := s.firstHour(ctx)
+	if err != nil || !found {
+		return err
 	}
-	left, err := s.uncounted(ctx, hours{max(hourOf(first), hourOf(since)), hourOf(now.Add(-statsLate))}, 1)
+	left, err := s.uncounted(ctx, hours{max(first, hourOf(since)), hourOf(now.Add(-statsLate))}, 1)
 	for _, chunk := range left {
 		if time.Now().After(until) {
 			break
@@ -139,6 +140,16 @@ func (s *Store) countPast(ctx context.Context, since, now time.Time) error {
 		}
 	}
 	return err
+}
+
+// firstHour returns the hour of the oldest run. No hour before it has ends to count.
+func (s *Store) firstHour(ctx context.Context) (hour int64, found bool, _ error) {
+	var first time.Time
+	err := s.pool().row(ctx, `SELECT created_at FROM {runs} ORDER BY id LIMIT 1`).Scan(stamp{&first})
+	if err == sql.ErrNoRows {
+		return 0, false, nil
+	}
+	return hourOf(first), err == nil, s.wrap("count ends", err)
 }
 
 // uncounted returns the hours of a range that are not counted, as ranges of up to most hours

@@ -131,6 +131,25 @@ func TestEndCounts_rangeBeforeStatsAge_keepsSteps(t *testing.T) {
 	})
 }
 
+// Hours before the oldest run are not counted: the first look at 30 days of a store with a
+// million runs would spend its time on them.
+func TestEndCounts_hoursBeforeOldestRun_areNotCounted(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		db := open()
+		s := migrated(t, db, nil)
+		counted := func() (n int) {
+			require.NoError(t, db.NewRaw(`SELECT count(*) FROM webtrigger_stats WHERE status = ''`).Scan(t.Context(), &n))
+			return n
+		}
+		require.Zero(t, ended(t, s))
+		require.Zero(t, counted())
+		endedAgo(t, s, db, 3)
+		require.Equal(t, 1, ended(t, s))
+		require.Contains(t, []int{2, 3, 4}, counted(), "the hour of the run, and those since")
+	})
+}
+
 // Large numbers are estimates: by the statistics of Postgres, or by the ids on SQLite.
 func TestDataState_manyRows_estimates(t *testing.T) {
 	t.Parallel()
