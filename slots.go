@@ -18,7 +18,7 @@ type worker struct {
 	free        int            // slots without a run; the slot of an abandoned Runner is not free
 	overdue     int            // executions whose Runner has returned, and whose last write takes long
 	reserved    int            // slots that are neither free nor have a run yet
-	busy        int            // slots with an execution
+	busy        int            // executions that began in a slot and have not ended
 	hints       int            // that runs are queued, since the queue was last empty
 	creating    map[string]int // by assistant: creations that have reserved a slot
 	waiting     []chan struct{}
