@@ -128,8 +128,8 @@ func scanFinished(row scanner) (ord int, r webtrigger.Run, _ error) {
 	var task sql.NullString // its beginning
 	err := row.Scan(&ord, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL, &r.CallbackURL, &r.TraceParent, &r.RequestID,
 		stamp{&r.CreatedAt}, &r.Attempts, stamp{&r.StartedAt}, stamp{&r.CompletedAt})
-	if err == nil && task.Valid {
-		r.TaskDefinitionID, err = taskID(task.String)
+	if task.Valid {
+		r.TaskDefinitionID = taskID(task.String)
 	}
 	return ord, r, err
 }

@@ -162,10 +162,10 @@ func (x *runRow) read() (*webtrigger.Run, error) {
 	return run, nil
 }
 
-func (x *runRow) readTask() (err error) {
+func (x *runRow) readTask() error {
 	if x.summary && x.task != nil {
-		x.run.TaskDefinitionID, err = taskID(string(x.task))
-		return err
+		x.run.TaskDefinitionID = taskID(string(x.task))
+		return nil
 	}
 	return setTask(&x.run, x.task)
 }
@@ -198,14 +198,15 @@ func (s *Store) passOver(ctx context.Context, err error) error {
 	return nil
 }
 
-// taskID is the id at the beginning of an encoded definition.
-func taskID(encoded string) (int64, error) {
+// taskID is the id at the beginning of an encoded definition; 0 if that is damaged, so that
+// a run can end and lists can be read.
+func taskID(encoded string) int64 {
 	digits, _, _ := strings.Cut(strings.TrimPrefix(encoded, `{"ID":`), ",")
 	id, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("bunstore: decode task id: %w", err)
+		return 0
 	}
-	return id, nil
+	return id
 }
 
 // scanRun reads runColumns, and what follows them into more.

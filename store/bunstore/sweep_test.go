@@ -200,6 +200,24 @@ func TestSweepRuns_longLostProcess_isDeleted(t *testing.T) {
 	})
 }
 
+// A run whose definition is damaged after its claim ends, and lists show it.
+func TestFinishRun_brokenRun_ends(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, open func() *bun.DB) {
+		ctx, db := t.Context(), open()
+		s := migrated(t, db, nil)
+		run := storeTrigger(t, s)
+		claim := claimed(t, s, run.ID)
+		_, err := db.ExecContext(ctx, `UPDATE webtrigger_runs SET task = 'damaged'`)
+		require.NoError(t, err)
+		require.Equal(t, webtrigger.RunCompleted, finished(t, s, claim.Lease).Status)
+		runs, err := s.Runs(ctx, webtrigger.RunQuery{Page: webtrigger.Page{Limit: 10}})
+		require.NoError(t, err)
+		require.Len(t, runs, 1)
+		require.Zero(t, runs[0].TaskDefinitionID)
+	})
+}
+
 // A run whose definition cannot be decoded does not keep others from being claimed, nor their
 // callbacks from being sent.
 func TestClaimRuns_brokenRun_othersAreClaimed(t *testing.T) {
