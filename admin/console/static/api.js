@@ -80,6 +80,18 @@ export async function call(method, path, body, headers = {}) {
 
 export const get = (path) => call("GET", path);
 
+// getAll returns the items of a list, up to 2000: a select has no pages.
+export async function getAll(path) {
+  const all = [];
+  let cursor;
+  do {
+    const { items, next } = await get(`${path}${query({ limit: "200", cursor })}`);
+    all.push(...items);
+    cursor = next;
+  } while (cursor && all.length < 2000);
+  return all;
+}
+
 // query is a query string of what is not empty. An array is a parameter several times.
 export function query(values) {
   const search = new URLSearchParams();

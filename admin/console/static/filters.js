@@ -1,6 +1,6 @@
 // The filter of a list: it lives in the address of the page.
 
-import { get, query, url } from "./api.js";
+import { getAll, query, url } from "./api.js";
 import { el } from "./dom.js";
 
 export const here = new URLSearchParams(location.search);
@@ -26,7 +26,7 @@ let known;
 
 // assistants are the names by id; empty for a visitor who cannot list them.
 export function assistants() {
-  known ??= get("assistants?limit=200").then(({ items }) => new Map(items.map((a) => [a.id, a.name ?? a.id])), () => new Map());
+  known ??= getAll("assistants").then((items) => new Map(items.map((a) => [a.id, a.name ?? a.id])), () => new Map());
   return known;
 }
 

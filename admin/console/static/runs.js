@@ -1,4 +1,4 @@
-import { get, page, parse, query, url } from "./api.js";
+import { get, getAll, page, parse, query, url } from "./api.js";
 import { Selection, bulk, redelivery } from "./bulk.js";
 import { $, age, badge, clock, duration, el, empty, keepFocus, unmatched, when } from "./dom.js";
 import { assistantLink, here, offerAssistants, unknownParameters } from "./filters.js";
@@ -76,7 +76,7 @@ function choices() {
     fill(select, value, []);
     select.disabled = !id && !value;
     select.title = select.disabled ? "Select an assistant first." : "";
-    const { items } = id ? await get(`assistants/${id}/${path}?limit=200`) : { items: [] };
+    const items = id ? await getAll(`assistants/${id}/${path}`) : [];
     if (assistant.value === id) fill(select, value, items.map((item) => [String(item.id), text(item)]));
   };
   const of = (id, key, task) => Promise.allSettled([

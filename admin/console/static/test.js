@@ -1,4 +1,4 @@
-import { call, get, page } from "./api.js";
+import { call, getAll, page } from "./api.js";
 import { $, badge, block, busy, duration, el, leave, notify } from "./dom.js";
 import { clear, fault, jsonFault, showFaults } from "./form.js";
 
@@ -6,7 +6,7 @@ const form = $("trigger");
 
 async function loadTasks() {
   try {
-    const { items } = await get(`assistants/${page.assistant}/tasks?limit=200`);
+    const items = await getAll(`assistants/${page.assistant}/tasks`);
     const wanted = new URLSearchParams(location.search).get("task");
     form.elements.task_definition_id.append(...items.map((task) =>
       el("option", { value: task.id, dir: "auto", selected: String(task.id) === wanted }, `${task.name}${task.active ? "" : " (inactive)"}`)));

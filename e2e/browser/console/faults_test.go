@@ -30,6 +30,7 @@ func TestPages_operatorsAtWork_staySteady(t *testing.T) {
 	v.listWaits()
 	v.tasksOfAll()
 	v.lostUpdate()
+	v.manyTasks()
 }
 
 // focused is an expression about the element that has the focus.

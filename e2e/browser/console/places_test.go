@@ -25,6 +25,16 @@ func (v *visitor) tasksOfAll() {
 	require.NotContains(v.t, v.text("#list"), "Weekly report")
 }
 
+// manyTasks offers the tasks of an assistant that has more of them than a page of a list.
+func (v *visitor) manyTasks() {
+	const tasks = 201
+	for i := range tasks {
+		api(v.t, v.site, "POST /assistants/many/tasks", map[string]any{"name": fmt.Sprint("Task ", i), "instructions": "i"})
+	}
+	v.open("/admin/runs?assistant_id=many")
+	v.until(fmt.Sprintf(`document.querySelector("#filter select[name=task_definition_id]").options.length === %d`, tasks+1)) // and Any
+}
+
 // lostUpdate saves a task that another visitor has changed meanwhile.
 func (v *visitor) lostUpdate() {
 	v.allowErrors = true // the 412
