@@ -148,7 +148,8 @@ func (w *worker) lend(x *execution) {
 	}
 	x.overdue = true
 	if w.overdue++; w.overdue <= w.size {
-		w.freeOne()
+		w.free++
+		w.lookIfQueued()
 	}
 }
 
@@ -161,13 +162,14 @@ func (w *worker) release(x *execution) {
 		w.overdue--
 	}
 	if !x.overdue || w.overdue >= w.size { // another one lends its slot instead
-		w.freeOne()
+		w.free++
 	}
+	w.lookIfQueued() // also without a slot more: a run that was over its limit can start
 }
 
-// freeOne frees a slot, and wakes the claim loop if runs may be queued; mu is held.
-func (w *worker) freeOne() {
-	if w.free++; w.hints > 0 {
+// lookIfQueued wakes the claim loop if runs may be queued; mu is held.
+func (w *worker) lookIfQueued() {
+	if w.hints > 0 {
 		signal(w.wake)
 	}
 }

@@ -118,6 +118,20 @@ func TestWork_endsOfOneAssistantLocked_runsOfOthersStart(t *testing.T) {
 	})
 }
 
+// The end of a run whose slot was lent starts the next run within a limit.
+func TestWork_lentSlotWithinLimit_nextRunStartsAtOnce(t *testing.T) {
+	opts := webtrigger.Options{Workers: 2, Limits: webtrigger.Limits{RunningPerAssistant: 1}}
+	lockedBundle(t, nil, opts, func(b *bundle, unlock func()) {
+		runs := b.queue("locked", 0, 2)
+		time.Sleep(time.Second + time.Millisecond) // between two polls
+		require.Equal(t, webtrigger.RunQueued, b.run(runs[1]).Status)
+		unlock()
+		synctest.Wait()
+		require.Equal(t, webtrigger.RunCompleted, b.run(runs[0]).Status)
+		require.Equal(t, webtrigger.RunCompleted, b.run(runs[1]).Status)
+	})
+}
+
 // Trigger creations of one assistant that wait for locks leave slots to the others.
 func TestTrigger_creationsOfOneAssistantWait_runsOfOthersAreClaimed(t *testing.T) {
 	lockedBundle(t, nil, webtrigger.Options{Workers: 4}, func(b *bundle, unlock func()) {
