@@ -261,6 +261,28 @@ func (w *watcher) pass(h Hint) {
 	}
 }
 
+// hint wakes the loops that the hint concerns.
+func (s *Service) hint(h Hint) {
+	anything := h.isZero()
+	if h.Queued || anything {
+		s.worker.sawQueued()
+	}
+	if h.Pending || anything {
+		signal(s.pending)
+	}
+	if anything || s.process.has(h.Stopped) {
+		signal(s.process.beat)
+	}
+}
+
+// signal wakes the goroutine that waits on c, or leaves word for when it does.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // streamSource is the store as [stream.Source].
 type streamSource struct {
 	store   Store

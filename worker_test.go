@@ -2,15 +2,16 @@ package webtrigger_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -348,188 +349,205 @@ func TestExecute(t *testing.T) {
 	})
 }
 
-// ledger records the executions of a Runner.
-type ledger struct {
-	mu      sync.Mutex
-	started map[string][]int64 // runs by assistant, in the order of their starts
-	now     map[string]int     // running ones, by assistant and by key
-	most    map[string]int
-}
-
-func newLedger() *ledger {
-	return &ledger{started: make(map[string][]int64), now: make(map[string]int), most: make(map[string]int)}
-}
-
-// runner returns a Runner whose runs last for d.
-func (l *ledger) runner(d time.Duration) webtrigger.RunnerFunc {
-	return func(ctx context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
-		places := []string{task.Run.AssistantID, fmt.Sprint("key ", task.Run.KeyID)}
-		l.mu.Lock()
-		l.started[task.Run.AssistantID] = append(l.started[task.Run.AssistantID], task.Run.ID)
-		for _, p := range places {
-			l.now[p]++
-			l.most[p] = max(l.most[p], l.now[p])
-		}
-		l.mu.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-time.After(d):
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for _, p := range places {
-			l.now[p]--
-		}
-		return &webtrigger.Result{Text: "done"}, context.Cause(ctx)
+func TestAnInterruptedRunKeepsWhatItConsumed(t *testing.T) {
+	runner := func(ctx context.Context, _ *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		<-ctx.Done()
+		return &webtrigger.Result{
+			Text: "too late", Usage: &webtrigger.Usage{InputTokens: 7},
+			Messages: []webtrigger.NewMessage{{Role: webtrigger.RoleTool, Content: "found it"}},
+		}, ctx.Err()
 	}
-}
-
-func (l *ledger) starts(assistantID string) []int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.started[assistantID])
-}
-
-func (l *ledger) highest(place string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.most[place]
-}
-
-// queue stores n queued runs of an assistant.
-func (b *bundle) queue(assistantID string, keyID int64, n int) (ids []int64) {
-	b.t.Helper()
-	for range n {
-		created, err := b.store.CreateTrigger(b.ctx, webtrigger.NewTrigger{
-			RunKey: uuid.NewString(), AssistantID: assistantID, KeyID: keyID,
-			Input: webtrigger.RunInput{Subject: "s", Message: "m"}, BaseURL: "https://app.example.com",
-		})
-		require.NoError(b.t, err)
-		ids = append(ids, created.Run.ID)
-	}
-	return ids
-}
-
-func TestWork_backlogOfOneAssistant_anotherStartsWithTheNextSlot(t *testing.T) {
-	l := newLedger()
-	bubble(t, l.runner(time.Minute), webtrigger.Options{Workers: 2}, func(b *bundle) {
-		b.queue("x", 0, 1000)
+	bubble(t, runner, webtrigger.Options{}, func(b *bundle) {
 		stop := b.work()
-		time.Sleep(30 * time.Second)
-		late := b.queue("y", 0, 1)
-		require.Empty(t, l.starts("y"), "no slot is free")
-		time.Sleep(31 * time.Second)
-		require.Equal(t, late, l.starts("y"))
-		require.Len(t, l.starts("x"), 3)
-		stop()
-	})
-}
-
-func TestWork_unequalQueues_equalSharesOldestFirst(t *testing.T) {
-	l := newLedger()
-	bubble(t, l.runner(time.Second), webtrigger.Options{Workers: 4}, func(b *bundle) {
-		queued := map[string][]int64{"x": b.queue("x", 0, 900), "y": b.queue("y", 0, 300), "z": b.queue("z", 0, 200)}
-		stops := []func(){b.work(), workBeside(b, l.runner(time.Second), 4), workBeside(b, l.runner(time.Second), 4)}
-		time.Sleep(40 * time.Second)
-		for assistantID, ids := range queued {
-			starts := l.starts(assistantID)
-			require.InDelta(t, 160, len(starts), 8, "12 slots for 40 s: %s", assistantID)
-			for at, id := range starts { // runs of one instant start in any order
-				require.InDelta(t, slices.Index(ids, id), at, 12)
-			}
-		}
-		for _, stop := range stops {
-			stop()
-		}
-	})
-}
-
-// workBeside runs Work of another service on the store.
-func workBeside(b *bundle, runner webtrigger.Runner, workers int, limits ...webtrigger.Limits) (stop func()) {
-	opts := webtrigger.Options{Workers: workers}
-	if len(limits) > 0 {
-		opts.Limits = limits[0]
-	}
-	other := setupOn(b.t, b.store, runner, &opts)
-	other.fake = b.fake
-	return other.work()
-}
-
-func TestWork_runningPerAssistant_isReachedAndNotExceeded(t *testing.T) {
-	l := newLedger()
-	limits := webtrigger.Limits{RunningPerAssistant: 3}
-	bubble(t, l.runner(time.Second), webtrigger.Options{Workers: 8, Limits: limits}, func(b *bundle) {
-		b.queue("x", 0, 90)
-		b.queue("y", 0, 30)
-		stops := []func(){b.work(), workBeside(b, l.runner(time.Second), 8, limits)}
-		time.Sleep(20 * time.Second)
-		require.Equal(t, 3, l.highest("x"))
-		require.Equal(t, 3, l.highest("y"))
-		require.GreaterOrEqual(t, len(l.starts("x")), 3*18, "a run starts soon after another one has ended")
-		require.Len(t, l.starts("y"), 30)
-		for _, stop := range stops {
-			stop()
-		}
-	})
-}
-
-func TestWork_runningPerKey_isReachedAndNotExceeded(t *testing.T) {
-	l := newLedger()
-	bubble(t, l.runner(time.Second), webtrigger.Options{Workers: 8, Limits: webtrigger.Limits{RunningPerKey: 2}}, func(b *bundle) {
-		b.queue("x", 1, 90)
-		b.queue("x", 2, 10)
-		b.queue("x", 0, 10)
-		stop := b.work()
-		time.Sleep(20*time.Second + time.Millisecond)
-		require.Equal(t, 2, l.highest("key 1"))
-		require.Equal(t, 2, l.highest("key 2"))
-		require.Greater(t, l.highest("key 0"), 2, "calls from Go have no key")
-		require.InDelta(t, 2*20+10+10, len(l.starts("x")), 2)
-		stop()
-	})
-}
-
-func TestTrigger_runningLimit_doesNotClaim(t *testing.T) {
-	bubble(t, nil, webtrigger.Options{Workers: 2, Limits: webtrigger.Limits{RunningPerAssistant: 1}}, func(b *bundle) {
-		stop := b.work()
-		first := b.trigger("hang")
-		require.Equal(t, webtrigger.RunQueued, first.Status)
-		synctest.Wait()
-		second := b.trigger("say two")
-		synctest.Wait()
-		require.Equal(t, webtrigger.RunRunning, b.run(first.ID).Status)
-		require.Equal(t, webtrigger.RunQueued, b.run(second.ID).Status)
-		_, err := b.svc.CancelRun(b.ctx, first.ID, "")
+		run := b.trigger("go")
+		_, err := b.svc.CancelRun(b.ctx, run.ID, "by hand")
 		require.NoError(t, err)
 		synctest.Wait()
-		require.Equal(t, webtrigger.RunCompleted, b.run(second.ID).Status, "it starts without a poll")
+		ended := b.run(run.ID)
+		require.Equal(t, webtrigger.RunCancelled, ended.Status)
+		require.Equal(t, "by hand", ended.StatusDetail)
+		require.Empty(t, ended.Result)
+		require.Equal(t, &webtrigger.Usage{InputTokens: 7}, ended.Usage)
+		messages, err := b.svc.Messages(b.ctx, webtrigger.MessageQuery{ConversationID: run.ConversationID})
+		require.NoError(t, err)
+		require.Len(t, messages, 2, "the transcript is kept, the late result is not")
 		stop()
 	})
 }
 
-func TestExecute_runningLimit_returnsErrConflict(t *testing.T) {
-	bubble(t, nil, webtrigger.Options{NoWorkers: true, Limits: webtrigger.Limits{RunningPerAssistant: 1}}, func(b *bundle) {
-		first, second := b.trigger("hang"), b.trigger("say two")
-		done := make(chan error, 1)
-		go func() { done <- b.svc.Execute(b.ctx, first.ID) }()
-		synctest.Wait()
-		err := b.svc.Execute(b.ctx, second.ID)
-		require.ErrorIs(t, err, webtrigger.ErrConflict)
-		require.ErrorContains(t, err, "its assistant or API key has reached its limit of running runs")
-		_, err = b.svc.CancelRun(b.ctx, first.ID, "")
-		require.NoError(t, err)
-		time.Sleep(time.Minute) // a heartbeat sees the cancellation
-		require.NoError(t, <-done)
-		require.NoError(t, b.svc.Execute(b.ctx, second.ID))
-		require.Equal(t, webtrigger.RunCompleted, b.run(second.ID).Status)
-	})
-}
-
-func TestNew_negativeRunningLimit_returnsError(t *testing.T) {
+func TestOutcomesOfARunner(t *testing.T) {
 	t.Parallel()
-	for _, limits := range []webtrigger.Limits{{RunningPerAssistant: -1}, {RunningPerKey: -1}} {
-		_, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(obey), &webtrigger.Options{Limits: limits})
-		require.ErrorContains(t, err, "must not be negative")
+	type result = webtrigger.Result
+	tests := map[string]struct {
+		runner  webtrigger.RunnerFunc
+		status  webtrigger.RunStatus
+		message string
+		result  string
+	}{
+		"no result is an empty one": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) { return nil, nil },
+			webtrigger.RunCompleted, "", ""},
+		"text is made valid": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Text: "a\x00b\xffc"}, nil
+			}, webtrigger.RunCompleted, "", "a\uFFFDb\uFFFDc"},
+		"1 MiB is not too large": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Text: strings.Repeat("x", webtrigger.MaxResultBytes)}, nil
+			}, webtrigger.RunCompleted, "", strings.Repeat("x", webtrigger.MaxResultBytes)},
+		"more is": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Text: strings.Repeat("x", webtrigger.MaxResultBytes+1)}, nil
+			}, webtrigger.RunFailed, "The result is larger than 1 MiB.", ""},
+		"a transcript of 1,000 messages and 4 MiB is not too long": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Text: "x", Messages: messagesOf(webtrigger.MaxResultMessages, webtrigger.MaxResultMessagesBytes)}, nil
+			}, webtrigger.RunCompleted, "", "x"},
+		"one more message is": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Text: "x", Messages: messagesOf(webtrigger.MaxResultMessages+1, 0)}, nil
+			}, webtrigger.RunFailed, "The transcript has more than 1,000 messages.", ""},
+		"one more byte is, counted as stored": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				messages := messagesOf(2, webtrigger.MaxResultMessagesBytes-2)
+				messages[1].Content += "\x00"
+				return &result{Text: "x", Messages: messages}, nil
+			}, webtrigger.RunFailed, "The transcript is larger than 4 MiB.", ""},
+		"the Runner's own error is kept": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return &result{Messages: messagesOf(webtrigger.MaxResultMessages+1, 0)}, errors.New("Broken.")
+			}, webtrigger.RunFailed, "Broken.", ""},
+		"an error without words gets some": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) { return nil, errors.New(" ") },
+			webtrigger.RunFailed, "The assistant failed without saying why.", ""},
+		"an error's text is made valid": {
+			func(context.Context, *webtrigger.Task, webtrigger.Emit) (*result, error) {
+				return nil, errors.New("a\x00b")
+			},
+			webtrigger.RunFailed, "a\uFFFDb", ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, test.runner, webtrigger.Options{}, func(b *bundle) {
+				run := b.trigger("go")
+				require.NoError(t, b.svc.Execute(b.ctx, run.ID))
+				ended := b.run(run.ID)
+				messages, err := b.svc.Messages(b.ctx, webtrigger.MessageQuery{ConversationID: run.ConversationID, Limit: webtrigger.MaxPageSize})
+				require.NoError(t, err)
+				if test.status == webtrigger.RunFailed {
+					require.Len(t, messages, 1, "no transcript that is too long")
+				}
+				require.Equal(t, test.status, ended.Status)
+				require.Equal(t, test.message, ended.ErrorMessage)
+				require.Equal(t, test.result, ended.Result)
+			})
+		})
+	}
+}
+
+func TestJSONOutputIsChecked(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ schema, message, failure string }{
+		"valid JSON passes":       {"", `say {"n": 1}`, ""},
+		"other text fails":        {"", "say hello", "not valid JSON"},
+		"a met schema passes":     {`{"type": "object"}`, `say {"n": 1}`, ""},
+		"a violated schema fails": {`{"type": "object"}`, `say [1]`, "does not meet the task definition's schema: not an object"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			opts := webtrigger.Options{CompileSchema: objectsOnly}
+			bubble(t, nil, opts, func(b *bundle) {
+				task, err := b.svc.CreateTaskDefinition(b.ctx, webtrigger.TaskDefinition{
+					AssistantID: "1", Name: "Report", Instructions: "Report.", OutputType: webtrigger.OutputJSON,
+					OutputSchema: []byte(test.schema), Active: true,
+				})
+				require.NoError(t, err)
+				run, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: test.message, TaskDefinitionID: task.ID})
+				require.NoError(t, err)
+				// An edit after the accept changes nothing that is under way.
+				task.OutputType, task.OutputSchema = webtrigger.OutputText, nil
+				_, err = b.svc.UpdateTaskDefinition(b.ctx, task)
+				require.NoError(t, err)
+				require.NoError(t, b.svc.Execute(b.ctx, run.ID))
+				if test.failure == "" {
+					require.Equal(t, webtrigger.RunCompleted, b.run(run.ID).Status)
+					return
+				}
+				require.Equal(t, webtrigger.RunFailed, b.run(run.ID).Status)
+				require.Contains(t, b.run(run.ID).ErrorMessage, test.failure)
+			})
+		})
+	}
+}
+
+// Execute returns when the grace is over, as Work gives a Runner up.
+func TestExecute_runnerIgnoresItsContext_isAbandoned(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := setup(t, nil, nil)
+		run := b.trigger("ignore")
+		ctx, cancel := context.WithTimeout(b.ctx, time.Second)
+		defer cancel()
+		start := time.Now()
+		require.NoError(t, b.svc.Execute(ctx, run.ID))
+		require.Equal(t, 6*time.Second, time.Since(start), "one second, and the CancelGrace")
+		require.Equal(t, webtrigger.RunFailed, b.run(run.ID).Status)
+		time.Sleep(time.Minute) // the Runner returns
+
+		b = setup(t, nil, &webtrigger.Options{BaseURL: "https://app.example.com", RunTimeout: 2 * time.Second})
+		run = b.trigger("ignore")
+		start = time.Now()
+		require.NoError(t, b.svc.Execute(b.ctx, run.ID))
+		require.Equal(t, 7*time.Second, time.Since(start), "the RunTimeout, and the CancelGrace")
+		require.Equal(t, webtrigger.RunTimedOut, b.run(run.ID).Status)
+		time.Sleep(time.Minute)
+	})
+}
+
+// messagesOf returns n messages with so many bytes in total.
+func messagesOf(n, bytes int) []webtrigger.NewMessage {
+	messages := make([]webtrigger.NewMessage, n)
+	for i := range messages {
+		messages[i] = webtrigger.NewMessage{Role: webtrigger.RoleTool, Content: strings.Repeat("x", bytes/n)}
+	}
+	messages[0].Content += strings.Repeat("x", bytes%n)
+	return messages
+}
+
+// errNilPointer is an error whose Error panics if the pointer is nil.
+type errNilPointer struct{ text string }
+
+func (e *errNilPointer) Error() string { return e.text }
+
+// What the Runner and the host's check return may panic too. That ends the run, and not
+// the process.
+func TestRunner_panicsAfterItsReturn_failsOnlyItsRun(t *testing.T) {
+	t.Parallel()
+	b := setup(t, webtrigger.RunnerFunc(func(_ context.Context, task *webtrigger.Task, _ webtrigger.Emit) (*webtrigger.Result, error) {
+		if task.Definition == nil {
+			var none *errNilPointer
+			return nil, none
+		}
+		return &webtrigger.Result{Text: `{}`}, nil
+	}), &webtrigger.Options{BaseURL: "https://app.example.com", CompileSchema: func(json.RawMessage) (func(json.RawMessage) error, error) {
+		return func(json.RawMessage) error { panic("check") }, nil
+	}})
+	task, err := b.svc.CreateTaskDefinition(b.ctx, webtrigger.TaskDefinition{
+		AssistantID: "1", Name: "n", Instructions: "i", Active: true, OutputType: webtrigger.OutputJSON, OutputSchema: json.RawMessage(`{}`),
+	})
+	require.NoError(t, err)
+	for _, c := range []struct {
+		taskID  int64
+		message string
+	}{
+		{0, "The assistant crashed."},
+		{task.ID, "The result cannot be checked: the schema compiler crashed."},
+	} {
+		run, err := b.svc.Trigger(b.ctx, "1", webtrigger.TriggerRequest{Message: "x", TaskDefinitionID: c.taskID})
+		require.NoError(t, err)
+		require.NoError(t, b.svc.Execute(b.ctx, run.ID))
+		require.Equal(t, webtrigger.RunFailed, b.run(run.ID).Status)
+		require.Equal(t, c.message, b.run(run.ID).ErrorMessage)
 	}
 }
 
@@ -556,5 +574,166 @@ func TestDrain_runnerAsksDuringOutage_isBounded(t *testing.T) {
 		require.Less(t, time.Since(began), time.Minute)
 		require.Positive(t, store.count("Inputs"))
 		require.Equal(t, webtrigger.RunQueued, b.run(run.ID).Status)
+	})
+}
+
+// A poll that finds as many runs as there are slots is followed by further claims, also
+// without hints: the queue may have more.
+func TestWork_queueWithoutHints_isEmptiedByOnePoll(t *testing.T) {
+	wrap := func(s webtrigger.Store) webtrigger.Store { return muteStore{s} }
+	bubbleOn(t, wrap, nil, webtrigger.Options{Workers: 2}, func(b *bundle) {
+		defer b.work()()
+		synctest.Wait()
+		runs := b.queue("1", 0, 20)
+		time.Sleep(2*time.Second + time.Millisecond) // until the next poll
+		for _, id := range runs {
+			require.Equal(t, webtrigger.RunCompleted, b.run(id).Status)
+		}
+	})
+}
+
+// lockedStore creates no triggers with the subject "locked", and stores no ends of the
+// assistant "locked", until it is unlocked.
+type lockedStore struct {
+	webtrigger.Store
+	unlocked chan struct{}
+}
+
+func (s *lockedStore) lock(ctx context.Context, what string) error {
+	if what != "locked" {
+		return nil
+	}
+	select {
+	case <-s.unlocked:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w: %w", webtrigger.ErrUnavailable, webtrigger.ErrNotStored, ctx.Err())
+	}
+}
+
+func (s *lockedStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+	if err := s.lock(ctx, t.Input.Subject); err != nil {
+		return webtrigger.CreatedTrigger{}, err
+	}
+	return s.Store.CreateTrigger(ctx, t)
+}
+
+func (s *lockedStore) FinishRun(ctx context.Context, lease webtrigger.Lease, end webtrigger.Finish) (webtrigger.Run, error) {
+	run, err := s.RunByID(ctx, lease.RunID)
+	if err == nil {
+		err = s.lock(ctx, run.AssistantID)
+	}
+	if err != nil {
+		return run, err
+	}
+	return s.Store.FinishRun(ctx, lease, end)
+}
+
+// lockedBundle is bubble on a lockedStore.
+func lockedBundle(t *testing.T, runner webtrigger.RunnerFunc, opts webtrigger.Options, f func(b *bundle, unlock func())) {
+	var locked *lockedStore
+	wrap := func(s webtrigger.Store) webtrigger.Store {
+		locked = &lockedStore{s, make(chan struct{})}
+		return locked
+	}
+	bubbleOn(t, wrap, runner, opts, func(b *bundle) {
+		defer b.work()()
+		unlock := sync.OnceFunc(func() { close(locked.unlocked) })
+		defer unlock() // also if the test fails
+		f(b, unlock)
+	})
+}
+
+// Runs whose ends cannot be stored keep no slots, unless they are very many. No more
+// Runners than there are slots work at a time.
+func TestWork_endsOfOneAssistantLocked_runsOfOthersStart(t *testing.T) {
+	var working, most atomic.Int32
+	runner := func(context.Context, *webtrigger.Task, webtrigger.Emit) (*webtrigger.Result, error) {
+		n := working.Add(1)
+		defer working.Add(-1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		time.Sleep(10 * time.Millisecond)
+		return &webtrigger.Result{Text: "done"}, nil
+	}
+	lockedBundle(t, runner, webtrigger.Options{Workers: 2}, func(b *bundle, unlock func()) {
+		held := b.queue("locked", 0, 2)
+		time.Sleep(20 * time.Millisecond)
+		other := b.queue("other", 0, 5)
+		time.Sleep(time.Second)
+		for _, id := range other {
+			require.Equal(t, webtrigger.RunCompleted, b.run(id).Status)
+		}
+
+		held = append(held, b.queue("locked", 0, 3)...) // one more than may lend their slots, and one that waits
+		time.Sleep(20 * time.Second)
+		last := b.queue("other", 0, 1)[0]
+		time.Sleep(20 * time.Second)
+		require.Equal(t, webtrigger.RunQueued, b.run(last).Status, "no more ends than twice the slots wait")
+		unlock()
+		time.Sleep(3 * time.Second)
+		for _, id := range append(held, last) {
+			require.Equal(t, webtrigger.RunCompleted, b.run(id).Status)
+		}
+		require.EqualValues(t, 2, most.Load())
+		for range 2 {
+			require.Equal(t, webtrigger.RunRunning, b.trigger("x").Status, "all slots are free again")
+		}
+	})
+}
+
+// The end of a run whose slot was lent starts the next run within a limit.
+func TestWork_lentSlotWithinLimit_nextRunStartsAtOnce(t *testing.T) {
+	opts := webtrigger.Options{Workers: 2, Limits: webtrigger.Limits{RunningPerAssistant: 1}}
+	lockedBundle(t, nil, opts, func(b *bundle, unlock func()) {
+		runs := b.queue("locked", 0, 2)
+		time.Sleep(time.Second + time.Millisecond) // between two polls
+		require.Equal(t, webtrigger.RunQueued, b.run(runs[1]).Status)
+		unlock()
+		synctest.Wait()
+		require.Equal(t, webtrigger.RunCompleted, b.run(runs[0]).Status)
+		require.Equal(t, webtrigger.RunCompleted, b.run(runs[1]).Status)
+	})
+}
+
+// Trigger creations of one assistant that wait for locks leave slots to the others.
+func TestTrigger_creationsOfOneAssistantWait_runsOfOthersAreClaimed(t *testing.T) {
+	lockedBundle(t, nil, webtrigger.Options{Workers: 4}, func(b *bundle, unlock func()) {
+		b.setChannel(webtrigger.Channel{AssistantID: "2", Enabled: true})
+		var creating sync.WaitGroup
+		for range 10 {
+			creating.Go(func() {
+				if _, err := b.svc.Trigger(b.ctx, "2", webtrigger.TriggerRequest{Subject: "locked", Message: "say x"}); err != nil {
+					b.t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		require.Equal(t, webtrigger.RunRunning, b.trigger("hang").Status)
+		require.Equal(t, webtrigger.RunRunning, b.trigger("hang").Status)
+		unlock()
+		creating.Wait()
+		synctest.Wait()
+		runs, err := b.svc.Runs(b.ctx, webtrigger.RunQuery{AssistantID: "2", Statuses: []webtrigger.RunStatus{webtrigger.RunCompleted}})
+		require.NoError(t, err)
+		require.Len(t, runs, 10)
+		require.Equal(t, webtrigger.RunRunning, b.trigger("hang").Status, "the slots are free again")
+		require.Equal(t, webtrigger.RunRunning, b.trigger("hang").Status)
+	})
+}
+
+func TestAnAbandonedRunnerKeepsItsSlot(t *testing.T) {
+	bubble(t, nil, webtrigger.Options{Workers: 1, CancelGrace: time.Second}, func(b *bundle) {
+		stop := b.work()
+		deaf := b.trigger("ignore")
+		next := b.trigger("say next")
+		_, err := b.svc.CancelRun(b.ctx, deaf.ID, "")
+		require.NoError(t, err)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, webtrigger.RunCancelled, b.run(deaf.ID).Status, "the run ends without its Runner")
+		require.Equal(t, webtrigger.RunQueued, b.run(next.ID).Status, "the slot is taken until the Runner returns")
+		time.Sleep(time.Minute)
+		require.Equal(t, webtrigger.RunCompleted, b.run(next.ID).Status)
+		stop()
 	})
 }

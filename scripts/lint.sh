@@ -49,12 +49,29 @@ stray_text() {
 	[ "$status" -eq 1 ]
 }
 
+# CONTRIBUTING.md has these bounds. A source archive has no index to read.
+layout() {
+	files=$(git ls-files 2>/dev/null) || return 0
+	bad=$(
+		echo "$files" | cut -d/ -f1 | sort -u | awk 'END { if (NR > 70) print "the root has " NR " entries, more than 70" }'
+		echo "$files" | grep '^[^/]*\.go$' | awk 'END { if (NR > 42) print "the root has " NR " Go files, more than 42" }'
+		echo "$files" | grep '\.go$' | while read -r f; do
+			case $f in *_test.go) most=800 ;; *) most=500 ;; esac
+			awk -v f="$f" -v most="$most" 'END { if (NR > most) print f " has " NR " lines, more than " most }' "$f"
+		done
+	)
+	[ -z "$bad" ] && return
+	echo "$bad"
+	return 1
+}
+
 check gofmt formatting
 # The tags are those of tests that make targets of their own run.
 check vet go vet -tags iana,n8n,chaos work
 check staticcheck static
 check tidy sh scripts/tidy-check.sh
 check scripts scripts
+check layout layout
 check 'stray text' stray_text
 # Like the tools, without the race detector, which makes its patterns slow.
 check words env GOFLAGS= go run ./internal/wordcheck
