@@ -189,9 +189,9 @@ type Options struct {
 	AcceptedWhileProcessing bool
 
 	// Workers is the maximum number of Runners that Work has executing at a time. If
-	// zero, it is 16. It must not be negative. A run whose Runner has returned counts
-	// for at most 0.1 s more while its end is being stored, unless so many such runs
-	// wait for the store themselves.
+	// zero, it is 16. It must not be negative. A run also counts while its end is being
+	// stored. If that takes longer than 0.1 s, another run may start instead, up to as
+	// many as Workers.
 	Workers int
 
 	// NoWorkers makes Work execute no runs. Work then only sweeps, purges and sends

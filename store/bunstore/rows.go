@@ -198,8 +198,8 @@ func (s *Store) passOver(ctx context.Context, err error) error {
 	return nil
 }
 
-// taskID is the id at the beginning of an encoded definition; 0 if that is damaged, so that
-// a run can end and lists can be read.
+// taskID is the id at the beginning of an encoded definition. It is 0 if the definition is
+// damaged: the run can still end, and lists that have it can be read.
 func taskID(encoded string) int64 {
 	digits, _, _ := strings.Cut(strings.TrimPrefix(encoded, `{"ID":`), ",")
 	id, err := strconv.ParseInt(digits, 10, 64)

@@ -80,7 +80,7 @@ export async function call(method, path, body, headers = {}) {
 
 export const get = (path) => call("GET", path);
 
-// getAll returns the items of a list, up to 2000: a select has no pages.
+// getAll returns the first 2000 items of a list, for a select: it has no pages.
 export async function getAll(path) {
   const all = [];
   let cursor;
