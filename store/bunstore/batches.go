@@ -24,6 +24,8 @@ func (s *Store) batch() {
 	s.appends.then.then = newOpen(&s.background, s.appendAlone)
 
 	s.ends = newBatcher(s, s.runEnds, nil)
+
+	s.ends.workers, s.ends.linger = 2, linger
 	s.ends.then = newOpen(&s.background, s.finishAlone)
 	s.ends.weigh, s.ends.subject = weighEnding, func(e ending) (any, bool) { return e.lease.RunID, true }
 
@@ -35,6 +37,8 @@ func (s *Store) batch() {
 	s.outcomes.workers, s.outcomes.linger, s.outcomes.weigh = 1, linger, weighDelivered
 	s.outcomes.subject = func(d delivered) (any, bool) { return d.lease.DeliveryID, true }
 
+	s.keys = newBatcher(s, s.runKeys, nil)
+	s.keys.workers = 1
 	s.grants = newBatcher(s, s.runGrants, nil)
 	s.grants.weigh = func(asking) int { return webtrigger.MaxGrantResultBytes } // what the answer may have
 }

@@ -159,6 +159,7 @@ type Store struct {
 	lanes   *batcher[newTrigger, webtrigger.CreatedTrigger] // those that name a conversation; Postgres only
 	appends *batcher[appending, struct{}]
 	ends    *batcher[ending, webtrigger.Run]
+	keys    *batcher[asking, webtrigger.Grant] // of requests that name no trigger
 	grants  *batcher[asking, webtrigger.Grant]
 
 	// Of Postgres only.

@@ -118,6 +118,12 @@ func (e *ear) wake() {
 
 // receive is called with each payload.
 func (e *ear) receive(payload string) {
+	if e.store.isOwnHint(payload) {
+		e.mu.Lock()
+		e.last = time.Now()
+		e.mu.Unlock()
+		return
+	}
 	n, err := decodeNote(payload)
 	e.mu.Lock()
 	e.last = time.Now()
@@ -131,7 +137,7 @@ func (e *ear) receive(payload string) {
 	case first:
 		e.store.watchers.ShareAnything()
 	case err != nil || n.Ping == "":
-		e.store.received(payload)
+		e.store.received(n, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,7 +27,7 @@ type notifier struct {
 
 // notifyPause is the minimum pause between two notifications. After a longer pause, a
 // notification is sent at once.
-const notifyPause = 2 * time.Millisecond
+const notifyPause = 10 * time.Millisecond
 
 // note is the payload of a notification. Ping is empty in the notification of a hint.
 type note struct {
@@ -45,6 +46,13 @@ func (n note) hint() webtrigger.Hint {
 
 func decodeNote(payload string) (n note, err error) {
 	return n, json.Unmarshal([]byte(payload), &n)
+}
+
+// isOwnHint reports whether a payload is a hint of this process, which has it already. It
+// saves decoding most payloads that a busy process receives.
+func (s *Store) isOwnHint(payload string) bool {
+	rest, own := strings.CutPrefix(payload, `{"p":"`+s.process+`",`)
+	return own && !strings.HasPrefix(rest, `"ping":`)
 }
 
 // maxPayload is what Postgres takes: less than 8000 bytes (NOTIFY).

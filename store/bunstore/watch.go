@@ -52,16 +52,15 @@ func (s *Store) notifies() bool { return s.postgres && !s.opts.NoNotify }
 // channelName is the notification channel of these tables.
 func (s *Store) channelName() string { return s.tablePrefix() + "hints" }
 
-// received passes on the hint of another process.
-func (s *Store) received(payload string) {
-	note, err := decodeNote(payload)
+// received passes on a notification that is not an answer to a ping. The error is that of decoding it.
+func (s *Store) received(n note, err error) {
 	switch {
 	case err != nil:
 		s.watchers.ShareAnything()
-	case note.Process != s.process:
-		if note.Anything {
+	case n.Process != s.process:
+		if n.Anything {
 			s.watchers.ShareAnything()
 		}
-		s.watchers.Share(note.hint())
+		s.watchers.Share(n.hint())
 	}
 }
