@@ -33,7 +33,7 @@ type execution struct {
 	log       *slog.Logger
 	out       *emitter
 
-	run   Run              // as it was last known
+	run   *Run             // as it was last known; replaced, never changed
 	ended func(RunOutcome) // [Hooks.Run]
 
 	ctx    context.Context
@@ -54,9 +54,10 @@ type execution struct {
 }
 
 func (s *Service) newExecution(claimed ClaimedRun, processID string, claimedAt time.Time) *execution {
+	run := claimed.Run
 	x := &execution{
 		s: s, lease: claimed.Lease, processID: processID, done: make(chan struct{}),
-		run: claimed.Run, claimedAt: claimedAt, executed: claimed.Executed, requeued: claimed.Requeued,
+		run: &run, claimedAt: claimedAt, executed: claimed.Executed, requeued: claimed.Requeued,
 		log: s.log.With(claimed.Run.logFields()...),
 		task: &Task{
 			Run: claimed.Run, Input: claimed.Input,
@@ -122,7 +123,7 @@ func (x *execution) execute() {
 	if x.isLost() {
 		x.log.Warn("lease lost", "effect", "this process writes nothing more about the run")
 	}
-	x.ended(RunOutcome{Run: x.run})
+	x.ended(RunOutcome{Run: *x.run})
 	x.s.process.remove(x)
 	if x.s.opts.Limits.limitsRunning() && (!x.slot || abandoned) {
 		x.s.worker.look() // a run that was over its limit can start, although no slot becomes free
@@ -131,7 +132,7 @@ func (x *execution) execute() {
 		x.s.worker.vacate()
 	}
 	if abandoned {
-		_, returnedAfterAll := hook.Begin(context.WithoutCancel(x.ctx), x.s.opts.Hooks.Abandoned, AbandonedInfo{Run: x.run})
+		_, returnedAfterAll := hook.Begin(context.WithoutCancel(x.ctx), x.s.opts.Hooks.Abandoned, AbandonedInfo{Run: *x.run})
 		x.log.Error("runner abandoned", "cause", cause, "effect", "its slot stays occupied until it returns")
 		go func() {
 			<-returned
@@ -397,6 +398,7 @@ func notStored() Finish {
 }
 
 func (x *execution) finish(end Finish) {
+	end.Claimed = x.run
 	x.conclude("finish run", func(ctx context.Context) (Run, error) {
 		return x.s.store.FinishRun(ctx, x.lease, end)
 	})
@@ -447,7 +449,7 @@ func (x *execution) try(u *unsettled) error {
 		run, err := u.write(ctx)
 		if err == nil {
 			run.TaskDefinition = cmp.Or(run.TaskDefinition, u.task)
-			x.run = run
+			x.run = &run
 			x.s.settledRun(u, run)
 		}
 		return err

@@ -274,6 +274,18 @@ func hashKey(plaintext string) (KeyHash, bool) {
 	return sha256.Sum256([]byte(plaintext)), true
 }
 
+// Grant is what a valid API key gives access to: the key, its assistant's settings
+// and the requested run.
+type Grant struct {
+	Key           Key
+	Channel       Channel
+	Run           *Run // without TaskDefinition
+	ResultOmitted bool // the result is larger than MaxGrantResultBytes, and Run is without it
+}
+
+// MaxGrantResultBytes is the maximum size of the result of [Grant.Run].
+const MaxGrantResultBytes = 8 << 10
+
 // keyUsePrecision is the maximum difference between Key.LastUsedAt and the last use.
 const keyUsePrecision = time.Minute
 

@@ -27,18 +27,6 @@ type NewKey struct {
 	Scopes      []Scope
 }
 
-// Grant is what a valid API key gives access to: the key, its assistant's settings
-// and the requested run.
-type Grant struct {
-	Key           Key
-	Channel       Channel
-	Run           *Run // without TaskDefinition
-	ResultOmitted bool // the result is larger than MaxGrantResultBytes, and Run is without it
-}
-
-// MaxGrantResultBytes is the maximum size of the result of [Grant.Run].
-const MaxGrantResultBytes = 8 << 10
-
 // ResourceKind is a kind of resource that belongs to an assistant.
 type ResourceKind string
 
@@ -65,6 +53,7 @@ type NewTrigger struct {
 	OnBusy          OnBusy // what happens while a run of the conversation has not ended; "" is BusyEnqueue
 	MaxUnfinished   int    // maximum number of unfinished runs of the conversation, including this one; 0 for no limit
 	KeyID           int64  // the API key of the caller; 0 for a Go call
+	CheckKey        bool   // KeyID was read in an earlier request: see CreateTrigger
 	Input           RunInput
 	TaskDefinition  *TaskDefinition // the run's own copy; nil if the trigger names none
 	BaseURL         string
@@ -164,6 +153,7 @@ type Finish struct {
 	Outcome  Outcome
 	Events   EventBatch   // emitted events, and steps, that are not known to be stored
 	Messages []NewMessage // the transcript, without the result
+	Claimed  *Run         // as the claim returned it, so that a store can omit the read of what never changes; nil: it reads the run
 }
 
 // Requeue is why a process returns a run to the queue.

@@ -3,20 +3,42 @@ package bunstore
 import (
 	"context"
 	"database/sql"
+	"slices"
+	"time"
 
 	"github.com/webtrigger-go/webtrigger"
 )
 
-// pgFinishText ends the single runs whose leases are held and for which no stop is
+// The statements that end the single runs whose leases are held and for which no stop is
 // recorded; the rest, and those that another transaction has locked, are missing in the
 // answer. The terminal event and the result are not among the entries: reads derive
 // them. The events of a batch that is stored already are skipped.
-var pgFinishText = `
+var (
+	// pgFinishText reads the runs, and makes their callbacks pending.
+	pgFinishText = pgFinishEnd + `,
+	r AS MATERIALIZED (
+		SELECT h.ord, h.now, h.started_at, h.attempts, r.* FROM held h
+		CROSS JOIN LATERAL (SELECT id, run_key, conversation_id, assistant_id, key_id, substr(task, 1, 64) AS task, base_url, callback_url,
+			callback_host, trace_parent, request_id, created_at FROM {runs} WHERE id = h.run_id LIMIT 1) r
+	),
+	pending AS (
+		INSERT INTO {deliveries} (run_id, assistant_id, host, state, retry, created_at, due_at)
+		SELECT id, assistant_id, callback_host, 'pending', 0, now, now FROM r WHERE callback_url <> ''
+	)
+	SELECT ord, now, run_key, conversation_id, assistant_id, key_id, task, base_url, callback_url, trace_parent, request_id,
+		created_at, attempts, started_at FROM r`
+
+	// pgFinishKnownText is for runs that the callers know, and that have no callback.
+	pgFinishKnownText = pgFinishEnd + `
+	SELECT ord, now FROM held`
+)
+
+var pgFinishEnd = `
 	WITH input AS MATERIALIZED (
 		SELECT * FROM json_to_recordset($1::json) AS i(ord int, run_id bigint, token bigint, batch bigint, events int, messages int,
 			status text, detail text, error text, input_tokens bigint, output_tokens bigint, result text)
 	),` + pgHeld(` AND stop_status IS NULL`) + `,
-	ending AS MATERIALIZED (
+	ending AS NOT MATERIALIZED (
 		SELECT *, CASE WHEN batch > stored THEN events ELSE 0 END AS added FROM held
 	),
 	logged AS (
@@ -26,7 +48,7 @@ var pgFinishText = `
 	),
 	transcript AS (
 		INSERT INTO {messages} (conversation_id, id, run_id, role, content, calls, created_at)
-		SELECT h.conversation_id, 1 + x.k, h.run_id, x.t, x.p, x.c, h.now FROM ending h JOIN ` + pgEntries("$3") + ` ON x.o = h.ord
+		SELECT h.conversation_id, 1 + x.k, h.run_id, x.t, x.p, x.c, h.now FROM held h JOIN ` + pgEntries("$3") + ` ON x.o = h.ord
 	),
 	gone AS (
 		DELETE FROM {queue} q USING held WHERE q.run_id = ANY (ARRAY[held.run_id]) AND held.run_id + 0 = held.run_id
@@ -38,17 +60,7 @@ var pgFinishText = `
 			CASE WHEN result IS NULL THEN 0 ELSE 2 + messages END, input_tokens, output_tokens,
 			now, started_at, attempts, status, coalesce(detail, ''), coalesce(error, ''), result
 		FROM ending
-	),
-	r AS MATERIALIZED (
-		SELECT h.ord, h.now, h.started_at, h.attempts, r.* FROM held h
-		CROSS JOIN LATERAL (SELECT * FROM {runs} WHERE id = h.run_id LIMIT 1) r
-	),
-	pending AS (
-		INSERT INTO {deliveries} (run_id, assistant_id, host, state, retry, created_at, due_at)
-		SELECT id, assistant_id, callback_host, 'pending', 0, now, now FROM r WHERE callback_url <> ''
-	)
-	SELECT ord, run_key, conversation_id, assistant_id, key_id, substr(task, 1, 64), base_url, callback_url, trace_parent, request_id,
-		created_at, attempts, started_at, now FROM r`
+	)`
 
 // pgEnd is the end of a run in the input of pgFinishText.
 type pgEnd struct {
@@ -94,10 +106,24 @@ func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.R
 	if err != nil {
 		return err
 	}
+	text := pgFinishText
+	if !slices.ContainsFunc(calls, func(c *call[ending, webtrigger.Run]) bool { return !c.arg.known() }) {
+		text = pgFinishKnownText
+	}
 	var hint webtrigger.Hint
-	rows, err := s.rows(ctx, pgFinishText, input, eventInput, messageInput)
+	rows, err := s.rows(ctx, text, input, eventInput, messageInput)
 	err = each(rows, err, func(row scanner) error {
-		ord, run, err := scanFinished(row)
+		var ord int
+		var run webtrigger.Run
+		var err error
+		if text == pgFinishKnownText {
+			var now time.Time
+			err = row.Scan(&ord, stamp{&now})
+			run = *calls[ord].arg.end.Claimed
+			run.CompletedAt, run.TaskDefinition = now, nil
+		} else {
+			ord, run, err = scanFinished(row)
+		}
 		if err != nil {
 			return err
 		}
@@ -126,8 +152,8 @@ func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.R
 // scanFinished reads a row of pgFinishText. The outcome is the caller's to add.
 func scanFinished(row scanner) (ord int, r webtrigger.Run, _ error) {
 	var task sql.NullString // its beginning
-	err := row.Scan(&ord, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL, &r.CallbackURL, &r.TraceParent, &r.RequestID,
-		stamp{&r.CreatedAt}, &r.Attempts, stamp{&r.StartedAt}, stamp{&r.CompletedAt})
+	err := row.Scan(&ord, stamp{&r.CompletedAt}, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL, &r.CallbackURL,
+		&r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &r.Attempts, stamp{&r.StartedAt})
 	if task.Valid {
 		r.TaskDefinitionID = taskID(task.String)
 	}

@@ -2,6 +2,7 @@ package bunstore
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -54,6 +55,9 @@ func TestWeights_everyText_counts(t *testing.T) {
 		"outcome": {&outcome, func() int { return weighDelivered(delivered{end: outcome}) }},
 	} {
 		eachText(reflect.ValueOf(c.value).Elem(), n, name, func(path string) {
+			if strings.HasPrefix(path, "finish.Claimed") {
+				return // is not sent
+			}
 			texts++
 			require.Greater(t, c.weigh(), n, path)
 		})

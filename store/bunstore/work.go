@@ -60,6 +60,12 @@ type ending struct {
 	end   webtrigger.Finish
 }
 
+// known reports whether the end needs no read of the run.
+func (e *ending) known() bool {
+	run := e.end.Claimed
+	return run != nil && run.ID == e.lease.RunID && run.CallbackURL == ""
+}
+
 // FinishRun implements [webtrigger.WorkStore]. Calls that come together share a
 // commit.
 func (s *Store) FinishRun(ctx context.Context, lease webtrigger.Lease, end webtrigger.Finish) (webtrigger.Run, error) {

@@ -180,6 +180,37 @@ func finishRules() []rule {
 				b.onePending(run)
 			}
 		}},
+		rule{"an end returns the same run whether or not the caller has it", func(b *rig) {
+			kinds := [][]change{nil, {withCallback}, {doing(&webtrigger.TaskDefinition{ID: 7, AssistantID: "1", Name: "Task", Instructions: "Do it."})}, {under("k")}}
+			outcome := webtrigger.Outcome{Status: webtrigger.RunCompleted, Result: "Result", Usage: &webtrigger.Usage{InputTokens: 3, OutputTokens: 7}}
+			for _, claimed := range []bool{true, false} {
+				var runs []webtrigger.ClaimedRun
+				for _, kind := range kinds {
+					runs = append(runs, b.start(kind...))
+				}
+				runs = append(runs, b.start(), b.start()) // also a batch of only such runs
+				ended := make([]webtrigger.Run, len(runs))
+				for _, part := range [][2]int{{0, 4}, {4, 6}} {
+					b.all(b.together(part[1]-part[0], func(i int) (err error) {
+						i += part[0]
+						end := webtrigger.Finish{Outcome: outcome, Events: steps(1, 2)}
+						if claimed {
+							end.Claimed = &runs[i].Run
+						}
+						ended[i], err = b.store.FinishRun(b.ctx, runs[i].Lease, end)
+						return err
+					}))
+				}
+				for i, run := range ended {
+					want := runs[i].Run
+					want.Status, want.Result, want.Usage = outcome.Status, outcome.Result, outcome.Usage
+					want.CompletedAt, want.TaskDefinition = run.CompletedAt, nil
+					b.Equal(want, run)
+					b.ends(outcome, run)
+					b.Equal(i == 1, len(b.deliveries(run.ID)) == 1)
+				}
+			}
+		}},
 		rule{"the end of one run leaves the others of its conversation as they are", func(b *rig) {
 			one := b.start()
 			two := b.accept(in(one.Run.ConversationID))
