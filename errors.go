@@ -35,6 +35,10 @@ var (
 	// triggers.
 	ErrChannelDisabled = errors.New("webtrigger: channel disabled")
 
+	// ErrKeyChanged reports that an API key, or its assistant's channel, no longer
+	// permits triggers. A [Store] returns it for [NewTrigger.CheckKey].
+	ErrKeyChanged = errors.New("webtrigger: API key or channel changed")
+
 	// ErrIdempotencyKeyReused reports that the idempotency key was used for another
 	// request body within its lifetime.
 	ErrIdempotencyKeyReused = errors.New("webtrigger: idempotency key reused")

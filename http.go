@@ -142,10 +142,23 @@ func requestedRun(r *http.Request) (runID int64, named bool, err error) {
 // authenticate resolves the request's API key, and with triggerID the run that
 // it may read, in one read of the store. runID 0 is the first run.
 func (s *Service) authenticate(r *http.Request, triggerID, runID int64) (Grant, error) {
+	hash, err := requestKey(r)
+	if err != nil {
+		return Grant{}, err
+	}
+	return s.authenticateKey(r, hash, triggerID, runID)
+}
+
+// requestKey returns the hash of the request's API key.
+func requestKey(r *http.Request) (KeyHash, error) {
 	hash, sent, ok := bearerKey(r.Header["Authorization"])
 	if !ok {
-		return Grant{}, malformedKey(r.Header["Authorization"], sent)
+		return KeyHash{}, malformedKey(r.Header["Authorization"], sent)
 	}
+	return hash, nil
+}
+
+func (s *Service) authenticateKey(r *http.Request, hash KeyHash, triggerID, runID int64) (Grant, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), statementTimeout)
 	defer cancel()
 	grant, err := s.store.Authenticate(ctx, hash, triggerID, runID)

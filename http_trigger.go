@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger/internal/strictjson"
@@ -18,7 +19,28 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 	if err := allowMethods(r, http.MethodPost); err != nil {
 		return err
 	}
-	grant, err := s.authenticate(r, 0, 0)
+	hash, err := requestKey(r)
+	if err != nil {
+		return err
+	}
+	body := s.bodyOf(w, r)
+	if grant, ok := s.known.Get(hash); ok && grant.Key.AssistantID == assistantID && checkable(r) {
+		c := callerOf(grant)
+		c.unchecked = true
+		accepted, err := s.receive(w, r, c, s.whileValid(w, r, hash, body))
+		if err == nil {
+			s.used(r.Context(), c.keyID)
+			return s.answerAccepted(w, r, c, accepted)
+		}
+		if errors.Is(err, errCreation) && !errors.Is(err, ErrKeyChanged) {
+			return err // perhaps stored
+		}
+		s.known.Delete(hash)
+		if rejected, ok := errors.AsType[rejectedKey](err); ok {
+			return rejected.error
+		}
+	}
+	grant, err := s.authenticateKey(r, hash, 0, 0)
 	if err != nil {
 		return err
 	}
@@ -29,7 +51,63 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 	if !grant.Key.May(ScopeTrigger) {
 		return missingScope(ScopeTrigger)
 	}
-	return s.receive(w, r, caller{channel: grant.Channel, keyID: grant.Key.ID, keyName: grant.Key.Name, blind: !grant.Key.May(ScopeRead)})
+	s.known.Set(hash, grant)
+	c := callerOf(grant)
+	accepted, err := s.receive(w, r, c, body)
+	if err != nil {
+		return err
+	}
+	return s.answerAccepted(w, r, c, accepted)
+}
+
+// maxKnownKeys is how many API keys a process remembers. A request with one of them needs no
+// read of its key: the store checks it in the transaction that creates the trigger. For any
+// other response than a new trigger, the key is read first, and decides as in any other
+// request.
+const maxKnownKeys = 4096
+
+// checkable reports whether the store can check the API key of a request as it creates the
+// trigger. Before the replay of an Idempotency-Key, and before the response 100
+// that asks for a body, the key must be read.
+func checkable(r *http.Request) bool {
+	return len(r.Header["Idempotency-Key"]) == 0 && len(r.Header["Expect"]) == 0
+}
+
+// bodyPatience is how long the body of a request may take before its known API key is read.
+const bodyPatience = 20 * time.Millisecond
+
+// rejectedKey is why a request is rejected whose body was not complete.
+type rejectedKey struct{ error }
+
+// whileValid returns what reads a body as read does, and stops if the API key turns out to be
+// invalid before the body is complete. So an invalid key is rejected without its body.
+func (s *Service) whileValid(w http.ResponseWriter, r *http.Request, hash KeyHash, read func() ([]byte, error)) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		checked := make(chan error, 1)
+		late := time.AfterFunc(bodyPatience, func() {
+			_, err := s.authenticateKey(r, hash, 0, 0)
+			if err != nil {
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+			}
+			checked <- err
+		})
+		body, err := read()
+		if !late.Stop() { // wait, or it may end the reads of the next request
+			if rejected := <-checked; rejected != nil {
+				return nil, rejectedKey{rejected}
+			}
+		}
+		return body, err
+	}
+}
+
+func callerOf(grant Grant) caller {
+	return caller{channel: grant.Channel, keyID: grant.Key.ID, keyName: grant.Key.Name, blind: !grant.Key.May(ScopeRead)}
+}
+
+// bodyOf returns what reads the body of a request once.
+func (s *Service) bodyOf(w http.ResponseWriter, r *http.Request) func() ([]byte, error) {
+	return sync.OnceValues(func() ([]byte, error) { return wire.ReadJSON(w, r, s.opts.MaxBodyBytes) })
 }
 
 // ServeTrigger responds to r as the trigger endpoint does, for a caller that the host
@@ -50,30 +128,34 @@ func (s *Service) serveHostTrigger(w http.ResponseWriter, r *http.Request, assis
 	if err != nil {
 		return fmt.Errorf("read channel: %w", err)
 	}
-	return s.receive(w, r, caller{channel: channel})
-}
-
-// receive is the trigger endpoint once its caller is known.
-func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) error {
-	if !c.channel.Enabled {
-		return ErrChannelDisabled
-	}
-	assistantID := c.channel.AssistantID
-	body, err := wire.ReadJSON(w, r, s.opts.MaxBodyBytes)
+	c := caller{channel: channel}
+	accepted, err := s.receive(w, r, c, s.bodyOf(w, r))
 	if err != nil {
 		return err
+	}
+	return s.answerAccepted(w, r, c, accepted)
+}
+
+// receive creates or replays the trigger of a request whose caller is known.
+func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller, read func() ([]byte, error)) (CreatedTrigger, error) {
+	if !c.channel.Enabled {
+		return CreatedTrigger{}, ErrChannelDisabled
+	}
+	body, err := read()
+	if err != nil {
+		return CreatedTrigger{}, err
 	}
 	use, err := idempotency(r.Header, body)
 	if err != nil {
-		return err
+		return CreatedTrigger{}, err
 	}
 	if use != nil {
-		run, err := s.store.Replay(r.Context(), assistantID, *use)
+		run, err := s.store.Replay(r.Context(), c.channel.AssistantID, *use)
 		if err == nil {
-			return s.answerAccepted(w, r, c, CreatedTrigger{Run: run, Replayed: true})
+			return CreatedTrigger{Run: run, Replayed: true}, nil
 		}
 		if !errors.Is(err, ErrNotFound) {
-			return fmt.Errorf("look up idempotency key: %w", err)
+			return CreatedTrigger{}, fmt.Errorf("look up idempotency key: %w", err)
 		}
 	}
 	limited, looked := s.rate.Limits(c.keyID), false
@@ -81,7 +163,7 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 	if limited {
 		var ok bool
 		if left, ok = s.rate.Take(c.keyID); !ok {
-			return rateLimited(left)
+			return CreatedTrigger{}, rateLimited(left)
 		}
 	}
 	c.lookUp = func(ctx context.Context, url string) (callbackTarget, error) {
@@ -90,16 +172,13 @@ func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller) erro
 		return target, err
 	}
 	accepted, err := s.createInFlight(w, r, c, body, use)
-	if limited && (err != nil && !looked || accepted.Replayed) {
-		s.rate.Return(c.keyID) // it made no run
+	if limited && (err != nil && (!looked || c.unchecked) || accepted.Replayed) {
+		s.rate.Return(c.keyID) // it made no run, or is tried again
 	}
-	if err != nil {
-		return err
-	}
-	if limited && !accepted.Replayed {
+	if err == nil && limited && !accepted.Replayed {
 		left.Set(w.Header())
 	}
-	return s.answerAccepted(w, r, c, accepted)
+	return accepted, err
 }
 
 // maxCreations is how many trigger creations of an API key may be under way in a
@@ -133,7 +212,7 @@ func (s *Service) create(w http.ResponseWriter, r *http.Request, c caller, body 
 	if err != nil {
 		return CreatedTrigger{}, err
 	}
-	t.Idempotency = use
+	t.Idempotency, t.CheckKey = use, c.unchecked
 	s.rememberMount(r)
 	if err := r.Context().Err(); err != nil { // the client has probably disconnected: create no run
 		return CreatedTrigger{}, err

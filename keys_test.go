@@ -1,13 +1,17 @@
 package webtrigger_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -506,4 +510,231 @@ func TestNew_negativeRunningLimit_returnsError(t *testing.T) {
 		_, err := webtrigger.New(memstore.New(nil), webtrigger.RunnerFunc(obey), &webtrigger.Options{Limits: limits})
 		require.ErrorContains(t, err, "must not be negative")
 	}
+}
+
+// askedStore counts how keys are read, and changes creations.
+type askedStore struct {
+	webtrigger.Store
+	read, checked atomic.Int64
+	create        func(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) // nil: the store's
+}
+
+func (s *askedStore) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID, runID int64) (webtrigger.Grant, error) {
+	s.read.Add(1)
+	return s.Store.Authenticate(ctx, hash, triggerID, runID)
+}
+
+func (s *askedStore) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+	if t.CheckKey {
+		s.checked.Add(1)
+		if s.create != nil {
+			return s.create(ctx, t)
+		}
+	}
+	return s.Store.CreateTrigger(ctx, t)
+}
+
+// send sends a trigger request to a service.
+func send(svc *webtrigger.Service, secret, body string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("POST", "/api/v1/assistants/1/web-trigger", strings.NewReader(body))
+	r.Header.Set("Authorization", "Bearer "+secret)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-Request-Id", "request")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	svc.ServeHTTP(w, r)
+	return w
+}
+
+const hello = `{"message": "Hello"}`
+
+// knownKey is a key with which its service has created a trigger.
+func knownKey(t *testing.T, opts *webtrigger.Options) (b *bundle, store *askedStore, key webtrigger.Key, secret string) {
+	store = &askedStore{Store: memstore.New(nil)}
+	b = setupOn(t, store, nil, opts)
+	key, secret, err := b.svc.CreateKey(b.ctx, "1", webtrigger.KeySpec{Name: "Make"})
+	require.NoError(t, err)
+	require.Equal(t, http.StatusAccepted, send(b.svc, secret, hello).Code)
+	require.EqualValues(t, 1, store.read.Load())
+	require.Zero(t, store.checked.Load())
+	return b, store, key, secret
+}
+
+func TestTrigger_knownKey_isReadInTheCreation(t *testing.T) {
+	t.Parallel()
+	b, store, _, secret := knownKey(t, nil)
+	for i := range 3 {
+		require.Equal(t, http.StatusAccepted, send(b.svc, secret, hello).Code)
+		require.EqualValues(t, i+1, store.checked.Load())
+	}
+	require.EqualValues(t, 1, store.read.Load())
+	for range 2 { // a replay needs the key first
+		require.Equal(t, http.StatusAccepted, send(b.svc, secret, hello, "Idempotency-Key", "k").Code)
+	}
+	require.EqualValues(t, 3, store.read.Load())
+	require.Len(t, b.allRuns(), 5)
+}
+
+// Whatever a request asks for, the service that has read the key before answers as one that has not.
+func TestTrigger_knownKey_answersAsAnUnknownOne(t *testing.T) {
+	t.Parallel()
+	changes := map[string]func(b *bundle, key webtrigger.Key){
+		"nothing": func(*bundle, webtrigger.Key) {},
+		"revoked": func(b *bundle, key webtrigger.Key) {
+			_, err := b.svc.RevokeKey(b.ctx, key.ID)
+			require.NoError(b.t, err)
+		},
+		"rotated": func(b *bundle, key webtrigger.Key) {
+			_, _, err := b.svc.RotateKey(b.ctx, key.ID, 0)
+			require.NoError(b.t, err)
+		},
+		"disabled": func(b *bundle, _ webtrigger.Key) {
+			b.setChannel(webtrigger.Channel{AssistantID: "1", AllowCallbackURLs: true})
+		},
+		"no callbacks": func(b *bundle, _ webtrigger.Key) { b.setChannel(webtrigger.Channel{AssistantID: "1", Enabled: true}) },
+	}
+	requests := map[string][]string{ // the body, then headers
+		"valid":     {hello},
+		"no JSON":   {`{`},
+		"too large": {`{"message": "` + strings.Repeat("x", 2<<20) + `"}`},
+		"a form":    {hello, "Content-Type", "text/plain"},
+		"unknown":   {`{"message": "Hello", "mesage": 1}`},
+		"task":      {`{"message": "Hello", "task_definition_id": 7}`},
+		"callback":  {`{"message": "Hello", "callback_url": "https://192.0.2.1/"}`},
+		"blocked":   {`{"message": "Hello", "callback_url": "https://127.0.0.1/"}`},
+		"busy":      {`{"message": "Hello", "conversation_key": "busy", "on_busy": "reject"}`},
+		"replay":    {hello, "Idempotency-Key", "first"},
+		"key":       {hello, "Idempotency-Key", "é"},
+	}
+	ids := regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|\d+`)
+	for change, apply := range changes {
+		for request, r := range requests {
+			t.Run(change+"/"+request, func(t *testing.T) {
+				t.Parallel()
+				b, _, key, secret := knownKey(t, nil)
+				require.Equal(t, http.StatusAccepted, send(b.svc, secret, `{"message": "Hello", "conversation_key": "busy"}`).Code)
+				require.Equal(t, http.StatusAccepted, send(b.svc, secret, hello, "Idempotency-Key", "first").Code)
+				apply(b, key)
+				before := len(b.allRuns())
+				known := send(b.svc, secret, r[0], r[1:]...)
+				stored := len(b.allRuns()) - before
+				other, err := webtrigger.New(b.store, webtrigger.RunnerFunc(obey), &webtrigger.Options{BaseURL: "https://app.example.com"})
+				require.NoError(t, err)
+				t.Cleanup(other.CloseStreams)
+				unknown := send(other, secret, r[0], r[1:]...)
+				require.Equal(t, unknown.Code, known.Code)
+				require.Equal(t, ids.ReplaceAllString(unknown.Body.String(), "N"), ids.ReplaceAllString(known.Body.String(), "N"))
+				unknown.Header().Del("Location")
+				known.Header().Del("Location")
+				require.Equal(t, unknown.Header(), known.Header())
+				require.Equal(t, len(b.allRuns())-before-stored, stored)
+				if change == "revoked" || change == "rotated" {
+					require.Equal(t, http.StatusUnauthorized, known.Code)
+				}
+			})
+		}
+	}
+}
+
+func TestTrigger_knownKey_unknownOutcome_isNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	b, store, _, secret := knownKey(t, nil)
+	store.create = func(ctx context.Context, trigger webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+		_, err := store.Store.CreateTrigger(ctx, trigger)
+		require.NoError(t, err)
+		return webtrigger.CreatedTrigger{}, webtrigger.ErrUnavailable
+	}
+	w := send(b.svc, secret, hello)
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.Contains(t, w.Body.String(), "outcome_unknown")
+	require.Len(t, b.allRuns(), 2)
+}
+
+func TestTrigger_knownKey_declined_isReadFirst(t *testing.T) {
+	t.Parallel()
+	b, store, _, secret := knownKey(t, nil)
+	store.create = func(context.Context, webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) {
+		return webtrigger.CreatedTrigger{}, webtrigger.ErrKeyChanged
+	}
+	for i := range 3 {
+		require.Equal(t, http.StatusAccepted, send(b.svc, secret, hello).Code)
+		require.EqualValues(t, i+2, store.read.Load())
+	}
+	require.Len(t, b.allRuns(), 4)
+}
+
+func TestTrigger_knownKey_rejected_takesOneTokenAtMost(t *testing.T) {
+	t.Parallel()
+	b, _, _, secret := knownKey(t, &webtrigger.Options{BaseURL: "https://app.example.com", Limits: webtrigger.Limits{TriggersPerKey: 4, Window: time.Hour}})
+	require.Equal(t, http.StatusBadRequest, send(b.svc, secret, `{`).Code)
+	require.Equal(t, http.StatusUnprocessableEntity, send(b.svc, secret, `{"message": "Hello", "callback_url": "https://localhost/"}`).Code)
+	var codes []int
+	for range 4 {
+		codes = append(codes, send(b.svc, secret, hello).Code)
+	}
+	require.Contains(t, [][]int{{202, 202, 202, 429}, {202, 202, 429, 429}}, codes) // the look-up of a host name counts
+}
+
+// A key that was revoked elsewhere is rejected before its body has come, as any other invalid
+// key, and the connection is of no further use.
+func TestTrigger_knownKey_revokedElsewhere_isRejectedWithoutTheBody(t *testing.T) {
+	t.Parallel()
+	for name, expect := range map[string]string{"the body does not come": "", "the client waits": "Expect: 100-continue\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, store, key, secret := knownKey(t, nil)
+			server := httptest.NewServer(b.svc)
+			defer server.Close()
+			_, err := store.RevokeKey(b.ctx, key.ID)
+			require.NoError(t, err)
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			require.NoError(t, err)
+			defer conn.Close()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+			_, err = fmt.Fprintf(conn, "POST /api/v1/assistants/1/web-trigger HTTP/1.1\r\nHost: app.example.com\r\nAuthorization: Bearer %s\r\n"+
+				"Content-Type: application/json\r\nContent-Length: 20\r\n%s\r\n", secret, expect)
+			require.NoError(t, err)
+			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err)
+			defer response.Body.Close()
+			require.Equal(t, http.StatusUnauthorized, response.StatusCode)
+			require.Len(t, b.allRuns(), 1)
+		})
+	}
+}
+
+// A body that comes slowly is read to its end while the key is valid.
+func TestTrigger_knownKey_slowBody_isRead(t *testing.T) {
+	t.Parallel()
+	b, store, _, secret := knownKey(t, nil)
+	server := httptest.NewServer(b.svc)
+	defer server.Close()
+	from, to := io.Pipe()
+	r, err := http.NewRequestWithContext(b.ctx, "POST", server.URL+"/api/v1/assistants/1/web-trigger", from)
+	require.NoError(t, err)
+	r.Header.Set("Authorization", "Bearer "+secret)
+	r.Header.Set("Content-Type", "application/json")
+	go func() {
+		defer to.Close()
+		_, _ = io.WriteString(to, hello[:5])
+		for store.read.Load() < 2 { // meanwhile the key is read
+			time.Sleep(time.Millisecond)
+		}
+		_, _ = io.WriteString(to, hello[5:])
+	}()
+	response, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusAccepted, response.StatusCode)
+	require.EqualValues(t, 1, store.checked.Load())
+	require.Equal(t, http.StatusAccepted, send(b.svc, secret, hello).Code)
+}
+
+func (b *bundle) allRuns() []webtrigger.Run {
+	b.t.Helper()
+	runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{Page: webtrigger.Page{Limit: 100}})
+	require.NoError(b.t, err)
+	return runs
 }

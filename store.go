@@ -149,6 +149,12 @@ type TriggerStore interface {
 	// CreateTrigger stores the conversation, its message, the run and the run's first
 	// event (QueuedEvent, sequence 1).
 	//
+	// If t.CheckKey is set, CreateTrigger first checks, in the same transition, that the
+	// API key t.KeyID of the assistant is neither revoked nor expired, that the
+	// assistant's channel is enabled, and that it allows callback URLs if t has one.
+	// Otherwise it stores nothing and returns ErrKeyChanged, whatever else is wrong. It must see every change that returned, in
+	// any process, before the call.
+	//
 	// If t.Claim is set, CreateTrigger also claims the run in the same transition, as
 	// ClaimRuns would, and returns the lease. A store may decline the claim; the run
 	// is then queued.

@@ -149,8 +149,11 @@ type caller struct {
 	keyID   int64
 	keyName string // "" for a Go call
 	blind   bool   // the key must not read the run
-	base    bases
-	lookUp  func(ctx context.Context, callbackURL string) (callbackTarget, error) // nil: Service.lookUp
+
+	unchecked bool // the key was read in an earlier request
+
+	base   bases
+	lookUp func(ctx context.Context, callbackURL string) (callbackTarget, error) // nil: Service.lookUp
 }
 
 func (s *Service) hostCaller(ctx context.Context, store TriggerStore, assistantID string) (caller, error) {

@@ -61,6 +61,7 @@ import (
 	"github.com/webtrigger-go/webtrigger/internal/egress"
 	"github.com/webtrigger-go/webtrigger/internal/inflight"
 	"github.com/webtrigger-go/webtrigger/internal/ratelimit"
+	"github.com/webtrigger-go/webtrigger/internal/recent"
 	"github.com/webtrigger-go/webtrigger/internal/stream"
 )
 
@@ -343,7 +344,8 @@ type Service struct {
 	process   process
 	rate      *ratelimit.Buckets
 	creations *inflight.Calls
-	pending   chan struct{} // signals the dispatcher that a delivery is pending
+	known     *recent.Map[KeyHash, Grant] // of keys that may trigger, as they were read last
+	pending   chan struct{}               // signals the dispatcher that a delivery is pending
 	streams   *stream.Hub
 	watcher   watcher
 	keyUses   keyUses
@@ -378,7 +380,7 @@ func New(store Store, runner Runner, opts *Options) (*Service, error) {
 	s := &Service{
 		store: store, runner: runner, opts: o, log: o.Logger,
 		guard: guard, connect: guardedConnector{guard}, pending: make(chan struct{}, 1),
-		rate: ratelimit.New(o.Limits.TriggersPerKey, o.Limits.Window), creations: inflight.New(maxCreations),
+		rate: ratelimit.New(o.Limits.TriggersPerKey, o.Limits.Window), creations: inflight.New(maxCreations), known: recent.New[KeyHash, Grant](maxKnownKeys),
 	}
 	s.advice.log = s.log
 	s.worker.init(o.Workers)
@@ -453,12 +455,7 @@ func (o *Options) complete(runner Runner) error {
 	if o.MaxBodyBytes < 0 || o.MaxAttempts < 0 || o.Workers < 0 {
 		return errors.New("MaxBodyBytes, MaxAttempts and Workers must not be negative")
 	}
-	if o.MaxBodyBytes == 0 {
-		o.MaxBodyBytes = 1 << 20
-	}
-	if o.MaxAttempts == 0 {
-		o.MaxAttempts = 1
-	}
+	o.MaxBodyBytes, o.MaxAttempts = cmp.Or(o.MaxBodyBytes, 1<<20), cmp.Or(o.MaxAttempts, 1)
 	switch {
 	case o.NoWorkers:
 		o.Workers = 0

@@ -2,6 +2,7 @@ package bunstore
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"slices"
 	"time"
@@ -103,6 +104,11 @@ func (s *Store) acceptAlone(ctx context.Context, trigger newTrigger) (accepted w
 
 // accept stores a trigger. If it rejects the trigger, it stores nothing.
 func (t *tx) accept(trigger newTrigger) (webtrigger.CreatedTrigger, error) {
+	if trigger.CheckKey {
+		if err := t.checkKey(&trigger.NewTrigger); err != nil {
+			return webtrigger.CreatedTrigger{}, err
+		}
+	}
 	use := trigger.Idempotency
 	if use != nil {
 		if err := t.lockRequest(trigger.AssistantID, use.Key); err != nil {
@@ -158,6 +164,24 @@ func (t *tx) accept(trigger newTrigger) (webtrigger.CreatedTrigger, error) {
 	created, err := t.create(runID, trigger, &l, now)
 	created.Interrupted = interrupted
 	return created, err
+}
+
+// checkKey returns ErrKeyChanged if the API key of a trigger, or its channel, no longer
+// permits it.
+func (t *tx) checkKey(trigger *webtrigger.NewTrigger) error {
+	now, err := t.now()
+	if err != nil {
+		return err
+	}
+	var one int
+	err = t.row(t.ctx, `SELECT 1 FROM {api_keys} k JOIN {channels} c ON c.assistant_id = k.assistant_id
+		WHERE k.id = $1 AND k.assistant_id = $2 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $3)
+			AND c.enabled AND (c.allow_callback_urls OR $4 = '')`,
+		trigger.KeyID, trigger.AssistantID, t.at(now), trigger.CallbackURL).Scan(&one)
+	if err == sql.ErrNoRows {
+		return webtrigger.ErrKeyChanged
+	}
+	return err
 }
 
 // nextRun is the id of a new run, and the time. On SQLite the id is used up when a

@@ -57,7 +57,7 @@ func (t *tx) room(trigger *webtrigger.NewTrigger, freed int) error {
 const pgAcceptBoundedText = pgAcceptInput + `,
 	placed AS MATERIALIZED (
 		SELECT i.ord, i.assistant, i.bound, row_number() OVER (PARTITION BY i.assistant ORDER BY i.ord) AS place FROM input i
-		WHERE i.free AND i.bound IS NOT NULL AND NOT i.wanted AND NOT EXISTS (SELECT 1 FROM {idempotency_keys} k
+		WHERE i.free AND ` + pgPermitted + ` AND i.bound IS NOT NULL AND NOT i.wanted AND NOT EXISTS (SELECT 1 FROM {idempotency_keys} k
 			WHERE k.assistant_id = i.assistant AND k.key = i.request AND k.expires_at > clock_timestamp())
 	),
 	waiting AS MATERIALIZED (

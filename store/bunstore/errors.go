@@ -45,7 +45,7 @@ func (s *Store) wrap(doing string, err error) error {
 func decided(err error) bool {
 	for _, sentinel := range []error{
 		webtrigger.ErrNotFound, webtrigger.ErrConflict, webtrigger.ErrLeaseLost,
-		webtrigger.ErrIdempotencyKeyReused, webtrigger.ErrQueueFull, webtrigger.ErrConversationBusy, webtrigger.ErrUnavailable,
+		webtrigger.ErrIdempotencyKeyReused, webtrigger.ErrKeyChanged, webtrigger.ErrQueueFull, webtrigger.ErrConversationBusy, webtrigger.ErrUnavailable,
 		webtrigger.ErrAlreadyAnswered, webtrigger.ErrInputClosed,
 	} {
 		if errors.Is(err, sentinel) {

@@ -29,14 +29,14 @@ const (
 // pgAcceptInput begins the statement. It tries the lock of each idempotency key, and that
 // of an expired record of the key, which another transaction may be deleting: a trigger
 // whose key or record is locked is not free, and the statement does not wait for it. Nor
-// is a trigger free whose record is live. A trigger is claimed if its process requests the run and may claim.
+// is a trigger free whose record is live. permitted are the API keys that permit triggers. A trigger is claimed if its process requests the run and may claim.
 const pgAcceptInput = `
 	WITH input AS MATERIALIZED (
 		SELECT ord, run_key, assistant, key_id, subject, message, context, metadata, task, callback, host, trace, request_id,
 			coalesce(base, $3) AS base, coalesce(wanted, false) AS wanted, coalesce(process, $4) AS process, token,
 			coalesce(wanted, false) AND (SELECT true FROM {processes} p WHERE p.id = coalesce(i.process, $4) AND p.lost_at IS NULL LIMIT 1)
 				IS TRUE AS taken,
-			copy, request, hash, ttl, bound, CASE WHEN request IS NULL THEN true WHEN NOT pg_try_advisory_xact_lock(lock) THEN false
+			coalesce(checked, false) AS checked, copy, request, hash, ttl, bound, CASE WHEN request IS NULL THEN true WHEN NOT pg_try_advisory_xact_lock(lock) THEN false
 				ELSE coalesce((
 					SELECT k.expires_at <= clock_timestamp() AND EXISTS (SELECT FROM {idempotency_keys}
 						WHERE assistant_id = i.assistant AND key = i.request LIMIT 1 FOR UPDATE SKIP LOCKED)
@@ -44,8 +44,19 @@ const pgAcceptInput = `
 				), true) END AS free
 		FROM json_to_recordset($1::json) AS i(ord int, run_key uuid, assistant text, key_id bigint, subject text, message text,
 			context text, metadata text, task text, copy text, callback text, host text, trace text, request_id text, base text,
-			wanted boolean, process text, token bigint, request text, hash text, lock bigint, ttl bigint, bound bigint)
+			wanted boolean, process text, token bigint, request text, hash text, lock bigint, ttl bigint, bound bigint, checked boolean)
+	),
+	permitted AS MATERIALIZED (
+		SELECT k.id, c.calls FROM (SELECT DISTINCT key_id, assistant FROM input WHERE checked) i
+		CROSS JOIN LATERAL (
+			SELECT id FROM {api_keys} WHERE id = i.key_id AND assistant_id = i.assistant AND revoked_at IS NULL
+				AND (expires_at IS NULL OR expires_at > clock_timestamp()) LIMIT 1
+		) k
+		CROSS JOIN LATERAL (SELECT allow_callback_urls AS calls FROM {channels} WHERE assistant_id = i.assistant AND enabled LIMIT 1) c
 	)`
+
+// pgPermitted is whether the API key of a trigger of the input permits it.
+const pgPermitted = `(NOT checked OR key_id IN (SELECT id FROM permitted WHERE calls OR callback IS NULL))`
 
 // pgAdmit gives the triggers that may be stored their ids. Conditions may follow. A
 // trigger gets none if the copy of its task definition is being deleted.
@@ -56,7 +67,7 @@ const pgAdmit = `
 	),
 	admitted AS MATERIALIZED (
 		SELECT i.*, nextval('{runs}_id_seq') AS run_id, clock_timestamp() AS now FROM input i
-		WHERE free AND (copy IS NULL OR copy IN (SELECT hash FROM held))`
+		WHERE free AND ` + pgPermitted + ` AND (copy IS NULL OR copy IN (SELECT hash FROM held))`
 
 // pgUnbounded omits a run with a bound that must be queued because its process must not
 // claim it: the lock of the bound is not held.
@@ -120,6 +131,7 @@ type pgTrigger struct {
 	Lock      int64   `json:"lock,omitempty"`
 	TTL       int64   `json:"ttl,omitempty"`
 	Bound     int     `json:"bound,omitempty"`
+	Checked   bool    `json:"checked,omitempty"`
 }
 
 // pgTriggers is the input of pgAcceptText: the triggers, and what those have in
@@ -142,7 +154,7 @@ func (s *Store) pgAccept(ctx context.Context, calls []*accepting) error {
 		if stored[i] || c.err != nil {
 			continue
 		}
-		if c.arg.Idempotency == nil {
+		if c.arg.Idempotency == nil || c.arg.CheckKey {
 			c.alone = true
 			continue
 		}
@@ -223,7 +235,7 @@ func (s *Store) pgTriggersOf(calls []*accepting) (input pgTriggers, err error) {
 		p := &list[i]
 		*p = pgTrigger{
 			Ord: i, RunKey: t.RunKey, Assistant: t.AssistantID, KeyID: t.KeyID, Subject: t.Input.Subject, Message: t.Input.Message,
-			Context: optional(t.Input.Context), Metadata: optional(t.Input.Metadata), Bound: t.MaxQueued,
+			Context: optional(t.Input.Context), Metadata: optional(t.Input.Metadata), Bound: t.MaxQueued, Checked: t.CheckKey,
 			Callback: t.CallbackURL, Host: t.CallbackHost, Trace: t.TraceParent, RequestID: t.RequestID,
 		}
 		p.Task, p.Copy = t.task, referredHash(t.task)

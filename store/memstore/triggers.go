@@ -38,6 +38,9 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 	}
 	defer s.unlock()
 	now := s.now()
+	if t.CheckKey && !s.permits(&t, now) {
+		return webtrigger.CreatedTrigger{}, webtrigger.ErrKeyChanged
+	}
 	if t.Idempotency != nil {
 		if r, err := s.replay(t.AssistantID, *t.Idempotency, now); err != nil {
 			return webtrigger.CreatedTrigger{}, err
@@ -83,6 +86,12 @@ func (s *Store) CreateTrigger(ctx context.Context, t webtrigger.NewTrigger) (web
 	}
 	lease := s.take(r, claimant, t.Claim.Token, now)
 	return webtrigger.CreatedTrigger{Run: r.copy(), Lease: &lease, Interrupted: interrupted}, nil
+}
+
+// permits reports whether the API key of a trigger, and its channel, still permit it.
+func (s *Store) permits(t *webtrigger.NewTrigger, now time.Time) bool {
+	k, channel := s.keys.get(t.KeyID), s.channel(t.AssistantID)
+	return k != nil && k.AssistantID == t.AssistantID && k.valid(now) && channel.Enabled && (t.CallbackURL == "" || channel.AllowCallbackURLs)
 }
 
 // converse starts a conversation.

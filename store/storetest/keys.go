@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +14,7 @@ import (
 // only live keys and returns their access at that instant. It respects every revocation
 // that returned before the call.
 func keyRules() []rule {
-	return append(storedKeyRules(), grantRules()...)
+	return append(append(storedKeyRules(), grantRules()...), checkedKeyRules()...)
 }
 
 func storedKeyRules() []rule {
@@ -309,4 +311,144 @@ func grantRules() []rule {
 			}
 		}},
 	}
+}
+
+// checked makes a trigger that of an API key which was read earlier.
+func checked(keyID int64) change {
+	return func(t *webtrigger.NewTrigger) { t.KeyID, t.CheckKey = keyID, true }
+}
+
+// checkedKeyRules are those of NewTrigger.CheckKey.
+func checkedKeyRules() []rule {
+	create := func(b *rig, assistantID string, expires time.Time) int64 {
+		key, err := b.store.CreateKey(b.ctx, webtrigger.NewKey{AssistantID: assistantID, Name: "Name", Prefix: "89abcdef", Hash: newHash(), ExpiresAt: expires})
+		b.NoError(err)
+		return key.ID
+	}
+	open := func(b *rig, assistantID string) {
+		b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: assistantID, Enabled: true, AllowCallbackURLs: true}))
+	}
+	forms := map[string][]change{
+		"plain": nil, "claimed": {taking(worker)}, "with a callback": {withCallback}, "in a conversation": {under("k")},
+		"that must find it idle": {under("busy"), onBusy(webtrigger.BusyReject)}, "of a request": {keyed("request", 1, long)},
+		"of a known request": {keyed("known", 1, long)}, "of a known request with another body": {keyed("known", 2, long)},
+		"into a full queue": {bounded(1)},
+	}
+	faults := map[string]func(b *rig) int64{
+		"a revoked key": func(b *rig) int64 {
+			id := create(b, assistant, time.Time{})
+			b.NoError(second(b.store.RevokeKey(b.ctx, id)))
+			return id
+		},
+		"an expired key": func(b *rig) int64 {
+			soon := b.now().Add(brief)
+			id := create(b, assistant, soon)
+			b.past(soon)
+			return id
+		},
+		"no such key":                func(*rig) int64 { return absent },
+		"a key of another assistant": func(b *rig) int64 { return create(b, stranger, time.Time{}) },
+		"a disabled channel": func(b *rig) int64 {
+			b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: assistant, AllowCallbackURLs: true}))
+			return create(b, assistant, time.Time{})
+		},
+	}
+	rules := []rule{
+		{"a checked key that is valid changes nothing", func(b *rig) {
+			open(b, assistant)
+			id := create(b, assistant, b.now().Add(time.Hour))
+			b.register(worker, long)
+			for name, form := range forms {
+				if name == "of a known request with another body" {
+					continue
+				}
+				run := b.accept(append(form, checked(id))...)
+				b.Equal(id, run.KeyID, name)
+				b.Equal(run, b.run(run.ID), name)
+			}
+			again, err := b.store.CreateTrigger(b.ctx, trigger(keyed("request", 1, long), checked(id)))
+			b.NoError(err)
+			b.True(again.Replayed)
+		}},
+		{"a checked key may use callback URLs only if the channel allows them", func(b *rig) {
+			b.NoError(b.store.SetChannel(b.ctx, webtrigger.Channel{AssistantID: assistant, Enabled: true}))
+			id := create(b, assistant, time.Time{})
+			b.accept(checked(id))
+			_, err := b.store.CreateTrigger(b.ctx, trigger(withCallback, checked(id)))
+			b.ErrorIs(err, webtrigger.ErrKeyChanged)
+		}},
+		{"without a channel no checked key is valid", func(b *rig) {
+			_, err := b.store.CreateTrigger(b.ctx, trigger(checked(create(b, assistant, time.Time{}))))
+			b.ErrorIs(err, webtrigger.ErrKeyChanged)
+		}},
+		{"keys of many triggers at once are checked each for itself", func(b *rig) {
+			open(b, assistant)
+			open(b, stranger)
+			ids := []int64{create(b, assistant, time.Time{}), faults["a revoked key"](b), create(b, stranger, time.Time{})}
+			errs := b.together(48, func(i int) error {
+				return second(b.store.CreateTrigger(b.ctx, trigger(saying(fmt.Sprint(i)), checked(ids[i%3]), func(t *webtrigger.NewTrigger) {
+					t.CheckKey = i%4 > 0
+				})))
+			})
+			for i, err := range errs {
+				if i%3 == 0 || i%4 == 0 {
+					b.NoError(err)
+				} else {
+					b.ErrorIs(err, webtrigger.ErrKeyChanged)
+				}
+			}
+			b.Len(b.allRuns(), 24)
+		}},
+		{"a revocation that has returned decides every later creation", func(b *rig) {
+			open(b, assistant)
+			id := create(b, assistant, time.Time{})
+			var revoked atomic.Bool
+			errs := b.together(8, func(i int) error {
+				if i == 0 {
+					defer revoked.Store(true)
+					return second(b.store.RevokeKey(b.ctx, id))
+				}
+				for {
+					late := revoked.Load()
+					_, err := b.store.CreateTrigger(b.ctx, trigger(checked(id)))
+					if err == nil && late {
+						return errors.New("a revoked key has created a trigger")
+					}
+					if err != nil {
+						if !errors.Is(err, webtrigger.ErrKeyChanged) {
+							return err
+						}
+						return nil
+					}
+				}
+			})
+			b.all(errs)
+		}},
+	}
+	for name, fault := range faults {
+		rules = append(rules, rule{"a trigger with " + name + " is not stored, and gets no other answer", func(b *rig) {
+			open(b, assistant)
+			b.register(worker, long)
+			b.accept(under("busy"))
+			b.accept(keyed("known", 1, long))
+			full := b.accept(bounded(1))
+			id := fault(b)
+			for name, form := range forms {
+				b.changesNothing(full.ID, func() {
+					accepted, err := b.store.CreateTrigger(b.ctx, trigger(append(form, checked(id))...))
+					b.ErrorIs(err, webtrigger.ErrKeyChanged, name)
+					b.Zero(accepted, name)
+				})
+			}
+			b.Len(b.allRuns(), 3)
+		}})
+	}
+	return rules
+}
+
+func (b *rig) allRuns() []webtrigger.Run {
+	b.t.Helper()
+	runs, err := b.store.Runs(b.ctx, webtrigger.RunQuery{Page: webtrigger.Page{Limit: 100}})
+	b.NoError(err)
+	return runs
 }
