@@ -142,8 +142,13 @@ type held struct {
 
 func (h *held) readAll(rows driver.Rows) error {
 	width := len(rows.Columns())
+	var free []driver.Value // of the next rows: an allocation for several
 	for {
-		row := make([]driver.Value, width)
+		if len(free) < width {
+			free = make([]driver.Value, width*min(1+len(h.rows), 64))
+		}
+		row := free[:width:width]
+		free = free[width:]
 		switch err := rows.Next(row); err {
 		case nil:
 		case io.EOF:

@@ -81,6 +81,8 @@ var HotStatements = map[string]string{
 	"append to a lane":        pgAppendSharedText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]'`,
 	"append steps":            pgAppendStepsText + hotSteps,
 	"append steps to a lane":  pgAppendSharedStepsText + hotSteps,
+	"finish known":            pgFinishKnownText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]';'[]'`,
+	"keys of requests":        pgKeyGrantsText + `;'[{"ord":0,"hash":"00"}]'`,
 	"finish":                  pgFinishText + `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o":0,"k":1,"t":"x_step","p":"{}"}]';'[]'`,
 	"renew":                   pgRenewText + `;'10';1000000;1;NULL`,
 	"status":                  pgGrantsText + `;'[{"ord":0,"hash":"00","id":5}]'`,
@@ -150,7 +152,7 @@ const hotSteps = `;'[{"ord":0,"run_id":1,"token":1,"batch":1,"events":1}]';'[{"o
 
 const hotClaim = `;16;1000000;'10';'run_started';'{';'}'`
 
-const hotAccept = `'[{"ord":0,"run_key":"f7d2c1a8-5f0e-4d3b-9a61-0c8e7b2d4f19","assistant":"7","request":"k","hash":"00","ttl":1,"bound":100,"wanted":true,"token":5}]';` +
+const hotAccept = `'[{"ord":0,"run_key":"f7d2c1a8-5f0e-4d3b-9a61-0c8e7b2d4f19","assistant":"7","key_id":1,"checked":true,"request":"k","hash":"00","ttl":1,"bound":100,"wanted":true,"token":5}]';` +
 	`true;'https://app.example.com';'10'`
 
 // LockLimits takes the lock of claims with limits in a transaction.

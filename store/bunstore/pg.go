@@ -72,11 +72,13 @@ func encode[T any](list []T) (string, error) {
 	if list == nil {
 		return "[]", nil
 	}
-	b, err := json.Marshal(list)
-	if err != nil {
+	var b strings.Builder // no copy of the bytes
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(list); err != nil {
 		return "", fmt.Errorf("bunstore: encode input: %w", err)
 	}
-	return string(b), nil
+	return b.String(), nil
 }
 
 // payloadTemplate is the payload of an event around a number that the database sets.

@@ -203,12 +203,16 @@ func (s *Store) pgClaim(ctx context.Context, claim webtrigger.Claim) (claimed []
 // pgClaimStatement executes a statement that claims. mixed is the answer of
 // pgClaimSole that it claims nothing.
 func (s *Store) pgClaimStatement(ctx context.Context, on session, text string, args ...any) (claimed []webtrigger.ClaimedRun, mixed bool, _ error) {
+	x := newClaimedRow()
 	do := func() error {
 		claimed, mixed = nil, false
 		rows, err := on.rows(ctx, text, args...)
+		if h, ok := rows.(*held); ok {
+			claimed = make([]webtrigger.ClaimedRun, 0, len(h.rows))
+		}
 		return each(rows, err, func(row scanner) error {
-			var c webtrigger.ClaimedRun
-			if err := scanClaimed(row, &c); err != nil {
+			c, err := x.read(row)
+			if err != nil {
 				return s.passOver(ctx, err) // the next heartbeat returns it
 			}
 			switch c.Run.ID {
@@ -231,21 +235,36 @@ func (s *Store) pgClaimStatement(ctx context.Context, on session, text string, a
 	return claimed, mixed, err
 }
 
-// scanClaimed reads a row of pgClaimAnswer.
-func scanClaimed(row scanner, c *webtrigger.ClaimedRun) error {
-	r := &c.Run
-	var task []byte
-	var messageID, executed int64
-	var conversationKey sql.NullString
-	err := row.Scan(&r.ID, &c.Lease.Token, &r.Attempts, stamp{&r.StartedAt}, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &task, &r.BaseURL,
-		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message, raw{&c.Input.Context}, raw{&c.Input.Metadata}, &messageID, &conversationKey, &c.Requeued, &executed)
-	if err != nil {
-		return err
+// claimedRow is a row of pgClaimAnswer while it is read. One serves for all rows.
+type claimedRow struct {
+	claimed             webtrigger.ClaimedRun
+	task                []byte
+	messageID, executed int64
+	conversationKey     sql.NullString
+	dest                []any
+}
+
+func newClaimedRow() *claimedRow {
+	x := &claimedRow{}
+	c, r := &x.claimed, &x.claimed.Run
+	x.dest = []any{
+		&r.ID, &c.Lease.Token, &r.Attempts, stamp{&r.StartedAt}, &r.Key, &r.ConversationID, &r.AssistantID, &r.KeyID, &x.task, &r.BaseURL,
+		&r.CallbackURL, &r.TraceParent, &r.RequestID, stamp{&r.CreatedAt}, &c.Input.Subject, &c.Input.Message,
+		raw{&c.Input.Context}, raw{&c.Input.Metadata}, &x.messageID, &x.conversationKey, &c.Requeued, &x.executed,
 	}
-	r.Status, c.Lease.RunID = webtrigger.RunRunning, r.ID
-	c.Executed = time.Duration(executed) * time.Microsecond
-	r.Continues, r.ConversationKey = messageID > firstMessage, conversationKey.String
-	return setTask(r, task)
+	return x
+}
+
+func (x *claimedRow) read(row scanner) (webtrigger.ClaimedRun, error) {
+	x.claimed, x.task = webtrigger.ClaimedRun{}, nil
+	if err := row.Scan(x.dest...); err != nil {
+		return webtrigger.ClaimedRun{}, err
+	}
+	c := x.claimed
+	c.Run.Status, c.Lease.RunID = webtrigger.RunRunning, c.Run.ID
+	c.Executed = time.Duration(x.executed) * time.Microsecond
+	c.Run.Continues, c.Run.ConversationKey = x.messageID > firstMessage, x.conversationKey.String
+	return c, setTask(&c.Run, x.task)
 }
 
 // claimAlone claims queued runs one by one in a transaction.
