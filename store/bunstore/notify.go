@@ -15,19 +15,28 @@ import (
 // notifier sends one notification at a time, outside of the transactions that
 // it announces: Postgres takes a lock for the whole server when one that notifies
 // commits. What happens while one is sent goes into the next, and where much
-// happens there is one in a notifyPause.
+// happens there is a pause between them.
 type notifier struct {
 	store *Store
 
 	mu      sync.Mutex
 	hint    webtrigger.Hint
 	sending bool
-	sent    time.Time // the last one
+	next    time.Time // not before
 }
 
-// notifyPause is the minimum pause between two notifications. After a longer pause, a
-// notification is sent at once.
-const notifyPause = 10 * time.Millisecond
+// The pause after a notification grows with the number of conversations in it. Many change at a
+// time in a process that is busy, and their readers in other processes do not notice a
+// few milliseconds. After a longer pause, a notification is sent at once.
+const (
+	notifyPause       = 2 * time.Millisecond
+	pauseConversation = notifyPause / 8 // for each
+	longNotifyPause   = 10 * time.Millisecond
+)
+
+func pauseAfterNote(h webtrigger.Hint) time.Duration {
+	return min(notifyPause+time.Duration(len(h.Conversations))*pauseConversation, longNotifyPause)
+}
 
 // note is the payload of a notification. Ping is empty in the notification of a hint.
 type note struct {
@@ -85,7 +94,7 @@ func (n *notifier) send(h webtrigger.Hint) {
 // the others' polls are the net.
 func (n *notifier) work() {
 	for {
-		time.Sleep(notifyPause - time.Since(n.sent))
+		time.Sleep(time.Until(n.next))
 		n.mu.Lock()
 		h := n.hint
 		n.hint = webtrigger.Hint{}
@@ -94,7 +103,7 @@ func (n *notifier) work() {
 			n.mu.Unlock()
 			return
 		}
-		n.sent = time.Now()
+		n.next = time.Now().Add(pauseAfterNote(h))
 		n.mu.Unlock()
 		s := n.store
 		ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
