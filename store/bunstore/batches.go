@@ -25,7 +25,6 @@ func (s *Store) batch() {
 
 	s.ends = newBatcher(s, s.runEnds, nil)
 
-	s.ends.workers, s.ends.linger = 2, linger
 	s.ends.then = newOpen(&s.background, s.finishAlone)
 	s.ends.weigh, s.ends.subject = weighEnding, func(e ending) (any, bool) { return e.lease.RunID, true }
 
