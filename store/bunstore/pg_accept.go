@@ -29,7 +29,8 @@ const (
 // pgAcceptInput begins the statement. It tries the lock of each idempotency key, and that
 // of an expired record of the key, which another transaction may be deleting: a trigger
 // whose key or record is locked is not free, and the statement does not wait for it. Nor
-// is a trigger free whose record is live. permitted are the API keys that permit triggers. A trigger is claimed if its process requests the run and may claim.
+// is a trigger free whose record is live. A trigger is claimed if its process requests the
+// run and may claim. permitted are the keys of NewTrigger.CheckKey that permit triggers.
 const pgAcceptInput = `
 	WITH input AS MATERIALIZED (
 		SELECT ord, run_key, assistant, key_id, subject, message, context, metadata, task, callback, host, trace, request_id,
@@ -47,7 +48,7 @@ const pgAcceptInput = `
 			wanted boolean, process text, token bigint, request text, hash text, lock bigint, ttl bigint, bound bigint, checked boolean)
 	),
 	permitted AS MATERIALIZED (
-		SELECT k.id, c.calls FROM (SELECT DISTINCT key_id, assistant FROM input WHERE checked) i
+		SELECT k.id, i.assistant, c.calls FROM (SELECT DISTINCT key_id, assistant FROM input WHERE checked) i
 		CROSS JOIN LATERAL (
 			SELECT id FROM {api_keys} WHERE id = i.key_id AND assistant_id = i.assistant AND revoked_at IS NULL
 				AND (expires_at IS NULL OR expires_at > clock_timestamp()) LIMIT 1
@@ -56,7 +57,7 @@ const pgAcceptInput = `
 	)`
 
 // pgPermitted is whether the API key of a trigger of the input permits it.
-const pgPermitted = `(NOT checked OR key_id IN (SELECT id FROM permitted WHERE calls OR callback IS NULL))`
+const pgPermitted = `(NOT checked OR (key_id, assistant) IN (SELECT id, assistant FROM permitted WHERE calls OR callback IS NULL))`
 
 // pgAdmit gives the triggers that may be stored their ids. Conditions may follow. A
 // trigger gets none if the copy of its task definition is being deleted.
