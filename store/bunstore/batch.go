@@ -29,6 +29,7 @@ type batcher[A, R any] struct {
 
 	timeout    func() time.Duration    // of a batch; nil: statementTimeout
 	workers    int                     // batches under way at a time
+	spare      int                     // further ones, while others take longer than lateTime
 	most       func() int              // bounds workers; nil: nothing
 	max        int                     // calls in a batch; 0: maxBatch
 	linger     time.Duration           // how long a batch waits for more where the one before is not longer ago
@@ -52,6 +53,7 @@ type batcher[A, R any] struct {
 	waiting waitlist[A, R]
 	paused  waitlist[A, R] // that need a lock of another transaction
 	busy    int            // workers that are at work
+	late    int            // of their batches, those that take longer than lateTime
 	last    time.Time      // when the last batch was done
 }
 
@@ -75,6 +77,7 @@ const (
 
 	linger   = 2 * time.Millisecond // nothing beside what the network takes to a receiver of callbacks
 	slowTime = time.Second          // of a batch of a slow group
+	lateTime = 100 * time.Millisecond
 )
 
 // do puts a call in the queue and waits for its answer.
@@ -125,11 +128,17 @@ func (b *batcher[A, R]) enqueue(c *call[A, R]) bool {
 
 func (b *batcher[A, R]) enqueueLocked(c *call[A, R]) bool {
 	ok := b.add(&b.waiting, c)
-	if ok && b.busy < b.mostBusy() {
+	if ok {
+		b.startWorker()
+	}
+	return ok
+}
+
+func (b *batcher[A, R]) startWorker() {
+	if b.busy < b.mostBusy() {
 		b.busy++
 		b.background.Go(b.work)
 	}
-	return ok
 }
 
 // add adds a call to a list, and rejects those that give way to it.
@@ -144,10 +153,11 @@ func (b *batcher[A, R]) add(list *waitlist[A, R], c *call[A, R]) bool {
 
 // mostBusy is how many batches may be under way.
 func (b *batcher[A, R]) mostBusy() int {
+	workers := b.workers + min(b.late, b.spare)
 	if b.most == nil {
-		return b.workers
+		return workers
 	}
-	return min(b.workers, b.most())
+	return min(workers, b.most())
 }
 
 // withdraw takes a call out of the queue, and reports whether it was not under way.
@@ -188,6 +198,10 @@ func (b *batcher[A, R]) gather() {
 func (b *batcher[A, R]) next() (calls []*call[A, R], slow bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.busy > b.mostBusy() { // a late batch is done
+		b.busy--
+		return nil, false
+	}
 	w := &b.waiting
 	if b.each == 0 {
 		calls = b.take(w.turns)
@@ -268,7 +282,9 @@ func (b *batcher[A, R]) take(groups []*group[A, R]) (calls []*call[A, R]) {
 // batch was committed, and it is not done again.
 func (b *batcher[A, R]) answer(calls []*call[A, R], slow bool) {
 	start, group := time.Now(), b.groupOf(calls[0])
+	inTime := b.watch()
 	err := b.attempt(calls)
+	inTime()
 	again := len(calls) > 1 && rolledBack(err)
 	var left []*call[A, R]
 	for _, c := range calls {
@@ -290,6 +306,37 @@ func (b *batcher[A, R]) answer(calls []*call[A, R], slow bool) {
 		w.slowBusy--
 	}
 	w.leave(group, b.last.Sub(start) > slowTime)
+}
+
+// watch lets another worker start if a batch takes longer than lateTime: its connection may be
+// dead, or its commit may stall, and the others' calls do not wait for that. The batch is
+// done when the returned function is called.
+func (b *batcher[A, R]) watch() (done func()) {
+	if b.spare == 0 {
+		return func() {}
+	}
+	over, counted := false, false
+	timer := time.AfterFunc(lateTime, func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if over {
+			return
+		}
+		counted = true
+		b.late++
+		if b.waiting.count > 0 {
+			b.startWorker()
+		}
+	})
+	return func() {
+		timer.Stop()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		over = true
+		if counted {
+			b.late--
+		}
+	}
 }
 
 // close answers a call of a batch, or has it done alone.

@@ -185,3 +185,56 @@ func TestBatches_manyCallsAlone_moreAreRejected(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+// A batch that does not return, as on a dead connection, delays the calls of others for 0.1 s
+// only, and one further batch is under way at most.
+func TestBatches_lateBatch_delaysNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		under, most := 0, 0
+		var mu sync.Mutex
+		count := func(n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			under += n
+			most = max(most, under)
+		}
+		b := &batcher[time.Duration, int]{
+			background: new(sync.WaitGroup),
+			waiting:    newWaitlist[time.Duration, int](),
+			workers:    1,
+			spare:      1,
+			max:        1,
+			run: func(_ context.Context, calls []*call[time.Duration, int]) error {
+				count(1)
+				defer count(-1)
+				time.Sleep(calls[0].arg)
+				return nil
+			},
+		}
+		var wait sync.WaitGroup
+		start := time.Now()
+		answered := func(after, takes, want time.Duration) {
+			wait.Go(func() {
+				time.Sleep(after)
+				_, err := b.do(t.Context(), takes)
+				require.NoError(t, err)
+				require.Equal(t, want, time.Since(start))
+			})
+		}
+		const ms = time.Millisecond
+		answered(0, 10*time.Second, 10*time.Second)
+		answered(1*ms, 0, 100*ms)   // waited until the first was late
+		answered(500*ms, 0, 500*ms) // another worker starts at once
+		answered(600*ms, 50*ms, 650*ms)
+		answered(610*ms, 50*ms, 700*ms)       // one further batch at a time
+		answered(9990*ms, 50*ms, 10_040*ms)   // under way when the first returns
+		answered(10_020*ms, 50*ms, 10_090*ms) // then one at a time again
+		answered(10_030*ms, 50*ms, 10_140*ms)
+		wait.Wait()
+		b.background.Wait()
+		require.Equal(t, 2, most)
+		require.Zero(t, b.busy)
+		require.Zero(t, b.late)
+	})
+}

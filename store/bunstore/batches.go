@@ -11,33 +11,29 @@ import (
 
 // batch makes the store's batchers.
 func (s *Store) batch() {
-	// One worker makes fewer and larger batches, which cost a fifth less. Ends have two: the next claim waits for them.
-	// Those within bounds would wait for each other's locks besides.
 	s.accepts, s.bounded = s.batchTriggers(s.runAccepts, s.acceptAlone), s.batchTriggers(s.runAccepts, s.acceptAlone)
 	s.lanes = s.batchLanes()
 
 	ofRun := func(a appending) (any, bool) { return a.lease.RunID, true }
 	s.appends = newBatcher(s, s.runAppends, nil)
-	s.appends.weigh, s.appends.subject, s.appends.workers = weighAppending, ofRun, 1
+	s.appends.weigh, s.appends.subject = weighAppending, ofRun
 	s.appends.then = newBatcher(s, s.pgAppendShared, nil)
-	s.appends.then.weigh, s.appends.then.subject, s.appends.then.workers = weighAppending, ofRun, 1
+	s.appends.then.weigh, s.appends.then.subject = weighAppending, ofRun
 	s.appends.then.then = newOpen(&s.background, s.appendAlone)
 
 	s.ends = newBatcher(s, s.runEnds, nil)
-
 	s.ends.then = newOpen(&s.background, s.finishAlone)
 	s.ends.weigh, s.ends.subject = weighEnding, func(e ending) (any, bool) { return e.lease.RunID, true }
 
 	s.begins = newBatcher(s, s.pgBegin, s.beginAlone)
-	s.begins.workers, s.begins.linger = 1, linger
+	s.begins.linger = linger
 	s.begins.subject = func(l webtrigger.DeliveryLease) (any, bool) { return l.DeliveryID, true }
 
 	s.outcomes = newBatcher(s, s.pgFinishDeliveries, s.finishDeliveryAlone)
-	s.outcomes.workers, s.outcomes.linger, s.outcomes.weigh = 1, linger, weighDelivered
+	s.outcomes.linger, s.outcomes.weigh = linger, weighDelivered
 	s.outcomes.subject = func(d delivered) (any, bool) { return d.lease.DeliveryID, true }
 
 	s.keys = newBatcher(s, s.runKeys, nil)
-	s.keys.workers = 1
 	s.grants = newBatcher(s, s.runGrants, nil)
 	s.grants.weigh = func(asking) int { return webtrigger.MaxGrantResultBytes } // what the answer may have
 }
@@ -56,7 +52,7 @@ func (s *Store) batchTriggers(run func(ctx context.Context, calls []*accepting) 
 	one func(ctx context.Context, trigger newTrigger) (webtrigger.CreatedTrigger, error),
 ) *batcher[newTrigger, webtrigger.CreatedTrigger] {
 	b := newBatcher(s, run, one)
-	b.weigh, b.subject, b.subjects, b.workers = weighTrigger, requestOf, maxRequests, 1
+	b.weigh, b.subject, b.subjects = weighTrigger, requestOf, maxRequests
 	b.group = func(t newTrigger) any { return t.AssistantID }
 	b.waiting.maxBytes, b.paused.maxBytes = maxQueueBytes, maxQueueBytes
 	if b.then != nil {
@@ -64,7 +60,7 @@ func (s *Store) batchTriggers(run func(ctx context.Context, calls []*accepting) 
 		b.then.weigh, b.then.waiting.maxBytes = b.weigh, maxQueueBytes
 	}
 	if s.opts.Enqueue != nil {
-		b.each, b.workers = 1, hookWorkers
+		b.each, b.workers, b.spare = 1, hookWorkers, 0
 		b.most = func() int { // connections are for others too
 			if most := s.db.DB.Stats().MaxOpenConnections; most > 0 {
 				return max(1, most/2)
@@ -75,15 +71,19 @@ func (s *Store) batchTriggers(run func(ctx context.Context, calls []*accepting) 
 	return b
 }
 
-// newBatcher returns a batcher of what run does. Two workers keep Postgres busy
-// while one batch waits for its commit; SQLite has one writer anyway. If one is nil, run
-// leaves nothing to be done alone.
+// newBatcher returns a batcher of what run does. It has one worker: a second one would make more
+// and smaller batches, which cost more than they gain. On Postgres, another worker starts
+// while a batch is late; SQLite has one writer. If one is nil, run leaves nothing to be done
+// alone.
 func newBatcher[A, R any](s *Store, run func(ctx context.Context, calls []*call[A, R]) error,
 	one func(ctx context.Context, arg A) (R, error),
 ) *batcher[A, R] {
 	b := &batcher[A, R]{
-		run: run, workers: 2, max: s.opts.MaxBatch, background: &s.background, waiting: newWaitlist[A, R](), paused: newWaitlist[A, R](),
+		run: run, workers: 1, max: s.opts.MaxBatch, background: &s.background, waiting: newWaitlist[A, R](), paused: newWaitlist[A, R](),
 		timeout: func() time.Duration { return s.timeout },
+	}
+	if s.postgres {
+		b.spare = 1
 	}
 	if one != nil {
 		b.then = newAlone(&s.background, one)
