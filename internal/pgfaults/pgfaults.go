@@ -68,7 +68,8 @@ func Run(t *testing.T, open Open, opts *bunstore.Options, only ...string) {
 type place struct {
 	*testing.T
 	name  string
-	admin *bun.DB // of another database
+	open  func() *bun.DB // another pool of this database
+	admin *bun.DB        // of another database
 	db    *bun.DB
 	store *bunstore.Store
 }
@@ -80,7 +81,8 @@ func newPlace(t *testing.T, open Open, opts *bunstore.Options, settings ...strin
 	for _, setting := range settings {
 		p.alter(`SET ` + setting)
 	}
-	p.db = open(t, server.DSN(p.name))
+	p.open = func() *bun.DB { return open(t, server.DSN(p.name)) }
+	p.db = p.open()
 	store, err := bunstore.New(p.db, opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
@@ -137,9 +139,14 @@ func (p *place) fill(n int, text string) {
 	}
 }
 
-// useAll uses n connections of the pool at once, so that the store has used all of them.
+// useAll uses n connections of the pool at once, so that the store has used all of them. A
+// lock keeps each of its reads on a connection until all have one.
 func (p *place) useAll(n int) {
 	p.Helper()
+	lock, err := p.open().BeginTx(p.Context(), nil)
+	require.NoError(p, err)
+	_, err = lock.ExecContext(p.Context(), `LOCK TABLE webtrigger_runs`)
+	require.NoError(p, err)
 	var errs = make([]error, n)
 	var all sync.WaitGroup
 	for i := range n {
@@ -147,6 +154,12 @@ func (p *place) useAll(n int) {
 			_, errs[i] = p.store.Runs(p.Context(), webtrigger.RunQuery{Page: webtrigger.Page{Limit: 1}})
 		})
 	}
+	require.Eventually(p, func() bool {
+		var waiting int
+		err := p.admin.DB.QueryRowContext(p.Context(), `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '`+p.name+`'`).Scan(&waiting)
+		return err == nil && waiting == n
+	}, time.Minute, 5*time.Millisecond)
+	require.NoError(p, lock.Rollback())
 	all.Wait()
 	require.NoError(p, errors.Join(errs...))
 }
