@@ -23,21 +23,10 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 	if err != nil {
 		return err
 	}
-	body := s.bodyOf(w, r)
+	read := s.bodyOf(w, r)
 	if grant, ok := s.known.Get(hash); ok && grant.Key.AssistantID == assistantID && checkable(r) {
-		c := callerOf(grant)
-		c.unchecked = true
-		accepted, err := s.receive(w, r, c, s.whileValid(w, r, hash, body))
-		if err == nil {
-			s.used(r.Context(), c.keyID)
-			return s.answerAccepted(w, r, c, accepted)
-		}
-		if errors.Is(err, errCreation) && !errors.Is(err, ErrKeyChanged) {
-			return err // perhaps stored
-		}
-		s.known.Delete(hash)
-		if rejected, ok := errors.AsType[rejectedKey](err); ok {
-			return rejected.error
+		if done, err := s.receiveUnchecked(w, r, hash, grant, read); done {
+			return err
 		}
 	}
 	grant, err := s.authenticateKey(r, hash, 0, 0)
@@ -52,12 +41,7 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 		return missingScope(ScopeTrigger)
 	}
 	s.known.Set(hash, grant)
-	c := callerOf(grant)
-	accepted, err := s.receive(w, r, c, body)
-	if err != nil {
-		return err
-	}
-	return s.answerAccepted(w, r, c, accepted)
+	return s.receive(w, r, callerOf(grant), read)
 }
 
 // maxKnownKeys is how many API keys a process remembers. A request with one of them needs no
@@ -65,6 +49,26 @@ func (s *Service) serveTrigger(w http.ResponseWriter, r *http.Request, assistant
 // other response than a new trigger, the key is read first, and decides as in any other
 // request.
 const maxKnownKeys = 4096
+
+// receiveUnchecked is receive for a known API key, which the store checks as it creates the
+// trigger. It reports false, and nothing is stored, if the key must be read first.
+func (s *Service) receiveUnchecked(w http.ResponseWriter, r *http.Request, hash KeyHash, grant Grant, read func() ([]byte, error)) (done bool, _ error) {
+	c := callerOf(grant)
+	c.unchecked = true
+	accepted, err := s.createOrReplay(w, r, c, s.whileValid(w, r, hash, read))
+	if err == nil {
+		s.used(r.Context(), c.keyID)
+		return true, s.answerAccepted(w, r, c, accepted)
+	}
+	if errors.Is(err, errCreation) && !errors.Is(err, ErrKeyChanged) {
+		return true, err // perhaps stored
+	}
+	s.known.Delete(hash)
+	if rejected, ok := errors.AsType[rejectedKey](err); ok {
+		return true, rejected.error
+	}
+	return false, nil
+}
 
 // checkable reports whether the store can check the API key of a request as it creates the
 // trigger. Before the replay of an Idempotency-Key, and before the response 100
@@ -128,16 +132,20 @@ func (s *Service) serveHostTrigger(w http.ResponseWriter, r *http.Request, assis
 	if err != nil {
 		return fmt.Errorf("read channel: %w", err)
 	}
-	c := caller{channel: channel}
-	accepted, err := s.receive(w, r, c, s.bodyOf(w, r))
+	return s.receive(w, r, caller{channel: channel}, s.bodyOf(w, r))
+}
+
+// receive is the trigger endpoint once its caller is known.
+func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller, read func() ([]byte, error)) error {
+	accepted, err := s.createOrReplay(w, r, c, read)
 	if err != nil {
 		return err
 	}
 	return s.answerAccepted(w, r, c, accepted)
 }
 
-// receive creates or replays the trigger of a request whose caller is known.
-func (s *Service) receive(w http.ResponseWriter, r *http.Request, c caller, read func() ([]byte, error)) (CreatedTrigger, error) {
+// createOrReplay creates the trigger of a request, or returns the one that it repeats.
+func (s *Service) createOrReplay(w http.ResponseWriter, r *http.Request, c caller, read func() ([]byte, error)) (CreatedTrigger, error) {
 	if !c.channel.Enabled {
 		return CreatedTrigger{}, ErrChannelDisabled
 	}

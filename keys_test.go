@@ -516,11 +516,15 @@ func TestNew_negativeRunningLimit_returnsError(t *testing.T) {
 type askedStore struct {
 	webtrigger.Store
 	read, checked atomic.Int64
+	reading       func()                                                                                // called as a key is read; nil: nothing
 	create        func(ctx context.Context, t webtrigger.NewTrigger) (webtrigger.CreatedTrigger, error) // nil: the store's
 }
 
 func (s *askedStore) Authenticate(ctx context.Context, hash webtrigger.KeyHash, triggerID, runID int64) (webtrigger.Grant, error) {
 	s.read.Add(1)
+	if s.reading != nil {
+		s.reading()
+	}
 	return s.Store.Authenticate(ctx, hash, triggerID, runID)
 }
 
@@ -712,6 +716,8 @@ func TestTrigger_knownKey_slowBody_isRead(t *testing.T) {
 	server := httptest.NewServer(b.svc)
 	defer server.Close()
 	from, to := io.Pipe()
+	read := make(chan struct{})
+	store.reading = sync.OnceFunc(func() { close(read) })
 	r, err := http.NewRequestWithContext(b.ctx, "POST", server.URL+"/api/v1/assistants/1/web-trigger", from)
 	require.NoError(t, err)
 	r.Header.Set("Authorization", "Bearer "+secret)
@@ -719,9 +725,7 @@ func TestTrigger_knownKey_slowBody_isRead(t *testing.T) {
 	go func() {
 		defer to.Close()
 		_, _ = io.WriteString(to, hello[:5])
-		for store.read.Load() < 2 { // meanwhile the key is read
-			time.Sleep(time.Millisecond)
-		}
+		<-read // meanwhile the key is
 		_, _ = io.WriteString(to, hello[5:])
 	}()
 	response, err := http.DefaultClient.Do(r)

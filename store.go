@@ -152,8 +152,8 @@ type TriggerStore interface {
 	// If t.CheckKey is set, CreateTrigger first checks, in the same transition, that the
 	// API key t.KeyID of the assistant is neither revoked nor expired, that the
 	// assistant's channel is enabled, and that it allows callback URLs if t has one.
-	// Otherwise it stores nothing and returns ErrKeyChanged, whatever else is wrong. It must see every change that returned, in
-	// any process, before the call.
+	// Otherwise it stores nothing and returns ErrKeyChanged, whatever else is wrong. It
+	// must see every change that returned, in any process, before the call.
 	//
 	// If t.Claim is set, CreateTrigger also claims the run in the same transition, as
 	// ClaimRuns would, and returns the lease. A store may decline the claim; the run

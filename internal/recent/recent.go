@@ -3,7 +3,7 @@ package recent
 
 import "sync"
 
-// Map remembers a limited number of values. If it is full, the next new key empties it.
+// Map remembers a limited number of values. If it is full, a new key replaces any other one.
 // It is safe for concurrent use.
 type Map[K comparable, V any] struct {
 	limit int
@@ -30,7 +30,10 @@ func (m *Map[K, V]) Set(key K, value V) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, known := m.values[key]; !known && len(m.values) >= m.limit {
-		clear(m.values)
+		for other := range m.values {
+			delete(m.values, other)
+			break
+		}
 	}
 	m.values[key] = value
 }

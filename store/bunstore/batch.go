@@ -77,7 +77,8 @@ const (
 
 	linger   = 2 * time.Millisecond // nothing beside what the network takes to a receiver of callbacks
 	slowTime = time.Second          // of a batch of a slow group
-	lateTime = 100 * time.Millisecond
+
+	lateTime = 100 * time.Millisecond // many times what a batch takes on a busy server
 )
 
 // do puts a call in the queue and waits for its answer.
@@ -282,9 +283,9 @@ func (b *batcher[A, R]) take(groups []*group[A, R]) (calls []*call[A, R]) {
 // batch was committed, and it is not done again.
 func (b *batcher[A, R]) answer(calls []*call[A, R], slow bool) {
 	start, group := time.Now(), b.groupOf(calls[0])
-	inTime := b.watch()
+	done := b.mayBeLate()
 	err := b.attempt(calls)
-	inTime()
+	done()
 	again := len(calls) > 1 && rolledBack(err)
 	var left []*call[A, R]
 	for _, c := range calls {
@@ -308,21 +309,21 @@ func (b *batcher[A, R]) answer(calls []*call[A, R], slow bool) {
 	w.leave(group, b.last.Sub(start) > slowTime)
 }
 
-// watch lets another worker start if a batch takes longer than lateTime: its connection may be
-// dead, or its commit may stall, and the others' calls do not wait for that. The batch is
-// done when the returned function is called.
-func (b *batcher[A, R]) watch() (done func()) {
+// mayBeLate lets another worker start if the batch that now begins takes longer than lateTime:
+// its connection may be dead, or its commit may stall, and other calls do not wait for that.
+// The caller calls done when the batch has ended.
+func (b *batcher[A, R]) mayBeLate() (done func()) {
 	if b.spare == 0 {
 		return func() {}
 	}
-	over, counted := false, false
+	ended, late := false, false
 	timer := time.AfterFunc(lateTime, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if over {
+		if ended {
 			return
 		}
-		counted = true
+		late = true
 		b.late++
 		if b.waiting.count > 0 {
 			b.startWorker()
@@ -332,8 +333,8 @@ func (b *batcher[A, R]) watch() (done func()) {
 		timer.Stop()
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		over = true
-		if counted {
+		ended = true
+		if late {
 			b.late--
 		}
 	}

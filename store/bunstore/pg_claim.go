@@ -235,7 +235,8 @@ func (s *Store) pgClaimStatement(ctx context.Context, on session, text string, a
 	return claimed, mixed, err
 }
 
-// claimedRow is a row of pgClaimAnswer while it is read. One serves for all rows.
+// claimedRow is a row of pgClaimAnswer while it is read. One serves for all rows: each
+// column of a row replaces that of the row before.
 type claimedRow struct {
 	claimed             webtrigger.ClaimedRun
 	task                []byte
@@ -256,7 +257,6 @@ func newClaimedRow() *claimedRow {
 }
 
 func (x *claimedRow) read(row scanner) (webtrigger.ClaimedRun, error) {
-	x.claimed, x.task = webtrigger.ClaimedRun{}, nil
 	if err := row.Scan(x.dest...); err != nil {
 		return webtrigger.ClaimedRun{}, err
 	}

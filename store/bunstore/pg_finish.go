@@ -3,7 +3,6 @@ package bunstore
 import (
 	"context"
 	"database/sql"
-	"slices"
 	"time"
 
 	"github.com/webtrigger-go/webtrigger"
@@ -79,11 +78,13 @@ type pgEnd struct {
 func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.Run]) error {
 	ends := make([]pgEnd, 0, len(calls))
 	var events, messages []entry
+	known := true
 	for i, c := range calls {
 		c.alone = true // unless the answer has it
 		if len(c.arg.end.Events.Steps) > 0 {
 			continue
 		}
+		known = known && c.arg.known()
 		ends = append(ends, pgEndOf(i, &c.arg))
 		events = appendEvents(events, i, c.arg.end.Events.Events)
 		for k, m := range c.arg.end.Messages {
@@ -106,24 +107,21 @@ func (s *Store) pgFinish(ctx context.Context, calls []*call[ending, webtrigger.R
 	if err != nil {
 		return err
 	}
-	text := pgFinishText
-	if !slices.ContainsFunc(calls, func(c *call[ending, webtrigger.Run]) bool { return !c.arg.known() }) {
-		text = pgFinishKnownText
+	text, read := pgFinishText, scanFinished
+	if known {
+		text, read = pgFinishKnownText, func(row scanner) (ord int, run webtrigger.Run, err error) {
+			var now time.Time
+			if err = row.Scan(&ord, stamp{&now}); err == nil {
+				run = *calls[ord].arg.end.Claimed
+				run.CompletedAt, run.TaskDefinition = now, nil
+			}
+			return ord, run, err
+		}
 	}
 	var hint webtrigger.Hint
 	rows, err := s.rows(ctx, text, input, eventInput, messageInput)
 	err = each(rows, err, func(row scanner) error {
-		var ord int
-		var run webtrigger.Run
-		var err error
-		if text == pgFinishKnownText {
-			var now time.Time
-			err = row.Scan(&ord, stamp{&now})
-			run = *calls[ord].arg.end.Claimed
-			run.CompletedAt, run.TaskDefinition = now, nil
-		} else {
-			ord, run, err = scanFinished(row)
-		}
+		ord, run, err := read(row)
 		if err != nil {
 			return err
 		}
